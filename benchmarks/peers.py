@@ -1,0 +1,21 @@
+"""Other libraries, asked for the same; the one place that imports them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+
+PSUTIL_VERSION: str = psutil.__version__
+
+
+def psutil_mappings(pid: int) -> list[Any]:
+    """One named tuple a mapping, with 10 of the kernel's sizes."""
+    rows: list[Any] = psutil.Process(pid).memory_maps(grouped=False)
+    return rows
+
+
+def psutil_totals(pid: int) -> object:
+    """Rss, Pss, Uss and some more; psutil reads smaps_rollup for them."""
+    totals: object = psutil.Process(pid).memory_full_info()
+    return totals

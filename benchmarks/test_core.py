@@ -1,0 +1,218 @@
+"""One benchmark for each figure that the core promises.
+
+Each first checks the answer, then takes ours and its baseline in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bare
+import peers
+import pytest
+import workloads
+from figures import Figure, ratio
+from fresh import timed
+from measuring import Turns, environment, run_fresh
+
+import fastsmaps
+
+Pid = Callable[[str], int]
+
+TARGETS = {
+    "many_small": "20,000 mappings of 8 KiB",
+    "few_large": "400 mappings of 1 MiB",
+    "ordinary": "ordinary process",
+}
+
+
+def counted(text: bytes) -> tuple[int, int]:
+    """Mappings and bytes of Rss in a smaps text, the plain way."""
+    lines = text.splitlines()
+    headers = sum(line[:1] in b"0123456789abcdef" for line in lines)
+    return headers, sum(int(line.split()[1]) for line in lines if line.startswith(b"Rss:")) * 1024
+
+
+def check(table: fastsmaps.Mappings, text: bytes) -> None:
+    count, rss = counted(text)
+    assert len(table) == count
+    assert sum(table.column("rss")) == rss
+    assert table.totals().rss == rss
+
+
+def test_parse(turns: Turns, text: bytes, tmp_path: Path) -> None:
+    check(fastsmaps.parse(text), text)
+    assert bare.count_newlines(text).seen == text.count(b"\n")
+    saved = tmp_path / "smaps"
+    saved.write_bytes(text)
+    first = statistics.median(run_fresh("first_parse", saved)["first"] for _ in range(7))
+    newlines = statistics.median(bare.count_newlines(text).ns for _ in range(21))
+    turns.ratio(
+        "parse(text), 20,000 mappings",
+        lambda: fastsmaps.parse(text),
+        lambda: bare.count_newlines(text).ns,
+        against="newlines by memchr",
+        goal=0.85,
+        rounds=500,
+        note=f"first call {first / 1000:,.1f} us ({first / newlines:.2f})",
+    )
+
+
+@pytest.mark.parametrize(
+    ("workload", "goal", "rounds"),
+    [("many_small", 0.95, 60), ("few_large", 0.88, 400), ("ordinary", 0.93, 1500)],
+)
+def test_mappings(turns: Turns, pid: Pid, workload: str, goal: float, rounds: int) -> None:
+    number = pid(workload)
+    path = f"/proc/{number}/smaps"
+    text = workloads.smaps(number)
+    check(fastsmaps.mappings(number), text)
+    assert bare.read(path).seen == bare.read_pieces(path).seen == len(text)
+    turns.ratio(
+        f"mappings(pid), {TARGETS[workload]}",
+        lambda: fastsmaps.mappings(number),
+        lambda: bare.read(path).ns,
+        against="bare read",
+        goal=goal,
+        rounds=rounds,
+        beside={"bare read in pieces": lambda: bare.read_pieces(path).ns},
+    )
+
+
+def test_totals(turns: Turns, pid: Pid) -> None:
+    number = pid("ordinary")
+    path = f"/proc/{number}/smaps_rollup"
+    assert fastsmaps.totals(number).rss == counted(workloads.smaps(number))[1]
+    turns.ratio(
+        "totals(pid), ordinary process",
+        lambda: fastsmaps.totals(number),
+        lambda: bare.read(path).ns,
+        against="bare open-read-close of the rollup",
+        goal=1.05,
+        rounds=3000,
+        beside={"psutil memory_full_info": lambda: timed(lambda: peers.psutil_totals(number))},
+    )
+
+
+def test_totals_kept(turns: Turns, pid: Pid) -> None:
+    number = pid("ordinary")
+    path = f"/proc/{number}/smaps_rollup"
+    with fastsmaps.Process(number) as process:
+        assert process.totals().rss == counted(workloads.smaps(number))[1]
+        turns.ratio(
+            "Process.totals(), kept descriptor",
+            process.totals,
+            lambda: bare.read(path).ns,
+            against="bare open-read-close of the rollup",
+            goal=1.0,
+            rounds=3000,
+        )
+
+
+against_psutil = pytest.mark.parametrize(
+    ("workload", "rounds"), [("many_small", 20), ("ordinary", 300)]
+)
+
+
+@against_psutil
+@pytest.mark.skipif(fastsmaps.BACKEND != "c", reason="the backend is pure Python")
+def test_psutil_c(turns: Turns, pid: Pid, workload: str, rounds: int) -> None:
+    number = pid(workload)
+    table = fastsmaps.mappings(number)
+    check(table, workloads.smaps(number))
+    assert sum(row.rss for row in peers.psutil_mappings(number)) == sum(table.column("rss"))
+    turns.ratio(
+        f"mappings(pid), C, {TARGETS[workload]}",
+        lambda: fastsmaps.mappings(number),
+        lambda: timed(lambda: peers.psutil_mappings(number)),
+        against="psutil memory_maps",
+        goal=1 / 6,
+        rounds=rounds,
+    )
+
+
+@against_psutil
+def test_psutil_python(
+    record: Callable[[Figure], None], pid: Pid, workload: str, rounds: int
+) -> None:
+    """Not a case of pytest-benchmark: the other backend needs a process of its own."""
+    number = pid(workload)
+    told = run_fresh("against_psutil", number, rounds, backend="python")
+    assert told["backend"] == "python"
+    assert told["rss"] == counted(workloads.smaps(number))[1]
+    record(
+        ratio(
+            f"mappings(pid), pure Python, {TARGETS[workload]}",
+            told["ours"],
+            told["psutil"],
+            against="psutil memory_maps",
+            goal=1 / 2,
+        )
+    )
+
+
+def test_memory(record: Callable[[Figure], None], pid: Pid) -> None:
+    """Medians of some fresh processes; fresh.memory() says what is counted."""
+    number = pid("many_small")
+    count = counted(workloads.smaps(number))[0]
+
+    def median(library: str) -> dict[str, float]:
+        runs: list[dict[str, Any]] = [run_fresh("memory", library, number) for _ in range(5)]
+        assert {run["rows"] for run in runs} == {count}
+        return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+    ours, psutil = median("fastsmaps"), median("psutil")
+    notes = {"kept": f"every column asked for: {ours['asked']:.0f} B", "peak": ""}
+    for key, goal in (("kept", 280), ("peak", 640)):
+        figure = Figure(
+            f"memory a mapping, {key}",
+            f"{ours[key]:.1f} B",
+            f"{psutil[key]:.1f} B, psutil memory_maps",
+            ours[key],
+            goal,
+            unit="B",
+            beside=notes[key],
+        )
+        record(figure)
+
+
+def test_import(turns: Turns) -> None:
+    """Wall time of a whole interpreter that imports it, less that of one that does not."""
+    child = environment()
+
+    def run(code: str) -> None:
+        # -P: not the package in the current directory, but the one that is measured here.
+        command = [sys.executable, "-P", "-c", code]
+        _, status = os.waitpid(os.posix_spawn(sys.executable, command, child), 0)
+        assert status == 0
+
+    run(f"import fastsmaps; assert fastsmaps.__file__ == {fastsmaps.__file__!r}")
+    times = turns.take(
+        lambda: run("import fastsmaps"),
+        {
+            "bare": lambda: timed(lambda: run("")),
+            "psutil": lambda: timed(lambda: run("import psutil")),
+        },
+        rounds=80,
+    )
+    if not times:
+        return
+    ours, bare_start, psutil = (
+        statistics.median(times[name]) / 1e6 for name in ("ours", "bare", "psutil")
+    )
+    turns.show(
+        Figure(
+            "import fastsmaps",
+            f"{ours:.1f} ms",
+            f"{bare_start:.1f} ms, python -c ''",
+            ours - bare_start,
+            8,
+            unit="ms",
+            beside=f"import psutil {psutil - bare_start:.1f} ms",
+        )
+    )

@@ -1,0 +1,58 @@
+"""Linux process memory from /proc/<pid>/smaps and smaps_rollup, at the kernel's own speed.
+
+    >>> import fastsmaps
+    >>> fastsmaps.totals("self").pss  # bytes
+    >>> fastsmaps.mappings("self").top(3, "pss")
+
+Sizes are in bytes. What the kernel did not print is None, in a column ABSENT: never 0.
+"""
+
+from __future__ import annotations
+
+import sys as _sys
+
+if _sys.platform not in ("linux", "android"):
+    raise ImportError(
+        f"fastsmaps reads Linux's /proc/<pid>/smaps; there is none on {_sys.platform}"
+    )
+
+from fastsmaps._backend import BACKEND
+from fastsmaps.api import mappings, totals
+from fastsmaps.errors import (
+    AccessDenied,
+    Error,
+    NoMemoryMap,
+    ParseError,
+    ProcessGone,
+    ReadError,
+)
+from fastsmaps.fields import ABSENT
+from fastsmaps.mapping import Mapping
+from fastsmaps.mappings import Group, Mappings
+from fastsmaps.process import Info, Process
+from fastsmaps.text import load, parse
+from fastsmaps.totals import Change, Totals
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "BACKEND",
+    "AccessDenied",
+    "Change",
+    "Error",
+    "Group",
+    "Info",
+    "Mapping",
+    "Mappings",
+    "NoMemoryMap",
+    "ParseError",
+    "Process",
+    "ProcessGone",
+    "ReadError",
+    "Totals",
+    "load",
+    "mappings",
+    "parse",
+    "totals",
+]

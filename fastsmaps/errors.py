@@ -1,0 +1,144 @@
+"""What can go wrong, one class each; every error carries ``pid`` and ``path`` and pickles."""
+
+from __future__ import annotations
+
+import errno
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Error(Exception):
+    """Any failure of fastsmaps; ``pid`` and ``path`` (None where there is none) say of what."""
+
+    pid: int | None = None
+    path: str | None = None
+
+    def __init__(self, message: str, *, pid: int | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.pid = pid
+        self.path = path
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
+        # Exceptions pickle as cls(*args), which would lose whatever is given by keyword.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    if isinstance(error, OSError):
+        OSError.__init__(error, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class _SystemError(Error, OSError):
+    """An Error that is also an OSError, with its ``errno``, ``strerror`` and ``filename``."""
+
+    _errno = errno.EIO
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pid: int | None = None,
+        path: str | None = None,
+        errno: int | None = None,
+    ) -> None:
+        OSError.__init__(self, self._errno if errno is None else errno, message, path)
+        self.message = message
+        self.pid = pid
+        self.path = path
+
+
+class ProcessGone(_SystemError, ProcessLookupError):
+    """No process has this pid, or the one that was pinned has ended."""
+
+    _errno = errno.ESRCH
+
+
+class AccessDenied(_SystemError, PermissionError):
+    """The process exists and may not be read; the message names what would be enough."""
+
+    _errno = errno.EACCES
+
+
+class ReadError(_SystemError):
+    """The system failed in another way (EMFILE, EIO, ...): ``errno`` says how."""
+
+
+class NoMemoryMap(Error):
+    """The process has no memory of its own; ``what`` is "kernel thread" or "zombie"."""
+
+    def __init__(self, what: str, *, pid: int | None = None, path: str | None = None) -> None:
+        super().__init__(f"process {pid} is a {what}: it has no memory map", pid=pid, path=path)
+        self.what = what
+
+
+class ParseError(Error, ValueError):
+    """The text is no smaps; nothing of it is returned.
+
+    ``offset`` is the place of the line's first byte in the text, ``line_number`` counts from
+    1, ``line`` is the line's bytes without its end.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        offset: int,
+        line_number: int,
+        line: bytes,
+        pid: int | None = None,
+        path: str | None = None,
+    ) -> None:
+        # A name may be as long as a page, and holds whatever a process wrote: show its start,
+        # as bytes, so that nothing of it acts on a terminal.
+        shown = repr(line[:80])[1:] + ("..." if len(line) > 80 else "")
+        super().__init__(
+            f"line {line_number} (byte {offset}): {problem}: {shown}", pid=pid, path=path
+        )
+        self.problem = problem
+        self.offset = offset
+        self.line_number = line_number
+        self.line = line
+
+    def __str__(self) -> str:
+        return self.message if self.path is None else f"{self.path}: {self.message}"
+
+
+# What a ParseError can say. The backends know these by their place in the list, so that both
+# use the same words.
+PROBLEMS = (
+    "neither a mapping's header nor a field",
+    "not a mapping's header (start-end perms offset dev inode name)",
+    "a mapping that ends before it starts",
+    "a field before the first mapping's header",
+    "a field's label without its colon",
+    "a number is missing",
+    "a size without kB",
+    "a unit where none belongs",
+    "a number too large",
+    "a field twice in one mapping",
+    "more different fields than any kernel has",
+)
+(
+    NO_LINE,
+    NO_HEADER,
+    BACKWARDS,
+    FIELD_FIRST,
+    NO_LABEL,
+    NO_NUMBER,
+    NO_UNIT,
+    UNIT,
+    TOO_LARGE,
+    TWICE,
+    TOO_MANY,
+) = range(len(PROBLEMS))

@@ -1,0 +1,73 @@
+"""Attributes for the kernel's fields, shared by whatever has figures."""
+
+from __future__ import annotations
+
+from fastsmaps.fields import LABELS, python_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Frozen:
+    """Base of the values handed out: attributes are set once, by `object.__setattr__`."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+
+class Figures(Frozen):
+    """Something with figures by the kernel's labels: ``x.pss``, ``x["Pss"]``, ``x["pss"]``.
+
+    A field that this version does not know is there too, by the same rule of names
+    (``x.new_field``, ``x["NewField"]``).
+    """
+
+    __slots__ = ()
+
+    #: Labels that are fields here also where the kernel printed none.
+    _known: tuple[str, ...] = ()
+    #: Names of figures that are no label's.
+    _derived: tuple[str, ...] = ()
+
+    def _figure(self, label: str) -> int | None:
+        raise KeyError(label)
+
+    def _labels(self) -> Iterable[str]:
+        return ()
+
+    def __getattr__(self, name: str) -> int | None:
+        # Only reached for what the class does not have: a field nobody has seen yet.
+        if not name.startswith("_"):
+            for label in self._labels():
+                if python_name(label) == name:
+                    return self._figure(label)
+        raise AttributeError(f"{type(self).__name__!r} has no field {name!r}")
+
+    def __getitem__(self, name: str) -> int | None:
+        """The figure by the kernel's label or Python's name; KeyError for what is no field."""
+        if name in self._derived:
+            value: int | None = getattr(self, name)
+            return value
+        label = LABELS.get(name, name)
+        if label in self._known or label in self._labels():
+            return self._figure(label)
+        for label in self._labels():
+            if python_name(label) == name:
+                return self._figure(label)
+        raise KeyError(name)
+
+
+def add_figures(cls: type[Figures], names: Iterable[str]) -> None:
+    """Gives the class a read-only attribute for each of these fields."""
+    for name in names:
+        setattr(cls, name, _attribute(LABELS[name]))
+
+
+def _attribute(label: str) -> property:
+    return property(lambda self: self._figure(label), doc=f"{label} of the kernel; docs/fields.md")

@@ -1,0 +1,207 @@
+"""One mapping: a row of the table."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
+from fastsmaps.figures import Figures, add_figures
+from fastsmaps.kinds import file_name, is_deleted, kind_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    # start, end, offset, inode, perms, dev, name, flags, extra; then the fields
+    Row = tuple[Any, ...]
+
+_PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
+#: Where the fields begin in a row of a backend's table.
+FIRST_FIELD = 9
+
+
+class Mapping(Figures):
+    """One mapping (one VMA, one record of smaps); immutable, hashable, equal by value.
+
+    Sizes are in bytes. An attribute for each field (``rss``, ``pss``, ..., docs/fields.md), None
+    where the kernel printed none; ``mapping["NewField"]`` for those of tomorrow.
+
+    Source: proc_pid_maps(5), proc_pid_smaps(5).
+    """
+
+    __slots__ = ("_places", "_row")
+
+    _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
+    _derived = ("size", "size_printed")
+
+    _row: Row
+    _places: dict[str, int]
+
+    if TYPE_CHECKING:  # add_figures() below makes them
+        kernel_page_size: int | None
+        mmu_page_size: int | None
+        rss: int | None
+        pss: int | None
+        pss_dirty: int | None
+        pss_anon: int | None
+        pss_file: int | None
+        pss_shmem: int | None
+        shared_clean: int | None
+        shared_dirty: int | None
+        private_clean: int | None
+        private_dirty: int | None
+        referenced: int | None
+        anonymous: int | None
+        ksm: int | None
+        lazy_free: int | None
+        anon_huge_pages: int | None
+        shmem_pmd_mapped: int | None
+        file_pmd_mapped: int | None
+        shared_hugetlb: int | None
+        private_hugetlb: int | None
+        swap: int | None
+        swap_pss: int | None
+        locked: int | None
+        nonlinear: int | None
+        thp_eligible: int | None
+        protection_key: int | None
+
+    def __init__(self, row: Row, places: dict[str, int]) -> None:
+        set_ = object.__setattr__
+        set_(self, "_row", row)
+        set_(self, "_places", places)
+
+    def __reduce__(self) -> tuple[Callable[..., Mapping], tuple[Any, ...]]:
+        return Mapping, (self._row, self._places)
+
+    def _figure(self, label: str) -> int | None:
+        place = self._places.get(label)
+        return None if place is None else self._row[place]
+
+    def _labels(self) -> Iterable[str]:
+        return self._places
+
+    @property
+    def start(self) -> int:
+        """The first address."""
+        return self._row[0]  # type: ignore[no-any-return]
+
+    @property
+    def end(self) -> int:
+        """The address after the last."""
+        return self._row[1]  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """End - start. ``size_printed`` is what the kernel says in its ``Size:`` line."""
+        return self._row[1] - self._row[0]  # type: ignore[no-any-return]
+
+    @property
+    def size_printed(self) -> int | None:
+        """The ``Size:`` line; it lacks the guard page of stacks on 2.6.36 to 4.11."""
+        return self._figure("Size")
+
+    @property
+    def perms(self) -> str:
+        """As the kernel writes them: ``r-xp``."""
+        return _PERMS[self._row[4]]
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the mapping begins, in bytes."""
+        return self._row[2]  # type: ignore[no-any-return]
+
+    @property
+    def dev(self) -> str:
+        """The device's major:minor in hex, the kernel's text: ``fd:01``."""
+        return self._row[5].decode("ascii")  # type: ignore[no-any-return]
+
+    @property
+    def st_dev(self) -> int:
+        """The device as ``os.stat(...).st_dev`` gives it (btrfs differs: docs/fields.md)."""
+        major, minor = self._row[5].split(b":")
+        return os.makedev(int(major, 16), int(minor, 16))
+
+    @property
+    def inode(self) -> int:
+        """The file's inode, 0 where there is none."""
+        return self._row[3]  # type: ignore[no-any-return]
+
+    @property
+    def raw_path(self) -> bytes:
+        """The kernel's name of the mapping, byte for byte; empty where it has none."""
+        return self._row[6]  # type: ignore[no-any-return]
+
+    @property
+    def path(self) -> str:
+        """``raw_path`` through os.fsdecode, otherwise untouched: for a terminal, escape it."""
+        return os.fsdecode(self._row[6])
+
+    @property
+    def filename(self) -> str:
+        r"""``path`` with ``\012`` undone and " (deleted)" taken off.
+
+        A file name that really holds those is told from no other: the kernel escapes nothing
+        but the newline.
+        """
+        return os.fsdecode(file_name(self._row[6]))
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the file was removed since (only files: see ``kind``)."""
+        return is_deleted(self._row[6], self.kind)
+
+    @property
+    def kind(self) -> str:
+        """One of hugetlb heap stack anon_named shmem special anon device file."""
+        flags = self._row[7]
+        hugetlb = flags is not None and b"ht" in flags.split()
+        return kind_of(self._row[6], self._row[4] >= 8, hugetlb)
+
+    @property
+    def vm_flags(self) -> tuple[str, ...] | None:
+        """The codes of VmFlags; None where there is no such line, () where it is empty."""
+        flags = self._row[7]
+        return None if flags is None else tuple(map(os.fsdecode, flags.split()))
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """Fields whose value is a text, by the kernel's label."""
+        return dict(self._row[8] or {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but ``raw_path``, by Python's names; None for what was not printed."""
+        names = (
+            "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",
+            "vm_flags",
+        )  # fmt: skip
+        result: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for label, place in self._places.items():
+            name = "size_printed" if label == "Size" else python_name(label)
+            if label not in self._known and hasattr(type(self), name):
+                name = label
+            result[name] = self._row[place]
+        result["extra"] = self.extra
+        return result
+
+    def _value(self) -> tuple[Any, ...]:
+        # Tables differ in the order of their columns, and in columns that are None here.
+        figures = {label: self._row[place] for label, place in self._places.items()}
+        present = frozenset(item for item in figures.items() if item[1] is not None)
+        return self._row[:8], frozenset((self._row[8] or {}).items()), present
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash(self._row[:8])
+
+    def __repr__(self) -> str:
+        name = f" {self.path!r}" if self._row[6] else ""
+        return f"<Mapping {self.start:08x}-{self.end:08x} {self.perms} {self.kind}{name}>"
+
+
+add_figures(Mapping, (name for name in LABELS if name != "size"))

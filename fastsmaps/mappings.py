@@ -1,0 +1,257 @@
+"""All mappings of one text: a table in columns, and its views."""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.kinds import kind_of
+from fastsmaps.mapping import FIRST_FIELD, Mapping
+from fastsmaps.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+    from typing import Any, overload
+
+    from fastsmaps._backend import Table
+
+_HEADER = ("start", "end", "offset", "inode")
+_OUTSIDE = 2**32 - 1  # a group's number that is none
+
+
+class Group:
+    """Mappings that have a key in common: their ``totals``, and how many (``count``)."""
+
+    __slots__ = ("count", "totals")
+
+    def __init__(self, totals: Totals, count: int) -> None:
+        self.totals = totals
+        self.count = count
+
+    def __repr__(self) -> str:
+        return f"<Group of {self.count}: {self.totals!r}>"
+
+
+class Mappings:
+    """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
+
+    Rows are made when asked for. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch,
+    when the reading ended) say where it comes from; None for a text.
+    """
+
+    __slots__ = (
+        "_columns", "_places", "_rows", "_table", "pid", "procfs", "taken_at",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        pid: int | None = None,
+        procfs: str | None = None,
+        taken_at: float | None = None,
+    ) -> None:
+        self._table = table
+        self._rows = range(len(table))
+        self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
+        self._columns: dict[str, memoryview] = {}
+        self.pid = pid
+        self.procfs = procfs
+        self.taken_at = taken_at
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Mapping]:
+        for i in self._rows:
+            yield Mapping(self._table.row(i), self._places)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Mapping: ...
+        @overload
+        def __getitem__(self, index: slice) -> Mappings: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping | Mappings:
+        if isinstance(index, slice):
+            part = Mappings(self._table, pid=self.pid, procfs=self.procfs, taken_at=self.taken_at)
+            part._rows = self._rows[index]
+            return part
+        return Mapping(self._table.row(self._rows[index]), self._places)
+
+    def __repr__(self) -> str:
+        of = f" of process {self.pid}" if self.pid is not None else ""
+        return f"<{len(self)} mappings{of}>"
+
+    # ---- columns
+
+    def _label(self, name: str) -> str:
+        """The kernel's label for Python's or the kernel's name; KeyError for what is no field."""
+        if name == "size_printed":
+            return "Size"
+        if name in self._places:
+            return name
+        if name in LABELS:
+            return LABELS[name]
+        for label in self._places:
+            if python_name(label) == name:
+                return label
+        if name in LABELS.values():
+            return name
+        raise KeyError(name)
+
+    def column(self, name: str) -> memoryview:
+        """A field of all records: a contiguous, read-only memoryview of format "Q".
+
+        `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
+        start, end, size (end - start; ``Size`` is what the kernel printed), offset and inode.
+        Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at the
+        first request and kept. KeyError for a field that no record has.
+        """
+        if name in _HEADER or name == "size":
+            key = name
+        else:
+            key = self._label(name)
+            if key not in self._places:
+                raise KeyError(name)
+        if key not in self._columns:
+            view = self._sizes() if key == "size" else self._part(self._table.column(key))
+            if not view.contiguous:
+                view = memoryview(view.tobytes()).cast("Q")
+            if self._is_part and key in self._places and self._absent(view) == len(self):
+                raise KeyError(name)
+            self._columns[key] = view
+        return self._columns[key]
+
+    @property
+    def _is_part(self) -> bool:
+        return self._rows != range(len(self._table))
+
+    def _part(self, whole: memoryview) -> memoryview:
+        """The rows of this table out of a column of the backend's."""
+        rows = self._rows
+        if not rows:
+            return whole[:0]
+        # A stop below 0 is before the first in a range, but counts from the end in a slice.
+        return whole[rows.start : None if rows.stop < 0 else rows.stop : rows.step]
+
+    @staticmethod
+    def _absent(column: memoryview) -> int:
+        return column.tolist().count(ABSENT)
+
+    def _sizes(self) -> memoryview:
+        starts, ends = self.column("start"), self.column("end")
+        sizes = array("Q", [end - start for start, end in zip(starts, ends, strict=True)])
+        return memoryview(sizes).toreadonly()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Python's names of the size fields that are present (in kB in the file)."""
+        labels = zip(self._table.labels, self._table.sized, strict=True)
+        names = [python_name(label) for label, sized in labels if sized]
+        if self._is_part:
+            names = [name for name in names if self.absent(name) < len(self)]
+        return tuple(names)
+
+    def absent(self, name: str) -> int:
+        """How many records lack the field; KeyError for what neither they nor we know."""
+        label = self._label(name)
+        if label not in self._places:
+            return len(self)
+        return self._absent(self._part(self._table.column(label)))
+
+    # ---- sums
+
+    def _totals(self, figures: tuple[int, dict[str, int]]) -> Totals:
+        size, sums = figures
+        if len(self._table) == 1 and self._table.names[0] == b"[rollup]":
+            return Totals(sums, None, "smaps_rollup")
+        return Totals(sums, size, "smaps" if self._places else "maps")
+
+    def totals(self) -> Totals:
+        """The fields summed over the mappings."""
+        if self._is_part:
+            return self._totals(self._sums([0] * len(self), 1)[0])
+        return self._totals(self._table.sums()[0])
+
+    def _sums(self, groups: list[int], count: int) -> list[tuple[int, dict[str, int]]]:
+        numbers = array("I", [_OUTSIDE]) * len(self._table)
+        for row, group in zip(self._rows, groups, strict=True):
+            numbers[row] = group
+        return self._table.sums(memoryview(numbers), count)
+
+    def _keys(self, by: str | Callable[[Mapping], Hashable]) -> Iterator[Any]:
+        if callable(by):
+            yield from map(by, self)
+        elif by == "path":
+            paths = list(map(os.fsdecode, self._table.names))
+            yield from map(paths.__getitem__, self._part(self._table.column("name")))
+        elif by == "kind":
+            names, flags = self._table.names, self._table.flags
+            huge = {i for i, codes in enumerate(flags) if b"ht" in codes.split()}
+            kinds: dict[tuple[int, bool, bool], str] = {}
+            columns = (self._part(self._table.column(key)) for key in ("name", "perms", "flags"))
+            for name, perms, codes in zip(*columns, strict=True):
+                key = (name, perms >= 8, codes in huge)
+                if key not in kinds:
+                    kinds[key] = kind_of(names[name], key[1], key[2])
+                yield kinds[key]
+        else:
+            raise ValueError(f"group_by: 'path', 'kind' or a function, not {by!r}")
+
+    def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
+        """Groups by "path", "kind" or what a function makes of a Mapping; largest Pss first.
+
+        Where no record has a Pss (maps), the largest size comes first.
+        """
+        numbers: dict[Any, int] = {}
+        groups = [numbers.setdefault(key, len(numbers)) for key in self._keys(by)]
+        counts = [0] * len(numbers)
+        for number in groups:
+            counts[number] += 1
+        figures = self._sums(groups, len(numbers))
+        result = {
+            key: Group(self._totals(figures[number]), counts[number])
+            for key, number in numbers.items()
+        }
+        order = sorted(
+            result,
+            key=lambda key: (result[key].totals.pss or 0, result[key].totals.size or 0),
+            reverse=True,
+        )
+        return {key: result[key] for key in order}
+
+    # ---- rows
+
+    def top(self, n: int, name: str = "pss") -> list[Mapping]:
+        """The `n` mappings with the most of a field, the largest first; only those that have it."""
+        column = self.column(name).tolist()
+        rows = [i for i, value in enumerate(column) if value != ABSENT]
+        rows.sort(key=column.__getitem__, reverse=True)
+        return [self[i] for i in rows[: max(n, 0)]]
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that holds the address; of overlapping ones the first. None for none."""
+        starts, ends = self.column("start"), self.column("end")
+        if self.overlaps:
+            for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+                if start <= address < end:
+                    return self[i]
+            return None
+        from bisect import bisect_right
+
+        i = bisect_right(ends, address)
+        return self[i] if i < len(self) and starts[i] <= address else None
+
+    @property
+    def overlaps(self) -> bool:
+        """True where ranges overlap or go back.
+
+        A table of a live process has no such place, but for a torn read on 5.7 to 6.16, where
+        a merge between two reads can repeat a range.
+        """
+        starts, ends = self.column("start").tolist(), self.column("end").tolist()
+        return any(start < end for start, end in zip(starts[1:], ends, strict=False))

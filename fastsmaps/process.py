@@ -1,0 +1,349 @@
+"""One process, pinned by an open descriptor of its directory."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from fastsmaps import _backend
+from fastsmaps import procfs as _procfs
+from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError
+from fastsmaps.figures import Frozen
+from fastsmaps.mappings import Mappings
+from fastsmaps.procfs import OPEN, PIECE, PIECES
+from fastsmaps.stat import Stat, parse_stat, status_number
+from fastsmaps.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from fastsmaps._backend import Table
+    from fastsmaps.procfs import Pid, Procfs
+
+    T = TypeVar("T")
+
+# An exec while a file is read ends it early; the next attempt reads the new program. One that
+# calls exec in a loop is given up after this many.
+_ATTEMPTS = 8
+
+
+def _take_mappings(fd: int) -> Table | None:
+    return _backend.read(fd, PIECE, PIECES)
+
+
+def _take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
+    # The kernel makes a rollup in one go, from one address space: nothing to confirm.
+    return _backend.total(fd, PIECE, PIECES, False)
+
+
+def _take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
+    return _backend.total(fd, PIECE, PIECES, True)
+
+
+class Info(Frozen):
+    """What the kernel says of a process beside its mappings.
+
+    ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; empty for a kernel
+    thread), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
+    ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
+    v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
+    ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
+    is not there or may not be seen; start_brk and heap need the right to read maps.
+
+    Sources: proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5), cgroups(7).
+    """
+
+    __slots__ = (
+        "cgroup", "cmdline", "comm", "heap", "peak_rss", "pid", "ppid", "start_brk",
+        "start_time", "threads", "uid",
+    )  # fmt: skip
+
+    pid: int
+    ppid: int
+    comm: str
+    cmdline: tuple[str, ...]
+    uid: int | None
+    start_time: float
+    threads: int
+    peak_rss: int | None
+    cgroup: str | None
+    start_brk: int | None
+    heap: tuple[tuple[int, int], ...] | None
+
+    def __init__(self, **values: object) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, values[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, by name."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+    def __repr__(self) -> str:
+        return f"<Info of process {self.pid} {self.comm!r}>"
+
+
+class Process:
+    """A process, pinned: never another one that got its number later.
+
+    A context manager over an open descriptor of /proc/<pid>. Once the process is reaped, all
+    that is read through it gives ESRCH, also when the pid is used again: ProcessGone here.
+    The descriptors of smaps and smaps_rollup are kept and read again from their start, which
+    saves about 4 us a call; after an exec they are opened anew.
+
+    `pid` is a process's number or "self". Raises TypeError or ValueError for what is neither,
+    ProcessGone, AccessDenied, or Error for a thread's number (it names the process).
+    """
+
+    def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
+        self._fd = -1
+        self._kept: dict[str, int] = {}
+        self._has_rollup = True
+        self.procfs = _procfs.root(procfs)
+        self._path = f"{self.procfs}/{_procfs.check_pid(pid)}"
+        number = None if pid == "self" else int(pid)
+        try:
+            if number is None:
+                number = int(os.readlink(self._path))
+                self._path = f"{self.procfs}/{number}"
+            fd = os.open(self._path, OPEN | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+            raise _procfs.not_found(number, self._path, self.procfs) from None
+        except OSError as error:
+            raise _procfs.failure(error, number, self._path) from None
+        self.pid: int = number
+        self._fd = fd
+        try:
+            status = self._file("status")
+            if status is not None:
+                _procfs.check_owner(_procfs.owner_of(status), number, self._path)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- its life
+
+    def close(self) -> None:
+        """Closes all descriptors; may be called again."""
+        for name in list(self._kept):
+            self._drop(name)
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid}{'' if self._fd >= 0 else ', closed'}>"
+
+    # ---- what it tells
+
+    def totals(self) -> Totals:
+        """As fastsmaps.totals(), of this process."""
+        if self._has_rollup:
+            result = self._take("smaps_rollup", _take_rollup)
+            if result is not None:
+                return Totals(result[1], None, "smaps_rollup")
+            self._has_rollup = False  # kernels before 4.14, and captures of smaps alone
+        size, figures = self._needed("smaps", _take_sums)
+        return Totals(figures, size, "smaps")
+
+    def mappings(self, *, sizes: bool = True) -> Mappings:
+        """As fastsmaps.mappings(), of this process."""
+        table = self._needed("smaps" if sizes else "maps", _take_mappings)
+        return Mappings(table, pid=self.pid, procfs=self.procfs, taken_at=time.time())
+
+    def info(self) -> Info:
+        """What the kernel says of the process beside its mappings."""
+        stat = self._stat()
+        status = self._file("status") or b""
+        uid = status_number(status, b"Uid:", place=1)
+        peak = status_number(status, b"VmHWM:")
+        command = self._file("cmdline") or b""
+        try:
+            maps = self.mappings(sizes=False)
+            heap = tuple((m.start, m.end) for m in maps if m.kind == "heap")
+        except ProcessGone:
+            raise
+        except NoMemoryMap:
+            heap = ()
+        except Error:
+            heap = None
+        cgroup = _memory_cgroup(self._file("cgroup") or b"")
+        # All of it counts only if the process was there at the last of these reads.
+        if self._stat().start_time != stat.start_time:
+            raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self._path)
+        return Info(
+            pid=self.pid,
+            ppid=stat.ppid,
+            comm=os.fsdecode(stat.comm),
+            cmdline=tuple(map(os.fsdecode, command.removesuffix(b"\0").split(b"\0")))
+            if command
+            else (),
+            uid=uid,
+            start_time=stat.start_time,
+            threads=stat.threads,
+            peak_rss=None if peak is None else peak * 1024,
+            cgroup=cgroup,
+            start_brk=stat.start_brk,
+            heap=heap,
+        )
+
+    # ---- reading
+
+    def _open(self, name: str) -> int:
+        if self._fd < 0:
+            raise ValueError(f"{self!r}")
+        return os.open(name, OPEN, dir_fd=self._fd)
+
+    def _drop(self, name: str) -> None:
+        os.close(self._kept.pop(name))
+
+    def _file(self, name: str) -> bytes | None:
+        """A small file's bytes, None where there is none (captures lack some)."""
+        try:
+            fd = self._open(name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
+        try:
+            return _procfs.read_file(fd)
+        except OSError as error:
+            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
+        finally:
+            os.close(fd)
+
+    def _stat(self) -> Stat:
+        text = self._file("stat")
+        if text is None:
+            if _procfs.is_procfs(self.procfs):
+                raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self._path)
+            raise Error(f"{self._path}/stat is missing", pid=self.pid, path=f"{self._path}/stat")
+        return parse_stat(text, self.pid, f"{self._path}/stat")
+
+    def _needed(self, name: str, take: Callable[[int], T | None]) -> T:
+        result = self._take(name, take)
+        if result is None:
+            path = f"{self._path}/{name}"
+            if not _procfs.is_procfs(self.procfs):
+                raise Error(f"{path} is missing from the capture", pid=self.pid, path=path)
+            self._stat()
+            raise Error(
+                f"{path} is missing: this kernel was built without CONFIG_PROC_PAGE_MONITOR",
+                pid=self.pid,
+                path=path,
+            )
+        return result
+
+    def _take(self, name: str, take: Callable[[int], T | None]) -> T | None:
+        """What `take` makes of the file, whole; None where there is no such file."""
+        try:
+            kept = self._kept.get(name)
+            if kept is not None:
+                try:
+                    result = take(kept)
+                except ProcessLookupError:
+                    result = None
+                if result is not None:
+                    return result
+                self._drop(name)  # after an exec it reads nothing for ever
+            return self._take_anew(name, take)
+        except ParseError as error:
+            error.pid, error.path = self.pid, f"{self._path}/{name}"
+            raise
+        except OSError as error:
+            if isinstance(error, Error):
+                raise
+            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
+
+    def _take_anew(self, name: str, take: Callable[[int], T | None]) -> T | None:
+        # Looked at before the file is opened: see Stat.keeps_parents_memory.
+        keep = self._may_keep()
+        thread = ""
+        for _ in range(_ATTEMPTS):
+            fd = -1
+            result = None
+            try:
+                fd = self._open(thread + name)
+                result = take(fd)
+            except FileNotFoundError:
+                if not thread:
+                    return None
+            except ProcessLookupError:
+                pass
+            finally:
+                if fd >= 0:
+                    if keep and result is not None and not thread:
+                        self._kept[name] = fd
+                    else:
+                        os.close(fd)
+            if result is not None:
+                return result
+            thread = self._reader()
+        raise ReadError(
+            f"process {self.pid} changed its program {_ATTEMPTS} times while it was read",
+            pid=self.pid,
+            path=f"{self._path}/{name}",
+        )
+
+    def _may_keep(self) -> bool:
+        text = self._file("stat")
+        if text is None:
+            return False
+        return not parse_stat(text, self.pid, f"{self._path}/stat").keeps_parents_memory
+
+    def _reader(self) -> str:
+        """Whose files to try next after nothing was read: "" for the process's own.
+
+        Raises NoMemoryMap or ProcessGone where there is nothing to be read.
+        """
+        if not _procfs.is_procfs(self.procfs) and self._file("stat") is None:
+            raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self._path)
+        stat = self._stat()
+        if stat.is_kernel_thread:
+            raise NoMemoryMap("kernel thread", pid=self.pid, path=self._path)
+        if not stat.has_exited:
+            if not _procfs.is_procfs(self.procfs):
+                raise Error(
+                    f"{self._path} was captured without text", pid=self.pid, path=self._path
+                )
+            return ""
+        # The main thread has left; others may live, and have the memory still.
+        for tid in self._threads():
+            if tid != self.pid:
+                text = self._file(f"task/{tid}/stat")
+                if text and not parse_stat(text, tid, f"{self._path}/task/{tid}/stat").has_exited:
+                    return f"task/{tid}/"
+        raise NoMemoryMap("zombie", pid=self.pid, path=self._path)
+
+    def _threads(self) -> list[int]:
+        try:
+            fd = os.open("task", OPEN | os.O_DIRECTORY, dir_fd=self._fd)
+        except FileNotFoundError:
+            return []  # a capture
+        except OSError as error:
+            raise _procfs.failure(error, self.pid, f"{self._path}/task") from None
+        try:
+            return sorted(map(int, os.listdir(fd)))
+        finally:
+            os.close(fd)
+
+
+def _memory_cgroup(text: bytes) -> str | None:
+    """The path that /proc/<pid>/cgroup gives for memory: cgroup v2's, or v1's controller."""
+    paths = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(b":", 2)
+        for controller in controllers.split(b","):
+            paths[controller] = os.fsdecode(path)
+    return paths.get(b"memory", paths.get(b""))

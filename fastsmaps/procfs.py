@@ -1,0 +1,184 @@
+"""Where processes are found, and what the kernel's refusals mean.
+
+Which failure means what is told, with its sources, in docs/design.md ("Fates of a process").
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+    Pid = SupportsIndex | str
+    Procfs = str | os.PathLike[str]
+
+OPEN = os.O_RDONLY | os.O_CLOEXEC
+
+# seq_file makes whole records in a page, and makes the one that did not fit again in the next
+# read: asking for a page less a record avoids that (see read_pieces() in src/read.pxi). As many
+# pieces a call as make 192 kB, which stays in the second-level cache.
+PIECE = os.sysconf("SC_PAGE_SIZE") - 1096
+PIECES = max(1, min(64, 192_000 // PIECE))
+
+_FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
+
+
+def root(procfs: Procfs) -> str:
+    """The procfs directory as str; TypeError for what is no path."""
+    path = os.fspath(procfs)
+    if not isinstance(path, str):
+        raise TypeError(f"procfs: a str or a path of str, not {type(path).__name__}")
+    return path
+
+
+def check_pid(pid: Pid) -> int | str:
+    """The pid as an int, or "self"; TypeError or ValueError for what can be none."""
+    if isinstance(pid, str):
+        if pid != "self":
+            raise ValueError(f'pid: a number or "self", not {pid!r}')
+        return pid
+    if isinstance(pid, bool) or not hasattr(pid, "__index__"):
+        raise TypeError(f'pid: an int or "self", not {type(pid).__name__}')
+    number = pid.__index__()
+    # pid_t is 32 bits wide on every Linux.
+    if not 0 < number < 2**31:
+        raise ValueError(f"pid: 1 to {2**31 - 1}, not {number}")
+    return number
+
+
+def is_procfs(procfs: str) -> bool:
+    """Whether this is the kernel's own /proc, here or mounted elsewhere, and not a capture.
+
+    Every procfs has ``self`` (also with subset=pid), though it may lead nowhere in another
+    pid namespace's.
+    """
+    return os.path.lexists(f"{procfs}/self")
+
+
+def is_hidden(pid: int, procfs: str) -> bool:
+    """Whether a process that cannot be found is there: hidepid=2 and 4 hide it.
+
+    Signal 0 does nothing to the process; it only works for our own pid namespace.
+    """
+    if procfs.rstrip("/") != "/proc":
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def not_found(pid: int | None, path: str, procfs: str) -> Error:
+    """The error for a process that has no directory."""
+    if not os.path.isdir(procfs):
+        return Error(f"procfs={procfs!r} is no directory", pid=pid, path=path)
+    if not is_procfs(procfs):
+        return Error(
+            f"procfs={procfs!r} is no procfs and no capture that holds process {pid}",
+            pid=pid,
+            path=path,
+        )
+    if pid is not None and is_hidden(pid, procfs):
+        return AccessDenied(
+            f"process {pid} is hidden by the mount option hidepid of {procfs}: "
+            "CAP_SYS_PTRACE, or the group of the mount option gid, would be enough",
+            pid=pid,
+            path=path,
+        )
+    return ProcessGone(f"there is no process {pid}", pid=pid, path=path)
+
+
+def failure(error: OSError, pid: int | None, path: str) -> Error:
+    """The typed error for one of the system's, told of a process that was there."""
+    if isinstance(error, ProcessLookupError):
+        return ProcessGone(f"process {pid} has ended", pid=pid, path=path)
+    if isinstance(error, PermissionError):
+        return denied(error, pid, path)
+    return ReadError(f"cannot read {path}: {error.strerror}", pid=pid, path=path, errno=error.errno)
+
+
+def denied(error: PermissionError, pid: int | None, path: str) -> AccessDenied:
+    """EACCES comes from the file, EPERM from the mount (hidepid=1)."""
+    import errno
+
+    if error.errno == errno.EPERM:
+        enough = (
+            "the mount option hidepid forbids it; CAP_SYS_PTRACE, or the group of the mount "
+            "option gid, would be enough"
+        )
+    elif path.rpartition("/")[2] in _FILES_FOR_PERFMON:
+        enough = (
+            "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only "
+            "a process of the same user and group that is dumpable"
+        )
+    else:
+        enough = "CAP_SYS_PTRACE would be enough"
+    return AccessDenied(
+        f"not permitted to read {path}: {enough}", pid=pid, path=path, errno=error.errno
+    )
+
+
+def read_file(fd: int) -> bytes:
+    """All of an open small file, from its start."""
+    blocks = []
+    offset = 0
+    while block := os.pread(fd, 1 << 16, offset):
+        blocks.append(block)
+        offset += len(block)
+    return b"".join(blocks)
+
+
+def owner_of(status: bytes) -> int | None:
+    """The thread group (the process) that a task's ``status`` names; None if it names none."""
+    at = status.find(b"\nTgid:")
+    return int(status[at + 6 :].split(None, 1)[0]) if at >= 0 else None
+
+
+def check_is_process(pid: int, procfs: str) -> None:
+    """Raises Error if the number is a thread's.
+
+    /proc/<tid> is not listed, but opens; its files tell of the process, so that a sum over
+    numbers of threads would count a process many times.
+    """
+    if procfs == "/proc":
+        # 2 us; status takes 20. pidfd_open refuses a thread's number, and whatever else it
+        # refuses is looked at again.
+        try:
+            os.close(os.pidfd_open(pid))
+        except (OSError, AttributeError):
+            pass
+        else:
+            return
+    path = f"{procfs}/{pid}/status"
+    try:
+        fd = os.open(path, OPEN)
+    except OSError:
+        return  # gone, which was no error a moment ago, or a capture without it
+    try:
+        check_owner(owner_of(read_file(fd)), pid, path)
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def check_owner(owner: int | None, pid: int, path: str) -> None:
+    """Raises Error if a task belongs to another process."""
+    if owner is not None and owner != pid:
+        raise Error(f"{pid} is a thread of process {owner}", pid=pid, path=path)
+
+
+def pids(procfs: Procfs = "/proc") -> list[int]:
+    """The processes that a procfs or capture lists, in the order of their numbers."""
+    path = root(procfs)
+    try:
+        return sorted(int(name) for name in os.listdir(path) if name.isdecimal())
+    except OSError as error:
+        raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error

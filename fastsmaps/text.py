@@ -1,0 +1,111 @@
+"""Text that somebody has: parse() and load()."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps import _backend
+from fastsmaps.errors import Error, ParseError, ReadError
+from fastsmaps.mappings import Mappings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
+    from typing import IO
+
+# How compressed files begin. No text of smaps begins so: its first byte is a hex digit.
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "lzma",
+    b"\x28\xb5\x2f\xfd": "compression.zstd",
+}
+
+
+def parse(data: Buffer) -> Mappings:
+    """The mappings in the text of a maps, smaps or smaps_rollup.
+
+    `data` is any C-contiguous bytes-like object. What people paste is taken too: lines that
+    end in CRLF, blank lines, a missing last newline, other runs of spaces. Raises ParseError
+    for anything else, with its place; TypeError for what holds no bytes, BufferError for a
+    buffer that is not contiguous.
+    """
+    if isinstance(data, str):
+        raise TypeError("parse() takes bytes, as the kernel gives them, not str")
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("parse() takes a C-contiguous buffer")
+    # cast() takes no view with a zero in its shape.
+    view = view.cast("B") if view.nbytes else memoryview(b"")
+    return Mappings(_backend.parse(view, _is_crlf(view)))
+
+
+def _is_crlf(text: memoryview) -> bool:
+    r"""Whether all lines end in \r\n.
+
+    A name may end in \r too, and nothing but the other lines tells the two apart.
+    """
+    start = 0
+    while start < len(text):
+        block = bytes(text[start : start + 4096])
+        end = block.find(b"\n")
+        if end >= 0:
+            before = (
+                block[end - 1 : end] if end else bytes(text[start - 1 : start] if start else b"")
+            )
+            if before != b"\r":
+                return False
+            whole = bytes(text)
+            return whole.count(b"\r\n") == whole.count(b"\n")
+        start += len(block)
+    return False
+
+
+def load(source: str | os.PathLike[str] | IO[bytes]) -> Mappings:
+    """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
+
+    A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
+    such, by its first bytes. Raises ReadError where it cannot be read or its compression is
+    damaged, and what parse() raises.
+    """
+    path: str | None
+    if hasattr(source, "read"):
+        path = getattr(source, "name", None)
+        path = path if isinstance(path, str) else None
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise TypeError("load() takes a file opened in binary mode")
+    else:
+        path = os.fsdecode(source)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise ReadError(
+                f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
+            ) from error
+    try:
+        return parse(_decompressed(data, path))
+    except ParseError as error:
+        error.path = path
+        raise
+
+
+def _decompressed(data: bytes, path: str | None) -> bytes:
+    for magic, module in _MAGIC.items():
+        if data.startswith(magic):
+            import importlib
+
+            try:
+                decompress = importlib.import_module(module).decompress
+            except ImportError as error:
+                raise Error(
+                    f"{path or 'the file'} is compressed, and this Python has no {module}",
+                    path=path,
+                ) from error
+            try:
+                result: bytes = decompress(data)
+            except Exception as error:  # each module has its own, and EOFError
+                raise ReadError(f"{path or 'the file'} is damaged: {error}", path=path) from error
+            return result
+    return data

@@ -1,0 +1,174 @@
+"""Fields summed over a process, a group of mappings or several processes."""
+
+from __future__ import annotations
+
+from fastsmaps.fields import SIZES, python_name
+from fastsmaps.figures import Figures, add_figures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+#: Python's names of the figures that totals have, but for ``size`` and ``uss``.
+NAMES = tuple(python_name(label) for label in SIZES if label != "Size")
+
+
+class _Sums(Figures):
+    """What Totals and Change have in common: figures in bytes by label, and ``size``."""
+
+    __slots__ = ("_figures", "size")
+
+    _known = SIZES
+    _derived = ("size", "uss")
+
+    _figures: dict[str, int]
+    #: The sum of end - start; None from a rollup, which does not tell it.
+    size: int | None
+
+    if TYPE_CHECKING:  # add_figures() below makes them
+        rss: int | None
+        pss: int | None
+        pss_dirty: int | None
+        pss_anon: int | None
+        pss_file: int | None
+        pss_shmem: int | None
+        shared_clean: int | None
+        shared_dirty: int | None
+        private_clean: int | None
+        private_dirty: int | None
+        referenced: int | None
+        anonymous: int | None
+        ksm: int | None
+        lazy_free: int | None
+        anon_huge_pages: int | None
+        shmem_pmd_mapped: int | None
+        file_pmd_mapped: int | None
+        shared_hugetlb: int | None
+        private_hugetlb: int | None
+        swap: int | None
+        swap_pss: int | None
+        locked: int | None
+        nonlinear: int | None
+
+    def _figure(self, label: str) -> int | None:
+        return self._figures.get(label)
+
+    def _labels(self) -> Iterable[str]:
+        return self._figures
+
+    @property
+    def uss(self) -> int | None:
+        """Private_Clean + Private_Dirty: what would be free if the process ended.
+
+        Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
+        """
+        clean = self._figures.get("Private_Clean")
+        dirty = self._figures.get("Private_Dirty")
+        return None if clean is None or dirty is None else clean + dirty
+
+    def as_dict(self) -> dict[str, int | None]:
+        """Every figure by Python's name, None for what the kernel did not print."""
+        result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
+        result.update((name, getattr(self, name)) for name in NAMES)
+        for label, value in self._figures.items():
+            if label not in SIZES:
+                name = python_name(label)
+                result[label if hasattr(type(self), name) else name] = value
+        return result
+
+    def __repr__(self) -> str:
+        shown = ("pss", "uss", "rss", "swap")
+        figures = ", ".join(f"{name}={getattr(self, name)}" for name in shown)
+        return f"<{type(self).__name__} {figures} bytes>"
+
+
+class Totals(_Sums):
+    """Fields summed over mappings, in bytes; immutable, hashable, compared by its figures.
+
+    An attribute for each size the kernel has had (``rss``, ``pss``, ... , docs/fields.md), None
+    where it printed none; ``totals["NewField"]`` for those of tomorrow. Page sizes, flags and
+    keys are not summed, so not here. A mapping that lacks a field is left out of its sum.
+
+    ``a + b`` adds, with None for what either lacks, so that ``sum()`` over processes works;
+    ``b - a`` gives the Change from a to b.
+
+    Sources: proc_pid_smaps(5), fs/proc/task_mmu.c.
+    """
+
+    __slots__ = ("source",)
+
+    #: The file it comes from: "smaps_rollup" or "smaps" ("maps" if that was read, which has no
+    #: figures but ``size``; "mixed" for a sum of different ones).
+    source: str
+
+    def __init__(self, figures: dict[str, int], size: int | None, source: str) -> None:
+        set_ = object.__setattr__
+        set_(self, "_figures", figures)
+        set_(self, "size", size)
+        set_(self, "source", source)
+
+    def __reduce__(self) -> tuple[Callable[..., Totals], tuple[Any, ...]]:
+        return Totals, (self._figures, self.size, self.source)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Totals):
+            return NotImplemented
+        return self._figures == other._figures and self.size == other.size
+
+    def __hash__(self) -> int:
+        return hash((self.size, frozenset(self._figures.items())))
+
+    def __add__(self, other: Totals) -> Totals:
+        if not isinstance(other, Totals):
+            return NotImplemented
+        mine, its = self._figures, other._figures
+        return Totals(
+            {label: value + its[label] for label, value in mine.items() if label in its},
+            None if self.size is None or other.size is None else self.size + other.size,
+            self.source if self.source == other.source else "mixed",
+        )
+
+    def __radd__(self, other: int) -> Totals:
+        return self if other == 0 else NotImplemented  # sum() begins with 0
+
+    def __sub__(self, other: Totals) -> Change:
+        if not isinstance(other, Totals):
+            return NotImplemented
+        return Change(other, self)
+
+
+class Change(_Sums):
+    """The signed difference of two Totals, in bytes; None for what either lacks."""
+
+    __slots__ = ("key", "new", "old")
+
+    old: Totals
+    new: Totals
+    #: What changed: the path, kind or process, where the totals are a group's.
+    key: Any
+
+    def __init__(self, old: Totals, new: Totals, key: object = None) -> None:
+        before, after = old._figures, new._figures
+        set_ = object.__setattr__
+        figures = {label: after[label] - before[label] for label in after if label in before}
+        set_(self, "_figures", figures)
+        missing = old.size is None or new.size is None
+        set_(self, "size", None if missing else (new.size or 0) - (old.size or 0))
+        set_(self, "old", old)
+        set_(self, "new", new)
+        set_(self, "key", key)
+
+    def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
+        return Change, (self.old, self.new, self.key)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        return (self.old, self.new, self.key) == (other.old, other.new, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.old, self.new, self.key))
+
+
+add_figures(_Sums, NAMES)

@@ -1,0 +1,79 @@
+"""The extension alone; everything else is in pyproject.toml.
+
+FASTSMAPS_BUILD_EXTENSION=1 makes a failed build fail, =0 leaves the extension out. Without
+it, a build that fails is said once and done again without the extension: a true pure wheel.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+
+class BuildError(Exception):
+    """The compiler is missing, or it failed."""
+
+
+class BuildExtension(build_ext):
+    """build_ext, with one exception for every way in which a compiler fails."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except (CCompilerError, ExecError, PlatformError, OSError, ValueError) as error:
+            raise BuildError(str(error)) from error
+
+
+def extensions() -> list[Extension]:
+    from Cython.Build import cythonize
+
+    extension = Extension(
+        "fastsmaps._csmaps",
+        ["src/_csmaps.pyx"],
+        depends=[
+            "src/csmaps.h",
+            "src/pool.pxi",
+            "src/scan.pxi",
+            "src/sums.pxi",
+            "src/read.pxi",
+            "src/table.pxi",
+        ],
+        include_dirs=["src"],
+        extra_compile_args=["-O3"],
+    )
+    directives = {
+        "language_level": 3,
+        "boundscheck": False,
+        "wraparound": False,
+        "initializedcheck": False,
+        "cdivision": True,
+        "freethreading_compatible": True,
+    }
+    return cythonize([extension], compiler_directives=directives)
+
+
+def build(with_extension: bool) -> None:
+    setup(
+        ext_modules=extensions() if with_extension else [],
+        cmdclass={"build_ext": BuildExtension},
+    )
+
+
+choice = os.environ.get("FASTSMAPS_BUILD_EXTENSION", "auto")
+if choice not in ("auto", "0", "1"):
+    sys.exit(f"FASTSMAPS_BUILD_EXTENSION must be 0 or 1, or unset, not {choice!r}")
+try:
+    build(with_extension=choice != "0")
+except (BuildError, ImportError) as error:
+    if choice == "1":
+        raise
+    print(
+        f"fastsmaps: the extension could not be built ({error});\n"
+        "fastsmaps: going on in pure Python: the same results, several times slower.",
+        file=sys.stderr,
+    )
+    build(with_extension=False)

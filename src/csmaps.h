@@ -1,0 +1,147 @@
+/* The few things that Cython cannot say: loads of several bytes at once, and what can be
+ * computed with them. Plain C99 with GCC's and Clang's builtins; nothing depends on the
+ * processor's byte order or on vector instructions (compilers make one 16-byte compare of
+ * fsm_same16 where there is one). */
+#ifndef CSMAPS_H
+#define CSMAPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define FSM_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FSM_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define FSM_BYTES(b) (UINT64_C(0x0101010101010101) * (b))
+
+/* Eight bytes, the first one lowest. */
+static inline uint64_t fsm_load8(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+
+static inline int fsm_same4(const char *a, const char *b)
+{
+    uint32_t x, y;
+    memcpy(&x, a, 4);
+    memcpy(&y, b, 4);
+    return x == y;
+}
+
+static inline int fsm_same16(const char *a, const char *b)
+{
+#if defined(__SSE2__)
+    __m128i x = _mm_loadu_si128((const __m128i *)a);
+    __m128i y = _mm_loadu_si128((const __m128i *)b);
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) == 0xffff;
+#else
+    uint64_t x[2], y[2];
+    memcpy(x, a, 16);
+    memcpy(y, b, 16);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+#endif
+}
+
+/* A number of up to eight digits, right-aligned in eight bytes with spaces before it, as
+ * "%8lu" prints it. Returns 0 if the bytes are anything else. */
+static inline int fsm_eight_digits(const char *p, uint32_t *number)
+{
+    uint64_t v = fsm_load8(p);
+    /* Bit 4 tells '0'-'9' (0x30-0x39) from ' ' (0x20): 0xff for each byte without it. */
+    uint64_t spaces = ((~v >> 4) & FSM_BYTES(1)) * 0xff;
+    uint64_t digits = (v ^ FSM_BYTES(0x30)) & ~spaces;
+
+    if (FSM_UNLIKELY((spaces & (spaces + 1)) != 0           /* only in front */
+                     || spaces == UINT64_MAX                /* at least one digit */
+                     || ((v ^ FSM_BYTES(0x20)) & spaces) != 0
+                     || (((digits + FSM_BYTES(0x76)) | digits) & FSM_BYTES(0x80)) != 0))
+        return 0;
+    digits = digits * 10 + (digits >> 8);
+    *number = (uint32_t)(((digits & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x000f424000000064)
+                          + ((digits >> 16) & UINT64_C(0x000000ff000000ff))
+                                * UINT64_C(0x0000271000000001))
+                         >> 32);
+    return 1;
+}
+
+/* Eight lower-case hex digits. Returns 0 if one of the bytes is none. */
+static inline int fsm_eight_hex(const char *p, uint64_t *number)
+{
+    uint64_t v = fsm_load8(p);
+    uint64_t letters = (v >> 6) & FSM_BYTES(1); /* 'a'-'f' are 0x61-0x66 */
+    uint64_t x = (v & FSM_BYTES(0x0f)) + letters * 9;
+
+    /* The upper half of a byte must be 3 (6 for a letter), and its value below 10 (from 10
+     * to 15 for a letter). */
+    if (FSM_UNLIKELY((v & FSM_BYTES(0xf0)) != FSM_BYTES(0x30) + letters * 0x30
+                     || ((x + FSM_BYTES(6)) & FSM_BYTES(0x10)) != letters << 4
+                     || (x & FSM_BYTES(0x10)) != 0))
+        return 0;
+    x = (x << 4 | x >> 8) & UINT64_C(0x00ff00ff00ff00ff);
+    x = (x << 8 | x >> 16) & UINT64_C(0x0000ffff0000ffff);
+    *number = (x << 16 | x >> 32) & UINT64_C(0xffffffff);
+    return 1;
+}
+
+/* A hex number of exactly 8 to 16 digits: two overlapping halves. */
+static inline int fsm_wide_hex(const char *p, size_t width, uint64_t *number)
+{
+    uint64_t high, low;
+    if (!fsm_eight_hex(p, &high) || !fsm_eight_hex(p + width - 8, &low))
+        return 0;
+    *number = high << (4 * (width - 8)) | low;
+    return 1;
+}
+
+/* SipHash-1-3 (Aumasson, Bernstein). Names come from whoever maps files: with a hash whose
+ * collisions can be computed, a process could make the reading of it quadratic. */
+#define FSM_ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
+#define FSM_ROUND                                                                          \
+    do {                                                                                   \
+        v0 += v1; v1 = FSM_ROTATE(v1, 13); v1 ^= v0; v0 = FSM_ROTATE(v0, 32);              \
+        v2 += v3; v3 = FSM_ROTATE(v3, 16); v3 ^= v2;                                       \
+        v0 += v3; v3 = FSM_ROTATE(v3, 21); v3 ^= v0;                                       \
+        v2 += v1; v1 = FSM_ROTATE(v1, 17); v1 ^= v2; v2 = FSM_ROTATE(v2, 32);              \
+    } while (0)
+
+static inline uint64_t fsm_hash(const char *p, size_t n, const uint64_t key[2])
+{
+    uint64_t v0 = key[0] ^ UINT64_C(0x736f6d6570736575), v1 = key[1] ^ UINT64_C(0x646f72616e646f6d);
+    uint64_t v2 = key[0] ^ UINT64_C(0x6c7967656e657261), v3 = key[1] ^ UINT64_C(0x7465646279746573);
+    uint64_t word, last = (uint64_t)n << 56;
+    size_t i;
+
+    for (i = 0; i + 8 <= n; i += 8) {
+        word = fsm_load8(p + i);
+        v3 ^= word;
+        FSM_ROUND;
+        v0 ^= word;
+    }
+    for (; i < n; i++)
+        last |= (uint64_t)(unsigned char)p[i] << (8 * (i & 7));
+    v3 ^= last;
+    FSM_ROUND;
+    v0 ^= last;
+    v2 ^= 0xff;
+    FSM_ROUND;
+    FSM_ROUND;
+    FSM_ROUND;
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* Takes what lies in a place that several threads share, or puts something there. */
+static inline void *fsm_exchange(void **place, void *value)
+{
+    return __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL);
+}
+
+#endif

@@ -1,0 +1,56 @@
+"""The one fixture that every case takes: both backends, the same tests."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fastsmaps
+from fastsmaps import _backend
+
+settings.register_profile(
+    "fastsmaps",
+    # The backend fixture is set once for a test and stays so for all its examples; a busy
+    # machine makes no example wrong.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
+settings.load_profile("fastsmaps")
+
+MODULES = {"c": "fastsmaps._csmaps", "python": "fastsmaps._pysmaps"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-extension",
+        action="store_true",
+        help="test the pure Python backend alone; without this a missing extension fails the run",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        names = ["python"] if metafunc.config.getoption("--no-extension") else list(MODULES)
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """One backend's module, which all of fastsmaps uses during the test."""
+    module = importlib.import_module(MODULES[request.param])
+    for name in ("Table", "parse", "read", "total"):
+        monkeypatch.setattr(_backend, name, getattr(module, name))
+    monkeypatch.setattr(fastsmaps, "BACKEND", request.param)
+    return module
+
+
+@pytest.fixture
+def twins(pytestconfig: pytest.Config) -> tuple[ModuleType, ModuleType]:
+    """Both backends' modules, to be compared."""
+    if pytestconfig.getoption("--no-extension"):
+        pytest.skip("there is only one backend to compare")
+    c, python = map(importlib.import_module, MODULES.values())
+    return c, python
