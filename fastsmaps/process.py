@@ -162,22 +162,17 @@ class Process:
         table = self._needed("smaps" if sizes else "maps", _take_mappings)
         return Mappings(table, pid=self.pid, procfs=self.procfs, taken_at=time.time())
 
-    def info(self) -> Info:
-        """What the kernel says of the process beside its mappings."""
+    def info(self, *, heap: bool = True) -> Info:
+        """What the kernel says of the process beside its mappings.
+
+        `heap=False` leaves the heap's ranges out (None), for which maps must be read.
+        """
         stat = self._stat()
         status = self._file("status") or b""
         uid = status_number(status, b"Uid:", place=1)
         peak = status_number(status, b"VmHWM:")
         command = self._file("cmdline") or b""
-        try:
-            maps = self.mappings(sizes=False)
-            heap = tuple((m.start, m.end) for m in maps if m.kind == "heap")
-        except ProcessGone:
-            raise
-        except NoMemoryMap:
-            heap = ()
-        except Error:
-            heap = None
+        ranges = self._heap() if heap else None
         cgroup = _memory_cgroup(self._file("cgroup") or b"")
         # All of it counts only if the process was there at the last of these reads.
         if self._stat().start_time != stat.start_time:
@@ -195,8 +190,18 @@ class Process:
             peak_rss=None if peak is None else peak * 1024,
             cgroup=cgroup,
             start_brk=stat.start_brk,
-            heap=heap,
+            heap=ranges,
         )
+
+    def _heap(self) -> tuple[tuple[int, int], ...] | None:
+        try:
+            return tuple((m.start, m.end) for m in self.mappings(sizes=False) if m.kind == "heap")
+        except ProcessGone:
+            raise
+        except NoMemoryMap:
+            return ()
+        except Error:
+            return None
 
     # ---- reading
 

@@ -1,0 +1,5 @@
+"""``python -m fastsmaps`` is the command ``fastsmaps``."""
+
+from fastsmaps.cli import entry
+
+entry()
