@@ -28,7 +28,7 @@ _HEADER = re.compile(
     rb"([0-9a-f]{1,8}:[0-9a-f]{1,8})[ \t]+([0-9]+)(?:[ \t]+(.*)|\r)?",
     re.DOTALL,
 ).fullmatch
-_FIELD = re.compile(rb"([A-Z][!-9;-~]*):[ \t]*(.*?)[ \t\r]*", re.DOTALL).fullmatch
+_LABEL = re.compile(rb"([A-Z][!-9;-~]*):").match
 _NUMBER = re.compile(rb"([0-9]+)(?:[ \t]+(kB))?").fullmatch
 
 _HEADER_START = frozenset(b"0123456789abcdef")
@@ -57,14 +57,20 @@ class _Differs(Exception):
     """A line is not the one expected at its place."""
 
 
+def _integer(digits: bytes) -> int:
+    """The number, 2**64 for one of so many digits that none fits: int() refuses 4,300."""
+    if len(digits) > 20:
+        digits = digits.lstrip(b"0") or b"0"
+    return int(digits) if len(digits) <= 20 else 2**64
+
+
 def _number(value: bytes) -> tuple[int, bool] | None:
     """The number and whether it was in kB (then it is given in bytes); None for a text."""
     match = _NUMBER(value)
     if match is None:
         return None
     digits, unit = match.groups()
-    # No number of more digits fits, and int() refuses very long ones.
-    number = int(digits) if len(digits.lstrip(b"0")) <= 20 else ABSENT
+    number = _integer(digits)
     if unit:
         number *= 1024
     if number >= ABSENT:
@@ -74,14 +80,16 @@ def _number(value: bytes) -> tuple[int, bool] | None:
 
 def _field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     """A field line's label, the label's kind, its value, and the value as a number."""
-    match = _FIELD(line)
+    match = _LABEL(line)
     if match is None:
         raise _Problem(errors.NO_LABEL)
     label = match[1].decode("ascii")
+    # Not in the expression: it would look at each space of a long run from each of them.
+    value = line[match.end() :].lstrip(b" \t").rstrip(b" \t\r")
     kind = _KINDS.get(label, "any")
     if kind in ("flags", "name"):
-        return label, kind, match[2], None
-    number = _number(match[2])
+        return label, kind, value, None
+    number = _number(value)
     if kind != "any":
         if number is None:
             raise _Problem(errors.NO_NUMBER)
@@ -89,7 +97,7 @@ def _field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
             raise _Problem(errors.NO_UNIT)
         if kind == "number" and number[1]:
             raise _Problem(errors.UNIT)
-    return label, kind, match[2], number
+    return label, kind, value, number
 
 
 class _Ids(dict[bytes, int]):
@@ -200,7 +208,8 @@ class _Scanner:
         if match is None:
             raise _Problem(errors.NO_HEADER)
         start, stop, perms, offset, dev, inode, name = match.groups()
-        if len(inode) > 18 and (len(inode.lstrip(b"0")) > 20 or int(inode) >= 2**64):
+        inode_number = _integer(inode)
+        if inode_number >= 2**64:
             raise _Problem(errors.TOO_LARGE)
         first, last = int(start, 16), int(stop, 16)
         if last < first:
@@ -212,7 +221,7 @@ class _Scanner:
                 first,
                 last,
                 int(offset, 16),
-                int(inode.lstrip(b"0") or b"0") if len(inode) > 18 else int(inode),
+                inode_number,
                 _PERMS[perms],
                 self.devs[dev],
                 self.names[name],
@@ -245,6 +254,8 @@ class _Scanner:
             self.name_line = True
             self.headers[-1] = (*self.headers[-1][:6], self.names[value])
         elif number is None:
+            if len(texts) == MOST_LABELS:
+                raise _Problem(errors.TOO_MANY)
             text = value.decode("utf-8", "surrogateescape")
             self.extra.setdefault(self.count - 1, {})[label] = text
         else:

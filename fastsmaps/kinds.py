@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _DELETED = b" (deleted)"
-_SHMEM = (b"[anon_shmem:", b"/memfd:", b"/SYSV", b"/dev/shm/", b"/dev/ashmem/")
+_SHMEM = (b"/memfd:", b"/SYSV", b"/dev/shm/", b"/dev/ashmem/")
 _DEVICE = (b"/dev/", b"/dmabuf:", b"anon_inode:", b"socket:")
 
 
@@ -14,18 +14,21 @@ def kind_of(name: bytes, shared: bool, hugetlb: bool) -> str:
     special name has no slash, so a file called "[heap]" is a file.
     """
     plain = name.removesuffix(_DELETED)
+    special = name.startswith(b"[") and name.endswith(b"]")
     if hugetlb or plain == b"/anon_hugepage":
         return "hugetlb"
     if name == b"[heap]":
         return "heap"
-    if name == b"[stack]" or (name.startswith(b"[stack:") and name.endswith(b"]")):
+    if name == b"[stack]" or (special and name.startswith(b"[stack:")):
         return "stack"
-    if name.startswith(b"[anon:"):
+    if special and name.startswith(b"[anon:"):
         return "anon_named"
     # Shared anonymous memory is a deleted /dev/zero; a private mapping of it is anonymous.
+    if special and name.startswith(b"[anon_shmem:"):
+        return "shmem"
     if name.startswith(_SHMEM) or (shared and plain == b"/dev/zero"):
         return "shmem"
-    if name.startswith(b"[") and name.endswith(b"]"):
+    if special:
         return "special"
     if not name or plain == b"/dev/zero":
         return "anon"

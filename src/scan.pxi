@@ -521,7 +521,8 @@ cdef int add_column(Scan *s, const char *label, size_t length, Kind kind, Shape 
     s.column[id_].kind = kind
     s.column[id_].unit = 1024 if shape == IN_KB else 1
     s.column[id_].sized = shape == IN_KB
-    s.columns += 1
+    # Not one more: a text that changes meanwhile may show a label a second time.
+    s.columns = s.labels.count
     return id_
 
 
@@ -541,6 +542,8 @@ cdef bint keep_text(
 ) noexcept nogil:
     cdef char *block
     cdef Text *text
+    if s.row_texts == MOST_LABELS:
+        return fail(s, TOO_MANY)
     if s.texts_used + label_length + length > s.texts_room:
         block = grow_bytes(s.texts, &s.texts_room, s.texts_used + label_length + length)
         if block == NULL:
@@ -640,15 +643,13 @@ cdef void keep_slot(Scan *s, const char *line, const char *eol, bint ended, bint
 
 
 cdef bint number_line(
-    Scan *s, const char *line, const char *eol, bint ended, size_t label_length,
+    Scan *s, const char *line, const char *eol, bint ended,
     int column, Shape shape, uint64_t value,
 ) noexcept nogil:
     cdef uint64_t narrow
     if s.place < s.slots and s.slot[s.place].column != column:
         cut_slots(s)
-    if (s.place == s.slots and cells_of(s.row)[column] != NOTHING) or (
-        s.row_texts > 0 and text_seen(s, line, label_length)
-    ):
+    if s.place == s.slots and cells_of(s.row)[column] != NOTHING:
         return fail(s, TWICE)
     narrow = value
     if s.column[column].unit == 1024:
@@ -715,11 +716,13 @@ cdef bint field_line(
         if text_seen(s, line, length):
             return fail(s, TWICE)
         return keep_text(s, line, length, value, end - value)
+    if s.row_texts > 0 and text_seen(s, line, length):
+        return fail(s, TWICE)
     if column < 0:
         column = add_column(s, line, length, kind, shape)
         if column < 0:
             return False
-    return number_line(s, line, eol, ended, length, column, shape, number)
+    return number_line(s, line, eol, ended, column, shape, number)
 
 
 # ---- lines
@@ -802,9 +805,10 @@ cdef const char *scan(Scan *s, const char *p, const char *end, bint last) noexce
         if s.crlf and stop > p and (stop - 1)[0] == c'\r':
             stop -= 1
         s.bad_line = p
-        if c'A' <= p[0] <= c'Z':
+        # A text may change meanwhile: that the line is not empty, its bounds must say.
+        if p < stop and c'A' <= p[0] <= c'Z':
             good = field_line(s, p, stop, eol, ended)
-        elif hex_digit(p[0]) >= 0:
+        elif p < stop and hex_digit(p[0]) >= 0:
             good = header_line(s, p, stop)
         else:
             good = is_blank(p, stop) or fail(s, NO_LINE)

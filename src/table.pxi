@@ -33,7 +33,7 @@ if _MOST_LABELS != MOST_LABELS or len(_errors.PROBLEMS) != NO_MEMORY:
 
 cdef tuple labels_of(Scan *s):
     return tuple([
-        known_labels.get(label) or (<bytes>label).decode("ascii")
+        known_labels.get(label) or (<bytes>label).decode("latin-1")
         for label in pool_texts(&s.labels)
     ])
 
@@ -99,7 +99,7 @@ cdef class Table:
             for i in range(self.s.text_count):
                 text = &self.s.text[i]
                 at = self.s.texts + text.at
-                extra.setdefault(text.row, {})[at[:text.label_length].decode("ascii")] = (
+                extra.setdefault(text.row, {})[at[:text.label_length].decode("latin-1")] = (
                     at[text.label_length:text.label_length + text.length]
                     .decode("utf-8", "surrogateescape")
                 )

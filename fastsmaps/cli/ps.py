@@ -130,7 +130,5 @@ def summary(rows: list[Row]) -> str:
     missed = [f", {counts[outcome]} {word}" for outcome, word in WORDS.items() if counts[outcome]]
     line = f"total: {figures}{counts['read']} of {processes} processes read{''.join(missed)}"
     if counts["denied"] and os.geteuid() != 0:
-        line += (
-            "\nCAP_SYS_PTRACE would be enough for those denied, or CAP_PERFMON on newer kernels"
-        )
+        line += "\nCAP_SYS_PTRACE would be enough for those denied, or CAP_PERFMON on newer kernels"
     return line

@@ -1,0 +1,42 @@
+# Everything happens in .venv; a fresh machine needs Python 3.11 or newer, make, and a C compiler
+# for the extension (without one, run works in pure Python, and test wants PYTEST=--no-extension).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/*)
+
+.PHONY: run test bench lint clean
+
+run: $(VENV)/installed
+	$(BIN)/fastsmaps
+
+test: $(VENV)/installed $(VENV)/test
+	$(BIN)/pytest $(PYTEST)
+
+bench: $(VENV)/installed $(VENV)/bench
+	$(BIN)/pytest benchmarks $(PYTEST)
+
+lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint src
+	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/user_code.py
+
+$(VENV)/pip:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/installed: $(VENV)/pip $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test $(VENV)/bench $(VENV)/lint: $(VENV)/%: $(VENV)/pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --group $*
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fastsmaps/*.so src/_csmaps.c

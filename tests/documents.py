@@ -1,0 +1,39 @@
+"""Small texts of maps and smaps, for the tests that need their own; sizes here are in kB."""
+
+from __future__ import annotations
+
+
+def header(
+    start: int = 0x10000,
+    end: int = 0x11000,
+    name: bytes = b"",
+    *,
+    perms: bytes = b"rw-p",
+    offset: int = 0,
+    dev: bytes = b"00:00",
+    inode: int = 0,
+) -> bytes:
+    """A header line as a 64-bit kernel prints it."""
+    line = b"%08x-%08x %s %08x %s %d " % (start, end, perms, offset, dev, inode)
+    return (line.ljust(73) + name if name else line) + b"\n"
+
+
+def kb(label: str, number: int) -> bytes:
+    """A field line as seq_put_decimal_ull_width() prints it."""
+    return b"%-16s%8d kB\n" % (label.encode() + b":", number)
+
+
+def record(
+    start: int = 0x10000,
+    end: int = 0x11000,
+    name: bytes = b"",
+    *,
+    perms: bytes = b"rw-p",
+    flags: bytes | None = None,
+    **fields: int,
+) -> bytes:
+    """A header, then the fields in the order given, then VmFlags."""
+    lines = [header(start, end, name, perms=perms), *(kb(*item) for item in fields.items())]
+    if flags is not None:
+        lines.append(b"VmFlags: " + flags + b"\n")
+    return b"".join(lines)

@@ -1,0 +1,98 @@
+"""What is no smaps, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps import errors
+from fastsmaps.errors import PROBLEMS
+
+HEADER = b"00400000-00401000 r-xp 00000000 fd:01 77 /bin/x\n"
+RECORD = HEADER + b"Rss:                   4 kB\nVmFlags: rd ex \n"
+
+CASES = {
+    "field first": (b"Rss: 4 kB\n", errors.FIELD_FIRST, 0),
+    "no line": (RECORD + b"?what\n", errors.NO_LINE, 3),
+    "indented": (RECORD + b" Rss: 4 kB\n", errors.NO_LINE, 3),
+    "no header": (b"00400000 r-xp 00000000 fd:01 77 /bin/x\n", errors.NO_HEADER, 0),
+    "17 digits": (b"0-" + b"1" * 17 + b" r-xp 0 0:0 0\n", errors.NO_HEADER, 0),
+    "capital digits": (b"0040000A-00500000 r-xp 0 0:0 0\n", errors.NO_HEADER, 0),
+    "perms": (b"00400000-00401000 rwzp 0 0:0 0\n", errors.NO_HEADER, 0),
+    "no inode": (b"00400000-00401000 rw-p 0 0:0\n", errors.NO_HEADER, 0),
+    "name at inode": (b"00400000-00401000 rw-p 0 0:0 0/bin/x\n", errors.NO_HEADER, 0),
+    "inode": (b"00400000-00401000 rw-p 0 0:0 18446744073709551616 \n", errors.TOO_LARGE, 0),
+    "backwards": (b"00401000-00400000 rw-p 0 0:0 0 \n", errors.BACKWARDS, 0),
+    "no colon": (HEADER + b"Rss 4 kB\n", errors.NO_LABEL, 1),
+    "blank in label": (HEADER + b"Rss x: 4 kB\n", errors.NO_LABEL, 1),
+    "no kB": (HEADER + b"Rss: 4\n", errors.NO_UNIT, 1),
+    "no kB of a page size": (HEADER + b"MMUPageSize: 4\n", errors.NO_UNIT, 1),
+    "no number": (HEADER + b"Rss: kB\n", errors.NO_NUMBER, 1),
+    "joined kB": (HEADER + b"Rss: 4kB\n", errors.NO_NUMBER, 1),
+    "negative": (HEADER + b"Rss: -4 kB\n", errors.NO_NUMBER, 1),
+    "flag with kB": (HEADER + b"THPeligible: 1 kB\n", errors.UNIT, 1),
+    "large": (HEADER + b"Rss: 18014398509481984 kB\n", errors.TOO_LARGE, 1),
+    "large bare": (HEADER + b"New: 18446744073709551615\n", errors.TOO_LARGE, 1),
+    "very large": (HEADER + b"New: " + b"9" * 5000 + b" kB\n", errors.TOO_LARGE, 1),
+    "twice": (RECORD + b"Rss: 4 kB\n", errors.TWICE, 3),
+    "twice in the next": (RECORD * 2 + b"Rss: 4 kB\n", errors.TWICE, 6),
+    "flags twice": (RECORD + b"VmFlags: rd\n", errors.TWICE, 3),
+    "name twice": (HEADER + b"Name: x\nName: x\n", errors.TWICE, 2),
+    "text twice": (HEADER + b"New: a b\nNew: a b\n", errors.TWICE, 2),
+    "text then number": (HEADER + b"New: a b\nNew: 1\n", errors.TWICE, 2),
+    "number then text": (HEADER + b"New: 1\nNew: a b\n", errors.TWICE, 2),
+    "cut": (RECORD + b"Pss:        1", errors.NO_UNIT, 3),
+    "cut header": (RECORD + b"00401000-00", errors.NO_HEADER, 3),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_place_is_told(backend: ModuleType, name: str) -> None:
+    text, problem, before = CASES[name]
+    lines = text.split(b"\n")
+    with pytest.raises(fastsmaps.ParseError) as caught:
+        fastsmaps.parse(text)
+    error = caught.value
+    assert error.problem == PROBLEMS[problem]
+    assert error.line_number == before + 1
+    assert error.line == lines[before]
+    assert error.offset == sum(len(line) + 1 for line in lines[:before])
+    assert isinstance(error, ValueError)
+
+
+def test_the_limits_themselves_are_fine(backend: ModuleType) -> None:
+    text = (
+        HEADER
+        + b"Rss: 18014398509481983 kB\nNew: 18446744073709551614\nOne: 0000000000000000000000001\n"
+    )
+    mapping = fastsmaps.parse(text)[0]
+    assert mapping.rss == 2**64 - 1024
+    assert mapping["New"] == 2**64 - 2
+    assert mapping["One"] == 1
+
+
+def test_labels_without_end_are_refused(backend: ModuleType) -> None:
+    labels = [b"L%d: 1 kB\n" % i for i in range(257)]
+    assert len(fastsmaps.parse(HEADER + b"".join(labels[:256])).fields) == 256
+    spread = b"".join(HEADER + label for label in labels)
+    with pytest.raises(fastsmaps.ParseError) as caught:
+        fastsmaps.parse(spread)
+    assert caught.value.line == b"L256: 1 kB"
+
+
+def test_a_saved_text_is_named(backend: ModuleType, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    saved.write_bytes(RECORD + b"nonsense\n")
+    with pytest.raises(fastsmaps.ParseError, match=f"{saved}: line 4") as caught:
+        fastsmaps.load(saved)
+    assert caught.value.path == str(saved)
+
+
+def test_an_error_shows_no_control_characters(backend: ModuleType) -> None:
+    with pytest.raises(fastsmaps.ParseError) as caught:
+        fastsmaps.parse(b"\x1b[31m" + b"x" * 1000)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
