@@ -20,9 +20,10 @@ bench: $(VENV)/installed $(VENV)/bench
 lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src
-	$(BIN)/mypy
-	$(BIN)/mypy --strict tests/user_code.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint src
+	$(BIN)/mypy fastsmaps
+	$(BIN)/mypy tests
+	$(BIN)/mypy benchmarks
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -32,6 +33,7 @@ $(VENV)/pip:
 
 $(VENV)/installed: $(VENV)/pip $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m compileall -q fastsmaps
 	touch $@
 
 $(VENV)/test $(VENV)/bench $(VENV)/lint: $(VENV)/%: $(VENV)/pip pyproject.toml

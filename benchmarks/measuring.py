@@ -21,7 +21,9 @@ def environment(backend: str = fastsmaps.BACKEND) -> dict[str, str]:
     """For a child: the very package that is measured here, with the given backend."""
     package = str(Path(fastsmaps.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "FASTSMAPS_BACKEND": backend}
+    child = {**os.environ, "PYTHONPATH": path, "FASTSMAPS_BACKEND": backend}
+    child.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are of compiled modules, as elsewhere
+    return child
 
 
 def run_fresh(what: str, *arguments: object, backend: str = fastsmaps.BACKEND) -> dict[str, Any]:

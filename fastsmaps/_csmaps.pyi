@@ -63,6 +63,6 @@ def read(fd: int, piece: int, pieces: int) -> Table | None:
 def total(fd: int, piece: int, pieces: int, confirm: bool) -> tuple[int, dict[str, int]] | None:
     """As read(), but only ``sums()[0]`` of the table, in constant memory.
 
-    `confirm=False` leaves out the read after the end: a rollup is made in one go, and would be
-    made once more.
+    `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end,
+    and the read after the end, which would make it once more, is left out.
     """

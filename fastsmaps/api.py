@@ -13,7 +13,7 @@ from fastsmaps import _backend
 from fastsmaps.errors import ParseError
 from fastsmaps.mappings import Mappings
 from fastsmaps.process import Process
-from fastsmaps.procfs import OPEN, PIECE, PIECES, check_is_process, check_pid, root
+from fastsmaps.procfs import OPEN, PIECE, PIECES, check_is_process, check_pid, root, self_pid
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -84,9 +84,10 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
     if table is None:
         with Process(pid, procfs=procfs) as process:
             return process.mappings(sizes=sizes)
-    if number != "self":
-        check_is_process(int(number), procfs)
-        own = int(number)
+    own: int | None
+    if number == "self":
+        own = self_pid(procfs)
     else:
-        own = os.getpid()
+        own = int(number)
+        check_is_process(own, procfs)
     return Mappings(table, pid=own, procfs=procfs, taken_at=time.time())

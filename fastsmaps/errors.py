@@ -34,7 +34,7 @@ def _rebuild(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> 
     error = cls.__new__(cls, *args)
     error.args = args
     if isinstance(error, OSError):
-        OSError.__init__(error, *args)
+        OSError.__init__(error, *args, state["path"])  # args leave out the file's name
     error.__dict__.update(state)
     return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -11,13 +12,13 @@ from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadEr
 from fastsmaps.figures import Frozen
 from fastsmaps.mappings import Mappings
 from fastsmaps.procfs import OPEN, PIECE, PIECES
-from fastsmaps.stat import Stat, parse_stat, status_number
+from fastsmaps.stat import Stat, cgroup_path, parse_stat, status_number
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, NoReturn, TypeVar
 
     from fastsmaps._backend import Table
     from fastsmaps.procfs import Pid, Procfs
@@ -80,8 +81,23 @@ class Info(Frozen):
         """All of it, by name."""
         return {name: getattr(self, name) for name in sorted(self.__slots__)}
 
+    def __reduce__(self) -> tuple[Callable[..., Info], tuple[Any, ...]]:
+        return _info, (self.as_dict(),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Info):
+            return NotImplemented
+        return self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_time))
+
     def __repr__(self) -> str:
         return f"<Info of process {self.pid} {self.comm!r}>"
+
+
+def _info(values: dict[str, object]) -> Info:
+    return Info(**values)
 
 
 class Process:
@@ -105,19 +121,21 @@ class Process:
         number = None if pid == "self" else int(pid)
         try:
             if number is None:
-                number = int(os.readlink(self._path))
+                number = _procfs.self_pid(self.procfs)
+                if number is None:
+                    raise FileNotFoundError
                 self._path = f"{self.procfs}/{number}"
             fd = os.open(self._path, OPEN | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
             raise _procfs.not_found(number, self._path, self.procfs) from None
         except OSError as error:
-            raise _procfs.failure(error, number, self._path) from None
+            raise _procfs.failure(error, number, self._path, self.procfs) from None
         self.pid: int = number
         self._fd = fd
         try:
             status = self._file("status")
             if status is not None:
-                _procfs.check_owner(_procfs.owner_of(status), number, self._path)
+                _procfs.check_owner(status, number, f"{self._path}/status")
         except BaseException:
             self.close()
             raise
@@ -126,8 +144,8 @@ class Process:
 
     def close(self) -> None:
         """Closes all descriptors; may be called again."""
-        for name in list(self._kept):
-            self._drop(name)
+        while self._kept:
+            os.close(self._kept.popitem()[1])
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -139,8 +157,12 @@ class Process:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if hasattr(self, "_kept"):
             self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would hold the same descriptors' numbers, and close them once more.
+        raise TypeError("a Process holds open descriptors: it is neither copied nor pickled")
 
     def __repr__(self) -> str:
         return f"<Process {self.pid}{'' if self._fd >= 0 else ', closed'}>"
@@ -168,12 +190,19 @@ class Process:
         `heap=False` leaves the heap's ranges out (None), for which maps must be read.
         """
         stat = self._stat()
-        status = self._file("status") or b""
-        uid = status_number(status, b"Uid:", place=1)
-        peak = status_number(status, b"VmHWM:")
-        command = self._file("cmdline") or b""
+        # A main thread that has left has no memory, no command line and no cgroup (v1: "/").
+        task = (self._living() if stat.has_exited else None) or ""
+        status = self._file(f"{task}status") or b""
+        path = f"{self._path}/{task}"
+        uid = status_number(status, b"Uid:", self.pid, f"{path}status", place=1)
+        peak = status_number(status, b"VmHWM:", self.pid, f"{path}status")
+        command = self._file(f"{task}cmdline") or b""
+        start_brk = stat.start_brk
+        if task:
+            text = self._file(f"{task}stat")
+            start_brk = parse_stat(text, self.pid, f"{path}stat").start_brk if text else None
         ranges = self._heap() if heap else None
-        cgroup = _memory_cgroup(self._file("cgroup") or b"")
+        cgroup = cgroup_path(self._file(f"{task}cgroup") or b"", self.pid, f"{path}cgroup")
         # All of it counts only if the process was there at the last of these reads.
         if self._stat().start_time != stat.start_time:
             raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self._path)
@@ -189,18 +218,18 @@ class Process:
             threads=stat.threads,
             peak_rss=None if peak is None else peak * 1024,
             cgroup=cgroup,
-            start_brk=stat.start_brk,
+            start_brk=start_brk,
             heap=ranges,
         )
 
     def _heap(self) -> tuple[tuple[int, int], ...] | None:
         try:
             return tuple((m.start, m.end) for m in self.mappings(sizes=False) if m.kind == "heap")
-        except ProcessGone:
-            raise
         except NoMemoryMap:
             return ()
-        except Error:
+        except (ProcessGone, ParseError, ReadError):
+            raise
+        except Error:  # may not be seen, or is not in the capture
             return None
 
     # ---- reading
@@ -210,23 +239,30 @@ class Process:
             raise ValueError(f"{self!r}")
         return os.open(name, OPEN, dir_fd=self._fd)
 
-    def _drop(self, name: str) -> None:
-        os.close(self._kept.pop(name))
+    def _keep(self, name: str, fd: int) -> None:
+        # Another thread may have kept one meanwhile.
+        if self._fd < 0 or self._kept.setdefault(name, fd) != fd:
+            os.close(fd)
+
+    def _failure(self, error: OSError, name: str) -> Error:
+        return _procfs.failure(error, self.pid, f"{self._path}/{name}", self.procfs)
 
     def _file(self, name: str) -> bytes | None:
-        """A small file's bytes, None where there is none (captures lack some)."""
+        """A small file's bytes, None where there is none: captures lack some, threads end."""
+        fd = -1
         try:
             fd = self._open(name)
+            return _procfs.read_file(fd)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
-        try:
-            return _procfs.read_file(fd)
-        except OSError as error:
-            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
+            # Of a thread's file ESRCH says that the thread has ended, not that the process has.
+            if isinstance(error, ProcessLookupError) and name.startswith("task/"):
+                return None
+            raise self._failure(error, name) from None
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def _stat(self) -> Stat:
         text = self._file("stat")
@@ -253,15 +289,21 @@ class Process:
     def _take(self, name: str, take: Callable[[int], T | None]) -> T | None:
         """What `take` makes of the file, whole; None where there is no such file."""
         try:
-            kept = self._kept.get(name)
+            # Taken out while it is read, so that no other thread closes it.
+            kept = self._kept.pop(name, None)
             if kept is not None:
+                result = None
                 try:
                     result = take(kept)
                 except ProcessLookupError:
-                    result = None
+                    pass
+                finally:
+                    if result is not None:
+                        self._keep(name, kept)
+                    else:
+                        os.close(kept)  # after an exec it reads nothing for ever
                 if result is not None:
                     return result
-                self._drop(name)  # after an exec it reads nothing for ever
             return self._take_anew(name, take)
         except ParseError as error:
             error.pid, error.path = self.pid, f"{self._path}/{name}"
@@ -269,7 +311,7 @@ class Process:
         except OSError as error:
             if isinstance(error, Error):
                 raise
-            raise _procfs.failure(error, self.pid, f"{self._path}/{name}") from None
+            raise self._failure(error, name) from None
 
     def _take_anew(self, name: str, take: Callable[[int], T | None]) -> T | None:
         # Looked at before the file is opened: see Stat.keeps_parents_memory.
@@ -289,16 +331,17 @@ class Process:
             finally:
                 if fd >= 0:
                     if keep and result is not None and not thread:
-                        self._kept[name] = fd
+                        self._keep(name, fd)
                     else:
                         os.close(fd)
             if result is not None:
                 return result
             thread = self._reader()
         raise ReadError(
-            f"process {self.pid} changed its program {_ATTEMPTS} times while it was read",
+            f"process {self.pid} called exec during each of {_ATTEMPTS} readings",
             pid=self.pid,
             path=f"{self._path}/{name}",
+            errno=errno.EAGAIN,
         )
 
     def _may_keep(self) -> bool:
@@ -324,12 +367,26 @@ class Process:
                 )
             return ""
         # The main thread has left; others may live, and have the memory still.
-        for tid in self._threads():
-            if tid != self.pid:
+        thread = self._living()
+        if thread is None:
+            raise NoMemoryMap("zombie", pid=self.pid, path=self._path)
+        return thread
+
+    def _living(self) -> str | None:
+        """Where to find a thread that outlives the main one ("task/<tid>/"); None for none."""
+        for _ in range(_ATTEMPTS):
+            ended = 0
+            for tid in self._threads():
                 text = self._file(f"task/{tid}/stat")
-                if text and not parse_stat(text, tid, f"{self._path}/task/{tid}/stat").has_exited:
+                if text is None:
+                    continue
+                if not parse_stat(text, tid, f"{self._path}/task/{tid}/stat").has_exited:
                     return f"task/{tid}/"
-        raise NoMemoryMap("zombie", pid=self.pid, path=self._path)
+                ended += 1
+            # One that ended while they were listed cuts the list short, or has started another.
+            if self._stat().threads <= ended:
+                break
+        return None
 
     def _threads(self) -> list[int]:
         try:
@@ -337,18 +394,8 @@ class Process:
         except FileNotFoundError:
             return []  # a capture
         except OSError as error:
-            raise _procfs.failure(error, self.pid, f"{self._path}/task") from None
+            raise self._failure(error, "task") from None
         try:
             return sorted(map(int, os.listdir(fd)))
         finally:
             os.close(fd)
-
-
-def _memory_cgroup(text: bytes) -> str | None:
-    """The path that /proc/<pid>/cgroup gives for memory: cgroup v2's, or v1's controller."""
-    paths = {}
-    for line in text.splitlines():
-        _, controllers, path = line.split(b":", 2)
-        for controller in controllers.split(b","):
-            paths[controller] = os.fsdecode(path)
-    return paths.get(b"memory", paths.get(b""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
+from fastsmaps.stat import status_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ PIECE = os.sysconf("SC_PAGE_SIZE") - 1096
 PIECES = max(1, min(64, 192_000 // PIECE))
 
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
+
+# Members of the group that the option gid names see the process, also with hidepid=1 and 2, but
+# need the right to its memory as without hidepid; hidepid=4 knows no group (all seen on 6.18).
+_AGAINST_HIDEPID = (
+    "CAP_SYS_PTRACE would be enough; the group of the mount option gid alone would not"
+)
 
 
 def root(procfs: Procfs) -> str:
@@ -59,60 +66,74 @@ def is_procfs(procfs: str) -> bool:
     return os.path.lexists(f"{procfs}/self")
 
 
-def is_hidden(pid: int, procfs: str) -> bool:
+def self_pid(procfs: str) -> int | None:
+    """Our own pid as this procfs counts; None where we are not in its pid namespace.
+
+    A host's procfs in a container gives another number than os.getpid().
+    """
+    try:
+        return int(os.readlink(f"{procfs}/self"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_hidden(pid: int, path: str, procfs: str) -> bool:
     """Whether a process that cannot be found is there: hidepid=2 and 4 hide it.
 
-    Signal 0 does nothing to the process; it only works for our own pid namespace.
+    Signal 0 does nothing to a process. It fails with EPERM for another user's; where it works
+    the process may be hidden too: hidepid=4 hides from its own user what is not dumpable (seen
+    on 6.18). Signals go by our own pid namespace, so the procfs must be of that.
     """
-    if procfs.rstrip("/") != "/proc":
+    if self_pid(procfs) != os.getpid():
         return False
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True
-    except OSError:
         pass
-    return False
+    except OSError:
+        return False
+    return not os.path.lexists(path)  # it may have come just now
 
 
 def not_found(pid: int | None, path: str, procfs: str) -> Error:
-    """The error for a process that has no directory."""
+    """The error for a process that has no directory; pid is None for "self"."""
     if not os.path.isdir(procfs):
         return Error(f"procfs={procfs!r} is no directory", pid=pid, path=path)
     if not is_procfs(procfs):
+        which = "self" if pid is None else pid
         return Error(
-            f"procfs={procfs!r} is no procfs and no capture that holds process {pid}",
+            f"procfs={procfs!r} is no procfs and no capture that holds process {which}",
             pid=pid,
             path=path,
         )
-    if pid is not None and is_hidden(pid, procfs):
+    if pid is None:
+        return Error(f"procfs={procfs!r} is of a pid namespace without this process", path=path)
+    if is_hidden(pid, path, procfs):
         return AccessDenied(
-            f"process {pid} is hidden by the mount option hidepid of {procfs}: "
-            "CAP_SYS_PTRACE, or the group of the mount option gid, would be enough",
+            f"process {pid} is hidden by the mount option hidepid of {procfs}: {_AGAINST_HIDEPID}",
             pid=pid,
             path=path,
         )
     return ProcessGone(f"there is no process {pid}", pid=pid, path=path)
 
 
-def failure(error: OSError, pid: int | None, path: str) -> Error:
+def failure(error: OSError, pid: int | None, path: str, procfs: str) -> Error:
     """The typed error for one of the system's, told of a process that was there."""
     if isinstance(error, ProcessLookupError):
         return ProcessGone(f"process {pid} has ended", pid=pid, path=path)
     if isinstance(error, PermissionError):
-        return denied(error, pid, path)
+        return denied(error, pid, path, procfs)
     return ReadError(f"cannot read {path}: {error.strerror}", pid=pid, path=path, errno=error.errno)
 
 
-def denied(error: PermissionError, pid: int | None, path: str) -> AccessDenied:
+def denied(error: PermissionError, pid: int | None, path: str, procfs: str) -> AccessDenied:
     """EACCES comes from the file, EPERM from the mount (hidepid=1)."""
     import errno
 
-    if error.errno == errno.EPERM:
-        enough = (
-            "the mount option hidepid forbids it; CAP_SYS_PTRACE, or the group of the mount "
-            "option gid, would be enough"
-        )
+    if not is_procfs(procfs):
+        enough = "the permissions of the capture's files forbid it"
+    elif error.errno == errno.EPERM:
+        enough = f"the mount option hidepid forbids it; {_AGAINST_HIDEPID}"
     elif path.rpartition("/")[2] in _FILES_FOR_PERFMON:
         enough = (
             "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only "
@@ -133,12 +154,6 @@ def read_file(fd: int) -> bytes:
         blocks.append(block)
         offset += len(block)
     return b"".join(blocks)
-
-
-def owner_of(status: bytes) -> int | None:
-    """The thread group (the process) that a task's ``status`` names; None if it names none."""
-    at = status.find(b"\nTgid:")
-    return int(status[at + 6 :].split(None, 1)[0]) if at >= 0 else None
 
 
 def check_is_process(pid: int, procfs: str) -> None:
@@ -162,16 +177,23 @@ def check_is_process(pid: int, procfs: str) -> None:
     except OSError:
         return  # gone, which was no error a moment ago, or a capture without it
     try:
-        check_owner(owner_of(read_file(fd)), pid, path)
+        status = read_file(fd)
     except OSError:
         return
     finally:
         os.close(fd)
+    check_owner(status, pid, path)
 
 
-def check_owner(owner: int | None, pid: int, path: str) -> None:
-    """Raises Error if a task belongs to another process."""
-    if owner is not None and owner != pid:
+def check_owner(status: bytes, pid: int, path: str) -> None:
+    """Raises Error if the status of a task names another process."""
+    owner = status_number(status, b"Tgid:", pid, path)
+    if owner is None or owner == pid:
+        return
+    # A capture may have been saved under another number: only where the process has such a
+    # thread is it one.
+    root = path[: path.rindex(f"/{pid}/")]
+    if os.path.lexists(f"{root}/{owner}/task/{pid}"):
         raise Error(f"{pid} is a thread of process {owner}", pid=pid, path=path)
 
 

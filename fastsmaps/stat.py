@@ -1,4 +1,4 @@
-"""The lines of /proc/<pid>/stat and status that say what a process is: proc_pid_stat(5)."""
+"""What stat, status and cgroup of /proc/<pid> say of a process: proc_pid_stat(5) and so on."""
 
 from __future__ import annotations
 
@@ -67,14 +67,39 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
             raise ValueError
         return Stat(comm, rest.split())
     except (ValueError, IndexError):
-        raise ParseError(
-            "not a stat line", offset=0, line_number=1, line=text.rstrip(b"\n"), pid=pid, path=path
-        ) from None
+        raise damaged("not a stat line", text.rstrip(b"\n"), 1, 0, pid, path) from None
 
 
-def status_number(status: bytes, label: bytes, place: int = 0) -> int | None:
-    """A number of a line of ``status``; None where there is no such line."""
-    for line in status.splitlines():
-        if line.startswith(label):
-            return int(line.split()[1 + place])
-    return None
+def status_number(
+    status: bytes, label: bytes, pid: int, path: str, *, place: int = 0
+) -> int | None:
+    """A number of a line of ``status``, None where there is no such line."""
+    # In a status only the name could imitate a label, and its newlines are escaped.
+    at = status.find(b"\n" + label) + 1
+    if at == 0:
+        return None
+    line = status[at:].partition(b"\n")[0]
+    try:
+        return int(line.split()[1 + place])
+    except (ValueError, IndexError):
+        number = status.count(b"\n", 0, at) + 1
+        raise damaged("not a line of status", line, number, at, pid, path) from None
+
+
+def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
+    """The path that ``cgroup`` gives for memory: cgroup v2's, or v1's controller."""
+    paths = {}
+    offset = 0
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        fields = line.rstrip(b"\n").split(b":", 2)
+        if len(fields) < 3:
+            raise damaged("not a line of cgroup", line.rstrip(b"\n"), number, offset, pid, path)
+        for controller in fields[1].split(b","):
+            paths[controller] = os.fsdecode(fields[2])
+        offset += len(line)
+    return paths.get(b"memory", paths.get(b""))
+
+
+def damaged(problem: str, line: bytes, number: int, offset: int, pid: int, path: str) -> ParseError:
+    """The error for a line that no kernel wrote: that of a capture."""
+    return ParseError(problem, offset=offset, line_number=number, line=line, pid=pid, path=path)

@@ -159,6 +159,10 @@ class Change(_Sums):
         set_(self, "new", new)
         set_(self, "key", key)
 
+    def _labels(self) -> Iterable[str]:
+        # A field that only one side has is a field, and its change None.
+        return {**self.old._figures, **self.new._figures}
+
     def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
         return Change, (self.old, self.new, self.key)
 

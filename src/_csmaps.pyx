@@ -24,7 +24,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from os import strerror as _strerror, urandom as _urandom
 
-from fastsmaps import errors as _errors, fields as _fields
+from fastsmaps import errors as _errors
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:

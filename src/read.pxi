@@ -42,7 +42,8 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
     cdef char *block
     cdef char byte
     cdef ssize_t got
-    cdef int i, count
+    cdef int count
+    cdef bint ended = False
     for _ in range(calls):
         if r.room - r.carry < r.piece:
             # A line longer than the buffer: names have no limit.
@@ -57,7 +58,9 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
             iov[count].iov_base = r.buffer + r.carry + count * r.piece
             iov[count].iov_len = r.piece
             count += 1
-        got = preadv(r.fd, iov, count, r.offset)
+        got = 0
+        if not ended:
+            got = preadv(r.fd, iov, count, r.offset)
         if got < 0:
             if errno == EINTR:
                 return INTERRUPTED
@@ -66,6 +69,7 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
         if got > 0 and memchr(r.buffer + r.carry, c'\n', got) == NULL:
             # Still the same line: looking for its end from its start at each call would be
             # quadratic in its length.
+            ended = not r.confirm and <size_t>got < count * r.piece
             r.carry += got
             r.offset += got
             continue
@@ -82,6 +86,8 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
                 r.error = errno
                 return FAILED
             return WHOLE if got > 0 else NOT_WHOLE
+        # A rollup comes in one go, so a short read is its end: one call less, 0.5 us.
+        ended = not r.confirm and <size_t>got < count * r.piece
         r.offset += got
         r.carry = r.buffer + r.carry + got - rest
         memmove(r.buffer, rest, r.carry)

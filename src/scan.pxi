@@ -64,6 +64,7 @@ cdef struct Text:           # a field whose value is text
 
 cdef struct Column:
     Kind kind
+    int known               # its place among the known labels, -1 for none
     uint32_t unit           # of its cells: 1024 or 1
     bint sized              # every value had kB
 
@@ -144,7 +145,7 @@ cdef struct Scan:
     size_t bad_length
 
 cdef Known[MOST_KNOWN] known
-cdef size_t known_count = 0
+cdef int known_count = 0
 
 
 cdef void scan_init(Scan *s) noexcept nogil:
@@ -484,7 +485,9 @@ cdef Shape value_of(const char *p, const char *end, uint64_t *number) noexcept n
     return IN_KB
 
 
-cdef inline bint label_is(Scan *s, uint32_t column, const char *label, size_t length) noexcept nogil:
+cdef inline bint label_is(
+    Scan *s, uint32_t column, const char *label, size_t length
+) noexcept nogil:
     cdef Entry *entry = &s.labels.entries[column]
     return entry.length == length and memcmp(s.labels.bytes + entry.at, label, length) == 0
 
@@ -500,15 +503,17 @@ cdef int find_column(Scan *s, const char *label, size_t length) noexcept nogil:
     return -1
 
 
-cdef Kind kind_of(const char *label, size_t length) noexcept nogil:
-    cdef size_t i
+cdef int find_known(const char *label, size_t length) noexcept nogil:
+    cdef int i
     for i in range(known_count):
         if known[i].length == length and memcmp(known[i].text, label, length) == 0:
-            return known[i].kind
-    return ANY_KIND
+            return i
+    return -1
 
 
-cdef int add_column(Scan *s, const char *label, size_t length, Kind kind, Shape shape) noexcept nogil:
+cdef int add_column(
+    Scan *s, const char *label, size_t length, int known_as, Kind kind, Shape shape
+) noexcept nogil:
     cdef uint32_t id_ = 0
     if s.columns == MOST_LABELS:
         fail(s, TOO_MANY)
@@ -519,6 +524,7 @@ cdef int add_column(Scan *s, const char *label, size_t length, Kind kind, Shape 
         fail(s, NO_MEMORY)
         return -1
     s.column[id_].kind = kind
+    s.column[id_].known = known_as
     s.column[id_].unit = 1024 if shape == IN_KB else 1
     s.column[id_].sized = shape == IN_KB
     # Not one more: a text that changes meanwhile may show a label a second time.
@@ -621,7 +627,9 @@ cdef bint name_line(Scan *s, const char *label, const char *value, const char *e
     return True
 
 
-cdef void keep_slot(Scan *s, const char *line, const char *eol, bint ended, bint narrow) noexcept nogil:
+cdef void keep_slot(
+    Scan *s, const char *line, const char *eol, bint ended, bint narrow
+) noexcept nogil:
     """Remembers a number's line, so that the next record's can be compared with it."""
     cdef Slot *slot = &s.slot[s.place]
     cdef size_t length = eol + 1 - line
@@ -679,6 +687,7 @@ cdef bint field_line(
     cdef const char *value
     cdef size_t length
     cdef int column
+    cdef int known_as = -1
     cdef Kind kind
     cdef Shape shape
     cdef uint64_t number = 0
@@ -694,7 +703,11 @@ cdef bint field_line(
         end -= 1
 
     column = find_column(s, line, length)
-    kind = s.column[column].kind if column >= 0 else kind_of(line, length)
+    if column >= 0:
+        kind = s.column[column].kind
+    else:
+        known_as = find_known(line, length)
+        kind = known[known_as].kind if known_as >= 0 else ANY_KIND
     if kind == FLAGS_KIND:
         return flags_line(s, line, eol, ended, value, end)
     if kind == NAME_KIND:
@@ -719,7 +732,7 @@ cdef bint field_line(
     if s.row_texts > 0 and text_seen(s, line, length):
         return fail(s, TWICE)
     if column < 0:
-        column = add_column(s, line, length, kind, shape)
+        column = add_column(s, line, length, known_as, kind, shape)
         if column < 0:
             return False
     return number_line(s, line, eol, ended, column, shape, number)

@@ -262,7 +262,7 @@ def in_child(function: Callable[[], T]) -> T:
     _, status = os.waitpid(child, 0)
     if not data:
         raise RuntimeError(f"a child process ended with status {status}")
-    fine, value = pickle.loads(data)  # noqa: S301 (of our own child)
+    fine, value = pickle.loads(data)
     if not fine:
         raise value
     result: T = value
@@ -561,7 +561,12 @@ def _zoo(directory: str) -> None:
     _serve()
 
 
-_ROLES = {"idle": _idle, "marked": _marked, "many": _many, "zoo": _zoo}
+_ROLES: dict[str, Callable[..., None]] = {
+    "idle": _idle,
+    "marked": _marked,
+    "many": _many,
+    "zoo": _zoo,
+}
 
 
 def _exec(role: str, *arguments: str) -> None:
