@@ -307,10 +307,10 @@ def test_wrong_pids(backend: ModuleType) -> None:
     for function in (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process):
         for wrong in (1.5, None, True, b"1", [1]):
             with pytest.raises(TypeError, match="pid"):
-                function(wrong)  # type: ignore[operator]
+                function(wrong)  # type: ignore[arg-type]
         for number in (0, -1, 2**31, "1", ""):
             with pytest.raises(ValueError, match="pid"):
-                function(number)  # type: ignore[operator]
+                function(number)
         with pytest.raises(fastsmaps.ProcessGone):
             function(2**31 - 1)
 
