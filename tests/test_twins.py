@@ -83,7 +83,7 @@ NAMES = st.one_of(
 
 
 @st.composite
-def fields(draw: Any) -> bytes:
+def fields(draw: st.DrawFn) -> bytes:
     """A field line, mostly as a kernel writes it."""
     kind = draw(st.integers(0, 9))
     if kind == 0:
@@ -105,7 +105,7 @@ def fields(draw: Any) -> bytes:
 
 
 @st.composite
-def documents(draw: Any) -> bytes:
+def documents(draw: st.DrawFn) -> bytes:
     """Records that are alike, with now and then one that is not."""
     layout = draw(st.lists(fields(), max_size=8, unique_by=lambda line: line.split(b":")[0]))
     address = draw(st.sampled_from([0, 0x8048000, 0x55AA00000000, 0xFFFF800000000000]))
