@@ -6,6 +6,7 @@ it, a build that fails is said once and done again without the extension: a true
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 
@@ -34,14 +35,7 @@ def extensions() -> list[Extension]:
     extension = Extension(
         "fastsmaps._csmaps",
         ["src/_csmaps.pyx"],
-        depends=[
-            "src/csmaps.h",
-            "src/pool.pxi",
-            "src/scan.pxi",
-            "src/sums.pxi",
-            "src/read.pxi",
-            "src/table.pxi",
-        ],
+        depends=["src/csmaps.h", *sorted(glob.glob("src/*.pxi"))],
         include_dirs=["src"],
         extra_compile_args=["-O3"],
     )

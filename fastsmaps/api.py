@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import time
 
-from fastsmaps import _backend
 from fastsmaps.errors import ParseError
 from fastsmaps.mappings import Mappings
-from fastsmaps.process import Process
-from fastsmaps.procfs import OPEN, PIECE, PIECES, check_is_process, check_pid, root, self_pid
+from fastsmaps.process import Process, take_mappings, take_rollup
+from fastsmaps.procfs import OPEN, check_is_process, check_pid, root, self_pid
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from fastsmaps.procfs import Pid, Procfs
+
+    T = TypeVar("T")
 
 
 def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
@@ -36,24 +40,10 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """
     procfs = root(procfs)
     number = check_pid(pid)
-    path = f"{procfs}/{number}/smaps_rollup"
-    try:
-        fd = os.open(path, OPEN)
-        try:
-            result = _backend.total(fd, PIECE, PIECES, False)
-        finally:
-            os.close(fd)
-    except ParseError as error:
-        error.path = path
-        error.pid = None if number == "self" else int(number)
-        raise
-    except OSError:
-        result = None
+    result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
     if result is None:
         with Process(pid, procfs=procfs) as process:
             return process.totals()
-    if number != "self":
-        check_is_process(int(number), procfs)
     return Totals(result[1], None, "smaps_rollup")
 
 
@@ -68,11 +58,23 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
     """
     procfs = root(procfs)
     number = check_pid(pid)
-    path = f"{procfs}/{number}/{'smaps' if sizes else 'maps'}"
+    table = _at_first_try(number, procfs, "smaps" if sizes else "maps", take_mappings)
+    if table is None:
+        with Process(pid, procfs=procfs) as process:
+            return process.mappings(sizes=sizes)
+    own = self_pid(procfs) if number == "self" else int(number)
+    return Mappings(table, pid=own, procfs=procfs, taken_at=time.time())
+
+
+def _at_first_try(
+    number: int | str, procfs: str, name: str, take: Callable[[int], T | None]
+) -> T | None:
+    """What `take` makes of the process's file; None where anything stands in the way."""
+    path = f"{procfs}/{number}/{name}"
     try:
         fd = os.open(path, OPEN)
         try:
-            table = _backend.read(fd, PIECE, PIECES)
+            result = take(fd)
         finally:
             os.close(fd)
     except ParseError as error:
@@ -80,14 +82,7 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
         error.pid = None if number == "self" else int(number)
         raise
     except OSError:
-        table = None
-    if table is None:
-        with Process(pid, procfs=procfs) as process:
-            return process.mappings(sizes=sizes)
-    own: int | None
-    if number == "self":
-        own = self_pid(procfs)
-    else:
-        own = int(number)
-        check_is_process(own, procfs)
-    return Mappings(table, pid=own, procfs=procfs, taken_at=time.time())
+        return None
+    if result is not None and number != "self":
+        check_is_process(int(number), procfs)
+    return result

@@ -32,9 +32,9 @@ class Error(Exception):
 
 def _rebuild(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
     error = cls.__new__(cls, *args)
-    error.args = args
     if isinstance(error, OSError):
-        OSError.__init__(error, *args, state["path"])  # args leave out the file's name
+        OSError.__init__(error, *args[:2], state["path"])  # args may leave out the file's name
+    error.args = args
     error.__dict__.update(state)
     return error
 

@@ -41,29 +41,6 @@ class Mapping(Figures):
     if TYPE_CHECKING:  # add_figures() below makes them
         kernel_page_size: int | None
         mmu_page_size: int | None
-        rss: int | None
-        pss: int | None
-        pss_dirty: int | None
-        pss_anon: int | None
-        pss_file: int | None
-        pss_shmem: int | None
-        shared_clean: int | None
-        shared_dirty: int | None
-        private_clean: int | None
-        private_dirty: int | None
-        referenced: int | None
-        anonymous: int | None
-        ksm: int | None
-        lazy_free: int | None
-        anon_huge_pages: int | None
-        shmem_pmd_mapped: int | None
-        file_pmd_mapped: int | None
-        shared_hugetlb: int | None
-        private_hugetlb: int | None
-        swap: int | None
-        swap_pss: int | None
-        locked: int | None
-        nonlinear: int | None
         thp_eligible: int | None
         protection_key: int | None
 
@@ -120,8 +97,10 @@ class Mapping(Figures):
     @property
     def st_dev(self) -> int:
         """The device as ``os.stat(...).st_dev`` gives it (btrfs differs: docs/fields.md)."""
-        major, minor = self._row[5].split(b":")
-        return os.makedev(int(major, 16), int(minor, 16))
+        # makedev(3); os.makedev() refuses numbers beyond an int's, which a text may hold.
+        major, minor = (int(number, 16) for number in self._row[5].split(b":"))
+        high = (major & ~0xFFF) << 32 | (minor & ~0xFF) << 12
+        return high | (major & 0xFFF) << 8 | minor & 0xFF
 
     @property
     def inode(self) -> int:
@@ -186,10 +165,12 @@ class Mapping(Figures):
         return result
 
     def _value(self) -> tuple[Any, ...]:
-        # Tables differ in the order of their columns, and in columns that are None here.
+        # Tables differ in the order of their columns, and in columns that are None here;
+        # texts in the blanks between flags.
         figures = {label: self._row[place] for label, place in self._places.items()}
         present = frozenset(item for item in figures.items() if item[1] is not None)
-        return self._row[:8], frozenset((self._row[8] or {}).items()), present
+        extra = frozenset((self._row[8] or {}).items())
+        return self._row[:7], self.vm_flags, extra, present
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -197,7 +178,7 @@ class Mapping(Figures):
         return self._value() == other._value()
 
     def __hash__(self) -> int:
-        return hash(self._row[:8])
+        return hash((self._row[:7], self.vm_flags))
 
     def __repr__(self) -> str:
         name = f" {self.path!r}" if self._row[6] else ""

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 _ATTEMPTS = 8
 
 
-def _take_mappings(fd: int) -> Table | None:
+def take_mappings(fd: int) -> Table | None:
     return _backend.read(fd, PIECE, PIECES)
 
 
-def _take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
+def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
     # The kernel makes a rollup in one go, from one address space: nothing to confirm.
     return _backend.total(fd, PIECE, PIECES, False)
 
 
-def _take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
+def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
     return _backend.total(fd, PIECE, PIECES, True)
 
 
@@ -172,16 +172,16 @@ class Process:
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
         if self._has_rollup:
-            result = self._take("smaps_rollup", _take_rollup)
+            result = self._take("smaps_rollup", take_rollup)
             if result is not None:
                 return Totals(result[1], None, "smaps_rollup")
             self._has_rollup = False  # kernels before 4.14, and captures of smaps alone
-        size, figures = self._needed("smaps", _take_sums)
+        size, figures = self._needed("smaps", take_sums)
         return Totals(figures, size, "smaps")
 
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """As fastsmaps.mappings(), of this process."""
-        table = self._needed("smaps" if sizes else "maps", _take_mappings)
+        table = self._needed("smaps" if sizes else "maps", take_mappings)
         return Mappings(table, pid=self.pid, procfs=self.procfs, taken_at=time.time())
 
     def info(self, *, heap: bool = True) -> Info:

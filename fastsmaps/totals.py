@@ -26,31 +26,6 @@ class _Sums(Figures):
     #: The sum of end - start; None from a rollup, which does not tell it.
     size: int | None
 
-    if TYPE_CHECKING:  # add_figures() below makes them
-        rss: int | None
-        pss: int | None
-        pss_dirty: int | None
-        pss_anon: int | None
-        pss_file: int | None
-        pss_shmem: int | None
-        shared_clean: int | None
-        shared_dirty: int | None
-        private_clean: int | None
-        private_dirty: int | None
-        referenced: int | None
-        anonymous: int | None
-        ksm: int | None
-        lazy_free: int | None
-        anon_huge_pages: int | None
-        shmem_pmd_mapped: int | None
-        file_pmd_mapped: int | None
-        shared_hugetlb: int | None
-        private_hugetlb: int | None
-        swap: int | None
-        swap_pss: int | None
-        locked: int | None
-        nonlinear: int | None
-
     def _figure(self, label: str) -> int | None:
         return self._figures.get(label)
 

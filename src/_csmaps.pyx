@@ -46,6 +46,9 @@ cdef extern from "csmaps.h" nogil:
     void *exchange "fsm_exchange"(void **place, void *value)
 
 include "pool.pxi"
+include "rows.pxi"
+include "header.pxi"
+include "field.pxi"
 include "scan.pxi"
 include "sums.pxi"
 include "read.pxi"

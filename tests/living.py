@@ -98,6 +98,12 @@ class Process:
         assert self.popen.stdin is not None
         self.popen.stdin.write(json.dumps(request).encode() + b"\n")
 
+    def finish(self) -> None:
+        """Lets it end by itself, which it does when its standard input ends."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+        self.popen.wait()
+
     def kill(self) -> None:
         """Ends it; it stays a zombie until reap()."""
         self.popen.kill()
@@ -131,6 +137,25 @@ def playing(role: str, *arguments: str) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
+def forked() -> Iterator[int]:
+    """The pid of a fork of this process, which stands still."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(theirs)
+            os.read(ours, 1)
+        finally:
+            os._exit(0)
+    os.close(ours)
+    try:
+        yield pid
+    finally:
+        os.close(theirs)
+        os.waitpid(pid, 0)
+
+
+@contextlib.contextmanager
 def zombie() -> Iterator[int]:
     """The pid of a process that has ended and is not reaped."""
     pid = os.fork()
@@ -141,6 +166,15 @@ def zombie() -> Iterator[int]:
         yield pid
     finally:
         os.waitpid(pid, 0)
+
+
+def without_rollup(root: Path, pid: int) -> str:
+    """A directory like the procfs of a kernel before 4.14, for one live process."""
+    (root / str(pid)).mkdir(parents=True)
+    (root / "self").symlink_to(str(pid))
+    for name in ("stat", "status", "statm", "cmdline", "cgroup", "maps", "smaps"):
+        (root / str(pid) / name).symlink_to(f"/proc/{pid}/{name}")
+    return str(root)
 
 
 def reaped() -> int:
@@ -598,6 +632,16 @@ def _threads(count: int) -> None:
     _say([thread.native_id for thread in started])
 
 
+def _churn() -> None:
+    """Starts a thread that starts the next one and ends, and so on for ever."""
+
+    def relay() -> None:
+        threading.Thread(target=relay, daemon=True).start()
+
+    relay()
+    _say("started")
+
+
 def _leave() -> None:
     """The main thread ends; another one goes on serving."""
 
@@ -621,6 +665,7 @@ _REQUESTS: dict[str, Callable[..., None]] = {
     "undumpable": _undumpable,
     "seteuid": _seteuid,
     "threads": _threads,
+    "churn": _churn,
     "leave": _leave,
 }
 
