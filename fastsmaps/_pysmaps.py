@@ -123,7 +123,10 @@ class _Place(dict[bytes, int]):
 
     def __init__(self, label: str, scanner: _Scanner) -> None:
         self.label = label
-        self.scanner = scanner
+        # Not the scanner: it has this place, and a circle would keep a whole table in memory
+        # until the next garbage collection.
+        self.flags = scanner.flags
+        self.sized = scanner.sized
 
     def __missing__(self, line: bytes) -> int:
         if not line or line[0] not in _FIELD_START:
@@ -135,10 +138,10 @@ class _Place(dict[bytes, int]):
         if label != self.label:
             raise _Differs
         if kind == "flags":
-            result = self.scanner.flags[value]
+            result = self.flags[value]
         elif number is not None:
             result = number[0]
-            self.scanner.sized[label] &= number[1]
+            self.sized[label] &= number[1]
         else:
             raise _Differs
         if len(self) >= _MOST_SEEN:

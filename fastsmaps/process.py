@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 # An exec while a file is read ends it early; the next attempt reads the new program. One that
-# calls exec in a loop is given up after this many.
-_ATTEMPTS = 8
+# calls exec in a loop is given up after this many, and one whose threads end as fast.
+_ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
@@ -190,19 +190,10 @@ class Process:
         `heap=False` leaves the heap's ranges out (None), for which maps must be read.
         """
         stat = self._stat()
-        # A main thread that has left has no memory, no command line and no cgroup (v1: "/").
-        task = (self._living() if stat.has_exited else None) or ""
-        status = self._file(f"{task}status") or b""
-        path = f"{self._path}/{task}"
+        memory, status, command, cgroup, path = self._texts(stat)
         uid = status_number(status, b"Uid:", self.pid, f"{path}status", place=1)
         peak = status_number(status, b"VmHWM:", self.pid, f"{path}status")
-        command = self._file(f"{task}cmdline") or b""
-        start_brk = stat.start_brk
-        if task:
-            text = self._file(f"{task}stat")
-            start_brk = parse_stat(text, self.pid, f"{path}stat").start_brk if text else None
         ranges = self._heap() if heap else None
-        cgroup = cgroup_path(self._file(f"{task}cgroup") or b"", self.pid, f"{path}cgroup")
         # All of it counts only if the process was there at the last of these reads.
         if self._stat().start_time != stat.start_time:
             raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self._path)
@@ -217,10 +208,23 @@ class Process:
             start_time=stat.start_time,
             threads=stat.threads,
             peak_rss=None if peak is None else peak * 1024,
-            cgroup=cgroup,
-            start_brk=start_brk,
+            cgroup=cgroup_path(cgroup, self.pid, f"{path}cgroup"),
+            start_brk=memory.start_brk,
             heap=ranges,
         )
+
+    def _texts(self, stat: Stat) -> tuple[Stat, bytes, bytes, bytes, str]:
+        """Stat, status, cmdline and cgroup of who has the memory, and where they are.
+
+        A main thread that has left has no memory, no command line and no cgroup (v1 says "/").
+        """
+        for _ in range(_ATTEMPTS):
+            task, memory = (self._living() if stat.has_exited else None) or ("", stat)
+            texts = [self._file(task + name) for name in ("status", "cmdline", "cgroup")]
+            if not task or all(texts):
+                break  # or the thread has ended meanwhile
+        status, command, cgroup = (text or b"" for text in texts)
+        return memory, status, command, cgroup, f"{self._path}/{task}"
 
     def _heap(self) -> tuple[tuple[int, int], ...] | None:
         try:
@@ -337,8 +341,12 @@ class Process:
             if result is not None:
                 return result
             thread = self._reader()
-        raise ReadError(
-            f"process {self.pid} called exec during each of {_ATTEMPTS} readings",
+        raise self._unsteady(name)
+
+    def _unsteady(self, name: str) -> ReadError:
+        return ReadError(
+            f"process {self.pid} called exec, or lost the thread that was read, "
+            f"during each of {_ATTEMPTS} readings",
             pid=self.pid,
             path=f"{self._path}/{name}",
             errno=errno.EAGAIN,
@@ -367,26 +375,30 @@ class Process:
                 )
             return ""
         # The main thread has left; others may live, and have the memory still.
-        thread = self._living()
-        if thread is None:
+        living = self._living()
+        if living is None:
             raise NoMemoryMap("zombie", pid=self.pid, path=self._path)
-        return thread
+        return living[0]
 
-    def _living(self) -> str | None:
-        """Where to find a thread that outlives the main one ("task/<tid>/"); None for none."""
+    def _living(self) -> tuple[str, Stat] | None:
+        """Where a thread is that outlives the main one ("task/<tid>/"), its stat; None for none."""
         for _ in range(_ATTEMPTS):
             ended = 0
-            for tid in self._threads():
+            tids = self._threads()
+            if not tids:
+                return None  # a capture
+            for tid in tids:
                 text = self._file(f"task/{tid}/stat")
                 if text is None:
                     continue
-                if not parse_stat(text, tid, f"{self._path}/task/{tid}/stat").has_exited:
-                    return f"task/{tid}/"
+                stat = parse_stat(text, tid, f"{self._path}/task/{tid}/stat")
+                if not stat.has_exited:
+                    return f"task/{tid}/", stat
                 ended += 1
             # One that ended while they were listed cuts the list short, or has started another.
             if self._stat().threads <= ended:
-                break
-        return None
+                return None
+        raise self._unsteady("task")
 
     def _threads(self) -> list[int]:
         try:

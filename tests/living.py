@@ -184,6 +184,11 @@ def reaped() -> int:
     return pid
 
 
+def has_left(pid: int) -> bool:
+    """Whether a process's main thread has ended."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+
+
 def kernel_thread() -> int | None:
     """The pid of one that can be seen; there is none in a pid namespace of one's own."""
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
@@ -331,7 +336,7 @@ def in_namespaces(function: Callable[[], T], options: str = "") -> T:
 
     def inside() -> T:
         _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-        _call("mount", b"proc", b"/proc", b"proc", 0, options.encode())
+        mount_proc("/proc", options)
         return function()
 
     def outside() -> T:
@@ -349,6 +354,11 @@ def in_namespaces(function: Callable[[], T], options: str = "") -> T:
         return in_child(inside)
 
     return in_child(outside)
+
+
+def mount_proc(where: str | Path, options: str) -> None:
+    """Another procfs of this pid namespace; Refused where that is not allowed."""
+    _call("mount", b"proc", os.fsencode(where), b"proc", 0, options.encode())
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -632,30 +642,28 @@ def _threads(count: int) -> None:
     _say([thread.native_id for thread in started])
 
 
-def _churn() -> None:
-    """Starts a thread that starts the next one and ends, and so on for ever."""
-
-    def relay() -> None:
-        threading.Thread(target=relay, daemon=True).start()
-
-    relay()
-    _say("started")
-
-
 def _leave() -> None:
     """The main thread ends; another one goes on serving."""
 
     def wait_and_serve() -> None:
-        while True:
-            stat = Path(f"/proc/{os.getpid()}/stat").read_bytes()
-            if stat.rpartition(b")")[2].split()[0] == b"Z":
-                break
+        while not has_left(os.getpid()):
             os.sched_yield()
         _say(threading.get_native_id())
         _serve()
         os._exit(0)
 
     threading.Thread(target=wait_and_serve, daemon=True).start()
+    LIBC.pthread_exit(None)
+
+
+def _churn() -> None:
+    """The main thread ends; another one starts the next and ends, and so on for ever."""
+
+    def relay() -> None:
+        threading.Thread(target=relay, daemon=True).start()
+
+    relay()
+    _say("started")
     LIBC.pthread_exit(None)
 
 

@@ -1,0 +1,90 @@
+"""Names: from the kernel's spelling to Python's, one rule for those nobody has seen too."""
+
+from __future__ import annotations
+
+import keyword
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastsmaps
+from fastsmaps.fields import ABSENT, LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
+
+# As they are used in code, so typed out; the rule's results for names of no kernel below.
+KNOWN = {
+    "Size": "size",
+    "Rss": "rss",
+    "Pss": "pss",
+    "Pss_Dirty": "pss_dirty",
+    "Pss_Anon": "pss_anon",
+    "Pss_File": "pss_file",
+    "Pss_Shmem": "pss_shmem",
+    "Shared_Clean": "shared_clean",
+    "Shared_Dirty": "shared_dirty",
+    "Private_Clean": "private_clean",
+    "Private_Dirty": "private_dirty",
+    "Referenced": "referenced",
+    "Anonymous": "anonymous",
+    "KSM": "ksm",
+    "LazyFree": "lazy_free",
+    "AnonHugePages": "anon_huge_pages",
+    "ShmemPmdMapped": "shmem_pmd_mapped",
+    "FilePmdMapped": "file_pmd_mapped",
+    "Shared_Hugetlb": "shared_hugetlb",
+    "Private_Hugetlb": "private_hugetlb",
+    "Swap": "swap",
+    "SwapPss": "swap_pss",
+    "Locked": "locked",
+    "Nonlinear": "nonlinear",
+    "KernelPageSize": "kernel_page_size",
+    "MMUPageSize": "mmu_page_size",
+    "THPeligible": "thp_eligible",
+    "ProtectionKey": "protection_key",
+}
+
+
+def test_every_field_of_every_kernel() -> None:
+    assert {label: python_name(label) for label in KNOWN} == KNOWN
+    assert set(KNOWN) == {*SIZES, *PAGE_SIZES, *NUMBERS}
+    assert {name: label for label, name in KNOWN.items()} == LABELS
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Writeback", "writeback"),
+        ("WritebackHuge", "writeback_huge"),
+        ("SwapShared", "swap_shared"),
+        ("VmFlags", "vm_flags"),
+        ("A", "a"),
+        ("AB", "ab"),
+        ("ABc", "a_bc"),
+        ("AbC", "ab_c"),
+        ("THPSize", "thp_size"),
+        ("SizeKB", "size_kb"),
+        ("Swap2Disk", "swap2_disk"),
+        ("X64", "x64"),
+        ("New-Field.2", "new_field_2"),
+        ("Pss(anon)", "pss_anon_"),
+        ("KSM_Zero", "ksm_zero"),
+        ("__X", "__x"),
+    ],
+)
+def test_the_rule(label: str, name: str) -> None:
+    assert python_name(label) == name
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":")))
+def test_whatever_follows_a_capital_can_be_an_attribute(rest: str) -> None:
+    name = python_name("A" + rest)
+    assert name.isidentifier()
+    assert name == name.lower()
+
+
+def test_no_known_name_is_a_word_of_python() -> None:
+    assert not [name for name in LABELS if keyword.iskeyword(name) or keyword.issoftkeyword(name)]
+
+
+def test_absent() -> None:
+    assert fastsmaps.ABSENT == ABSENT == 2**64 - 1

@@ -1,0 +1,151 @@
+"""What an import does: which backend, which modules, where it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastsmaps
+
+PACKAGE = Path(fastsmaps.__file__).parent
+
+
+@pytest.fixture
+def extension(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--no-extension"):
+        pytest.skip("there is no extension")
+
+
+@pytest.fixture
+def pure(tmp_path: Path) -> Path:
+    """A directory that holds the package without its extension."""
+    shutil.copytree(
+        PACKAGE, tmp_path / "fastsmaps", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    return tmp_path
+
+
+def run(code: str, choice: str | None = None, where: Path = PACKAGE.parent) -> tuple[str, str]:
+    """What the code prints, and the last line of its errors, with no site-packages."""
+    variables = {key: value for key, value in os.environ.items() if key != "FASTSMAPS_BACKEND"}
+    if choice is not None:
+        variables["FASTSMAPS_BACKEND"] = choice
+    done = subprocess.run(
+        # -S: what .pth files import would hide what we do.
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(where)!r})\n{code}"],
+        env=variables,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bool(done.returncode) == bool(done.stderr)
+    return done.stdout, done.stderr.strip().rpartition("\n")[2]
+
+
+SHOW = "import fastsmaps; print(fastsmaps.BACKEND, fastsmaps._backend.parse.__module__)"
+
+
+@pytest.mark.usefixtures("extension")
+@pytest.mark.parametrize("choice", [None, "auto", "c"])
+def test_the_extension_is_taken_where_it_is(choice: str | None) -> None:
+    assert run(SHOW, choice) == ("c fastsmaps._csmaps\n", "")
+
+
+@pytest.mark.parametrize("choice", ["python"])
+def test_python_is_taken_where_it_is_asked_for(choice: str) -> None:
+    loaded = "import sys; print('fastsmaps._csmaps' in sys.modules)"
+    assert run(f"{SHOW}; {loaded}", choice) == ("python fastsmaps._pysmaps\nFalse\n", "")
+
+
+@pytest.mark.parametrize("choice", ["", "C", "cython", "1", "python ", "nonsense"])
+def test_any_other_choice_is_an_error(choice: str) -> None:
+    assert run(SHOW, choice) == (
+        "",
+        f"ImportError: FASTSMAPS_BACKEND must be auto, c or python, not {choice!r}",
+    )
+
+
+def test_without_the_extension(pure: Path) -> None:
+    for choice in (None, "auto", "python"):
+        assert run(SHOW, choice, pure) == ("python fastsmaps._pysmaps\n", "")
+    out, error = run(SHOW, "c", pure)
+    assert out == ""
+    assert error.startswith("ImportError: FASTSMAPS_BACKEND=c, but the extension was not built")
+
+
+def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    (pure / "fastsmaps" / f"_csmaps{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    for choice in (None, "auto", "c"):
+        out, error = run(SHOW, choice, pure)
+        assert out == ""
+        assert error.startswith("ImportError: ")
+        assert "_csmaps" in error
+    assert run(SHOW, "python", pure)[0] == "python fastsmaps._pysmaps\n"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
+def test_other_systems_are_refused(platform: str) -> None:
+    assert run(f"sys.platform = {platform!r}\nimport fastsmaps") == (
+        "",
+        f"ImportError: fastsmaps reads Linux's /proc/<pid>/smaps; there is none on {platform}",
+    )
+
+
+@pytest.mark.usefixtures("extension")
+def test_android_is_linux() -> None:
+    assert run(f"sys.platform = 'android'\n{SHOW}") == ("c fastsmaps._csmaps\n", "")
+
+
+# 2 to 23 ms each (collections comes with array, 1 ms); nothing that reads a process needs them.
+SLOW = {
+    *("typing", "re", "enum", "dataclasses", "pathlib", "threading", "inspect", "functools"),
+    *("subprocess", "tempfile", "json", "argparse", "logging", "ctypes", "socket"),
+    *("gzip", "bz2", "lzma", "importlib.util", "fastsmaps._pysmaps", "fastsmaps.cli"),
+}
+
+
+@pytest.mark.usefixtures("extension")
+def test_an_import_takes_little_with_it() -> None:
+    code = (
+        "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))\n"
+        "fastsmaps.totals(); fastsmaps.mappings(); fastsmaps.parse(b'').totals()\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    out, error = run(code, "c")
+    assert error == ""
+    at_import, after_use = (set(line.split()) for line in out.splitlines())
+    assert "fastsmaps._csmaps" in at_import
+    assert not at_import & SLOW
+    assert not after_use & SLOW
+
+
+def test_an_import_without_the_extension_takes_what_it_needs() -> None:
+    code = "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))"
+    out, _ = run(code, "python")
+    found = set(out.split())
+    assert "fastsmaps._pysmaps" in found
+    # re brings enum and functools along.
+    assert not found & SLOW - {"re", "enum", "functools", "fastsmaps._pysmaps"}
+
+
+def test_an_import_reads_and_starts_nothing() -> None:
+    code = (
+        "import os; before = os.listdir('/proc/self/fd'); import fastsmaps\n"
+        "print(os.listdir('/proc/self/fd') == before, len(os.listdir('/proc/self/task')))"
+    )
+    assert run(code)[0] == "True 1\n"
+
+
+def test_all_is_there_and_documented() -> None:
+    for name in fastsmaps.__all__:
+        value = getattr(fastsmaps, name)
+        if name not in ("ABSENT", "BACKEND"):
+            assert value.__doc__
