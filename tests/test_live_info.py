@@ -84,7 +84,9 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         assert info.cmdline[-4:] == ("an argument", "", "new\nline\t\x1b[31m", "\udcff")
         assert info.uid == os.geteuid()
         assert info.threads == 1
-        assert info.peak_rss == int(status_of(child.pid, "VmHWM")[0]) * 1024
+        # The kernel's counters are approximate, also of a process that stands still.
+        assert info.peak_rss is not None
+        assert abs(info.peak_rss - int(status_of(child.pid, "VmHWM")[0]) * 1024) < 2**21
         # psutil adds the time of boot to it.
         assert abs(psutil.boot_time() + info.start_time - peer.create_time()) < 1
         numbers = child.ask("threads", 3)
@@ -92,7 +94,8 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         later = info_of(child.pid)
         assert later.threads == 4
         assert later != info
-        assert info_of(child.pid) == later
+        again = info_of(child.pid).as_dict()
+        assert {**again, "peak_rss": None} == {**later.as_dict(), "peak_rss": None}
 
 
 def test_cgroup(backend: ModuleType) -> None:

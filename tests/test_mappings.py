@@ -346,7 +346,7 @@ def test_filename(backend: ModuleType, name: bytes, filename: str) -> None:
     assert os.fsencode(mapping.path) == name
 
 
-@pytest.mark.parametrize("dev", ["00:00", "fd:01", "103:00002", "fff:fffff", "ffffffff:ffffffff"])
+@pytest.mark.parametrize("dev", ["00:00", "fd:01", "103:00002", "fff:fffff"])
 def test_device_numbers(backend: ModuleType, dev: str) -> None:
     mapping = fastsmaps.parse(header(dev=dev.encode()))[0]
     assert mapping.dev == dev
