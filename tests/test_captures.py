@@ -131,3 +131,28 @@ def test_load_opens_what_is_compressed(backend: ModuleType, tmp_path: Path) -> N
 def test_a_name_ending_in_cr_is_no_line_end(backend: ModuleType) -> None:
     text = b"1000-2000 r--p 00000000 fd:01 7 /a\r\n2000-3000 r--p 00000000 fd:01 8 /b\n"
     assert [m.raw_path for m in fastsmaps.parse(text)] == [b"/a\r", b"/b"]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=IDS)
+def test_labels_in_the_order_of_the_text(backend: ModuleType, path: Path) -> None:
+    labels = dict.fromkeys(label for record in expected(path) for label in record.fields)
+    assert backend.parse(path.read_bytes()).labels == tuple(labels)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=IDS)
+def test_androids_name_is_lost_nowhere(backend: ModuleType, path: Path) -> None:
+    # Either it gives the path, or it is in extra, because the header has a name.
+    headers = fastsmaps.parse(
+        b"".join(
+            line + b"\n"
+            for line in path.read_bytes().split(b"\n")
+            if line[:1] in b"0123456789abcdef" and line
+        )
+    )
+    for header, mapping in zip(headers, fastsmaps.load(path), strict=True):
+        assert mapping.raw_path == (header.raw_path or mapping.raw_path)
+        assert header.raw_path or "Name" not in mapping.extra
+    lines = path.read_bytes().split(b"\n")
+    kept = [mapping.extra["Name"] for mapping in fastsmaps.load(path) if "Name" in mapping.extra]
+    given = [m for h, m in zip(headers, fastsmaps.load(path), strict=True) if m.path != h.path]
+    assert len(kept) + len(given) == sum(line.startswith(b"Name:") for line in lines)
