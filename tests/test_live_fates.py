@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import independent
+import linux
 import living
 import pytest
 
@@ -34,7 +35,7 @@ def no_leak() -> Iterator[None]:
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
         return living.compiled(tmp_path_factory.mktemp("program"))
-    except living.Refused as refused:
+    except linux.Refused as refused:
         pytest.skip(str(refused))
 
 
@@ -221,7 +222,7 @@ def test_kernel_thread_to_another_user(backend: ModuleType) -> None:
         pytest.skip("no kernel thread is to be seen")
 
     def read() -> list[str]:
-        living.become(living.NOBODY if os.geteuid() == 0 else os.geteuid())
+        linux.become(linux.NOBODY if os.geteuid() == 0 else os.geteuid())
         found = []
         for way in READS.values():
             try:
@@ -267,7 +268,7 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
         before = kept.mappings(), kept.mappings(sizes=False), kept.totals()
         assert min(map(len, before[:2])) > 10
         tid = child.ask("leave")
-        assert living.has_left(child.pid)
+        assert linux.has_left(child.pid)
         assert Path(f"/proc/{child.pid}/smaps").read_bytes() == b""
         with fastsmaps.Process(child.pid) as anew:
             ways: list[Callable[[], fastsmaps.Mappings]] = [
@@ -297,7 +298,7 @@ def test_threads_that_end_are_no_process_that_ends(backend: ModuleType) -> None:
     """The main thread has left, and of the others each starts one more and ends."""
     with living.playing("idle") as child:
         child.ask("churn")
-        while not living.has_left(child.pid):
+        while not linux.has_left(child.pid):
             os.sched_yield()
         read = 0
         for _ in range(150):
@@ -394,7 +395,7 @@ def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> Non
                 assert 0 < (process.totals().rss or 0) < size
                 table = process.mappings()
                 assert 0 < (table.totals().rss or 0) < size
-                assert before & -living.PAGE in starts(table)
+                assert before & -linux.PAGE in starts(table)
                 assert starts(process.mappings(sizes=False)) == starts(table)
                 assert process.info().start_brk == before
             assert (fastsmaps.totals(parent.pid).rss or 0) >= size
@@ -415,10 +416,10 @@ def test_number_used_again(backend: ModuleType) -> None:
         try:
             Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
         except OSError as error:
-            raise living.Refused(f"ns_last_pid: {error}") from None
+            raise linux.Refused(f"ns_last_pid: {error}") from None
         with living.playing("idle") as second:
             if second.pid != number:
-                raise living.Refused("the kernel gave another number")
+                raise linux.Refused("the kernel gave another number")
             assert fastsmaps.totals(number).rss
             assert len(fastsmaps.mappings(number)) > 10
             outcomes = []
@@ -432,7 +433,7 @@ def test_number_used_again(backend: ModuleType) -> None:
 
     try:
         fine, outcomes = living.in_namespaces(use_again)
-    except living.Refused as refused:
+    except linux.Refused as refused:
         pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
     assert fine, outcomes
 

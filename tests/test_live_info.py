@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import linux
 import living
 import psutil
 import pytest
@@ -25,7 +26,7 @@ def no_leak() -> Iterator[None]:
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
         return living.compiled(tmp_path_factory.mktemp("program"))
-    except living.Refused as refused:
+    except linux.Refused as refused:
         pytest.skip(str(refused))
 
 
@@ -50,8 +51,8 @@ def test_heap_of_a_program_that_never_called_malloc(program: str, backend: Modul
         assert info.start_brk == before
         assert info.heap is not None
         assert len(info.heap) == 3  # mprotect split it
-        assert info.heap[0][0] == before & -living.PAGE
-        assert info.heap[-1][1] == after + living.PAGE - 1 & -living.PAGE
+        assert info.heap[0][0] == before & -linux.PAGE
+        assert info.heap[-1][1] == after + linux.PAGE - 1 & -linux.PAGE
         assert [end for _, end in info.heap[:-1]] == [start for start, _ in info.heap[1:]]
 
 
@@ -65,7 +66,7 @@ def test_heap_of_an_ordinary_process(tmp_path: Path, backend: ModuleType) -> Non
         assert "r--p" in [mapping.perms for mapping in heap]
         # It had grown before it asked: sbrk(0) is above where the heap begins.
         assert info.start_brk is not None
-        assert info.start_brk & -living.PAGE == heap[0].start
+        assert info.start_brk & -linux.PAGE == heap[0].start
         assert info.start_brk < facts["brk before"] < facts["brk"] <= heap[-1].end
         for name in ("heap", "heap, write-protected", "heap, its end"):
             mapping = table.find(facts["things"][name]["start"])
@@ -126,9 +127,9 @@ def test_effective_user(backend: ModuleType) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
     with living.playing("idle") as child:
-        child.ask("seteuid", living.NOBODY)
-        assert status_of(child.pid, "Uid")[:2] == ["0", str(living.NOBODY)]
-        assert info_of(child.pid).uid == living.NOBODY
+        child.ask("seteuid", linux.NOBODY)
+        assert status_of(child.pid, "Uid")[:2] == ["0", str(linux.NOBODY)]
+        assert info_of(child.pid).uid == linux.NOBODY
 
 
 def test_of_a_zombie(backend: ModuleType) -> None:
@@ -166,7 +167,7 @@ def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
         child.ask("undumpable")
 
         def read() -> fastsmaps.Info:
-            living.keep_capabilities()
+            linux.keep_capabilities()
             return info_of(child.pid)
 
         info = living.in_child(read)  # it has been pickled

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import independent
+import linux
 import living
 import psutil
 import pytest
@@ -209,6 +210,7 @@ def test_pmap_agrees(zoo: living.Process, backend: ModuleType) -> None:
             ).stdout,
         ),
         smaps_of(zoo),
+        labels=("Rss", "Anonymous", "Swap"),
     )
     _, heads, *lines, _, last, end = text.split(b"\n")
     names = heads.decode().split()
@@ -288,7 +290,7 @@ def test_file(zoo: living.Process, backend: ModuleType, name: str) -> None:
     }
     assert os.fsencode(mapping.filename) == lookalikes.get(name, real)
     assert mapping.shared_clean is not None
-    assert mapping.rss == 2 * living.PAGE
+    assert mapping.rss == 2 * linux.PAGE
     assert mapping.perms == ("rw-p" if name == "plain" else "rw-s")
     if name == "long":
         assert len(raw) > 3000
@@ -308,19 +310,19 @@ def test_memfd(zoo: living.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "memfd")
     assert mapping.raw_path == b"/memfd:zoo memfd (deleted)"
     assert [mapping.st_dev, mapping.inode] == zoo.facts["memfd"]
-    assert mapping.rss == 3 * living.PAGE
+    assert mapping.rss == 3 * linux.PAGE
 
 
 def test_sysv(zoo: living.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "sysv")
     assert mapping.raw_path == b"/SYSV00000000 (deleted)"
     assert mapping.inode == zoo.facts["shmid"]
-    assert mapping.rss == 3 * living.PAGE
+    assert mapping.rss == 3 * linux.PAGE
 
 
 def test_locked(zoo: living.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "locked")
-    assert mapping.locked == mapping.pss == mapping.rss == 4 * living.PAGE
+    assert mapping.locked == mapping.pss == mapping.rss == 4 * linux.PAGE
     assert mapping.vm_flags is None or "lo" in mapping.vm_flags
 
 
@@ -328,8 +330,8 @@ def test_zero(zoo: living.Process, backend: ModuleType) -> None:
     private, shared = mapping_of(zoo, "private zero"), mapping_of(zoo, "shared")
     assert (private.path, private.perms) == ("/dev/zero", "rw-p")
     assert (shared.path, shared.perms) == ("/dev/zero (deleted)", "rw-s")
-    assert private.anonymous == 2 * living.PAGE
-    assert shared.rss == 3 * living.PAGE
+    assert private.anonymous == 2 * linux.PAGE
+    assert shared.rss == 3 * linux.PAGE
 
 
 def test_reservation_of_16_tib(zoo: living.Process, backend: ModuleType) -> None:
@@ -347,7 +349,7 @@ def test_name_by_prctl(zoo: living.Process, backend: ModuleType) -> None:
 def test_hugetlb(zoo: living.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "hugetlb")
     assert mapping.kernel_page_size is not None
-    assert mapping.kernel_page_size > living.PAGE
+    assert mapping.kernel_page_size > linux.PAGE
     assert (mapping.rss, mapping.private_hugetlb) == (0, 0)
 
 

@@ -1,0 +1,91 @@
+"""What these tests ask of the kernel beyond what Python offers: its numbers, and the C library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+NOBODY = 65534
+
+PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
+MAP_SHARED, MAP_PRIVATE, MAP_NORESERVE, MAP_HUGETLB = 0x1, 0x2, 0x4000, 0x40000
+MAP_ANONYMOUS = 0x800 if platform.machine().startswith("mips") else 0x20
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
+PR_SET_VMA, PR_SET_VMA_ANON_NAME = 0x53564D41, 0
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+CAP_SYS_PTRACE, CAP_PERFMON = 19, 38
+PF_KTHREAD = 0x00200000
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+LIBC.mmap.argtypes = [_POINTER, _SIZE, _INT, _INT, _INT, ctypes.c_long]
+LIBC.mmap.restype = _POINTER
+LIBC.mprotect.argtypes = [_POINTER, _SIZE, _INT]
+LIBC.munmap.argtypes = [_POINTER, _SIZE]
+LIBC.mlock.argtypes = [_POINTER, _SIZE]
+LIBC.sbrk.argtypes = [ctypes.c_ssize_t]
+LIBC.sbrk.restype = _POINTER
+LIBC.shmat.argtypes = [_INT, _POINTER, _INT]
+LIBC.shmat.restype = _POINTER
+LIBC.shmget.argtypes = [_INT, _SIZE, _INT]
+LIBC.prctl.argtypes = [_INT, *[ctypes.c_ulong] * 4]
+LIBC.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+
+
+class Refused(Exception):
+    """The kernel, or who runs the tests, forbids what a test needs: a reason to skip it."""
+
+
+def call(name: str, *arguments: object) -> None:
+    """Calls a function that gives 0 if it does what it is told; otherwise: Refused."""
+    if LIBC[name](*arguments):
+        raise Refused(f"{name}{arguments}: {os.strerror(ctypes.get_errno())}")
+
+
+def become(uid: int, *capabilities: int) -> None:
+    """Makes this process another user's, with these capabilities alone."""
+    LIBC.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    if uid != os.getuid():
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    keep_capabilities(*capabilities)
+
+
+def keep_capabilities(*capabilities: int) -> None:
+    """Drops all others; Refused where one of them is not there to be kept."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    bits = sum(1 << capability for capability in capabilities)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    if LIBC.capset(header, data):
+        raise Refused(f"capset: {os.strerror(ctypes.get_errno())}")
+
+
+def unshare() -> None:
+    """Gives our next child namespaces of its own; those of us who are not root become it there."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        call("unshare", CLONE_NEWNS | CLONE_NEWPID)
+    except Refused:
+        call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER)
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        except OSError as error:
+            raise Refused(f"user namespace: {error}") from None
+
+
+def mount_proc(where: str | Path, options: str) -> None:
+    """Another procfs of this pid namespace; Refused where that is not allowed."""
+    call("mount", b"proc", os.fsencode(where), b"proc", 0, options.encode())
+
+
+def has_left(pid: int) -> bool:
+    """Whether a process's main thread has ended."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
