@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,26 +32,38 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC", "cc")) or ["cc"]
 
 
+def build(*arguments: str) -> None:
+    """Runs the compiler; RuntimeError with its message, or that there is none."""
+    command = [*compiler(), "-O2", *arguments]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError(
+            f"no C compiler: {command[0]!r} was not found. The baselines are written in C: "
+            "install one (gcc or clang) or name it in CC."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{error.stderr}") from None
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """bare.c as a loaded library; its file is gone again before the first call."""
     with tempfile.TemporaryDirectory() as directory:
         target = os.path.join(directory, "bare.so")
-        command = [*compiler(), "-O2", "-shared", "-fPIC", "-o", target, str(SOURCE)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise RuntimeError(
-                f"no C compiler: {command[0]!r} was not found. The baselines are written in C: "
-                "install one (gcc or clang) or name it in CC."
-            ) from None
-        except subprocess.CalledProcessError as error:
-            raise RuntimeError(f"{shlex.join(command)} failed:\n{error.stderr}") from None
+        build("-pthread", "-shared", "-fPIC", "-o", target, str(SOURCE))
         bare = ctypes.CDLL(target)
     out = ctypes.POINTER(ctypes.c_uint64)
     bare.bare_read.argtypes = bare.pieces_read.argtypes = (ctypes.c_char_p, out)
     bare.count_newlines.argtypes = (ctypes.c_char_p, ctypes.c_uint64, out)
-    for function in (bare.bare_read, bare.pieces_read, bare.count_newlines):
+    bare.bare_sweep.argtypes = (
+        ctypes.POINTER(ctypes.c_int32),
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_char_p),
+        ctypes.c_int,
+        out,
+    )
+    for function in (bare.bare_read, bare.pieces_read, bare.count_newlines, bare.bare_sweep):
         function.restype = ctypes.c_int64
     return bare
 
@@ -71,6 +84,20 @@ def read(path: str) -> Timing:
 def read_pieces(path: str) -> Timing:
     """The same with preadv(2) in 64 pieces of 3,000 bytes: the floor, not a baseline."""
     return _read("pieces_read", path)
+
+
+def sweep(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:
+    """Each process's files of these names, one after the other, as read() does; in C threads.
+
+    OSError if one of them could not be read.
+    """
+    count = ctypes.c_uint64()
+    numbers = (ctypes.c_int32 * len(pids))(*pids)
+    files = (ctypes.c_char_p * (len(names) + 1))(*map(os.fsencode, names), None)
+    ns = library().bare_sweep(numbers, len(pids), files, threads, ctypes.byref(count))
+    if ns < 0:
+        raise OSError(-ns, os.strerror(-ns), ", ".join(names))
+    return Timing(ns, count.value)
 
 
 def count_newlines(text: bytes) -> Timing:
