@@ -90,10 +90,27 @@ def memory(library: str, pid: str) -> dict[str, float]:
     return {"kept": kept / count, "peak": peak / count, "asked": asked / count, "rows": count}
 
 
+def sampler(budget: str, interval: str, seconds: str) -> dict[str, float]:
+    """CPU and wall seconds of a sampler that sweeps every ``interval``, the first sweep apart."""
+    with fastsmaps.Sampler(budget=float(budget)) as taking:
+        cpu = time.process_time()
+        taking.sweep()
+        first = time.process_time() - cpu
+        cpu, wall = time.process_time(), time.monotonic()
+        due = wall
+        while due < wall + float(seconds):
+            due += float(interval)
+            time.sleep(max(0.0, due - time.monotonic()))
+            rows = len(taking.sweep())
+        spent = {"cpu": time.process_time() - cpu, "wall": time.monotonic() - wall}
+    return {**spent, "first": first, "rows": rows}
+
+
 if __name__ == "__main__":
     what: dict[str, Callable[..., object]] = {
         "first_parse": first_parse,
         "against_psutil": against_psutil,
         "memory": memory,
+        "sampler": sampler,
     }
     print(json.dumps(what[sys.argv[1]](*sys.argv[2:])))

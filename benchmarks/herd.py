@@ -17,8 +17,6 @@ from typing import IO
 
 import bare
 
-STEP = 64 << 20  # as in herd.c
-
 
 class Herd:
     """Processes of herd.c, ready; ``pids`` in the order in which they said so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import psutil
@@ -19,3 +20,12 @@ def psutil_totals(pid: int) -> object:
     """Rss, Pss, Uss and some more; psutil reads smaps_rollup for them."""
     totals: object = psutil.Process(pid).memory_full_info()
     return totals
+
+
+def psutil_sweep(pids: Container[int]) -> list[dict[str, Any]]:
+    """Memory, name and users of these processes, as its documentation tells one to ask for them."""
+    return [
+        process.as_dict(["pid", "memory_full_info", "name", "uids"])
+        for process in psutil.process_iter()
+        if process.pid in pids
+    ]

@@ -1,0 +1,76 @@
+"""What a Sampler takes of a core, and how soon it sees what grew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from figures import Figure
+from herd import Herd, herd
+from measuring import run_fresh
+
+import fastsmaps
+
+BUDGET = 0.05
+Record = Callable[[Figure], None]
+
+
+@pytest.fixture(scope="module")
+def flock() -> Iterator[Herd]:
+    """A sampler sees the whole machine: no other herd may be there meanwhile."""
+    with herd(300, 400) as started:
+        yield started
+
+
+def pss(scan: fastsmaps.Scan, pid: int) -> int:
+    totals = scan.by_pid[pid].totals
+    assert totals is not None
+    assert totals.pss is not None
+    return totals.pss
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0])
+def test_share(record: Record, flock: Herd, interval: float) -> None:
+    """A process of its own for each; the first sweep, which reads all, is left out."""
+    told = run_fresh("sampler", BUDGET, interval, 4)
+    assert told["rows"] >= len(flock.pids)
+    record(
+        Figure(
+            f"Sampler(budget={BUDGET}), 300 processes, a sweep every {interval:g} s",
+            f"{told['cpu'] * 1e3:.0f} ms in {told['wall']:.1f} s",
+            f"{BUDGET * told['wall'] * 1e3:.0f} ms, its budget",
+            told["cpu"] / told["wall"],
+            0.06,
+            beside=f"first sweep {told['first'] * 1e3:.0f} ms",
+        )
+    )
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0])
+def test_growth(record: Record, flock: Herd, interval: float) -> None:
+    """The worst of some processes, each at another place of the sampler's order."""
+    most = 100
+    taken = []
+    with fastsmaps.Sampler(budget=BUDGET) as sampler:
+        scan = sampler.sweep()
+        for pid in flock.pids[5::60]:
+            before = pss(scan, pid)
+            flock.grow(pid)
+            sweeps = 0
+            while sweeps < most and pss(scan, pid) - before < 60 << 20:
+                time.sleep(interval)
+                scan = sampler.sweep()
+                sweeps += 1
+            taken.append(sweeps)
+    record(
+        Figure(
+            f"64 MiB of growth in one of 300 processes, a sweep every {interval:g} s",
+            f"{max(taken)} sweeps at most",
+            "",
+            max(taken),
+            2,
+            unit="sweeps",
+            beside="each: " + ", ".join(map(str, taken)),
+        )
+    )
