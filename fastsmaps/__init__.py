@@ -27,9 +27,13 @@ from fastsmaps.errors import (
     ReadError,
 )
 from fastsmaps.fields import ABSENT
+from fastsmaps.libs import Libs, LibUse, libs
 from fastsmaps.mapping import Mapping
 from fastsmaps.mappings import Group, Mappings
 from fastsmaps.process import Info, Process
+from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.sampler import Sampler
+from fastsmaps.scan import scan
 from fastsmaps.text import load, parse
 from fastsmaps.totals import Change, Totals
 
@@ -40,19 +44,27 @@ __all__ = [
     "BACKEND",
     "AccessDenied",
     "Change",
+    "Cost",
     "Error",
     "Group",
     "Info",
+    "LibUse",
+    "Libs",
     "Mapping",
     "Mappings",
     "NoMemoryMap",
     "ParseError",
     "Process",
     "ProcessGone",
+    "ProcessTotals",
     "ReadError",
+    "Sampler",
+    "Scan",
     "Totals",
+    "libs",
     "load",
     "mappings",
     "parse",
+    "scan",
     "totals",
 ]

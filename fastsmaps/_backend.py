@@ -6,18 +6,31 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from typing import Any
+
+#: What a backend exports.
+NAMES = ("Sweep", "Table", "Uses", "parse", "read", "statms", "total")
 
 
-def _choose() -> tuple[str, ModuleType]:
+def exports(backend: str) -> dict[str, Any]:
+    """All of NAMES of the backend "c" or "python"; ImportError where it is not there."""
+    if backend == "c":
+        from fastsmaps import _csmaps
+
+        return {name: getattr(_csmaps, name) for name in NAMES}
+    from fastsmaps import _pysmaps, _pysweep
+
+    modules = (_pysweep, _pysmaps)
+    return {name: getattr(next(m for m in modules if hasattr(m, name)), name) for name in NAMES}
+
+
+def _choose() -> tuple[str, dict[str, Any]]:
     choice = os.environ.get("FASTSMAPS_BACKEND", "auto")
     if choice not in ("auto", "c", "python"):
         raise ImportError(f"FASTSMAPS_BACKEND must be auto, c or python, not {choice!r}")
     if choice != "python":
         try:
-            from fastsmaps import _csmaps
-
-            return "c", _csmaps
+            return "c", exports("c")
         except ImportError as error:
             # An extension that is there and cannot be imported is an error, not a reason to
             # be slow in silence.
@@ -30,19 +43,20 @@ def _choose() -> tuple[str, ModuleType]:
                     "FASTSMAPS_BACKEND=c, but the extension was not built: "
                     "install with FASTSMAPS_BUILD_EXTENSION=1 to see why"
                 ) from error
-    from fastsmaps import _pysmaps
-
-    return "python", _pysmaps
+    return "python", exports("python")
 
 
-BACKEND, _module = _choose()
+BACKEND, _exports = _choose()
 
 if TYPE_CHECKING:
     # The two are twins: what mypy knows of one holds for the other.
+    from fastsmaps._csmaps import Sweep as Sweep
     from fastsmaps._csmaps import Table as Table
+    from fastsmaps._csmaps import Uses as Uses
     from fastsmaps._csmaps import parse as parse
     from fastsmaps._csmaps import read as read
+    from fastsmaps._csmaps import statms as statms
     from fastsmaps._csmaps import total as total
 
 else:
-    Table, parse, read, total = _module.Table, _module.parse, _module.read, _module.total
+    globals().update(_exports)

@@ -60,9 +60,71 @@ def read(fd: int, piece: int, pieces: int) -> Table | None:
     gives it.
     """
 
-def total(fd: int, piece: int, pieces: int, confirm: bool) -> tuple[int, dict[str, int]] | None:
+def total(
+    fd: int, piece: int, pieces: int, confirm: bool, until: float = 0
+) -> tuple[int, dict[str, int]] | None:
     """As read(), but only ``sums()[0]`` of the table, in constant memory.
 
     `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end,
-    and the read after the end, which would make it once more, is left out.
+    and the read after the end, which would make it once more, is left out. With `until`
+    (time.monotonic()) TimeoutError is raised between two calls once that time has come.
+    """
+
+class Sweep:
+    """Of many processes the stat line and the rollup, a row each, in the order they were taken.
+
+    Everything of a row is read through one descriptor of the process's directory, the rollup
+    last. `texts` names up to two small files whose bytes are kept as well, once each. With
+    `sized` statm is read before the rollup, which is left out for a process of fewer than
+    `least` pages or more than `most` (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves
+    all of them out.
+    """
+
+    def __init__(
+        self,
+        texts: tuple[str, ...] = (),
+        least: int = 0,
+        most: int = ...,
+        large: int = ...,
+        sized: bool = False,
+        rollups: bool = True,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def take(self, root: int, pids: memoryview, seconds: float) -> int:
+        """Takes these processes (i32) of the procfs open at `root`; returns how many.
+
+        At least one, then until `seconds` went by.
+        """
+
+    @property
+    def table(self) -> Table:
+        """The rollups, a row each; only rows that ``row()`` refers to count."""
+
+    def fates(self, start: int = 0) -> bytes:
+        """What became of each row from `start` on: a place in processes.FATES."""
+
+    def row(
+        self, i: int
+    ) -> tuple[
+        int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None
+    ]:
+        """The row (pid, fate, its place in `table`, resident pages, texts, who).
+
+        `who` is (comm, ppid, uid, start in ticks), None where stat was not read.
+        """
+
+class Uses:
+    """Sums by name over the smaps of many processes; only one process's rows at a time."""
+
+    def __init__(self) -> None: ...
+    def add(self, fd: int, piece: int, pieces: int) -> bool:
+        """Adds one process's smaps; False, and nothing is added, where read() gives None."""
+
+    def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
+        """Of each name: how many processes have it, and its ``sums()``."""
+
+def statms(fds: memoryview, out: memoryview) -> None:
+    """Of each open statm (i32) three numbers into `out` (u64): resident, shared and text pages.
+
+    2**64 - 1 where it cannot be read.
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from array import array
 from functools import lru_cache
 from operator import getitem
@@ -426,7 +427,7 @@ def _slices(piece: int, pieces: int) -> tuple[int, int, bytearray, list[memoryvi
     return piece, pieces, buffer, [view[at : at + piece] for at in range(0, piece * pieces, piece)]
 
 
-def _read(fd: int, piece: int, pieces: int, confirm: bool) -> Table | None:
+def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> Table | None:
     scanner = _Scanner(crlf=False)
     rest: list[bytes] = []
     kept = _slices(piece, pieces)
@@ -434,7 +435,12 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool) -> Table | None:
     offset = 0
     try:
         # Pieces and offsets: see read_pieces() in src/read.pxi.
-        while got := os.preadv(fd, slices, offset):
+        while True:
+            if until and time.monotonic() >= until:
+                raise TimeoutError("the time is over")
+            got = os.preadv(fd, slices, offset)
+            if not got:
+                break
             _feed(scanner, rest, bytes(memoryview(buffer)[:got]))
             offset += got
             if not confirm and got < piece * pieces:
@@ -451,6 +457,8 @@ def read(fd: int, piece: int, pieces: int) -> Table | None:
     return _read(fd, piece, pieces, confirm=True)
 
 
-def total(fd: int, piece: int, pieces: int, confirm: bool) -> tuple[int, dict[str, int]] | None:
-    table = _read(fd, piece, pieces, confirm)
+def total(
+    fd: int, piece: int, pieces: int, confirm: bool, until: float = 0
+) -> tuple[int, dict[str, int]] | None:
+    table = _read(fd, piece, pieces, confirm, until)
     return None if table is None else table.sums()[0]

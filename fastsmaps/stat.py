@@ -12,7 +12,8 @@ _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+#: Of a second: the unit of times in stat.
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stat(Frozen):
@@ -35,7 +36,7 @@ class Stat(Frozen):
         set_(self, "ppid", int(fields[1]))
         set_(self, "flags", int(fields[6]))
         set_(self, "threads", int(fields[17]))
-        set_(self, "start_time", int(fields[19]) / _TICKS)
+        set_(self, "start_time", int(fields[19]) / TICKS)
         # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
         set_(self, "start_brk", int(fields[44]) or None if len(fields) > 44 else None)
 
@@ -98,6 +99,13 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
             paths[controller] = os.fsdecode(fields[2])
         offset += len(line)
     return paths.get(b"memory", paths.get(b""))
+
+
+def arguments(cmdline: bytes) -> tuple[str, ...]:
+    """The arguments of ``cmdline``; none for a kernel thread or a zombie."""
+    if not cmdline:
+        return ()
+    return tuple(map(os.fsdecode, cmdline.removesuffix(b"\0").split(b"\0")))
 
 
 def damaged(problem: str, line: bytes, number: int, offset: int, pid: int, path: str) -> ParseError:

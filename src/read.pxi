@@ -1,5 +1,7 @@
 # Reading: a descriptor's bytes, in pieces, to the scanner.
 
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
 cdef enum:
     MOST_PIECES = 64
     SPARE_SIZE = 200000     # 64 pieces of 3,000 bytes and room for what is carried over
@@ -96,9 +98,18 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
     return MORE
 
 
-cdef bint read_whole(int fd, size_t piece, int pieces, bint confirm, Scan *s) except -1:
+cdef double seconds_now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef int read_whole(
+    int fd, size_t piece, int pieces, bint confirm, Scan *s, double until = 0
+) except -1:
     """Scans all of the descriptor's text; False where it is empty or torn."""
     cdef Reader r
+    cdef int turn = TURN if until == 0 else 1
     cdef Outcome outcome = MORE
     if not 1 <= pieces <= MOST_PIECES or piece < 1:
         raise ValueError(f"pieces: 1 to {MOST_PIECES} of 1 byte or more")
@@ -118,8 +129,10 @@ cdef bint read_whole(int fd, size_t piece, int pieces, bint confirm, Scan *s) ex
     try:
         while outcome == MORE or outcome == INTERRUPTED:
             PyErr_CheckSignals()
+            if until != 0 and seconds_now() >= until:
+                raise TimeoutError("the time is over")
             with nogil:
-                outcome = read_pieces(&r, s, TURN)
+                outcome = read_pieces(&r, s, turn)
         if outcome == FAILED:
             raise OSError(r.error, _strerror(r.error))
         if outcome == UNREADABLE:

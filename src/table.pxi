@@ -272,14 +272,14 @@ def read(int fd, size_t piece, int pieces):
     return table
 
 
-def total(int fd, size_t piece, int pieces, bint confirm):
+def total(int fd, size_t piece, int pieces, bint confirm, double until=0):
     cdef Scan *s = <Scan *>malloc(sizeof(Scan))
     if s == NULL:
         raise MemoryError
     scan_init(s)
     try:
         s.sums_only = True
-        if not read_whole(fd, piece, pieces, confirm, s):
+        if not read_whole(fd, piece, pieces, confirm, s, until):
             return None
         if not sums_fit(&s.sums, s.columns, 1) or not forget_rows(s, True):
             raise MemoryError

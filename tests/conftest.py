@@ -41,8 +41,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """One backend's module, which all of fastsmaps uses during the test."""
     module = importlib.import_module(MODULES[request.param])
-    for name in ("Table", "parse", "read", "total"):
-        monkeypatch.setattr(_backend, name, getattr(module, name))
+    for name, exported in _backend.exports(request.param).items():
+        monkeypatch.setattr(_backend, name, exported)
     monkeypatch.setattr(fastsmaps, "BACKEND", request.param)
     return module
 

@@ -1,0 +1,203 @@
+"""The pure-Python backend for many processes; ``_csmaps.pyi`` documents what both export."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from array import array
+
+from fastsmaps import _pysmaps
+from fastsmaps.errors import ParseError
+
+# The order of the extension's enum Fate, and of fastsmaps.scan.FATES.
+_READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
+_PF_EXITING = 0x4
+_PF_KTHREAD = 0x00200000
+_MOST_TEXTS = 2
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
+_NEVER = 2**64 - 1
+_REFUSALS = (errno.EACCES, errno.EPERM)
+_MOST_COMM = 64
+
+Row = tuple[int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None]
+
+
+class _Fate(Exception):
+    """Ends the reading of a process."""
+
+
+def _small_file(directory: int, name: str) -> bytes:
+    try:
+        fd = os.open(name, _OPEN, dir_fd=directory)
+        try:
+            blocks = []
+            offset = 0
+            while block := os.pread(fd, 1 << 16, offset):
+                blocks.append(block)
+                offset += len(block)
+            return b"".join(blocks)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from None
+
+
+class Sweep:
+    """Many processes, a row each; see _csmaps.pyi."""
+
+    def __init__(
+        self,
+        texts: tuple[str, ...] = (),
+        least: int = 0,
+        most: int = _NEVER,
+        large: int = _NEVER,
+        sized: bool = False,
+        rollups: bool = True,
+    ) -> None:
+        if len(texts) > _MOST_TEXTS:
+            raise ValueError(f"texts: {_MOST_TEXTS} at most")
+        self._texts = texts
+        self._limits = least, most, large
+        self._sized = sized
+        self._rollups = rollups
+        self._rows: list[Row] = []
+        self._scanner = _pysmaps._Scanner(crlf=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, root: int, pids: memoryview, seconds: float) -> int:
+        end = time.monotonic() + seconds
+        taken = 0
+        for pid in pids.cast("B").cast("i"):
+            self._rows.append(self._process(root, pid))
+            taken += 1
+            if time.monotonic() >= end:
+                break
+        return taken
+
+    @property
+    def table(self) -> _pysmaps.Table:
+        return self._scanner.table()
+
+    def fates(self, start: int = 0) -> bytes:
+        return bytes(row[1] for row in self._rows[start:])
+
+    def row(self, i: int) -> Row:
+        return self._rows[i]
+
+    def _process(self, root: int, pid: int) -> Row:
+        found: dict[str, object] = {"texts": (None,) * len(self._texts)}
+        fate = _OTHER
+        try:
+            directory = os.open(str(pid), _OPEN | os.O_DIRECTORY, dir_fd=root)
+        except OSError:
+            pass  # gone, hidden, or no descriptor left: told apart outside
+        else:
+            try:
+                fate = self._files(directory, found)
+            except _Fate as told:
+                fate = told.args[0]
+            except (OSError, ValueError, IndexError):
+                fate = _OTHER  # numbers that are none, from what is no procfs
+            finally:
+                os.close(directory)
+        return (  # type: ignore[return-value]
+            pid,
+            fate,
+            found.get("record"),
+            found.get("resident", 0),
+            found["texts"],
+            found.get("who"),
+        )
+
+    def _files(self, directory: int, found: dict[str, object]) -> int:
+        # The owner before stat: see take_files() in src/sweep.pxi.
+        uid = os.fstat(directory).st_uid
+        comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
+        fields = rest.split()
+        if not closed or len(fields) < 36 or len(comm) > _MOST_COMM:
+            return _OTHER
+        found["who"] = comm, int(fields[1]), uid, int(fields[19])
+        fate = _READ
+        if int(fields[6]) & _PF_KTHREAD:
+            fate = _KERNEL_THREAD
+        elif fields[0] in (b"Z", b"X") or int(fields[6]) & _PF_EXITING:
+            if int(fields[17]) > 1:
+                return _OTHER
+            fate = _ZOMBIE
+        elif fields[35].startswith(b"-"):
+            return _OTHER
+        texts: list[bytes | None] = []
+        for name in self._texts:
+            try:
+                texts.append(_small_file(directory, name))
+            except _Fate:
+                texts.append(None)
+        found["texts"] = tuple(texts)
+        if fate != _READ or not self._rollups:
+            return fate
+        if self._sized:
+            least, most, large = self._limits
+            resident = found["resident"] = int(_small_file(directory, "statm").split()[1])
+            if not least <= resident <= most:
+                return _OUTSIDE
+            if resident > large:
+                return _LARGE
+        return self._rollup(directory, found)
+
+    def _rollup(self, directory: int, found: dict[str, object]) -> int:
+        text = _small_file(directory, "smaps_rollup")
+        if not text:
+            return _OTHER
+        scanner = self._scanner
+        before = scanner.count
+        try:
+            scanner.feed(text.removesuffix(b"\n").split(b"\n"))
+        except ParseError:
+            return _OTHER
+        # A row that is not one rollup's stays in the table, and nobody refers to it.
+        if scanner.count != before + 1:
+            return _OTHER
+        found["record"] = before
+        return _READ
+
+
+class Uses:
+    """Sums by name over many processes; see _csmaps.pyi."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, tuple[int, int, dict[str, int]]] = {}
+
+    def add(self, fd: int, piece: int, pieces: int) -> bool:
+        table = _pysmaps.read(fd, piece, pieces)
+        if table is None:
+            return False
+        names = table.names
+        used = table.column("name")
+        here = set(used)
+        for name, (size, figures) in enumerate(table.sums(used, len(names))):
+            if name not in here:
+                continue
+            users, before, sums = self._names.get(names[name], (0, 0, {}))
+            for label, value in figures.items():
+                sums[label] = sums.get(label, 0) + value
+            self._names[names[name]] = users + 1, before + size, sums
+        return True
+
+    def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
+        return [(name, users, (size, sums)) for name, (users, size, sums) in self._names.items()]
+
+
+def statms(fds: memoryview, out: memoryview) -> None:
+    pages = array("Q")
+    for fd in fds.cast("B").cast("i"):
+        try:
+            fields = os.pread(fd, 256, 0).split()
+        except OSError:
+            fields = []
+        pages.extend(map(int, fields[1:4]) if fields else (_NEVER,) * 3)
+    if out.nbytes != len(pages) * 8:
+        raise ValueError("out: three 64-bit numbers for each descriptor")
+    out.cast("B")[:] = memoryview(pages).cast("B")

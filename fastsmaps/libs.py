@@ -1,0 +1,131 @@
+"""libs(): each mapped file over all processes."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps import _backend
+from fastsmaps import procfs as _procfs
+from fastsmaps.errors import Error, ParseError
+from fastsmaps.figures import Frozen
+from fastsmaps.process import Process
+from fastsmaps.processes import OUTCOMES
+from fastsmaps.procfs import OPEN, PIECE, PIECES
+from fastsmaps.scan import numbers_of, outcome_of
+from fastsmaps.totals import Totals
+from fastsmaps.workers import spread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from fastsmaps._backend import Uses
+    from fastsmaps.procfs import Procfs
+
+
+class LibUse(Frozen):
+    """What a mapped file takes over all processes: ``totals``, and how many map it."""
+
+    __slots__ = ("processes", "totals")
+
+    totals: Totals
+    processes: int
+
+    def __init__(self, totals: Totals, processes: int) -> None:
+        object.__setattr__(self, "totals", totals)
+        object.__setattr__(self, "processes", processes)
+
+    def __reduce__(self) -> tuple[Callable[..., LibUse], tuple[Any, ...]]:
+        return LibUse, (self.totals, self.processes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LibUse):
+            return NotImplemented
+        return (self.totals, self.processes) == (other.totals, other.processes)
+
+    def __hash__(self) -> int:
+        return hash((self.totals, self.processes))
+
+    def __repr__(self) -> str:
+        return f"<LibUse by {self.processes}: {self.totals!r}>"
+
+
+class Libs(dict[str, LibUse]):
+    """LibUse by path, the largest Pss first; ``coverage`` counts the processes by outcome."""
+
+    def __init__(self, uses: Iterable[tuple[str, LibUse]], coverage: dict[str, int]) -> None:
+        super().__init__(uses)
+        self.coverage = coverage
+
+    def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
+        return Libs, (list(self.items()), self.coverage)
+
+
+def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers: int = 1) -> Libs:
+    """Every mapped file: its figures over all processes, and how many processes map it.
+
+    A file is whatever the kernel names with a path: libraries, programs, data, shared memory
+    (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
+    ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
+    threads, and some 700 bytes a name. Processes that cannot be read are left out and counted
+    in ``coverage``.
+
+    Raises what scan() raises. Source: proc_pid_smaps(5).
+    """
+    root = _procfs.root(procfs)
+    numbers = numbers_of(pids, root)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers: 1 or more, not {workers!r}")
+    coverage = dict.fromkeys(OUTCOMES, 0)
+    uses: list[Uses] = []
+    outcomes: list[str] = []
+
+    def work(some: Iterator[int]) -> None:
+        mine = _backend.Uses()
+        uses.append(mine)
+        for pid in some:
+            outcomes.append(_add(mine, pid, root, check=pids is not None))
+
+    spread(numbers, max(1, min(workers, len(numbers))), work)
+    for outcome in outcomes:
+        coverage[outcome] += 1
+    return Libs(_merged(uses), coverage)
+
+
+def _add(uses: Uses, pid: int, root: str, *, check: bool) -> str:
+    """Adds one process, and gives its outcome."""
+    try:
+        if check:
+            _procfs.check_is_process(pid, root)
+        fd = os.open(f"{root}/{pid}/smaps", OPEN)
+        try:
+            if uses.add(fd, PIECE, PIECES):
+                return "read"
+        finally:
+            os.close(fd)
+    except (OSError, ParseError):
+        pass  # told apart below
+    except Error as error:
+        return outcome_of(error)
+    try:
+        with Process(pid, procfs=root) as process:
+            process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
+    except Error as error:
+        return outcome_of(error)
+    return "read"
+
+
+def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
+    found: dict[bytes, LibUse] = {}
+    for one in uses:
+        for name, processes, (size, figures) in one.result():
+            if not name.startswith(b"/"):
+                continue
+            use = LibUse(Totals(figures, size, "smaps"), processes)
+            other = found.get(name)
+            if other is not None:
+                use = LibUse(other.totals + use.totals, other.processes + processes)
+            found[name] = use
+    order = sorted(found, key=lambda name: found[name].totals.pss or 0, reverse=True)
+    return [(os.fsdecode(name), found[name]) for name in order]

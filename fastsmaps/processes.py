@@ -1,0 +1,318 @@
+"""What one sweep over many processes tells: a table of processes, and its views."""
+
+from __future__ import annotations
+
+from array import array
+
+from fastsmaps.fields import ABSENT
+from fastsmaps.figures import Frozen
+from fastsmaps.mappings import Group
+from fastsmaps.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from typing import Any, overload
+
+#: Every way in which a process can come out of a scan; ``coverage`` counts them.
+OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
+
+_NUMBERS = ("pid", "ppid", "uid")
+_SECONDS = ("start_time", "age")
+
+
+class ProcessTotals(Frozen):
+    """One process of a scan; immutable, equal by value.
+
+    ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
+    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup`` and ``cmdline`` (where
+    they were asked for), ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not
+    read), ``error`` (why, None for what was read). On a Sampler's also ``age``, the seconds
+    since its figures were read, and ``estimated``, whether they were scaled since. None stands
+    for what is not known.
+
+    Sources: proc_pid_stat(5), proc_pid_smaps(5), cgroups(7).
+    """
+
+    __slots__ = (
+        "age", "cgroup", "cmdline", "comm", "error", "estimated", "outcome", "pid", "ppid",
+        "start_time", "totals", "uid",
+    )  # fmt: skip
+
+    pid: int
+    ppid: int | None
+    comm: str | None
+    uid: int | None
+    start_time: float | None
+    cgroup: str | None
+    cmdline: tuple[str, ...] | None
+    outcome: str
+    totals: Totals | None
+    error: str | None
+    age: float | None
+    estimated: bool
+
+    def __init__(
+        self,
+        pid: int,
+        outcome: str,
+        *,
+        ppid: int | None = None,
+        comm: str | None = None,
+        uid: int | None = None,
+        start_time: float | None = None,
+        cgroup: str | None = None,
+        cmdline: tuple[str, ...] | None = None,
+        totals: Totals | None = None,
+        error: str | None = None,
+        age: float | None = None,
+        estimated: bool = False,
+    ) -> None:
+        set_ = object.__setattr__
+        set_(self, "pid", pid)
+        set_(self, "outcome", outcome)
+        set_(self, "ppid", ppid)
+        set_(self, "comm", comm)
+        set_(self, "uid", uid)
+        set_(self, "start_time", start_time)
+        set_(self, "cgroup", cgroup)
+        set_(self, "cmdline", cmdline)
+        set_(self, "totals", totals)
+        set_(self, "error", error)
+        set_(self, "age", age)
+        set_(self, "estimated", estimated)
+
+    @property
+    def user(self) -> str | None:
+        """The user's name, the uid's digits where it has none."""
+        return None if self.uid is None else user_name(self.uid)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it by name, the figures among them; None for what was not read."""
+        head = {
+            name: getattr(self, name)
+            for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")
+        }
+        figures = (self.totals or NOTHING).as_dict()
+        return {**head, "error": self.error, **figures}
+
+    def _replaced(self, **changes: object) -> ProcessTotals:
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        values.update(changes)
+        return ProcessTotals(**values)
+
+    def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
+        return _process_totals, ({name: getattr(self, name) for name in self.__slots__},)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ProcessTotals):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_time, self.totals))
+
+    def __repr__(self) -> str:
+        return f"<ProcessTotals {self.pid} {self.comm!r} {self.outcome}: {self.totals!r}>"
+
+
+def _process_totals(values: dict[str, Any]) -> ProcessTotals:
+    return ProcessTotals(**values)
+
+
+#: Totals of nothing that was read: every figure None.
+NOTHING = Totals({}, None, "smaps_rollup")
+
+_names: dict[int, str] = {}
+
+
+def user_name(uid: int) -> str:
+    """The user's name, the number's digits where there is none."""
+    # Asked once each: with a directory service a look-up may cost milliseconds.
+    if uid not in _names:
+        import pwd
+
+        try:
+            _names[uid] = pwd.getpwuid(uid).pw_name
+        except (KeyError, OverflowError):
+            _names[uid] = str(uid)
+    return _names[uid]
+
+
+class Cost(Frozen):
+    """What a scan took: seconds of processor time (``cpu``) and of the clock (``wall``)."""
+
+    __slots__ = ("cpu", "wall")
+
+    cpu: float
+    wall: float
+
+    def __init__(self, cpu: float, wall: float) -> None:
+        object.__setattr__(self, "cpu", cpu)
+        object.__setattr__(self, "wall", wall)
+
+    def __reduce__(self) -> tuple[Callable[..., Cost], tuple[float, float]]:
+        return Cost, (self.cpu, self.wall)
+
+    def __repr__(self) -> str:
+        return f"Cost(cpu={self.cpu:.6f}, wall={self.wall:.6f})"
+
+
+class Scan:
+    """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
+
+    Rows (ProcessTotals) are made when first asked for. ``taken_at`` is when the sweep ended
+    (seconds since the epoch), ``cost`` what it took, ``procfs`` where it was read.
+    """
+
+    __slots__ = ("_by_pid", "_count", "_make", "_rows", "cost", "procfs", "taken_at")
+
+    def __init__(
+        self,
+        rows: Iterable[ProcessTotals] | Callable[[], list[ProcessTotals]],
+        *,
+        cost: Cost,
+        taken_at: float,
+        procfs: str,
+        count: int = 0,
+    ) -> None:
+        # `count` is how many rows a function would make: nobody pays for them who only counts.
+        self._count = count
+        self._make: Callable[[], list[ProcessTotals]] | None = None
+        self._rows: list[ProcessTotals] = []
+        if callable(rows):
+            self._make = rows
+        else:
+            self._rows = list(rows)
+            self._count = len(self._rows)
+        self._by_pid: dict[int, ProcessTotals] | None = None
+        self.cost = cost
+        self.taken_at = taken_at
+        self.procfs = procfs
+
+    def _all(self) -> list[ProcessTotals]:
+        make = self._make
+        if make is not None:
+            self._rows = make()
+            self._make = None
+        return self._rows
+
+    def _part(self, rows: Iterable[ProcessTotals]) -> Scan:
+        return Scan(rows, cost=self.cost, taken_at=self.taken_at, procfs=self.procfs)
+
+    def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
+        return _scan, (self._all(), self.cost, self.taken_at, self.procfs)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[ProcessTotals]:
+        return iter(self._all())
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> ProcessTotals: ...
+        @overload
+        def __getitem__(self, index: slice) -> Scan: ...
+
+    def __getitem__(self, index: int | slice) -> ProcessTotals | Scan:
+        if isinstance(index, slice):
+            return self._part(self._all()[index])
+        return self._all()[index]
+
+    def __repr__(self) -> str:
+        return f"<Scan of {len(self)} processes, {self.coverage['read']} read>"
+
+    @property
+    def by_pid(self) -> dict[int, ProcessTotals]:
+        """The rows by their numbers; made once."""
+        if self._by_pid is None:
+            self._by_pid = {row.pid: row for row in self._all()}
+        return self._by_pid
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """How many processes came out how: every one of OUTCOMES, together ``len(scan)``."""
+        counts = dict.fromkeys(OUTCOMES, 0)
+        for row in self._all():
+            counts[row.outcome] += 1
+        return counts
+
+    def column(self, name: str) -> memoryview:
+        """A figure of all processes: a contiguous, read-only memoryview, in the rows' order.
+
+        `name` is Python's or the kernel's of a field, or "uss", "size", "pid", "ppid" or "uid"
+        (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and "age" are in
+        seconds (format "d", not a number for what is not known). KeyError for what is no field.
+        """
+        if name in _SECONDS:
+            seconds = (getattr(row, name) for row in self)
+            times = array("d", [float("nan") if value is None else value for value in seconds])
+            return memoryview(times).toreadonly()
+        if name in _NUMBERS:
+            values = [getattr(row, name) for row in self]
+        else:
+            if not any(row.totals for row in self):
+                NOTHING[name]  # KeyError for what is no field
+            values = [self._figure(row, name) for row in self]
+        numbers = array("Q", [ABSENT if value is None else value for value in values])
+        return memoryview(numbers).toreadonly()
+
+    @staticmethod
+    def _figure(row: ProcessTotals, name: str) -> int | None:
+        return None if row.totals is None else row.totals[name]
+
+    def totals(self) -> Totals:
+        """The figures summed over the processes that were read; None for what one of them lacks."""
+        return _sum(row.totals for row in self)
+
+    def group_by(self, by: str | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
+        """Groups of what was read by "comm", "user", "cgroup" or a function of a row.
+
+        Each has ``totals`` and ``count``; the largest Pss comes first. For "cgroup" the scan
+        must have been told to read it (``cgroup=True``).
+        """
+        key: Callable[[ProcessTotals], Hashable]
+        if callable(by):
+            key = by
+        elif by in ("comm", "user", "cgroup"):
+
+            def key(row: ProcessTotals) -> Hashable:
+                return getattr(row, by)  # type: ignore[no-any-return]
+        else:
+            raise ValueError(f"group_by: 'comm', 'user', 'cgroup' or a function, not {by!r}")
+        members: dict[Any, list[Totals]] = {}
+        for row in self:
+            if row.totals is not None:
+                members.setdefault(key(row), []).append(row.totals)
+        groups = {name: Group(_sum(totals), len(totals)) for name, totals in members.items()}
+        order = sorted(groups, key=lambda name: groups[name].totals.pss or 0, reverse=True)
+        return {name: groups[name] for name in order}
+
+    def descendants(self, pid: int) -> Scan:
+        """The process and all that descend from it, so that a tree's Pss is one call.
+
+        By the parents at the time of the scan: what lost its parent before belongs to whoever
+        took it over. KeyError for a process that is not in the scan.
+        """
+        children: dict[int | None, list[ProcessTotals]] = {}
+        for row in self:
+            children.setdefault(row.ppid, []).append(row)
+        wanted = {pid: self.by_pid[pid]}
+        new = [pid]
+        while new:
+            for row in children.get(new.pop(), ()):
+                if row.pid not in wanted:  # a number used again may close a circle
+                    wanted[row.pid] = row
+                    new.append(row.pid)
+        return self._part(row for row in self if row.pid in wanted)
+
+
+def _scan(rows: list[ProcessTotals], cost: Cost, taken_at: float, procfs: str) -> Scan:
+    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs)
+
+
+def _sum(parts: Iterable[Totals | None]) -> Totals:
+    known = [part for part in parts if part is not None]
+    return sum(known[1:], known[0]) if known else NOTHING

@@ -1,0 +1,277 @@
+"""Sampler: sweeps again and again, within a share of one core."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+
+from fastsmaps import _backend
+from fastsmaps import procfs as _procfs
+from fastsmaps.estimate import estimate
+from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.procfs import OPEN
+from fastsmaps.scan import Sweeper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+    from typing import NoReturn
+
+    from fastsmaps.procfs import Procfs
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_UNREAD = 2**64 - 1
+#: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
+_OLDEST_EACH = 4
+
+
+class _Watched:
+    """A process between two sweeps."""
+
+    __slots__ = ("fd", "live", "read_at", "row", "text", "then")
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.fd = fd  # of its statm, -1 where none could be kept
+        self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
+        self.read_at: float | None = None
+        self.then = (0, 0)  # resident and shared when the figures were read
+        self.live = (0, 0)
+        self.text = 0
+
+    @property
+    def moved(self) -> int:
+        """By how much statm differs from what it was, in bytes."""
+        resident, shared = self.live
+        before, shared_before = self.then
+        return abs(resident - shared - before + shared_before) + abs(shared - shared_before)
+
+
+_NOT_YET = "not read yet: the budget did not allow it"
+
+
+class Sampler:
+    """Repeated sweeps over all processes that cost at most `budget` of one core (0.01: 1 %).
+
+    Each sweep() looks at the Rss of every process (statm, 1.4 us through a kept descriptor) and
+    reads the rollups that matter: of processes never seen, of those whose Rss changed most since
+    their figures were read, and of the oldest, as far as the credit goes: `budget` x the time
+    since the last sweep, everything that a sweep does is charged, a debt is carried over. The
+    first sweep reads all, whatever it takes. It never sleeps: whoever calls it decides how often.
+
+    Each row has an ``age`` (seconds since its figures were read); where its Rss changed since,
+    they are scaled and the row is marked ``estimated``. A process that ended leaves; one that
+    called exec, or has another's number, starts anew.
+
+    `cgroup` and `cmdline` are read with the figures where asked for; processes above `max_rss`
+    bytes and those in `exclude` are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
+    context manager; not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: float = 0.01,
+        procfs: Procfs = "/proc",
+        cgroup: bool = False,
+        cmdline: bool = False,
+        max_rss: int | None = None,
+        exclude: Container[int] = (),
+    ) -> None:
+        if not 0 < budget <= 1:
+            raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
+        import resource
+
+        self.budget = budget
+        self.procfs = _procfs.root(procfs)
+        self._texts = ("cgroup",) * cgroup + ("cmdline",) * cmdline
+        self._max_rss = max_rss
+        self._exclude = exclude
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most_kept = (2**31 if soft == resource.RLIM_INFINITY else soft) // 4
+        self._kept = 0
+        self._watched: dict[int, _Watched] = {}
+        self._last: float | None = None
+        self._credit = 0.0
+        self._look = 0.0  # what a look at all statm costs, seconds
+        self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
+        self._closed = False
+
+    def close(self) -> None:
+        """Closes all descriptors; may be called again."""
+        self._closed = True
+        for pid in list(self._watched):
+            self._drop(pid)
+
+    def __enter__(self) -> Sampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_watched"):
+            self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sampler holds open descriptors: it is neither copied nor pickled")
+
+    def sweep(self) -> Scan:
+        """All processes now, as far as the budget goes. Raises Error where none can be listed."""
+        if self._closed:
+            raise ValueError("this Sampler is closed")
+        now, cpu = time.monotonic(), time.thread_time()
+        first = self._last is None
+        if not first:
+            self._credit += self.budget * (now - (self._last or now))
+        self._last = now
+        # While the looks alone would take more than the budget, they wait until it allows one
+        # and as much for rollups.
+        if first or self._credit >= 2 * self._look:
+            self._look_at_all()
+            self._look = time.thread_time() - cpu
+            self._read_some(cpu, everything=first)
+            self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
+        else:
+            self._credit -= time.thread_time() - cpu
+        if first:
+            self._credit = 0.0
+        taken_at, ended = time.time(), time.monotonic()
+        state = [(one.row, one.read_at, one.then, one.live) for one in self._watched.values()]
+        return Scan(
+            lambda: [_row(*one, ended) for one in state],
+            cost=Cost(time.thread_time() - cpu, ended - now),
+            taken_at=taken_at,
+            procfs=self.procfs,
+            count=len(state),
+        )
+
+    # ---- statm of all
+
+    def _look_at_all(self) -> None:
+        listed = set(_procfs.pids(self.procfs))
+        for pid in self._watched.keys() - listed:
+            self._drop(pid)
+        kept = [(pid, one) for pid, one in self._watched.items() if one.fd >= 0]
+        pages = array("Q", bytes(24 * len(kept)))
+        _backend.statms(memoryview(array("i", [one.fd for _, one in kept])), memoryview(pages))
+        for i, (pid, one) in enumerate(kept):
+            if pages[3 * i] == _UNREAD:
+                self._drop(pid)  # reaped; who is listed by this number is another one
+            else:
+                self._see(one, *pages[3 * i : 3 * i + 3])
+        for pid, one in self._watched.items():
+            if one.fd < 0 and not self._look_by_path(pid, one):
+                self._watched[pid] = _Watched(pid, -1)
+        for pid in sorted(listed - self._watched.keys()):
+            self._watched[pid] = one = _Watched(pid, self._keep(pid))
+            self._look_by_path(pid, one)
+
+    @staticmethod
+    def _see(one: _Watched, resident: int, shared: int, text: int) -> None:
+        if text != one.text and one.read_at is not None:
+            # Another program: exec. What was read of the one before says nothing of it.
+            one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
+        one.text = text
+        one.live = resident * _PAGE, shared * _PAGE
+
+    def _look_by_path(self, pid: int, one: _Watched) -> bool:
+        """Without a kept descriptor; False where it cannot be read."""
+        try:
+            fd = one.fd if one.fd >= 0 else os.open(f"{self.procfs}/{pid}/statm", OPEN)
+            try:
+                resident, shared, text = map(int, os.pread(fd, 256, 0).split()[1:4])
+            finally:
+                if fd != one.fd:
+                    os.close(fd)
+        except (OSError, ValueError):
+            return False
+        self._see(one, resident, shared, text)
+        return True
+
+    def _keep(self, pid: int) -> int:
+        if self._kept >= self._most_kept:
+            return -1
+        try:
+            fd = os.open(f"{self.procfs}/{pid}/statm", OPEN)
+        except OSError:
+            return -1
+        self._kept += 1
+        return fd
+
+    def _drop(self, pid: int) -> None:
+        one = self._watched.pop(pid)
+        if one.fd >= 0:
+            os.close(one.fd)
+            self._kept -= 1
+
+    # ---- rollups of some
+
+    def _order(self) -> Iterable[int]:
+        """Which to read: those never seen, then the most changed, every fourth the oldest."""
+        new, moved, old = [], [], []
+        for pid, one in self._watched.items():
+            if pid in self._exclude:
+                one.row = one.row._replaced(outcome="skipped", error="excluded")
+            elif one.read_at is None:
+                new.append(pid)
+            elif one.row.outcome != "kernel_thread":
+                old.append((one.read_at, pid))
+                if one.moved:
+                    moved.append((one.moved, pid))
+        yield from new
+        moved.sort()
+        old.sort(reverse=True)
+        done: set[int] = set()
+        count = 0
+        while old:
+            count += 1
+            queue = moved if moved and count % _OLDEST_EACH else old
+            pid = queue.pop()[1]
+            if pid not in done:
+                done.add(pid)
+                yield pid
+
+    def _read_some(self, begun: float, *, everything: bool) -> None:
+        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, self._max_rss), until=None)
+        try:
+            for pid in self._order():
+                before = time.thread_time()
+                if not everything and before - begun + self._rollup > self._credit:
+                    break
+                self._read(sweeper, pid)
+                took = time.thread_time() - before
+                self._rollup += (took - self._rollup) / 8
+        finally:
+            sweeper.close()
+
+    def _read(self, sweeper: Sweeper, pid: int) -> None:
+        one = self._watched[pid]
+        # What statm says at the same moment: growth since the look is in the rollup already.
+        self._look_by_path(pid, one)
+        row = sweeper.one(pid)
+        if row.outcome == "gone":
+            self._drop(pid)
+            return
+        if one.fd >= 0 and one.row.start_time not in (None, row.start_time):
+            # The number is another's: its statm has to be opened too.
+            self._drop(pid)
+            one = self._watched[pid] = _Watched(pid, self._keep(pid))
+            self._look_by_path(pid, one)
+        one.row, one.read_at, one.then = row, time.monotonic(), one.live
+
+
+def _row(
+    row: ProcessTotals,
+    read_at: float | None,
+    then: tuple[int, int],
+    live: tuple[int, int],
+    now: float,
+) -> ProcessTotals:
+    """The row with its age; scaled where the process changed since."""
+    if read_at is None:
+        return row
+    if row.totals is None or then == live:
+        return row._replaced(age=max(0.0, now - read_at))
+    totals = estimate(row.totals, then, live)
+    return row._replaced(age=max(0.0, now - read_at), totals=totals, estimated=True)

@@ -1,0 +1,355 @@
+"""scan(): one sweep over many processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+
+from fastsmaps import _backend
+from fastsmaps import procfs as _procfs
+from fastsmaps.errors import AccessDenied, Error, NoMemoryMap, ProcessGone
+from fastsmaps.mapping import FIRST_FIELD
+from fastsmaps.process import Process
+from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.procfs import OPEN
+from fastsmaps.stat import TICKS, arguments, cgroup_path
+from fastsmaps.totals import Totals
+from fastsmaps.workers import spread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Sequence
+    from typing import Any
+
+    from fastsmaps._backend import Sweep, Table
+    from fastsmaps.procfs import Procfs
+
+# What the backends' Sweep says of a row.
+FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other")
+_DENIED, _OUTSIDE, _LARGE, _OTHER = map(FATES.index, ("denied", "outside", "large", "other"))
+_READ = 0
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Processes a backend call: few enough that workers end together, many enough that calls cost
+# nothing (1 us of 1 ms).
+_BATCH = 16
+# Back in the interpreter after this, so that signals are served.
+_TURN = 0.02
+# Under a timeout larger processes than this are read in pieces: their rollup takes 2 ms.
+_LARGE_BYTES = 256 << 20
+
+
+def scan(
+    pids: Iterable[int] | None = None,
+    *,
+    procfs: Procfs = "/proc",
+    workers: int = 1,
+    cgroup: bool = False,
+    cmdline: bool = False,
+    min_rss: int | None = None,
+    max_rss: int | None = None,
+    exclude: Container[int] | Callable[[ProcessTotals], bool] | None = None,
+    timeout: float | None = None,
+) -> Scan:
+    """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
+
+    Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
+    that. All of a row is read through one open directory, so that a number that is used again
+    never mixes two processes. `workers` threads read at once, without the GIL. `cgroup` and
+    `cmdline` are read where asked for (some 10 us each a process).
+
+    What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
+    in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that
+    function of a row without totals is true; and what remains when `timeout` seconds are over.
+    Under a timeout processes above 256 MiB are summed from smaps, which can stop on the way.
+
+    Raises Error where `procfs` cannot be listed, TypeError and ValueError for wrong arguments.
+
+    Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5).
+    """
+    root = _procfs.root(procfs)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers: 1 or more, not {workers!r}")
+    if isinstance(pids, int | str):
+        raise TypeError(f"pids: several numbers, not {pids!r}")
+    begun = time.monotonic()
+    numbers = numbers_of(pids, root)
+    sweeper = Sweeper(
+        root,
+        texts=("cgroup",) * cgroup + ("cmdline",) * cmdline,
+        limits=(min_rss, max_rss),
+        until=None if timeout is None else begun + timeout,
+    )
+    try:
+        if exclude is not None:
+            numbers = sweeper.without(exclude, numbers)
+        live = sweeper.fd >= 0
+        (sweeper.run if live else sweeper.replay)(numbers, workers)
+    finally:
+        sweeper.close()
+    return Scan(
+        sweeper.rows,
+        cost=Cost(sweeper.cpu, time.monotonic() - begun),
+        taken_at=time.time(),
+        procfs=root,
+        count=len(sweeper.order),
+    )
+
+
+def numbers_of(pids: Iterable[int] | None, root: str) -> list[int]:
+    """The processes asked for, each once; those that are listed where none are named."""
+    if pids is None:
+        return _procfs.pids(root)
+    if not os.path.isdir(root):
+        raise Error(f"procfs={root!r} is no directory", path=root)
+    numbers: dict[int, None] = {}
+    for pid in pids:
+        number = _procfs.check_pid(pid)
+        if isinstance(number, str):
+            raise TypeError(f"pids: numbers, not {number!r}")
+        numbers[number] = None
+    return list(numbers)
+
+
+def outcome_of(error: Error) -> str:
+    """The word for what an error says of a process."""
+    if isinstance(error, AccessDenied):
+        return "denied"
+    if isinstance(error, ProcessGone):
+        return "gone"
+    if isinstance(error, NoMemoryMap):
+        return "kernel_thread" if error.what == "kernel thread" else "zombie"
+    return "failed"
+
+
+class _Records:
+    """Rollups as rows of a backend's table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        labels = enumerate(zip(table.labels, table.sized, strict=True), FIRST_FIELD)
+        self._places = [(label, place) for place, (label, sized) in labels if sized]
+
+    def totals(self, i: int) -> Totals:
+        row: tuple[Any, ...] = self._table.row(i)
+        figures = {label: row[place] for label, place in self._places if row[place] is not None}
+        return Totals(figures, None, "smaps_rollup")
+
+
+class Sweeper:
+    """One scan under way: what it was told, and what it found."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        texts: tuple[str, ...],
+        limits: tuple[int | None, int | None],
+        until: float | None,
+    ) -> None:
+        self.root = root
+        self.texts = texts
+        self.limits = limits
+        self.until = until
+        self.cpu = 0.0
+        self.order: list[int] = []
+        self.sweeps: list[Sweep] = []
+        self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
+        # A capture's directories tell nothing of owners: what it says is read one by one.
+        self.fd = -1
+        if _procfs.is_procfs(root):
+            try:
+                self.fd = os.open(root, OPEN | os.O_DIRECTORY)
+            except OSError as error:
+                raise _procfs.failure(error, None, root, root) from None
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def _sweep(self, rollups: bool = True) -> Sweep:
+        least, most = self.limits
+        timed = self.until is not None
+        return _backend.Sweep(
+            self.texts,
+            0 if least is None else -(-least // _PAGE),
+            2**64 - 1 if most is None else max(most, 0) // _PAGE,
+            _LARGE_BYTES // _PAGE if timed else 2**64 - 1,
+            timed or least is not None or most is not None,
+            rollups,
+        )
+
+    # ---- what is left out
+
+    def without(
+        self, exclude: Container[int] | Callable[[ProcessTotals], bool], numbers: list[int]
+    ) -> list[int]:
+        """The processes that are not excluded; the others' rows are made."""
+        self.order = numbers
+        if not callable(exclude):
+            rows = {pid: ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude}
+        elif self.fd < 0:
+            rows = {}
+            for pid in numbers:
+                row = self._by_process(pid, figures=False)
+                if exclude(row):
+                    rows[pid] = row
+        else:
+            first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=None)
+            try:
+                first.run(numbers, 1, rollups=False)
+            finally:
+                first.close()
+            self.cpu += first.cpu
+            rows = {row.pid: row for row in first.rows() if exclude(row)}
+        for pid, row in rows.items():
+            self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
+        return [pid for pid in numbers if pid not in rows]
+
+    # ---- reading
+
+    def run(self, numbers: Sequence[int], workers: int, rollups: bool = True) -> None:
+        """Takes all of them, in so many threads of which this one is one."""
+        self.order = self.order or list(numbers)
+        every = memoryview(array("i", numbers))
+        batches = [every[at : at + _BATCH] for at in range(0, len(every), _BATCH)]
+        spread(batches, max(1, min(workers, len(batches))), lambda some: self._work(some, rollups))
+
+    def _work(self, batches: Iterable[memoryview], rollups: bool) -> None:
+        cpu = time.thread_time()
+        sweep = self._sweep(rollups)
+        self.sweeps.append(sweep)
+        for batch in batches:
+            at = 0
+            while at < len(batch) and not self._over():
+                at += self._take(sweep, batch[at:], rollups)
+        self.cpu += time.thread_time() - cpu
+
+    def _over(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+    def _take(self, sweep: Sweep, pids: memoryview, rollups: bool) -> int:
+        before = len(sweep)
+        taken = sweep.take(self.fd, pids, self._turn())
+        for i, fate in enumerate(sweep.fates(before), before):
+            if fate in (_LARGE, _OTHER):
+                pid = sweep.row(i)[0]
+                self.known[pid] = self._by_process(pid, large=fate == _LARGE, figures=rollups)
+        return taken
+
+    def _turn(self) -> float:
+        return _TURN if self.until is None else min(_TURN, self.until - time.monotonic())
+
+    def replay(self, numbers: Sequence[int], workers: int) -> None:
+        """Reads a capture's processes, one after the other."""
+        self.order = self.order or list(numbers)
+        cpu = time.thread_time()
+        for pid in numbers:
+            if self._over():
+                break
+            self.known[pid] = self._by_process(pid)
+        self.cpu += time.thread_time() - cpu
+
+    def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
+        """A row by Process, which knows all fates: for whatever is not as usual."""
+        facts: dict[str, Any] = {}
+        try:
+            with Process(pid, procfs=self.root) as process:
+                info = process.info(heap=False)
+                facts = {
+                    "ppid": info.ppid,
+                    "comm": info.comm,
+                    "uid": info.uid,
+                    "start_time": info.start_time,
+                    "cgroup": info.cgroup if "cgroup" in self.texts else None,
+                    "cmdline": info.cmdline if "cmdline" in self.texts else None,
+                }
+                if not figures:
+                    return ProcessTotals(pid, "skipped", **facts)
+                if self.fd < 0 or not large:
+                    resident = process._resident() if self.limits != (None, None) else None
+                    if resident is not None and not self._within(resident):
+                        error = self._why_outside(resident)
+                        return ProcessTotals(pid, "skipped", error=error, **facts)
+                if large and self.until is not None:
+                    totals = process._totals_until(self.until)
+                else:
+                    totals = process.totals()
+            return ProcessTotals(pid, "read", totals=totals, **facts)
+        except TimeoutError:
+            return ProcessTotals(pid, "skipped", error=_TIME_OVER, **facts)
+        except Error as error:
+            return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+
+    def _within(self, resident: int) -> bool:
+        least, most = self.limits
+        return (least is None or resident >= least) and (most is None or resident <= most)
+
+    def _why_outside(self, resident: int) -> str:
+        least, most = self.limits
+        if least is not None and resident < least:
+            return f"its Rss of {resident} bytes is below min_rss={least}"
+        return f"its Rss of {resident} bytes is above max_rss={most}"
+
+    def one(self, pid: int) -> ProcessTotals:
+        """One process now, by the sweep at hand."""
+        if self.fd < 0:
+            return self._by_process(pid)
+        if not self.sweeps:
+            self.sweeps.append(self._sweep())
+        sweep = self.sweeps[0]
+        self._take(sweep, memoryview(array("i", [pid])), True)
+        if pid in self.known:
+            return self.known.pop(pid)
+        return self._row(sweep, len(sweep) - 1, _Records(sweep.table))
+
+    # ---- rows
+
+    def rows(self) -> list[ProcessTotals]:
+        """All rows, in the order asked for."""
+        found = dict(self.known)
+        for sweep in self.sweeps:
+            records = _Records(sweep.table)
+            for i in range(len(sweep)):
+                if sweep.row(i)[0] not in found:
+                    row = self._row(sweep, i, records)
+                    found[row.pid] = row
+        return [
+            found.get(pid) or ProcessTotals(pid, "skipped", error=_TIME_OVER) for pid in self.order
+        ]
+
+    def _row(self, sweep: Sweep, i: int, records: _Records) -> ProcessTotals:
+        pid, fate, record, resident, texts, who = sweep.row(i)
+        facts: dict[str, Any] = {}
+        if who is not None:
+            comm, ppid, uid, start = who
+            facts = {
+                "comm": os.fsdecode(comm),
+                "ppid": ppid,
+                "uid": uid,
+                "start_time": start / TICKS,
+            }
+        for name, text in zip(self.texts, texts, strict=True):
+            path = f"{self.root}/{pid}/{name}"
+            if name == "cmdline":
+                facts[name] = arguments(text or b"")
+            else:
+                facts[name] = cgroup_path(text or b"", pid, path)
+        if fate == _READ:
+            if record is None:
+                return ProcessTotals(pid, "skipped", **facts)
+            return ProcessTotals(pid, "read", totals=records.totals(record), **facts)
+        if fate == _OUTSIDE:
+            error_ = self._why_outside(resident * _PAGE)
+            return ProcessTotals(pid, "skipped", error=error_, **facts)
+        path = f"{self.root}/{pid}/smaps_rollup"
+        error: Error
+        if fate == _DENIED:
+            error = _procfs.denied(PermissionError(13, ""), pid, path, self.root)
+        else:
+            error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
+        return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+
+
+_TIME_OVER = "the time was over before it was read"

@@ -1,0 +1,362 @@
+# Many processes: of each the stat line and the rollup, through one directory descriptor.
+
+from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_RDONLY
+from posix.stat cimport fstat, struct_stat
+from posix.unistd cimport close
+
+cdef extern from "<fcntl.h>" nogil:
+    int openat(int directory, const char *name, int flags)
+
+cdef extern from "<errno.h>" nogil:
+    int EACCES, EPERM
+
+cdef enum Fate:             # the order of fastsmaps.processes.FATES
+    READ
+    DENIED
+    KERNEL_THREAD
+    ZOMBIE
+    OUTSIDE                 # its Rss is not between the limits
+    LARGE                   # not to be read in one go
+    OTHER                   # anything else: whoever asked has to look for himself
+
+cdef enum:
+    MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
+    MOST_KEPT = 2           # texts beside
+    ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
+    PF_EXITING = 0x4
+    PF_KTHREAD = 0x00200000
+
+cdef struct Task:
+    int32_t pid
+    int32_t ppid
+    uint32_t uid
+    uint32_t record         # its place among the rollups' rows
+    uint64_t start          # ticks since boot
+    uint64_t resident       # pages, by statm
+    uint32_t kept[MOST_KEPT]
+    uint8_t fate
+    uint8_t has_stat
+    uint8_t comm_length
+    char comm[MOST_COMM]
+
+cdef struct Sweeper:
+    Scan *s
+    Task *tasks
+    size_t count
+    size_t room
+    Pool kept[MOST_KEPT]
+    const char *names[MOST_KEPT]
+    int names_count
+    bint sized              # statm is read
+    uint64_t least
+    uint64_t most
+    uint64_t large
+    bint rollups
+    char *buffer
+    size_t buffer_room
+
+
+cdef const char *skip_fields(const char *p, const char *end, int count) noexcept nogil:
+    while count > 0 and p < end:
+        while p < end and p[0] != c' ':
+            p += 1
+        while p < end and p[0] == c' ':
+            p += 1
+        count -= 1
+    return p
+
+
+cdef uint64_t decimal(const char *p, const char *end) noexcept nogil:
+    cdef uint64_t value = 0
+    while p < end and c'0' <= p[0] <= c'9':
+        value = value * 10 + <uint64_t>(p[0] - c'0')
+        p += 1
+    return value
+
+
+cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
+    """What the stat line says; READ for a process that should have memory of its own."""
+    cdef const char *name
+    cdef const char *stop = end
+    cdef uint64_t flags, threads
+    cdef char state
+    name = <const char *>memchr(p, c'(', end - p)
+    while stop > p and (stop - 1)[0] != c')':   # comm may hold anything: after the last one
+        stop -= 1
+    if name == NULL or stop - 1 <= name or end - stop < 3 or stop - 2 - name > MOST_COMM:
+        return OTHER
+    task.comm_length = <uint8_t>(stop - 2 - name)
+    memcpy(task.comm, name + 1, task.comm_length)
+    p = stop + 1
+    state = p[0]
+    p = skip_fields(p, end, 1)
+    task.ppid = <int32_t>decimal(p, end)
+    p = skip_fields(p, end, 5)
+    flags = decimal(p, end)
+    p = skip_fields(p, end, 11)
+    threads = decimal(p, end)
+    p = skip_fields(p, end, 2)
+    task.start = decimal(p, end)
+    p = skip_fields(p, end, 16)
+    if p == end:
+        return OTHER
+    task.has_stat = True
+    if flags & PF_KTHREAD:
+        return KERNEL_THREAD
+    if state == c'Z' or state == c'X' or flags & PF_EXITING:
+        return ZOMBIE if threads <= 1 else OTHER
+    # Of a thread that is not the first one exit_signal is -1: its number is no process's.
+    return OTHER if p[0] == c'-' else READ
+
+
+cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole) noexcept nogil:
+    """Bytes of the file in the buffer; -errno. Without `whole` one read must give all of it."""
+    cdef int fd = openat(directory, name, O_RDONLY | O_CLOEXEC)
+    cdef ssize_t got
+    cdef size_t used = 0
+    cdef char *block
+    if fd < 0:
+        return -errno
+    while True:
+        got = pread(fd, w.buffer + used, w.buffer_room - used, used)
+        if got < 0:
+            got = -errno
+            break
+        used += got
+        if got == 0 or not whole:
+            got = used
+            break
+        if used == w.buffer_room:
+            block = <char *>realloc(w.buffer, w.buffer_room * 2)
+            if block == NULL:
+                got = -12       # ENOMEM
+                break
+            w.buffer = block
+            w.buffer_room *= 2
+    close(fd)
+    return got
+
+
+cdef inline Fate refused(ssize_t got) noexcept nogil:
+    return DENIED if got == -EACCES or got == -EPERM else OTHER
+
+
+cdef Fate take_rollup(Sweeper *w, Task *task, int directory) noexcept nogil:
+    cdef Scan *s = w.s
+    cdef size_t before = s.count
+    cdef const char *rest
+    cdef ssize_t got = small_file(w, directory, b"smaps_rollup", False)
+    if got <= 0 or <size_t>got == w.buffer_room:
+        return refused(got)
+    s.base = w.buffer
+    s.base_offset = 0
+    s.lines = 0
+    s.problem = FINE
+    rest = scan(s, w.buffer, w.buffer + got, True)
+    finish(s)
+    # A row that is not one rollup's stays in the table, and nobody refers to it.
+    if rest == NULL or s.count != before + 1:
+        return OTHER
+    task.record = <uint32_t>before
+    return READ
+
+
+cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
+    cdef struct_stat owner
+    cdef ssize_t got
+    cdef Fate fate
+    cdef int i
+    # Of a process that is not dumpable the directory keeps the effective uid, its files say 0;
+    # of one that was reaped the directory says 0 too, so what is read next must succeed.
+    if fstat(directory, &owner) != 0:
+        return OTHER
+    task.uid = owner.st_uid
+    got = small_file(w, directory, b"stat", False)
+    if got <= 0:
+        return refused(got)
+    fate = stat_fate(task, w.buffer, w.buffer + got)
+    if fate != READ and fate != ZOMBIE and fate != KERNEL_THREAD:
+        return fate
+    for i in range(w.names_count):
+        got = small_file(w, directory, w.names[i], True)
+        if got >= 0 and not pool_id(&w.kept[i], w.buffer, got, &task.kept[i]):
+            return OTHER
+    if fate != READ or not w.rollups:
+        return fate
+    if w.sized:
+        got = small_file(w, directory, b"statm", False)
+        if got <= 0:
+            return refused(got)
+        task.resident = decimal(skip_fields(w.buffer, w.buffer + got, 1), w.buffer + got)
+        if task.resident < w.least or task.resident > w.most:
+            return OUTSIDE
+        if task.resident > w.large:
+            return LARGE
+    return take_rollup(w, task, directory)
+
+
+cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
+    cdef Task *tasks
+    cdef Task *task
+    cdef char[16] name
+    cdef int i = 15
+    cdef int32_t rest = pid
+    cdef int directory
+    if w.count == w.room:
+        tasks = <Task *>realloc(w.tasks, (w.room * 2 + 64) * sizeof(Task))
+        if tasks == NULL:
+            return False
+        w.tasks = tasks
+        w.room = w.room * 2 + 64
+    task = &w.tasks[w.count]
+    memset(task, 0, sizeof(Task))
+    task.pid = pid
+    task.record = task.kept[0] = task.kept[1] = NOTHING
+    w.count += 1
+    name[15] = 0
+    while rest > 0:
+        i -= 1
+        name[i] = <char>(c'0' + rest % 10)
+        rest = rest // 10
+    directory = openat(root, name + i, O_RDONLY | O_CLOEXEC | O_DIRECTORY)
+    if directory < 0:
+        task.fate = OTHER       # gone, hidden, or no descriptor left: told apart outside
+        return True
+    task.fate = take_files(w, task, directory)
+    close(directory)
+    return True
+
+
+cdef class Sweep:
+    """Many processes, a row each; see _csmaps.pyi."""
+
+    cdef Sweeper w
+    cdef Table _table
+    cdef list _names
+    cdef int busy
+
+    def __cinit__(
+        self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
+        bint rollups=True,
+    ):
+        memset(&self.w, 0, sizeof(Sweeper))
+        if len(texts) > MOST_KEPT:
+            raise ValueError(f"texts: {MOST_KEPT} at most")
+        self._table = new_table()
+        self._names = [text.encode("ascii") for text in texts]
+        self.w.s = self._table.s
+        self.w.names_count = len(texts)
+        for i in range(len(texts)):
+            self.w.names[i] = PyBytes_AS_STRING(self._names[i])
+        self.w.least, self.w.most, self.w.large = least, most, large
+        self.w.sized, self.w.rollups = sized, rollups
+        self.w.buffer = <char *>malloc(ROLLUP_ROOM)
+        if self.w.buffer == NULL:
+            raise MemoryError
+        self.w.buffer_room = ROLLUP_ROOM
+
+    def __dealloc__(self):
+        free(self.w.tasks)
+        free(self.w.buffer)
+        for i in range(MOST_KEPT):
+            pool_free(&self.w.kept[i])
+
+    def __len__(self):
+        return self.w.count
+
+    def take(self, int root, pids, double seconds):
+        cdef Py_buffer view
+        cdef const int32_t *numbers
+        cdef size_t i = 0
+        cdef size_t count
+        cdef double end
+        cdef bint good = True
+        if self.busy:
+            raise RuntimeError("a sweep is taken by one thread at a time")
+        self.busy = True
+        PyObject_GetBuffer(pids, &view, PyBUF_SIMPLE)
+        try:
+            numbers = <const int32_t *>view.buf
+            count = view.len // sizeof(int32_t)
+            with nogil:
+                end = seconds_now() + seconds
+                while i < count:
+                    good = numbers[i] > 0 and take_process(&self.w, root, numbers[i])
+                    i += 1
+                    if not good or seconds_now() >= end:
+                        break
+        finally:
+            PyBuffer_Release(&view)
+            self.busy = False
+        if not good:
+            raise MemoryError
+        return i
+
+    @property
+    def table(self):
+        fill_table(self._table)
+        return self._table
+
+    def fates(self, size_t start=0):
+        return bytes([self.w.tasks[i].fate for i in range(start, self.w.count)])
+
+    def row(self, size_t i):
+        cdef Task *task
+        if i >= self.w.count:
+            raise IndexError(i)
+        task = &self.w.tasks[i]
+        return (
+            task.pid,
+            task.fate,
+            task.record if task.record != NOTHING else None,
+            task.resident,
+            tuple([self.text(k, task.kept[k]) for k in range(self.w.names_count)]),
+            (task.comm[:task.comm_length], task.ppid, task.uid, task.start)
+            if task.has_stat else None,
+        )
+
+    cdef object text(self, int kind, uint32_t id_):
+        cdef Entry *entry
+        if id_ == NOTHING:
+            return None
+        entry = &self.w.kept[kind].entries[id_]
+        return PyBytes_FromStringAndSize(self.w.kept[kind].bytes + entry.at, entry.length)
+
+
+def statms(fds, out):
+    """See _csmaps.pyi."""
+    cdef Py_buffer view
+    cdef Py_buffer into
+    cdef const int32_t *numbers
+    cdef uint64_t *pages
+    cdef size_t i, count
+    cdef ssize_t got
+    cdef char[256] text
+    cdef const char *p
+    cdef const char *end
+    PyObject_GetBuffer(fds, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(out, &into, 1)       # PyBUF_WRITABLE
+        try:
+            count = view.len // sizeof(int32_t)
+            if <size_t>into.len != count * 3 * sizeof(uint64_t):
+                raise ValueError("out: three 64-bit numbers for each descriptor")
+            numbers = <const int32_t *>view.buf
+            pages = <uint64_t *>into.buf
+            with nogil:
+                for i in range(count):
+                    got = pread(numbers[i], text, 256, 0)
+                    if got <= 0:
+                        pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
+                        continue
+                    end = text + got
+                    p = skip_fields(text, end, 1)
+                    pages[3 * i] = decimal(p, end)
+                    p = skip_fields(p, end, 1)
+                    pages[3 * i + 1] = decimal(p, end)
+                    p = skip_fields(p, end, 1)
+                    pages[3 * i + 2] = decimal(p, end)
+        finally:
+            PyBuffer_Release(&into)
+    finally:
+        PyBuffer_Release(&view)

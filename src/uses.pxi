@@ -1,0 +1,122 @@
+# Sums by name over many processes: one process's rows at a time, names kept once for all.
+
+cdef class Uses:
+    """What uses each name; see _csmaps.pyi."""
+
+    cdef Scan *s
+    cdef Sums sums
+    cdef uint32_t *users        # by name: how many processes
+    cdef uint32_t *last         # by name: the number of the last process that has it
+    cdef size_t users_room
+    cdef uint32_t processes
+    cdef int busy
+
+    def __cinit__(self):
+        self.s = <Scan *>malloc(sizeof(Scan))
+        if self.s == NULL:
+            raise MemoryError
+        scan_init(self.s)
+        memset(&self.sums, 0, sizeof(Sums))
+
+    def __dealloc__(self):
+        if self.s != NULL:
+            scan_free(self.s)
+            free(self.s)
+        free(self.sums.cells)
+        free(self.users)
+        free(self.last)
+
+    def add(self, int fd, size_t piece, int pieces):
+        cdef bint whole = False
+        if self.busy:
+            raise RuntimeError("uses are added by one thread at a time")
+        self.busy = True
+        try:
+            whole = read_whole(fd, piece, pieces, True, self.s)
+            if whole:
+                with nogil:
+                    whole = self.add_rows()
+                if not whole:
+                    raise MemoryError
+            return whole
+        finally:
+            # Rows of this process alone; the names stay.
+            self.s.count = self.s.wide_count = self.s.text_count = self.s.texts_used = 0
+            self.s.place = self.s.slots = 0
+            self.s.row = NULL
+            self.s.row_texts = 0
+            self.s.problem = FINE
+            self.s.lines = 0
+            self.busy = False
+
+    cdef bint add_rows(self) noexcept nogil:
+        cdef Scan *s = self.s
+        cdef uint32_t *groups
+        cdef uint32_t *block
+        cdef size_t i, room
+        cdef uint32_t name
+        if s.names.count > self.users_room:
+            room = s.names.count * 2
+            block = <uint32_t *>realloc(self.users, room * sizeof(uint32_t))
+            if block == NULL:
+                return False
+            self.users = block
+            block = <uint32_t *>realloc(self.last, room * sizeof(uint32_t))
+            if block == NULL:
+                return False
+            self.last = block
+            memset(self.users + self.users_room, 0, (room - self.users_room) * sizeof(uint32_t))
+            memset(self.last + self.users_room, 0, (room - self.users_room) * sizeof(uint32_t))
+            self.users_room = room
+        if not sums_grow(&self.sums, s.columns, self.users_room):
+            return False
+        groups = <uint32_t *>malloc((s.count + 1) * sizeof(uint32_t))
+        if groups == NULL:
+            return False
+        self.processes += 1
+        for i in range(s.count):
+            name = row_at(s, i).name
+            groups[i] = name
+            if self.last[name] != self.processes:
+                self.last[name] = self.processes
+                self.users[name] += 1
+        add_rows(&self.sums, s, s.count, groups)
+        free(groups)
+        return True
+
+    def result(self):
+        cdef tuple labels = labels_of(self.s)
+        cdef tuple names = pool_texts(&self.s.names)
+        cdef uint32_t c
+        # The columns of a table that nothing was added to.
+        if not sums_grow(&self.sums, self.s.columns, len(names)):
+            raise MemoryError
+        return [
+            (names[i], self.users[i], sums_result(&self.sums, self.s, labels, i))
+            for i in range(len(names)) if i < self.users_room and self.users[i]
+        ]
+
+
+cdef bint sums_grow(Sums *sums, uint32_t columns, size_t groups) noexcept nogil:
+    """Room for more columns and more groups; what was added stays."""
+    cdef Sums old = sums[0]
+    cdef size_t g
+    if columns <= old.columns and groups <= old.groups:
+        return True
+    if columns < old.columns:
+        columns = old.columns
+    if groups < old.groups:
+        groups = old.groups
+    sums.cells = NULL
+    if not sums_fit(sums, columns, groups):
+        sums[0] = old
+        return False
+    for g in range(old.groups):
+        memcpy(sums.cells + g * columns, old.cells + g * old.columns, old.columns * 8)
+        memcpy(sums.seen + g * columns, old.seen + g * old.columns, old.columns * 8)
+        memcpy(sums.low + g * columns, old.low + g * old.columns, old.columns * 8)
+        memcpy(sums.high + g * columns, old.high + g * old.columns, old.columns * 8)
+    if old.groups:
+        memcpy(sums.sizes, old.sizes, old.groups * 2 * 8)
+    free(old.cells)
+    return True

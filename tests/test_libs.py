@@ -1,0 +1,85 @@
+"""libs(): each mapped file over all processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import linux
+import living
+import pytest
+
+import fastsmaps
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    with living.same_descriptors():
+        yield
+
+
+def test_a_file_of_many(backend: ModuleType, tmp_path: Path) -> None:
+    marks = [tmp_path / name for name in ("one", "two")]
+    with contextlib.ExitStack() as stack:
+        children = [
+            stack.enter_context(living.playing("marked", str(mark)))
+            for mark in (marks[0], marks[0], marks[1])
+        ]
+        pids = [child.pid for child in children]
+        for workers in (1, 2):
+            libs = fastsmaps.libs(pids, workers=workers)
+            uses = [libs[str(mark)] for mark in marks]
+            assert [use.processes for use in uses] == [2, 1]
+            assert [use.totals.size for use in uses] == [2 * linux.PAGE, linux.PAGE]
+            assert libs.coverage["read"] == 3
+        marks[1].unlink()
+        after = fastsmaps.libs(pids)
+        assert str(marks[1]) not in after
+        assert after[f"{marks[1]} (deleted)"].processes == 1
+        everything = fastsmaps.libs(workers=2)
+        assert everything[str(marks[0])].processes == 2
+        assert everything.coverage["read"] > 3
+        again = pickle.loads(pickle.dumps(after))
+        assert again == after
+        assert again.coverage == after.coverage
+    sizes = [use.totals.pss or 0 for use in everything.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(path.startswith("/") for path in everything)
+
+
+def test_sums_are_those_of_the_tables(backend: ModuleType) -> None:
+    with living.playing("idle") as one, living.playing("idle") as other:
+        pids = [one.pid, other.pid]
+        libs = fastsmaps.libs(pids)
+        expected: dict[str, tuple[int, int]] = {}
+        for pid in pids:
+            for path, group in fastsmaps.mappings(pid).group_by("path").items():
+                if path.startswith("/"):
+                    rss, users = expected.get(path, (0, 0))
+                    expected[path] = rss + (group.totals.rss or 0), users + 1
+        assert {path: (use.totals.rss, use.processes) for path, use in libs.items()} == expected
+
+
+def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
+    with living.playing("idle") as child, living.zombie() as ended:
+        (tid,) = child.ask("threads", 1)
+        numbers = [child.pid, ended, living.reaped(), tid]
+        coverage = fastsmaps.libs(numbers).coverage
+        assert {word: count for word, count in coverage.items() if count} == {
+            "read": 1,
+            "zombie": 1,
+            "gone": 1,
+            "failed": 1,
+        }
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "smaps").write_bytes(b"nonsense\n")
+    libs = fastsmaps.libs(procfs=tmp_path)
+    assert (dict(libs), libs.coverage["failed"]) == ({}, 1)
+    with pytest.raises(ValueError, match="workers"):
+        fastsmaps.libs([os.getpid()], workers=0)
+    with pytest.raises(fastsmaps.Error):
+        fastsmaps.libs(procfs=tmp_path / "nothing")

@@ -1,0 +1,191 @@
+"""Sampler: sweeps within a budget, with the age of every figure."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import os
+import resource
+import time
+from collections.abc import Iterator
+from types import ModuleType
+
+import linux
+import living
+import pytest
+
+import fastsmaps
+from fastsmaps.estimate import estimate
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    with living.same_descriptors():
+        yield
+
+
+@contextlib.contextmanager
+def idle() -> Iterator[living.Process]:
+    with living.playing("idle") as child:
+        yield child
+
+
+def sweep_until_read(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessTotals:
+    """Sweeps until the process has figures; with a budget of a whole core that is soon."""
+    deadline = time.monotonic() + living.PATIENCE
+    while time.monotonic() < deadline:
+        row = sampler.sweep().by_pid.get(pid)
+        if row is not None and row.totals is not None:
+            return row
+    raise AssertionError(f"{pid} was never read")
+
+
+def test_the_first_sweep_reads_all(backend: ModuleType) -> None:
+    with idle() as child, fastsmaps.Sampler(budget=0.0001) as sampler:
+        scan = sampler.sweep()
+        row = scan.by_pid[child.pid]
+        assert (row.outcome, row.estimated) == ("read", False)
+        assert row.age is not None
+        assert 0 <= row.age < 600
+        assert row.totals is not None
+        assert row.totals.rss == fastsmaps.totals(child.pid).rss
+        assert sum(scan.coverage.values()) == len(scan)
+        later = sampler.sweep().by_pid[child.pid]
+        assert later.age is not None
+        assert later.age >= row.age
+        assert scan.by_pid[child.pid] is row  # a scan stays as it was
+
+
+def test_who_comes_and_goes(backend: ModuleType) -> None:
+    with fastsmaps.Sampler(budget=1) as sampler:
+        sampler.sweep()
+        with idle() as child:
+            assert sweep_until_read(sampler, child.pid).ppid == os.getpid()
+            kept = living.descriptors()
+        assert child.pid not in sampler.sweep().by_pid
+        assert len(living.descriptors()) < len(kept)
+
+
+def test_an_exec_starts_anew(backend: ModuleType) -> None:
+    with idle() as child, fastsmaps.Sampler(budget=1) as sampler:
+        before = sweep_until_read(sampler, child.pid)
+        child.ask("exec", "many", "1000")
+        deadline = time.monotonic() + living.PATIENCE
+        rss = fastsmaps.totals(child.pid).rss
+        while time.monotonic() < deadline:
+            row = sweep_until_read(sampler, child.pid)
+            if not row.estimated and row.totals is not None and row.totals.rss == rss:
+                break
+        else:
+            raise AssertionError("the new program was never read")
+        assert before.pid == row.pid
+
+
+def test_growth_is_seen_at_once(backend: ModuleType) -> None:
+    """Also where the budget allows no rollup: the estimate has it."""
+    with fastsmaps.Sampler(budget=0.9) as sampler:
+        before = sampler.sweep().by_pid[os.getpid()].totals
+        assert before is not None
+        block = ctypes.create_string_buffer(64 * MIB)
+        ctypes.memset(block, 1, 64 * MIB)
+        row = sampler.sweep().by_pid[os.getpid()]
+        deadline = time.monotonic() + living.PATIENCE
+        while time.monotonic() < deadline:
+            assert row.totals is not None
+            if (row.totals.pss or 0) - (before.pss or 0) > 60 * MIB:
+                break
+            row = sampler.sweep().by_pid[os.getpid()]
+        else:
+            raise AssertionError("growth was never seen")
+        assert len(block) == 64 * MIB
+
+
+def test_estimates() -> None:
+    totals = fastsmaps.Totals(
+        {
+            "Rss": 30 * MIB,
+            "Pss": 15 * MIB,
+            "Pss_Anon": 10 * MIB,
+            "Pss_File": 4 * MIB,
+            "Pss_Shmem": 1 * MIB,
+            "Private_Dirty": 10 * MIB,
+            "Swap": 3 * MIB,
+        },
+        None,
+        "smaps_rollup",
+    )
+    then = (30 * MIB, 20 * MIB)
+    grown = estimate(totals, then, (40 * MIB, 20 * MIB))
+    assert (grown.rss, grown.pss, grown.pss_anon) == (40 * MIB, 25 * MIB, 20 * MIB)
+    assert (grown.private_dirty, grown.swap) == (20 * MIB, 3 * MIB)
+    assert (grown.pss_file, grown.locked) == (4 * MIB, None)
+    shared = estimate(totals, then, (40 * MIB, 30 * MIB))
+    assert (shared.pss_file, shared.pss_shmem, shared.pss) == (6 * MIB, 1.5 * MIB, 17.5 * MIB)
+    less = estimate(totals, then, (25 * MIB, 20 * MIB))
+    assert (less.rss, less.pss_anon, less.pss) == (25 * MIB, 5 * MIB, 10 * MIB)
+    assert estimate(totals, then, then) == totals
+    assert estimate(totals, then, (0, 0)).pss == 0
+    old = fastsmaps.Totals({"Rss": 30 * MIB, "Pss": 15 * MIB}, None, "smaps")
+    assert estimate(old, then, (40 * MIB, 20 * MIB)).pss == 25 * MIB
+    assert estimate(old, (0, 0), (4096, 0)).pss == 15 * MIB + 4096
+
+
+def test_what_is_skipped(backend: ModuleType) -> None:
+    with idle() as child:
+        with fastsmaps.Sampler(max_rss=1, exclude={os.getpid()}) as sampler:
+            scan = sampler.sweep()
+        assert scan.by_pid[child.pid].outcome == "skipped"
+        assert "max_rss=1" in (scan.by_pid[child.pid].error or "")
+        assert scan.by_pid[os.getpid()].error == "excluded"
+        assert scan.coverage["read"] == 0
+
+
+def test_few_descriptors(backend: ModuleType) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = living.descriptors()
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(idle()) for _ in range(6)]
+        between = len(living.descriptors())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(64, between + 30), hard))
+        try:
+            sampler = stack.enter_context(fastsmaps.Sampler(budget=1))
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+            for _ in range(3):
+                rows = sampler.sweep().by_pid
+                assert {rows[child.pid].outcome for child in children} == {"read"}
+                assert len(living.descriptors()) - between <= most
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert living.descriptors() == before
+
+
+def test_its_life(backend: ModuleType) -> None:
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="budget"):
+            fastsmaps.Sampler(budget=wrong)
+    sampler = fastsmaps.Sampler()
+    sampler.sweep()
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        copy.copy(sampler)
+    sampler.close()
+    sampler.close()
+    with pytest.raises(ValueError, match="closed"):
+        sampler.sweep()
+    with fastsmaps.Sampler(procfs="/nothing") as other, pytest.raises(fastsmaps.Error):
+        other.sweep()
+
+
+def test_as_another_user(backend: ModuleType) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    with idle() as child:
+
+        def look() -> str:
+            linux.become(linux.NOBODY)
+            with fastsmaps.Sampler() as sampler:
+                return sampler.sweep().by_pid[child.pid].outcome
+
+        assert living.in_child(look) == "denied"
