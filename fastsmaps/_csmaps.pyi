@@ -120,6 +120,9 @@ class Uses:
     def add(self, fd: int, piece: int, pieces: int) -> bool:
         """Adds one process's smaps; False, and nothing is added, where read() gives None."""
 
+    def take(self, root: int, pid: int, piece: int, pieces: int) -> bool:
+        """Adds a process of the procfs open at `root`; False where anything stands in the way."""
+
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
         """Of each name: how many processes have it, and its ``sums()``."""
 

@@ -186,6 +186,16 @@ class Uses:
             self._names[names[name]] = users + 1, before + size, sums
         return True
 
+    def take(self, root: int, pid: int, piece: int, pieces: int) -> bool:
+        try:
+            fd = os.open(f"{pid}/smaps", _OPEN, dir_fd=root)
+            try:
+                return self.add(fd, piece, pieces)
+            finally:
+                os.close(fd)
+        except (OSError, ParseError):
+            return False
+
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
         return [(name, users, (size, sums)) for name, (users, size, sums) in self._names.items()]
 

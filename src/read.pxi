@@ -5,6 +5,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cdef enum:
     MOST_PIECES = 64
     SPARE_SIZE = 200000     # 64 pieces of 3,000 bytes and room for what is carried over
+    FIRST_PIECES = 16       # enough for most processes: each costs the kernel 30 ns
     TURN = 64               # calls between two looks for signals: 12 MB, about 45 ms
 
 cdef enum Outcome:
@@ -24,6 +25,7 @@ cdef struct Reader:
     size_t piece
     int pieces
     bint confirm
+    bint filled             # by the last call, all its pieces
     int error
 
 # A buffer that stays warm: 49 fresh pages would cost a small process's read a tenth more.
@@ -44,9 +46,11 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
     cdef char *block
     cdef char byte
     cdef ssize_t got
-    cdef int count
+    cdef int count, most
     cdef bint ended = False
     for _ in range(calls):
+        # The call that finds the end needs few, too.
+        most = r.pieces if r.filled or r.pieces < FIRST_PIECES else FIRST_PIECES
         if r.room - r.carry < r.piece:
             # A line longer than the buffer: names have no limit.
             block = <char *>realloc(r.buffer, r.room * 2 + r.piece)
@@ -56,7 +60,7 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
             r.buffer = block
             r.room = r.room * 2 + r.piece
         count = 0
-        while count < r.pieces and (count + 1) * r.piece <= r.room - r.carry:
+        while count < most and (count + 1) * r.piece <= r.room - r.carry:
             iov[count].iov_base = r.buffer + r.carry + count * r.piece
             iov[count].iov_len = r.piece
             count += 1
@@ -68,10 +72,11 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
                 return INTERRUPTED
             r.error = errno
             return FAILED
+        r.filled = <size_t>got == count * r.piece
         if got > 0 and memchr(r.buffer + r.carry, c'\n', got) == NULL:
             # Still the same line: looking for its end from its start at each call would be
             # quadratic in its length.
-            ended = not r.confirm and <size_t>got < count * r.piece
+            ended = not r.confirm and not r.filled
             r.carry += got
             r.offset += got
             continue
@@ -89,7 +94,7 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
                 return FAILED
             return WHOLE if got > 0 else NOT_WHOLE
         # A rollup comes in one go, so a short read is its end: one call less, 0.5 us.
-        ended = not r.confirm and <size_t>got < count * r.piece
+        ended = not r.confirm and not r.filled
         r.offset += got
         r.carry = r.buffer + r.carry + got - rest
         memmove(r.buffer, rest, r.carry)
@@ -119,6 +124,7 @@ cdef int read_whole(
     r.piece = piece
     r.pieces = pieces
     r.confirm = confirm
+    r.filled = False
     r.error = 0
     r.room = SPARE_SIZE
     r.buffer = <char *>exchange(&spare_buffer, NULL)

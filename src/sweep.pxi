@@ -195,12 +195,19 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
     return take_rollup(w, task, directory)
 
 
+cdef char *pid_text(char *end, int32_t pid) noexcept nogil:
+    """The number's digits, up to `end`; where they begin."""
+    while pid > 0:
+        end -= 1
+        end[0] = <char>(c'0' + pid % 10)
+        pid = pid // 10
+    return end
+
+
 cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     cdef Task *tasks
     cdef Task *task
     cdef char[16] name
-    cdef int i = 15
-    cdef int32_t rest = pid
     cdef int directory
     if w.count == w.room:
         tasks = <Task *>realloc(w.tasks, (w.room * 2 + 64) * sizeof(Task))
@@ -214,11 +221,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     task.record = task.kept[0] = task.kept[1] = NOTHING
     w.count += 1
     name[15] = 0
-    while rest > 0:
-        i -= 1
-        name[i] = <char>(c'0' + rest % 10)
-        rest = rest // 10
-    directory = openat(root, name + i, O_RDONLY | O_CLOEXEC | O_DIRECTORY)
+    directory = openat(root, pid_text(name + 15, pid), O_RDONLY | O_CLOEXEC | O_DIRECTORY)
     if directory < 0:
         task.fate = OTHER       # gone, hidden, or no descriptor left: told apart outside
         return True

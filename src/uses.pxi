@@ -27,7 +27,7 @@ cdef class Uses:
         free(self.last)
 
     def add(self, int fd, size_t piece, int pieces):
-        cdef bint whole = False
+        cdef bint whole
         if self.busy:
             raise RuntimeError("uses are added by one thread at a time")
         self.busy = True
@@ -48,6 +48,21 @@ cdef class Uses:
             self.s.problem = FINE
             self.s.lines = 0
             self.busy = False
+
+    def take(self, int root, int32_t pid, size_t piece, int pieces):
+        cdef char[32] name
+        cdef char *path = pid_text(name + 16, pid)
+        cdef int fd
+        memcpy(name + 16, b"/smaps", 7)
+        fd = openat(root, path, O_RDONLY | O_CLOEXEC)
+        if fd < 0:
+            return False
+        try:
+            return self.add(fd, piece, pieces)
+        except (OSError, _errors.ParseError):
+            return False
+        finally:
+            close(fd)
 
     cdef bint add_rows(self) noexcept nogil:
         cdef Scan *s = self.s

@@ -95,6 +95,18 @@ def own():
     except fastsmaps.ProcessGone:
         pass
 
+def scans():
+    pids = [os.getpid(), os.getppid(), 2**30]
+    scan = fastsmaps.scan(pids, workers=2, cgroup=True, cmdline=True, max_rss=1 << 40)
+    list(scan), scan.totals(), scan.column("pss")
+
+def uses():
+    fastsmaps.libs([os.getpid(), 2**30])
+
+def samples():
+    with fastsmaps.Sampler(budget=1) as sampler:
+        list(sampler.sweep()), list(sampler.sweep())
+
 def rss():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
@@ -124,6 +136,9 @@ CASES = {
     "failed_reads": (2000, 100),
     "loads": (1500, 100),
     "own": (200, 60),
+    "scans": (300, 100),
+    "uses": (200, 60),
+    "samples": (30, 15),
 }
 
 
