@@ -18,8 +18,11 @@ if _sys.platform not in ("linux", "android"):
 
 from fastsmaps._backend import BACKEND
 from fastsmaps.api import mappings, totals
+from fastsmaps.capture import capture, open_capture
+from fastsmaps.diff import diff
 from fastsmaps.errors import (
     AccessDenied,
+    CaptureError,
     Error,
     NoMemoryMap,
     ParseError,
@@ -43,6 +46,7 @@ __all__ = [
     "ABSENT",
     "BACKEND",
     "AccessDenied",
+    "CaptureError",
     "Change",
     "Cost",
     "Error",
@@ -61,9 +65,12 @@ __all__ = [
     "Sampler",
     "Scan",
     "Totals",
+    "capture",
+    "diff",
     "libs",
     "load",
     "mappings",
+    "open_capture",
     "parse",
     "scan",
     "totals",

@@ -74,6 +74,17 @@ class ReadError(_SystemError):
     """The system failed in another way (EMFILE, EIO, ...): ``errno`` says how."""
 
 
+class CaptureError(_SystemError):
+    """A capture cannot be written, or one cannot be read: damaged, refused, or not there."""
+
+
+class CaptureError(_SystemError):
+    """A capture cannot be written or unpacked (no space, no permission): ``errno`` says why.
+
+    Nothing of it is left behind; ``path`` is the capture's.
+    """
+
+
 class NoMemoryMap(Error):
     """The process has no memory of its own; ``what`` is "kernel thread" or "zombie"."""
 

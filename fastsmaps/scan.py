@@ -243,12 +243,19 @@ class Sweeper:
 
     def replay(self, numbers: Sequence[int], workers: int) -> None:
         """Reads a capture's processes, one after the other."""
+        from fastsmaps.capture import noted
+
         self.order = self.order or list(numbers)
         cpu = time.thread_time()
+        notes = noted(self.root)
         for pid in numbers:
             if self._over():
                 break
-            self.known[pid] = self._by_process(pid)
+            row = self._by_process(pid)
+            if row.totals is None and pid in notes:
+                outcome, error = notes[pid]
+                row = row._replaced(outcome=outcome, error=error)
+            self.known[pid] = row
         self.cpu += time.thread_time() - cpu
 
     def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
