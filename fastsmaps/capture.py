@@ -7,7 +7,7 @@ import stat as _modes
 import time
 
 from fastsmaps import procfs as _procfs
-from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, ReadError
+from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES, Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN, PIECE
@@ -19,15 +19,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
     from collections.abc import Callable, Iterable
-    from typing import IO, Any
+    from io import BufferedReader, FileIO
+    from typing import Any, TypeVar
 
     from fastsmaps.procfs import Procfs
+
+    T = TypeVar("T")
 
 _FORMAT = 1
 _NOTES = "fastsmaps.json"
 _NOTES_BYTES = 256 << 20  # of a capture that anybody may have made
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
+# What a note may say of a process. That one was read its figures must show.
+_UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 _SYSTEM = ("meminfo", "version")
 # As many as Process grants one that calls exec in a loop.
 _ATTEMPTS = 20
@@ -141,16 +146,14 @@ def noted(procfs: str) -> dict[int, tuple[str, str]]:
         notes = json.loads(text)["processes"].items()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    result = {}
+    result: dict[int, tuple[str, str]] = {}
     for pid, note in notes:
-        outcome, error = (note.get(k) if isinstance(note, dict) else None for k in _NOTED)
-        usable = outcome in OUTCOMES and outcome != "read" and isinstance(error, str)
-        if usable and pid.isdecimal() and len(pid) <= 10:
+        if not isinstance(note, dict) or not pid.isdecimal() or len(pid) > 10:
+            continue
+        outcome, error = note.get("outcome"), note.get("error")
+        if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
             result[int(pid)] = outcome, error
     return result
-
-
-_NOTED = ("outcome", "error")
 
 
 def _system_file(path: str) -> bytes | None:
@@ -465,7 +468,7 @@ class _Archive:
             member.size, member.mode = len(text), 0o600
             self._files[0].addfile(member, io.BytesIO(text))
         # It keeps all members otherwise: 2 kB each.
-        self._files[0].members.clear()
+        self._files[0].members = []
 
     def finish(self) -> None:
         assert self._temporary is not None
@@ -476,11 +479,11 @@ class _Archive:
         self._temporary = None
 
     def abort(self) -> None:
+        import contextlib
+
         for file in self._files:
-            try:
+            with contextlib.suppress(OSError, ValueError):  # what it holds does not fit either
                 file.close()
-            except (OSError, ValueError):
-                pass  # what it still holds does not fit either
         if self._temporary is not None:
             os.unlink(self._temporary)
 
@@ -491,7 +494,7 @@ def _taken_name(path: str, problem: str) -> CaptureError:
     return CaptureError(f"cannot write {path}: {problem}", path=path, errno=errno.EEXIST)
 
 
-def _write(file: Any, data: bytes) -> None:
+def _write(file: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
@@ -509,12 +512,13 @@ class open_capture:  # noqa: N801 - called like a function
 
     What it holds may be made by anybody: whatever is neither a regular file nor a directory,
     absolute names, names with "..", more than 1,000,000 members, and more than `max_bytes`
-    unpacked are refused with Error, which names the member. Of owners and modes nothing is taken.
+    unpacked are refused, naming the member. Of owners and modes nothing is taken.
 
-    Raises ReadError where the file cannot be read, is damaged or cut off. With `on_error`, a
-    function of one argument, that error is given to it instead, once, and the members before
-    the damage are there to be read; what has no whole member is an error nevertheless. Raises
-    CaptureError where it cannot be unpacked (no space).
+    Raises CaptureError where the file cannot be read, is refused, damaged or cut off, or where
+    there is no space to unpack it. With `on_error`, a
+    function of one argument, the error of a damaged file is given to it instead, once, and the
+    members before the damage are there to be read; what has no whole member is an error
+    nevertheless.
     """
 
     def __init__(
@@ -540,7 +544,7 @@ class open_capture:  # noqa: N801 - called like a function
         try:
             source = open(path, "rb")
         except OSError as error:
-            raise ReadError(
+            raise CaptureError(
                 f"cannot open {path}: {error.strerror}", path=path, errno=error.errno
             ) from error
         with source:
@@ -584,37 +588,42 @@ class _Unpacking:
         self._members = 0
         self._first = ""
 
-    def run(self, source: IO[bytes], on_error: Callable[[Error], object] | None) -> None:
+    def run(self, source: BufferedReader, on_error: Callable[[Error], object] | None) -> None:
         try:
             self._unpack(source)
         except _Damage as damage:
-            error = ReadError(f"{self._path} is damaged: {damage}", path=self._path)
+            error = CaptureError(f"{self._path} is damaged: {damage}", path=self._path)
             if not self._members:
-                error = ReadError(f"{self._path} is no capture: {damage}", path=self._path)
+                error = CaptureError(f"{self._path} is no capture: {damage}", path=self._path)
             if on_error is None or not self._members:
                 raise error from damage.__cause__
             on_error(error)
 
-    def _refusal(self, name: str, problem: str) -> Error:
-        return Error(f"{self._path}: {name[:200]!r} {problem}: not unpacked", path=self._path)
+    def _refusal(self, name: str, problem: str) -> CaptureError:
+        return CaptureError(
+            f"{self._path}: {name[:200]!r} {problem}: not unpacked", path=self._path
+        )
 
-    def _unpack(self, source: IO[bytes]) -> None:
+    def _unpack(self, source: BufferedReader) -> None:
         stream = _Stream(_decompressed(source, self._path), self._max_bytes + (_MEMBERS << 11))
         try:
             tar = self._step(lambda: _tar(stream))
             while (member := self._step(lambda: self._next(tar, stream))) is not None:
                 self._take(tar, member, stream)
+            if not self._members:
+                raise _Damage("it is empty")
             # The check sum of what was compressed comes last; tars are filled up to 10 kB.
             stream.allow()
-            self._step(lambda: stream.read(_HEADER_BYTES // 2))
+            while self._step(lambda: stream.read(_BLOCK)) and stream.left > _BLOCK:
+                pass
         except _TooMuch:
-            raise Error(
+            raise CaptureError(
                 f"{self._path}: more than any capture holds: not unpacked", path=self._path
             ) from None
         finally:
             stream.close()
 
-    def _step(self, read: Callable[[], Any]) -> Any:
+    def _step(self, read: Callable[[], T]) -> T:
         """What a library of Python makes of the file, whose errors are of any kind."""
         try:
             return read()
@@ -626,7 +635,7 @@ class _Unpacking:
     def _next(self, tar: tarfile.TarFile, stream: _Stream) -> tarfile.TarInfo | None:
         stream.allow()
         member = tar.next()
-        tar.members = []  # it keeps all of them otherwise
+        tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
         if member is None and stream.ended_without_end:  # noqa: SIM102
             # smemcap's have no end (and begin so); all others would be cut off there.
             if self._first != "meminfo":
@@ -664,6 +673,8 @@ class _Unpacking:
     def _write(
         self, tar: tarfile.TarFile, member: tarfile.TarInfo, parts: list[str], stream: _Stream
     ) -> None:
+        from functools import partial
+
         # Nothing here is a link, as none is made.
         directory = "/".join([self._directory, *(parts if member.isdir() else parts[:-1])])
         os.makedirs(directory, 0o700, exist_ok=True)
@@ -680,7 +691,7 @@ class _Unpacking:
                 left = member.size
                 while left:
                     stream.allow()
-                    block = self._step(lambda: data.read(min(left, _BLOCK)))
+                    block = self._step(partial(data.read, min(left, _BLOCK)))
                     if not block:
                         raise _Damage("it is cut off")
                     left -= len(block)
@@ -692,7 +703,7 @@ class _Unpacking:
                 os.unlink(path)
                 raise
 
-    def _too_large(self, name: str) -> Error:
+    def _too_large(self, name: str) -> CaptureError:
         return self._refusal(name, f"is beyond the {self._max_bytes} bytes that are allowed")
 
 
@@ -703,20 +714,21 @@ class _TooMuch(Exception):
 class _Stream:
     """A file that gives no more than it was told to, as tarfile reads headers of any size."""
 
-    def __init__(self, file: Any, most: int) -> None:
+    def __init__(self, file: BufferedReader, most: int) -> None:
         self._file = file
-        self._left = 0
+        self.left = _HEADER_BYTES
         self._most = most
         self.ended_without_end = False
 
     def allow(self) -> None:
-        self._left = _HEADER_BYTES
+        self.left = _HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        data: bytes = self._file.read(min(size, _HEADER_BYTES))
-        self._left -= len(data)
+        # All that a decompressor has before it meets the damage.
+        data = self._file.read1(min(size, _HEADER_BYTES))
+        self.left -= len(data)
         self._most -= len(data)
-        if self._left < 0 or self._most < 0:
+        if self.left < 0 or self._most < 0:
             raise _TooMuch
         return data
 
@@ -745,18 +757,19 @@ def _tar(stream: _Stream) -> tarfile.TarFile:
     return tarfile.open(fileobj=stream, mode="r|", tarinfo=Member)  # type: ignore[call-overload,no-any-return]
 
 
-def _decompressed(source: IO[bytes], path: str) -> Any:
+def _decompressed(source: BufferedReader, path: str) -> BufferedReader:
     """The file without its compression, which is closed by whoever opened it."""
-    start = source.peek(6)[:6]  # type: ignore[attr-defined]
+    start = source.peek(6)[:6]
     for magic, name in _TYPED.items():
         if start.startswith(magic):
             import importlib
 
             module = "compression.zstd" if name == "zstd" else name
             try:
-                return importlib.import_module(module).open(source, "rb")
+                opened: BufferedReader = importlib.import_module(module).open(source, "rb")
+                return opened
             except ImportError as error:
-                raise Error(
+                raise CaptureError(
                     f"{path} is compressed, and this Python has no {module}", path=path
                 ) from error
     return source

@@ -1,69 +1,124 @@
-"""diff(): what grew, shrank, came and went between two tables or two scans."""
+"""diff(): what grew and shrank between two tables or two scans."""
 
 from __future__ import annotations
 
 from fastsmaps.mappings import Mappings
-from fastsmaps.processes import Scan
+from fastsmaps.processes import ProcessTotals, Scan
 from fastsmaps.totals import Change, Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable, Iterator
     from typing import Any
+
+# Of these nothing is left. Of the other ways not to be read it is only not known.
+_WITHOUT_MEMORY = ("gone", "zombie")
 
 
 def diff(
-    old: Mappings | Scan, new: Mappings | Scan, by: str | Callable[[Any], Hashable] = "path"
+    old: Mappings | Scan,
+    new: Mappings | Scan,
+    by: str | Callable[[Any], Hashable] | None = "path",
 ) -> list[Change]:
-    """The groups whose figures differ, the largest change of Pss first, whichever its sign.
+    """What changed from one table to another, or from one scan to another, in signed bytes.
 
-    Two tables are grouped by "path", "kind" or a function of a Mapping; two scans by "comm",
-    "user", "cgroup" or a function of a ProcessTotals, and with "path" or "pid" each process is
-    one, its number the key: a number that is another process's in `new` is two changes. What
-    came has an ``old`` of zeros, what went a ``new`` of zeros, so that each Change is whole.
+    Two tables are compared by "path", "kind" or a function of a Mapping. Two scans are compared
+    process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was used again
+    is two changes: one process went, one came), or by "comm", "user", "cgroup" or a function of
+    a row.
 
-    Raises TypeError for a table and a scan, ValueError for what cannot be grouped by.
+    The largest change of Pss comes first, whether it grew or shrank. What did not change is left
+    out. Of what came or went the other side counts as 0. A process that only one of the scans
+    could read is left out of both: what it has is not known, and that is no change.
+
+    Raises TypeError for a table with a scan or for what is neither, ValueError for another `by`.
     """
-    before: dict[Any, Totals]
-    after: dict[Any, Totals]
     if isinstance(old, Mappings) and isinstance(new, Mappings):
-        before, after = _groups(old, by), _groups(new, by)
+        changes = _of_groups(_groups(old, by), _groups(new, by))
     elif isinstance(old, Scan) and isinstance(new, Scan):
-        by_process = by in ("path", "pid")
-        before = _processes(old) if by_process else _groups(old, by)
-        after = _processes(new) if by_process else _groups(new, by)
+        changes = _of_scans(old, new, by)
     else:
         raise TypeError(
             f"diff: two Mappings or two Scans, not {type(old).__name__} and {type(new).__name__}"
         )
-    changes = []
-    for key in {**before, **after}:
-        one, other = before.get(key), after.get(key)
-        was = one if one is not None else _zeros(other)
-        now = other if other is not None else _zeros(one)
-        if was != now:
-            name = key[0] if isinstance(key, _Key) else key
-            changes.append(Change(was, now, name))
-    changes.sort(key=lambda change: (-abs(change.pss or 0), -abs(change.size or 0)))
-    return changes
+    return sorted(filter(_is_change, changes), key=_order)
 
 
-class _Key(tuple[int, "float | None"]):
-    """A process: its number, and when it began."""
-
-    __slots__ = ()
-
-
-def _groups(table: Mappings | Scan, by: str | Callable[[Any], Hashable]) -> dict[Any, Totals]:
-    return {key: group.totals for key, group in table.group_by(by).items()}
+def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Totals]:
+    key = "path" if by is None else by
+    if not callable(key) and key not in ("path", "kind"):
+        raise ValueError(f"diff of tables: 'path', 'kind' or a function, not {by!r}")
+    return {name: group.totals for name, group in table.group_by(key).items()}
 
 
-def _processes(scan: Scan) -> dict[_Key, Totals]:
-    return {_Key((row.pid, row.start_time)): row.totals for row in scan if row.totals is not None}
+def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
+    key: Callable[[Any], Hashable]
+    if by in (None, "path", "pid"):
+        # No groups: a number that was used again has two changes.
+        return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
+    if callable(by):
+        key = by
+    elif by in ("comm", "user", "cgroup"):
+
+        def key(row: ProcessTotals) -> Hashable:
+            return getattr(row, by)  # type: ignore[no-any-return]
+    else:
+        raise ValueError(f"diff of scans: 'pid', 'comm', 'user', 'cgroup' or a function: {by!r}")
+    sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
+    for _, *pair in _pairs(old, new):
+        for side, row in zip(sides, pair, strict=True):
+            if row is not None and row.totals is not None:
+                name = key(row)
+                side[name] = side[name] + row.totals if name in side else row.totals
+    return _of_groups(*sides)
 
 
-def _zeros(totals: Totals | None) -> Totals:
-    """As many figures, all 0: what is not there has no memory."""
-    assert totals is not None
-    size = None if totals.size is None else 0
-    return Totals(dict.fromkeys(totals._figures, 0), size, totals.source)
+def _pairs(
+    old: Scan, new: Scan
+) -> Iterator[tuple[int, ProcessTotals | None, ProcessTotals | None]]:
+    """Each process before and after; None where it was not there, nothing if that is not known."""
+    for pid in {**old.by_pid, **new.by_pid}:
+        before, after = old.by_pid.get(pid), new.by_pid.get(pid)
+        if before is not None and after is not None and _is_another(before, after):
+            pairs = [(before, None), (None, after)]
+        else:
+            pairs = [(before, after)]
+        for pair in pairs:
+            was, is_ = (
+                None if row is None or row.outcome in _WITHOUT_MEMORY else row for row in pair
+            )
+            if (was or is_) and all(row is None or row.totals is not None for row in (was, is_)):
+                yield pid, was, is_
+
+
+def _totals(row: ProcessTotals | None) -> Totals | None:
+    return None if row is None else row.totals
+
+
+def _is_another(before: ProcessTotals, after: ProcessTotals) -> bool:
+    known = before.start_time is not None and after.start_time is not None
+    return known and before.start_time != after.start_time
+
+
+def _of_groups(old: dict[Any, Totals], new: dict[Any, Totals]) -> Iterable[Change]:
+    return [_change(old.get(key), new.get(key), key) for key in {**old, **new}]
+
+
+def _change(old: Totals | None, new: Totals | None, key: object) -> Change:
+    if old is None:
+        assert new is not None
+        old = _none_of(new)
+    return Change(old, _none_of(old) if new is None else new, key)
+
+
+def _none_of(other: Totals) -> Totals:
+    """What a side that has not got it has of each figure that the other has."""
+    return Totals(dict.fromkeys(other._figures, 0), None if other.size is None else 0, other.source)
+
+
+def _is_change(change: Change) -> bool:
+    return bool(change.size) or any(change._figures.values())
+
+
+def _order(change: Change) -> tuple[int, int, str]:
+    return -abs(change.pss or 0), -abs(change.size or 0), str(change.key)

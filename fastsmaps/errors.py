@@ -78,13 +78,6 @@ class CaptureError(_SystemError):
     """A capture cannot be written, or one cannot be read: damaged, refused, or not there."""
 
 
-class CaptureError(_SystemError):
-    """A capture cannot be written or unpacked (no space, no permission): ``errno`` says why.
-
-    Nothing of it is left behind; ``path`` is the capture's.
-    """
-
-
 class NoMemoryMap(Error):
     """The process has no memory of its own; ``what`` is "kernel thread" or "zombie"."""
 

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
-from typing import NoReturn
 
 import fastsmaps
-from fastsmaps.cli import maps, ps, totals
+from fastsmaps.cli.arguments import Parser, WrongUse
+from fastsmaps.cli.output import complain
 
-COMMANDS = {"ps": ps, "totals": totals, "maps": maps}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from fastsmaps.cli.command import Command
+
+#: The commands, and the line that the list of them shows; a module is imported when it is used.
+COMMANDS = {
+    "ps": "every process with its Pss, Uss, Rss and swap",
+    "totals": "all that the kernel sums up of some processes",
+    "maps": "the mappings of a process",
+    "libs": "each mapped file over all processes",
+    "diff": "what grew and shrank between two looks",
+    "top": "ps, live, within a budget",
+    "capture": "saves what the others replay with --procfs",
+}
 
 EXAMPLES = """\
 examples:
-  fastsmaps                       every process, largest Pss first
-  fastsmaps totals 1234           all that the kernel sums up of process 1234
-  fastsmaps maps self --json      the mappings of this very process, as JSON
-  fastsmaps maps saved.smaps.xz   those of a saved smaps
+  fastsmaps                            every process, largest Pss first
+  fastsmaps totals 1234                all that the kernel sums up of process 1234
+  fastsmaps maps 1234 --by kind        heap, stack, files, ... of it
+  fastsmaps maps saved.smaps.xz        the mappings of a saved smaps
+  fastsmaps diff 1234 --after 60       what grew within a minute
+  fastsmaps capture -o host7.tar.gz    saves this machine's processes ...
+  fastsmaps ps --procfs host7.tar.gz   ... and shows them elsewhere
 
-Tables are in KiB, JSON is in bytes. Exit status: 0; 1 where something that was named could not
-be read; 2 for wrong use.
+`fastsmaps COMMAND --help` has more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0; 1
+where something that was named could not be read; 2 for wrong use.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The arguments of all commands."""
-    top = argparse.ArgumentParser(
+def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """All commands; the arguments of the chosen one alone, which saves importing the others."""
+    top = Parser(
         prog="fastsmaps",
         description="The memory of Linux processes, from /proc/<pid>/smaps and smaps_rollup.",
         epilog=EXAMPLES,
@@ -36,18 +55,26 @@ def parser() -> argparse.ArgumentParser:
     version = f"fastsmaps {fastsmaps.__version__} ({fastsmaps.BACKEND} backend)"
     top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").partition("\n")[0].partition(": ")[2]
-        command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("--json", action="store_true", help="as JSON, in bytes")
-        command.add_argument(
-            "--procfs",
-            default="/proc",
-            metavar="DIR",
-            help="another procfs (a host's, in a container) or a capture in its layout",
+    for name, summary in COMMANDS.items():
+        if name != chosen:
+            commands.add_parser(name, help=summary, add_help=False)
+            continue
+        module = module_of(name)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
     return top
+
+
+def module_of(name: str) -> Command:
+    """The command's module."""
+    module: Command = importlib.import_module(f"fastsmaps.cli.{name}")
+    return module
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,34 +82,35 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["ps", *argv]
-    args = parser().parse_args(argv)
     try:
-        status: int = COMMANDS[args.command].run(args)
+        args = parser(argv[0]).parse_args(argv)
+        return module_of(args.command).run(args)
+    except WrongUse as error:
+        complain(error)
+        return 2
     except fastsmaps.Error as error:
         complain(error)
-        status = 1
-    return status
-
-
-def complain(error: fastsmaps.Error) -> None:
-    """One line on standard error."""
-    from fastsmaps.cli.output import harmless
-
-    print(f"fastsmaps: {harmless(str(error))}", file=sys.stderr)
+        return 1
 
 
 def entry() -> NoReturn:
     """The console script: quiet when the reader of a pipe leaves, or at Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding cannot show is no reason to fail.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would flush standard output once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
+    except OSError as error:  # a full disk behind standard output
+        complain(f"cannot write: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     sys.exit(status)

@@ -2,133 +2,117 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import pwd
-from collections import Counter
-from typing import Any, NamedTuple
+import fastsmaps
+from fastsmaps.cli.arguments import add_limits, add_output, add_workers, seconds, size
+from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.listing import FIGURES, by_field, number, show, sizes, text, unit_of
+from fastsmaps.cli.replay import opened
+from fastsmaps.cli.working import working
+from fastsmaps.processes import NOTHING
 
-from fastsmaps import (
-    AccessDenied,
-    Error,
-    Info,
-    NoMemoryMap,
-    Process,
-    ProcessGone,
-    Totals,
-)
-from fastsmaps.cli.output import kib, print_json, print_table
-from fastsmaps.procfs import pids
-from fastsmaps.totals import NAMES
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
-HEAD = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND")
+    from fastsmaps.cli.output import Record
+    from fastsmaps.processes import ProcessTotals, Scan
 
-# How an outcome is told of; kernel threads have no memory to be missed.
-WORDS = {"denied": "denied", "gone": "gone meanwhile", "zombie": "zombies", "failed": "failed"}
-
-
-class Row(NamedTuple):
-    """One process: what could be told of it."""
-
-    pid: int
-    outcome: str
-    info: Info | None
-    totals: Totals | None
-    error: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; what was not read is null."""
-        info, totals = self.info, self.totals
-        figures = totals.as_dict() if totals else dict.fromkeys(("size", "uss", *NAMES))
-        return {
-            "pid": self.pid,
-            "ppid": info and info.ppid,
-            "comm": info and info.comm,
-            "user": user_name(info),
-            "uid": info and info.uid,
-            "outcome": self.outcome,
-            "error": self.error,
-            **figures,
-        }
+SUMMARY = "every process with its Pss, Uss, Rss and swap"
+EXAMPLES = """\
+  fastsmaps ps --by user             a line a user
+  fastsmaps ps --filter python       those whose command line has "python"
+  fastsmaps ps --sort swap --limit 9 the nine with most swap
+  fastsmaps ps --json                all fields of the kernel, in bytes
+  fastsmaps ps --max-rss 1G          leaves out what takes long to read
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+    """Which processes, grouped how."""
+    parser.add_argument(
+        "--by", choices=("comm", "user", "cgroup"), help="a line for each of these instead"
+    )
+    add_limits(parser)
+    parser.add_argument(
+        "--min-rss", metavar="SIZE", type=size, help="skip processes with a smaller Rss"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="skip what is not read by then"
+    )
+    add_workers(parser)
+    add_output(parser, filters="command line")
 
 
-def read(pid: int, procfs: str) -> Row:
-    """One process, all of it through one open directory, so that no two are mixed."""
-    info = None
-    try:
-        with Process(pid, procfs=procfs) as process:
-            info = process.info(heap=False)
-            totals = process.totals()
-        return Row(pid, "read", info, totals, None)
-    except AccessDenied as error:
-        return Row(pid, "denied", info, None, str(error))
-    except ProcessGone as error:
-        return Row(pid, "gone", info, None, str(error))
-    except NoMemoryMap as error:
-        outcome = "kernel_thread" if error.what == "kernel thread" else "zombie"
-        return Row(pid, outcome, info, None, str(error))
-    except Error as error:
-        return Row(pid, "failed", info, None, str(error))
-
-
-def user_name(info: Info | None) -> str | None:
-    """The user's name, else number."""
-    if info is None or info.uid is None:
-        return None
-    try:
-        return pwd.getpwuid(info.uid).pw_name
-    except KeyError:
-        return str(info.uid)
-
-
-def command_of(info: Info | None) -> str:
+def command_of(row: ProcessTotals) -> str:
     """The arguments as they were given, or the name in brackets, as ps does."""
-    if info is None:
-        return "?"
-    return " ".join(info.cmdline) or f"[{info.comm}]"
+    if row.cmdline and any(row.cmdline):
+        return " ".join(row.cmdline)
+    return "?" if row.comm is None else f"[{row.comm}]"
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints every process."""
-    rows = [read(pid, args.procfs) for pid in pids(args.procfs)]
-    rows.sort(key=lambda row: (row.totals.pss or 0) if row.totals else -1, reverse=True)
-    if args.json:
-        print_json([row.as_dict() for row in rows])
-        return 0
-    done = [(row, row.totals) for row in rows if row.totals]
-    print_table(
-        HEAD,
-        [
-            (
-                str(row.pid),
-                user_name(row.info) or "?",
-                *map(kib, (totals.pss, totals.uss, totals.rss, totals.swap)),
-                command_of(row.info),
+    # Command lines cost 10 us a process: they are read for people, and to be filtered by.
+    shown = not (args.json or args.csv or args.by)
+    with opened(args.procfs) as replay:
+        with working("reading processes"):
+            scan = fastsmaps.scan(
+                procfs=replay.procfs,
+                workers=args.workers,
+                cgroup=args.by == "cgroup",
+                cmdline=shown or args.filter is not None,
+                min_rss=args.min_rss,
+                max_rss=args.max_rss,
+                timeout=args.timeout,
             )
-            for row, totals in done
-        ],
-        left=("USER", "COMMAND"),
+        if args.filter is not None:
+            scan = scan._part(row for row in scan if args.filter.search(command_of(row)))
+        if args.by:
+            _show_groups(args, scan)
+        else:
+            _show_processes(args, scan)
+    return replay.status
+
+
+def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
+    unit = unit_of(args)
+    records = [row.as_dict() for row in scan]
+    if not (args.json or args.csv):
+        for row, record in zip(scan, records, strict=True):
+            record["command"] = command_of(row)
+    columns = [
+        number("pid"),
+        text("user"),
+        *sizes(FIGURES, unit),
+        text("command"),
+    ]
+    sums = scan.totals()
+    total = ["total", "", *(unit(sums[name]) for name in FIGURES), f"{scan.coverage['read']} read"]
+    show(
+        args,
+        by_field(records, "pss"),
+        columns,
+        known=list(fastsmaps.ProcessTotals(0, "read").as_dict()),
+        total=total,
+        note=read_of(scan.coverage) + advice(scan.coverage),
+        table_of=lambda record: record["outcome"] == "read",
     )
-    print()
-    print(summary(rows))
-    return 0
 
 
-def summary(rows: list[Row]) -> str:
-    """The totals, and what is missing from them."""
-    counts = Counter(row.outcome for row in rows)
-    processes = len(rows) - counts["kernel_thread"]
-    figures = ""
-    if read := [row.totals for row in rows if row.totals]:
-        sums = sum(read[1:], read[0])
-        named = (("Pss", sums.pss), ("Uss", sums.uss), ("Rss", sums.rss), ("Swap", sums.swap))
-        figures = ", ".join(f"{name} {kib(size)}" for name, size in named) + " KiB; "
-    missed = [f", {counts[outcome]} {word}" for outcome, word in WORDS.items() if counts[outcome]]
-    line = f"total: {figures}{counts['read']} of {processes} processes read{''.join(missed)}"
-    if counts["denied"] and os.geteuid() != 0:
-        line += "\nCAP_SYS_PTRACE would be enough for those denied, or CAP_PERFMON on newer kernels"
-    return line
+def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
+    unit = unit_of(args)
+    records: list[Record] = [
+        {args.by: key, "processes": group.count, **group.totals.as_dict()}
+        for key, group in scan.group_by(args.by).items()
+    ]
+    sums = scan.totals()
+    read = scan.coverage["read"]
+    columns = [*sizes(FIGURES, unit), number("processes"), text(args.by)]
+    show(
+        args,
+        records,
+        columns,
+        known=[args.by, "processes", *NOTHING.as_dict()],
+        total=[*(unit(sums[name]) for name in FIGURES), str(read), "total"],
+        note=read_of(scan.coverage) + advice(scan.coverage),
+    )

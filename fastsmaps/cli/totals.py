@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-import argparse
+from fastsmaps import Error
+from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.listing import Column, arranged, names_of, show, text, unit_of
+from fastsmaps.cli.output import complain
+from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import add_target, command_line, number_of, totals_of
+from fastsmaps.processes import NOTHING
 
-from fastsmaps import Error, Totals
-from fastsmaps.cli.output import kib, print_json, print_table
-from fastsmaps.cli.target import add_target, is_pid, totals_of
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps.cli.output import Record
+
+SUMMARY = "all that the kernel sums up of some processes"
+EXAMPLES = """\
+  fastsmaps totals 1234              a line a field
+  fastsmaps totals self 1 --human    two processes side by side
+  fastsmaps totals 1234 --json       in bytes; null is what the kernel did not print
+  xzcat saved.xz | fastsmaps totals -
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The processes."""
     add_target(parser, many=True)
+    add_output(parser, filters="command line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the totals of each that can be read; 1 if one cannot."""
-    from fastsmaps.cli import complain
+    records: list[Record] = []
+    with opened(args.procfs) as replay:
+        for target in args.target:
+            try:
+                if args.filter and not args.filter.search(command_line(target, replay.procfs)):
+                    continue
+                totals = totals_of(target, replay.procfs)
+                number = number_of(target, replay.procfs)
+            except Error as error:
+                complain(error)
+                replay.status = 1
+                continue
+            head = {"pid": number, "target": target, "source": totals.source}
+            records.append({**head, **totals.as_dict()})
+    known = ["pid", "target", "source", *NOTHING.as_dict()]
+    if args.json or args.csv:
+        show(args, records, [], known=known)
+    elif records:
+        _show_side_by_side(args, arranged(records, names_of(records), args.sort, args.limit))
+    return replay.status
 
-    read: list[tuple[str, Totals]] = []
-    for target in args.target:
-        try:
-            read.append((target, totals_of(target, args.procfs)))
-        except Error as error:
-            complain(error)
-    if args.json:
-        print_json(
-            [
-                {
-                    "pid": int(target) if target.isdecimal() else None,
-                    "target": target,
-                    "source": totals.source,
-                    **totals.as_dict(),
-                }
-                for target, totals in read
-            ]
-        )
-    elif read:
-        figures = [(target, totals.as_dict()) for target, totals in read]
-        names = dict.fromkeys(name for _, values in figures for name in values)
-        print_table(
-            ("KiB", *(target if is_pid(target) else target[-20:] for target, _ in figures)),
-            [
-                (name, *(kib(values.get(name)) for _, values in figures))
-                for name in names
-                if any(values.get(name) is not None for _, values in figures)
-            ],
-            left=("KiB",),
-        )
-    return 0 if len(read) == len(args.target) else 1
+
+def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
+    """A line a field, a column a process: so that all of it fits a terminal."""
+    unit = unit_of(args)
+    names = [name for name in names_of(records) if name not in ("pid", "target", "source")]
+    rows: list[Record] = [
+        {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
+        for name in names
+        if any(record.get(name) is not None for record in records)
+    ]
+
+    def column(place: str, head: str) -> Column:
+        return Column(head, lambda row: unit(row[place]))
+
+    columns = [text("field", "SIZE" if args.human else "KiB")]
+    columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
+    args.sort = args.limit = None
+    show(args, rows, columns, known=["field"])

@@ -1,0 +1,64 @@
+"""fastsmaps capture: saves what the other commands replay with --procfs."""
+
+from __future__ import annotations
+
+import fastsmaps
+from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
+from fastsmaps.cli.output import complain
+from fastsmaps.cli.ps import command_of
+from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import numbers_of
+from fastsmaps.cli.working import working
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "saves what the others replay with --procfs"
+EXAMPLES = """\
+  fastsmaps capture -o host7.tar.gz        all processes, in one file
+  fastsmaps capture -o bug42 1234 1235     these two, in a directory
+  fastsmaps capture -o web.tar --filter nginx
+  fastsmaps ps --procfs host7.tar.gz       looks at it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is saved, and where."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="a tar by its name (.tar .tar.gz .tgz .tar.xz .txz), otherwise a new directory",
+    )
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    add_output(parser, filters="command line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Saves them, and says what was saved."""
+    pids = numbers_of(args.target) or None
+    with opened(args.procfs) as replay:
+        if args.filter:
+            found = fastsmaps.scan(pids, procfs=replay.procfs, cmdline=True, max_rss=-1)
+            pids = [row.pid for row in found if args.filter.search(command_of(row))]
+        with working("saving processes"):
+            scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs)
+    unit = unit_of(args)
+    if args.json or args.csv:
+        show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
+    else:
+        coverage = scan.coverage
+        if args.target:
+            columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
+            show(args, [row.as_dict() for row in scan], columns, known=["pid"])
+        print(f"{args.output}: {read_of(coverage)}{advice(coverage)}")
+    if args.target:
+        for row in scan:
+            if row.outcome != "read":
+                complain(row.error or row.outcome)
+                replay.status = 1
+    return replay.status

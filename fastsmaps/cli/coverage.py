@@ -1,0 +1,32 @@
+"""The line that says what could be read, and what would be needed for more."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# How an outcome is told of; kernel threads have no memory to be missed.
+_WORDS = {
+    "denied": "denied",
+    "gone": "gone meanwhile",
+    "zombie": "zombies",
+    "skipped": "skipped",
+    "failed": "failed",
+}
+
+
+def read_of(coverage: Mapping[str, int]) -> str:
+    """As in "412 of 430 processes read, 15 denied"."""
+    processes = sum(coverage.values()) - coverage.get("kernel_thread", 0)
+    missed = [f", {coverage[name]} {word}" for name, word in _WORDS.items() if coverage.get(name)]
+    return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
+
+
+def advice(coverage: Mapping[str, int]) -> str:
+    """A line for who was denied some; empty where it would help nobody."""
+    if not coverage.get("denied") or os.geteuid() == 0:
+        return ""
+    return "\nCAP_SYS_PTRACE would be enough for those denied, or CAP_PERFMON on newer kernels"

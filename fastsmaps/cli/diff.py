@@ -1,0 +1,105 @@
+"""fastsmaps diff: what grew and shrank between two looks, by path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import fastsmaps
+from fastsmaps.cli.arguments import WrongUse, add_output, seconds
+from fastsmaps.cli.listing import FIGURES, show, sizes, text, unit_of
+from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import WHAT, is_pid, mappings_of
+from fastsmaps.cli.working import working
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps.cli.output import Record
+    from fastsmaps.mappings import Mappings
+    from fastsmaps.processes import Scan
+    from fastsmaps.totals import Change
+
+SUMMARY = "what grew and shrank between two looks"
+EXAMPLES = """\
+  fastsmaps diff 1234 --after 60         process 1234, now and in a minute
+  fastsmaps diff old.smaps new.smaps     two saved texts
+  fastsmaps diff old.smaps 1234          what changed since it was saved
+  fastsmaps diff monday.tar friday.tar   two captures, by process
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is compared."""
+    parser.add_argument("old", metavar="OLD", help=f"{WHAT}; or a capture of many processes")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the same, later")
+    parser.add_argument(
+        "--after", metavar="SECONDS", type=seconds, help="one process, now and after so long"
+    )
+    parser.add_argument(
+        "--by",
+        choices=("path", "kind", "comm", "user", "cgroup"),
+        default="path",
+        help="of what the changes are; captures: comm, user, cgroup, otherwise a process each",
+    )
+    add_output(parser, filters="path")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the changes, the largest first."""
+    if (args.new is None) == (args.after is None):
+        raise WrongUse("diff: either OLD and NEW, or one PID with --after SECONDS")
+    status = 0
+    with opened(args.procfs) as replay:
+        if args.after is not None:
+            if not is_pid(args.old):
+                raise WrongUse("diff: --after is for a process, by its number")
+            before: Mappings | Scan = mappings_of(args.old, replay.procfs)
+            with working("waiting"):
+                time.sleep(args.after)
+            after: Mappings | Scan = mappings_of(args.old, replay.procfs)
+        else:
+            before, one = _look(args.old, replay.procfs)
+            after, other = _look(args.new, replay.procfs)
+            status = one or other
+        status = status or replay.status
+    try:
+        changes = fastsmaps.diff(before, after, by=args.by)
+    except (TypeError, ValueError) as error:
+        raise WrongUse(f"diff: {error}") from None
+    many = isinstance(before, fastsmaps.Scan) and args.by == "path"
+    name = "pid" if many else args.by
+    records = [_record(name, change) for change in changes]
+    if args.filter:
+        records = [record for record in records if args.filter.search(str(record[name]))]
+    unit = unit_of(args)
+    columns = [*sizes(["change", *FIGURES], unit), *sizes(["old", "new"], unit), text(name)]
+    columns = columns[1:]
+    show(args, records, columns, known=[name, "old", "new", "change", *FIGURES])
+    return status
+
+
+def _record(name: str, change: Change) -> Record:
+    """Pss before and after (size, where there is no Pss), and the changes of all figures."""
+    figure = "size" if change.pss is None else "pss"
+    old, new = change.old[figure], change.new[figure]
+    head = {name: change.key, "old": old, "new": new, "change": change[figure]}
+    return {**head, **change.as_dict()}
+
+
+def _look(target: str, procfs: str) -> tuple[Mappings | Scan, int]:
+    """A table, or a scan of a capture; and the status that its damage leads to."""
+    if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
+        with opened(target) as replay:
+            return fastsmaps.scan(procfs=replay.procfs, cgroup=True), replay.status
+    return mappings_of(target, procfs), 0
+
+
+def _is_tar(target: str) -> bool:
+    import tarfile
+
+    with contextlib.suppress(Exception):  # whatever it is then, load() tells
+        return tarfile.is_tarfile(target)
+    return False

@@ -1,0 +1,56 @@
+"""fastsmaps libs: each mapped file over all processes."""
+
+from __future__ import annotations
+
+import fastsmaps
+from fastsmaps.cli.arguments import add_output, add_workers
+from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
+from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import numbers_of
+from fastsmaps.cli.working import working
+from fastsmaps.processes import NOTHING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps.cli.output import Record
+
+SUMMARY = "each mapped file over all processes"
+EXAMPLES = """\
+  fastsmaps libs --limit 20            the twenty files with most Pss
+  fastsmaps libs --filter '\\.so'       shared libraries
+  fastsmaps libs --sort processes      what most processes map
+  fastsmaps libs 1234 1235             of these alone
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which processes."""
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    add_workers(parser)
+    add_output(parser, filters="path")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints every mapped file."""
+    pids = numbers_of(args.target) or None
+    with opened(args.procfs) as replay, working("reading mappings"):
+        libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers)
+    records: list[Record] = [
+        {"path": path, "processes": use.processes, **use.totals.as_dict()}
+        for path, use in libs.items()
+        if args.filter is None or args.filter.search(path)
+    ]
+    unit = unit_of(args)
+    show(
+        args,
+        records,
+        [*sizes(FIGURES, unit), number("processes"), text("path")],
+        known=["path", "processes", *NOTHING.as_dict()],
+        note=read_of(libs.coverage) + advice(libs.coverage),
+    )
+    if pids and libs.coverage["read"] < len(pids):
+        return 1
+    return replay.status

@@ -1,0 +1,277 @@
+"""fastsmaps top: ps, live, within a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import fastsmaps
+from fastsmaps.cli.arguments import WrongUse, add_limits, add_output, count, seconds
+from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.listing import FIGURES, by_field, number, resolved, show, sizes, text
+from fastsmaps.cli.listing import unit_of as unit_of_args
+from fastsmaps.cli.output import harmless, plain_lines
+from fastsmaps.cli.ps import command_of
+from fastsmaps.cli.replay import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from fastsmaps.cli.output import Record
+    from fastsmaps.processes import Scan
+
+SUMMARY = "ps, live, within a budget"
+EXAMPLES = """\
+  fastsmaps top                          sort by a key: p Pss, u Uss, r Rss, s swap, c command
+  fastsmaps top --budget 0.05            takes up to 5 % of a core instead of 1 %
+  fastsmaps top --filter python          those whose command line has "python"
+  fastsmaps top --iterations 3 --json    three looks, for programs
+
+keys: p u r s c sort, R turns the order round, q quits. ~ marks what is an estimate: scaled by
+the Rss of now since the figures were read.
+"""
+
+_KEYS = {"p": "pss", "u": "uss", "r": "rss", "s": "swap", "c": "command"}
+_HEADS = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "AGE", "COMMAND")
+_LEFT = ("USER", "COMMAND")
+
+
+def share(text: str) -> float:
+    """A share of one core."""
+    value = seconds(text)
+    if not 0 < value <= 1:
+        raise WrongUse(f"--budget: above 0 and at most 1, not {text}")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How often, and how much it may cost."""
+    parser.add_argument(
+        "--budget", metavar="SHARE", type=share, default=0.01, help="of one core (0.01)"
+    )
+    parser.add_argument(
+        "--interval", metavar="SECONDS", type=seconds, default=2.0, help="between two looks (2)"
+    )
+    parser.add_argument(
+        "--iterations",
+        metavar="N",
+        type=count,
+        help="ends after so many looks (one where standard output is no terminal)",
+    )
+    add_limits(parser)
+    add_output(parser, filters="command line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows the processes again and again."""
+    live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
+    live = live and not (args.json or args.csv)
+    if args.sort:
+        direction = args.sort[:1] if args.sort[:1] in "+-" else ""
+        resolved(args.sort[len(direction) :], [*_known(), "command"], "--sort")
+    with (
+        opened(args.procfs) as replay,
+        fastsmaps.Sampler(
+            budget=args.budget, procfs=replay.procfs, cmdline=True, max_rss=args.max_rss
+        ) as sampler,
+    ):
+        if live:
+            _Screen(args, sampler).run()
+        else:
+            _print(args, sampler)
+    return replay.status
+
+
+def _known() -> list[str]:
+    return [*fastsmaps.ProcessTotals(0, "read").as_dict(), "age", "estimated"]
+
+
+def _records(args: argparse.Namespace, scan: Scan) -> list[Record]:
+    rows = (row for row in scan if args.filter is None or args.filter.search(command_of(row)))
+    return [
+        {
+            **row.as_dict(),
+            "age": row.age,
+            "estimated": row.estimated,
+            "command": command_of(row),
+        }
+        for row in rows
+    ]
+
+
+def _marked(record: Record, unit: Callable[[int | None], str], name: str) -> str:
+    """The figure; with a mark where it is an estimate."""
+    value = unit(record.get(name))
+    return f"~{value}" if record["estimated"] and name != "swap" else value
+
+
+def _age(record: Record) -> str:
+    age = record["age"]
+    return "-" if age is None else f"{age:.0f}s"
+
+
+def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
+    """Where no terminal is: a table a look."""
+    unit = unit_of_args(args)
+    looks = 1 if args.iterations is None else args.iterations
+    for look in range(looks):
+        if look:
+            time.sleep(args.interval)
+        scan = sampler.sweep()
+        records = by_field(_records(args, scan), "pss")
+        if args.json or args.csv:
+            for record in records:
+                del record["command"]
+        show(
+            args,
+            records,
+            [number("pid"), text("user"), *sizes(FIGURES, unit), text("command")],
+            known=_known(),
+            note=read_of(scan.coverage) + advice(scan.coverage),
+            table_of=lambda record: record["outcome"] == "read",
+        )
+        sys.stdout.flush()
+
+
+class _Screen:
+    """The terminal while top runs: its own screen, keys without Return."""
+
+    def __init__(self, args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
+        self.args = args
+        self.sampler = sampler
+        self.field = "pss"
+        self.upwards = False
+        if args.sort:
+            self.upwards = args.sort.startswith("+")
+            name = args.sort.lstrip("+-")
+            self.field = resolved(name, [*_known(), "command"], "--sort")
+
+    def run(self) -> None:
+        looks = self.args.iterations
+        with _keys(), _own_screen():
+            while looks is None or looks > 0:
+                looks = None if looks is None else looks - 1
+                scan = self.sampler.sweep()
+                self.draw(scan)
+                until = time.monotonic() + self.args.interval
+                while (left := until - time.monotonic()) > 0:
+                    key = _key(left)
+                    if key == "q":
+                        return
+                    if key == "R":
+                        self.upwards = not self.upwards
+                    elif key in _KEYS:
+                        self.field, self.upwards = _KEYS[key], False
+                    elif key is not None:
+                        continue
+                    self.draw(scan)
+
+    def lines(self, scan: Scan, width: int, height: int) -> tuple[str, list[list[str]]]:
+        """What is on the screen: a line above, and the table's cells."""
+        records = [r for r in _records(self.args, scan) if r["outcome"] == "read"]
+        ages = [record["age"] for record in records if record["age"] is not None]
+        down = self.field != "command"
+        records = by_field(records, self.field, "+" if self.upwards or not down else "-")
+        if self.upwards and not down:
+            records = by_field(records, self.field, "-")
+        sums = scan.totals()
+        unit = unit_of_args(self.args)
+        head = (
+            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}; "
+            f"budget {self.args.budget:.1%} of a core, oldest figure {max(ages, default=0):.0f} s; "
+            f"by {self.field}, q quits"
+        )
+        most = height - 2 if self.args.limit is None else min(height - 2, self.args.limit)
+        cells = [
+            [
+                str(record["pid"]),
+                record["user"] or "?",
+                *(_marked(record, unit, name) for name in FIGURES),
+                _age(record),
+                record["command"],
+            ]
+            for record in records[: max(0, most)]
+        ]
+        return harmless(head)[:width], [[harmless(cell) for cell in row] for row in cells]
+
+    def draw(self, scan: Scan) -> None:
+        width, height = _size()
+        head, rows = self.lines(scan, width, height)
+        lines = _table(rows, width)
+        # Home, each line with what is behind it cleared, and what is below: no flicker.
+        text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [head, *lines[: height - 1]])
+        sys.stdout.write(text.removesuffix("\r\n") + "\x1b[J")
+        sys.stdout.flush()
+
+
+def _table(rows: list[list[str]], width: int) -> list[str]:
+    """The lines, by rich in colour where it is installed."""
+    try:
+        from io import StringIO
+
+        from rich.console import Console
+
+        from fastsmaps.cli.pretty import table_of
+    except ImportError:
+        return plain_lines(_HEADS, rows, _LEFT, width)
+    console = Console(
+        file=StringIO(), width=width, force_terminal=True, markup=False, highlight=False
+    )
+    with console.capture() as captured:
+        console.print(table_of(_HEADS, rows, _LEFT))
+    return captured.get().splitlines()
+
+
+def _size() -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return 80, 24
+    return size.columns or 80, size.lines or 24
+
+
+def _key(timeout: float) -> str | None:
+    """The key that is pressed within the time; None for none. The end of input is q."""
+    import select
+
+    if not select.select([sys.stdin], [], [], max(0.0, timeout))[0]:
+        return None
+    data = os.read(sys.stdin.fileno(), 1)
+    return data.decode("ascii", "replace") if data else "q"
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[None]:
+    """Keys one by one and unseen; as it was afterwards, also when a signal ends it."""
+    import termios
+    import tty
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    handlers = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        tty.setcbreak(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _own_screen() -> Iterator[None]:
+    sys.stdout.write("\x1b[?1049h\x1b[?25l")
+    try:
+        yield
+    finally:
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
