@@ -235,7 +235,7 @@ class _Files:
 
     def _open(self, fds: dict[str, int]) -> bool:
         if self.live and self.what:
-            # As old kernels show it; newer ones (seen on 6.18) let none of them be opened.
+            # As the kernel shows them; a rollup gives ESRCH (seen on 6.18).
             self.files.update(maps=b"", smaps=b"")
             return True
         for name in _MEMORY:
@@ -560,7 +560,7 @@ class open_capture:  # noqa: N801 - called like a function
                         errno=error.errno,
                     ) from error
                 raise
-        return self._temporary
+        return _top(self._temporary)
 
     def __exit__(self, *_: object) -> None:
         self._remove()
@@ -571,6 +571,17 @@ class open_capture:  # noqa: N801 - called like a function
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
+
+
+def _top(directory: str) -> str:
+    """Where the processes are: people pack a capture's directory as a whole, under its name."""
+    names = os.listdir(directory)
+    while len(names) == 1 and not names[0].isdecimal():
+        inner = f"{directory}/{names[0]}"
+        if not os.path.isdir(inner):
+            break
+        directory, names = inner, os.listdir(inner)
+    return directory
 
 
 class _Damage(Exception):
@@ -653,7 +664,7 @@ class _Unpacking:
             raise self._refusal(name, "leads elsewhere")
         if len(parts) > _DEPTH:
             raise self._refusal(name, "is deeper than any procfs")
-        if parts and parts[0] in ("self", "thread-self"):
+        if "self" in parts or "thread-self" in parts:
             # By these a procfs is known: other files would be believed more than they may be.
             raise self._refusal(name, "is in no capture")
         if parts:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Python's names of the figures that totals have, but for ``size`` and ``uss``.
 NAMES = tuple(python_name(label) for label in SIZES if label != "Size")
 
+_BY_NAME = tuple((python_name(label), label) for label in SIZES if label != "Size")
+_KNOWN = frozenset(SIZES)
+
 
 class _Sums(Figures):
     """What Totals and Change have in common: figures in bytes by label, and ``size``."""
@@ -44,10 +47,13 @@ class _Sums(Figures):
 
     def as_dict(self) -> dict[str, int | None]:
         """Every figure by Python's name, None for what the kernel did not print."""
+        figures = self._figures
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
-        result.update((name, getattr(self, name)) for name in NAMES)
-        for label, value in self._figures.items():
-            if label not in SIZES:
+        # By label, not by attribute: 4 us instead of 15, for each of a scan's processes.
+        for name, label in _BY_NAME:
+            result[name] = figures.get(label)
+        for label, value in figures.items():
+            if label not in _KNOWN:
                 name = python_name(label)
                 result[label if hasattr(type(self), name) else name] = value
         return result

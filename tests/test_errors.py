@@ -12,6 +12,7 @@ import pytest
 import fastsmaps
 from fastsmaps import (
     AccessDenied,
+    CaptureError,
     Error,
     NoMemoryMap,
     ParseError,
@@ -83,7 +84,15 @@ def test_errors_of_the_system(kind: Any, also: type[OSError], number: int) -> No
 def test_the_tree() -> None:
     classes = [getattr(fastsmaps, name) for name in fastsmaps.__all__]
     found = {c for c in classes if isinstance(c, type) and issubclass(c, BaseException)}
-    assert found == {Error, ProcessGone, AccessDenied, ReadError, NoMemoryMap, ParseError}
+    assert found == {
+        Error,
+        ProcessGone,
+        AccessDenied,
+        ReadError,
+        CaptureError,
+        NoMemoryMap,
+        ParseError,
+    }
     assert all(issubclass(c, Error) for c in found)
     assert issubclass(ParseError, ValueError)
     # One failure, one class: nobody catches another's.

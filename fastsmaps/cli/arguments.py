@@ -41,7 +41,7 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str) -> None:
         "--sort",
         metavar="FIELD",
         help="by any field of --json: figures downwards, text upwards; "
-        "-FIELD is always downwards, +FIELD always upwards",
+        "--sort=-FIELD is always downwards, --sort=+FIELD always upwards",
     )
     group.add_argument("--limit", metavar="N", type=count, help="only the first N")
     group.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fastsmaps
-from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.arguments import WrongUse, add_output
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
 from fastsmaps.cli.output import complain
@@ -46,7 +46,12 @@ def run(args: argparse.Namespace) -> int:
             found = fastsmaps.scan(pids, procfs=replay.procfs, cmdline=True, max_rss=-1)
             pids = [row.pid for row in found if args.filter.search(command_of(row))]
         with working("saving processes"):
-            scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs)
+            try:
+                scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs)
+            except ValueError as error:  # a name that no capture has
+                if isinstance(error, fastsmaps.Error):
+                    raise
+                raise WrongUse(f"capture: {error}") from None
     unit = unit_of(args)
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])

@@ -77,9 +77,12 @@ def run(args: argparse.Namespace) -> int:
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     unit = unit_of(args)
     records = [row.as_dict() for row in scan]
-    if not (args.json or args.csv):
-        for row, record in zip(scan, records, strict=True):
-            record["command"] = command_of(row)
+    known = list(fastsmaps.ProcessTotals(0, "read").as_dict())
+    if args.json or args.csv:
+        show(args, by_field(records, "pss"), [], known=known)
+        return
+    for row, record in zip(scan, records, strict=True):
+        record["command"] = command_of(row)
     columns = [
         number("pid"),
         text("user"),
@@ -92,7 +95,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         args,
         by_field(records, "pss"),
         columns,
-        known=list(fastsmaps.ProcessTotals(0, "read").as_dict()),
+        known=known,
         total=total,
         note=read_of(scan.coverage) + advice(scan.coverage),
         table_of=lambda record: record["outcome"] == "read",

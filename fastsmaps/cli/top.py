@@ -172,8 +172,8 @@ class _Screen:
                         continue
                     self.draw(scan)
 
-    def lines(self, scan: Scan, width: int, height: int) -> tuple[str, list[list[str]]]:
-        """What is on the screen: a line above, and the table's cells."""
+    def lines(self, scan: Scan, width: int, height: int) -> tuple[list[str], list[list[str]]]:
+        """What is on the screen: two lines above, and the table's cells."""
         records = [r for r in _records(self.args, scan) if r["outcome"] == "read"]
         ages = [record["age"] for record in records if record["age"] is not None]
         down = self.field != "command"
@@ -182,12 +182,14 @@ class _Screen:
             records = by_field(records, self.field, "-")
         sums = scan.totals()
         unit = unit_of_args(self.args)
-        head = (
-            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}; "
-            f"budget {self.args.budget:.1%} of a core, oldest figure {max(ages, default=0):.0f} s; "
-            f"by {self.field}, q quits"
-        )
-        most = height - 2 if self.args.limit is None else min(height - 2, self.args.limit)
+        head = [
+            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
+            f"budget {self.args.budget:.1%}, oldest figure {max(ages, default=0):.0f} s; by "
+            + self.field
+            + (" upwards" if self.upwards else "")
+            + ": p u r s c R, q quits",
+        ]
+        most = height - 3 if self.args.limit is None else min(height - 3, self.args.limit)
         cells = [
             [
                 str(record["pid"]),
@@ -198,14 +200,14 @@ class _Screen:
             ]
             for record in records[: max(0, most)]
         ]
-        return harmless(head)[:width], [[harmless(cell) for cell in row] for row in cells]
+        return [line[:width] for line in head], [[harmless(cell) for cell in row] for row in cells]
 
     def draw(self, scan: Scan) -> None:
         width, height = _size()
         head, rows = self.lines(scan, width, height)
         lines = _table(rows, width)
         # Home, each line with what is behind it cleared, and what is below: no flicker.
-        text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [head, *lines[: height - 1]])
+        text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [*head, *lines[: height - 2]])
         sys.stdout.write(text.removesuffix("\r\n") + "\x1b[J")
         sys.stdout.flush()
 
