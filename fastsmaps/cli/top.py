@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Shows the processes again and again."""
+    gc.enable()  # off for commands that end soon
     live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
     live = live and not (args.json or args.csv)
     if args.sort:
