@@ -542,24 +542,25 @@ class open_capture:  # noqa: N801 - called like a function
         if os.path.isdir(path):
             return path
         try:
-            source = open(path, "rb")
-        except OSError as error:
-            raise CaptureError(
-                f"cannot open {path}: {error.strerror}", path=path, errno=error.errno
-            ) from error
-        with source:
+            # Before the file is opened, which may wait (a pipe): Ctrl-C then leaves nothing.
+            self._temporary = tempfile.mkdtemp(prefix="fastsmaps-")
             try:
-                self._temporary = tempfile.mkdtemp(prefix="fastsmaps-")
+                source = open(path, "rb")
+            except OSError as error:
+                raise CaptureError(
+                    f"cannot open {path}: {error.strerror}", path=path, errno=error.errno
+                ) from error
+            with source:
                 _Unpacking(path, self._temporary, self._max_bytes).run(source, self._on_error)
-            except BaseException as error:
-                self._remove()
-                if isinstance(error, OSError) and not isinstance(error, Error):
-                    raise CaptureError(
-                        f"cannot unpack {path}: {error.strerror or error}",
-                        path=path,
-                        errno=error.errno,
-                    ) from error
-                raise
+        except BaseException as error:
+            self._remove()
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise CaptureError(
+                    f"cannot unpack {path}: {error.strerror or error}",
+                    path=path,
+                    errno=error.errno,
+                ) from error
+            raise
         return _top(self._temporary)
 
     def __exit__(self, *_: object) -> None:

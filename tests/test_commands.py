@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
+import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -15,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import linux
 import living
 import pytest
 from commands import COMMAND, environment, lines_of, rows_of, run
@@ -102,6 +108,29 @@ def test_a_damaged_capture(backend: ModuleType, saved: str, tmp_path: Path) -> N
     assert run("ps", "--procfs", str(tmp_path / "nothing"), status=1).stderr.count("\n") == 1
 
 
+def test_without_rights(backend: ModuleType, idle: living.Process) -> None:
+    """What may be shown is; the rest is counted, and one line says what would help."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def look(*arguments: str) -> tuple[int, str]:
+        from fastsmaps.cli import main
+
+        linux.become(linux.NOBODY)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            status = main(list(arguments))
+        return status, out.getvalue()
+
+    status, text = living.in_child(lambda: look("ps"))
+    assert status == 0
+    assert re.search(r"\d+ denied.*\nCAP_SYS_PTRACE would be enough", text)
+    rows = json.loads(living.in_child(lambda: look("ps", "--json"))[1])
+    (row,) = [row for row in rows if row["pid"] == idle.pid]
+    assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
+    assert living.in_child(lambda: look("totals", str(idle.pid)))[0] == 1
+
+
 # ---- totals, maps, libs, diff
 
 
@@ -155,7 +184,9 @@ def test_diff(backend: ModuleType, saved: str, idle: living.Process) -> None:
     assert [(row["path"], row["change"]) for row in rows] == [(c.key, c.pss) for c in expected]
     assert all(row["new"] - row["old"] == row["change"] for row in rows)
     assert rows_of("diff", ZOO, ZOO) == []
-    assert "PATH" in run("diff", ZOO, OTHER).stdout
+    text = run("diff", ZOO, OTHER).stdout
+    assert "PATH" in text
+    assert "(no name)" in text
     assert rows_of("diff", saved, saved) == []
     run("diff", str(idle.pid), "--after", "0")
     for wrong in (("diff", ZOO), ("diff", ZOO, "--after", "1"), ("diff", ZOO, saved)):
@@ -281,6 +312,49 @@ def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
         assert (child.returncode, error) == (128 + signal.SIGINT, b"")
 
 
+def unread(fd: int) -> int:
+    """How many bytes are in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ps", "--json", "--procfs"),
+        ("libs", "--procfs"),
+        ("top", "--procfs"),
+        ("capture", "-o", "nothing.tar", "--procfs"),
+        ("maps",),
+        ("diff", "self"),
+    ],
+    ids=" ".join,
+)
+def test_interrupted_while_it_reads(
+    backend: ModuleType, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It has opened a pipe that says nothing; what it made until then is gone afterwards."""
+    fifo, temporary = tmp_path / "fifo", tmp_path / "temporary"
+    os.mkfifo(fifo)
+    temporary.mkdir()
+    with subprocess.Popen(
+        [*COMMAND, *arguments, str(fifo)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(temporary)),
+    ) as child:
+        # Comes back once the other side opens it too; what is written is gone once it reads.
+        with open(fifo, "wb", buffering=0) as pipe:
+            pipe.write(b"7")
+            while unread(pipe.fileno()):
+                assert child.poll() is None
+            child.send_signal(signal.SIGINT)
+            output, error = child.communicate(timeout=living.PATIENCE)
+        assert (child.returncode, output, error) == (128 + signal.SIGINT, b"", b"")
+    assert os.listdir(temporary) == []
+    assert not (tmp_path / "nothing.tar").exists()
+
+
 _INTERRUPTIBLE = """
 import sys
 import fastsmaps.cli
@@ -302,8 +376,10 @@ entry()
 """
 
 
-def on_terminal(*arguments: str, keys: str = "", without_rich: bool = False) -> str:
-    """What a terminal of 100 columns gets; each key is sent once more came."""
+def on_terminal(
+    *arguments: str, keys: str = "", without_rich: bool = False, end_by: int | None = None
+) -> str:
+    """What a terminal of 100 columns gets; each key is sent once more came, then the signal."""
     command = [sys.executable, "-c", WITHOUT_RICH] if without_rich else COMMAND
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100))
@@ -314,6 +390,7 @@ def on_terminal(*arguments: str, keys: str = "", without_rich: bool = False) -> 
     )  # fmt: skip
     text = b""
     left = list(keys)
+    signalled = False
     deadline = time.monotonic() + living.PATIENCE
     try:
         while child.poll() is None or select.select([ours], [], [], 0)[0]:
@@ -324,8 +401,11 @@ def on_terminal(*arguments: str, keys: str = "", without_rich: bool = False) -> 
             # A key for each screen that was drawn.
             if left and text.count(b"q quits") > len(keys) - len(left):
                 os.write(ours, left.pop(0).encode())
+            elif end_by is not None and not signalled and b"q quits" in text:
+                child.send_signal(end_by)
+                signalled = True
         assert termios.tcgetattr(theirs) == before
-        assert child.returncode == 0, text
+        assert child.returncode == (0 if end_by is None else 128 + end_by), text
     finally:
         child.kill()
         child.wait()
@@ -351,6 +431,22 @@ def test_top(backend: ModuleType, without_rich: bool) -> None:
         assert word in text
     assert text.rstrip().endswith("\x1b[?1049l")
     assert "\x1b[?25h" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_top_ended_by_a_signal(backend: ModuleType, number: int) -> None:
+    """The terminal is as it was before: on_terminal() compares."""
+    text = on_terminal("top", "--interval", "3600", end_by=number)
+    assert text.rstrip().endswith("\x1b[?25h\x1b[?1049l")
+    assert "Traceback" not in text
+
+
+def test_standard_output_is_closed(backend: ModuleType) -> None:
+    shell = f"{sys.executable} -m fastsmaps ps >&-"
+    done = subprocess.run(
+        ["bash", "-c", shell], stderr=subprocess.PIPE, text=True, check=True, env=environment()
+    )
+    assert done.stderr == ""
 
 
 def test_top_for_programs(backend: ModuleType, idle: living.Process) -> None:

@@ -6,7 +6,7 @@ import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import complain, harmless
 from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import numbers_of
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         required=True,
-        help="a tar by its name (.tar .tar.gz .tgz .tar.xz .txz), otherwise a new directory",
+        help="a tar by its name (.tar .tar.gz .tgz .tar.xz), otherwise a new directory",
     )
     parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
     add_output(parser, filters="command line")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
-        print(f"{args.output}: {read_of(coverage)}{advice(coverage)}")
+        print(f"{harmless(args.output)}: {read_of(coverage)}{advice(coverage)}")
     if args.target:
         for row in scan:
             if row.outcome != "read":

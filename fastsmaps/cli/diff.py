@@ -8,9 +8,9 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output, seconds
-from fastsmaps.cli.listing import FIGURES, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, NO_NAME, show, sizes, text, unit_of
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import WHAT, is_pid, mappings_of
+from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
 
 TYPE_CHECKING = False
@@ -56,10 +56,14 @@ def run(args: argparse.Namespace) -> int:
         if args.after is not None:
             if not is_pid(args.old):
                 raise WrongUse("diff: --after is for a process, by its number")
-            before: Mappings | Scan = mappings_of(args.old, replay.procfs)
-            with working("waiting"):
-                time.sleep(args.after)
-            after: Mappings | Scan = mappings_of(args.old, replay.procfs)
+            before: Mappings | Scan
+            after: Mappings | Scan
+            # Pinned: another process that gets its number meanwhile is an error, no change.
+            with fastsmaps.Process(pid_of(args.old), procfs=replay.procfs) as process:
+                before = process.mappings()
+                with working("waiting"):
+                    time.sleep(args.after)
+                after = process.mappings()
         else:
             before, one = _look(args.old, replay.procfs)
             after, other = _look(args.new, replay.procfs)
@@ -75,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.filter:
         records = [record for record in records if args.filter.search(str(record[name]))]
     unit = unit_of(args)
-    columns = [*sizes(["change", *FIGURES], unit), *sizes(["old", "new"], unit), text(name)]
-    columns = columns[1:]
+    columns = [*sizes([*FIGURES, "old", "new"], unit), text(name, empty=NO_NAME)]
     show(args, records, columns, known=[name, "old", "new", "change", *FIGURES])
     return status
 
@@ -98,6 +101,8 @@ def _look(target: str, procfs: str) -> tuple[Mappings | Scan, int]:
 
 
 def _is_tar(target: str) -> bool:
+    if not os.path.isfile(target):
+        return False  # a pipe can be opened and read only once
     import tarfile
 
     with contextlib.suppress(Exception):  # whatever it is then, load() tells

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from fastsmaps.cli.output import Record
 
+#: What has no path, where tables have a line for all of it; no path looks so.
+NO_NAME = "(no name)"
+
 #: The figures of the usual table.
 FIGURES = ("pss", "uss", "rss", "swap")
 
@@ -34,9 +37,9 @@ class Column:
         self.left = left
 
 
-def text(name: str, head: str | None = None) -> Column:
-    """A column of texts."""
-    return Column(head or name.upper(), lambda record: _shown(record.get(name)), left=True)
+def text(name: str, head: str | None = None, *, empty: str = "") -> Column:
+    """A column of texts; `empty` stands for one without a character."""
+    return Column(head or name.upper(), lambda record: _shown(record.get(name)) or empty, left=True)
 
 
 def number(name: str, head: str | None = None) -> Column:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from fastsmaps.cli.arguments import add_output
-from fastsmaps.cli.listing import FIGURES, Column, names_of, number, resolved, show, sizes, text
+from fastsmaps.cli.listing import (
+    FIGURES,
+    NO_NAME,
+    Column,
+    names_of,
+    number,
+    resolved,
+    show,
+    sizes,
+    text,
+)
 from fastsmaps.cli.listing import unit_of as unit_of_args
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
@@ -113,7 +123,7 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
     ]
     unit = unit_of_args(args)
     names = _figures(args, records) if records else ("size", *FIGURES)
-    columns = [*sizes(names, unit), number("mappings"), text(args.by)]
+    columns = [*sizes(names, unit), number("mappings"), text(args.by, empty=NO_NAME)]
     show(
         args,
         records,
