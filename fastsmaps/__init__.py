@@ -18,7 +18,7 @@ if _sys.platform not in ("linux", "android"):
 
 from fastsmaps._backend import BACKEND
 from fastsmaps.api import mappings, totals
-from fastsmaps.capture import capture, open_capture
+from fastsmaps.capture import capture
 from fastsmaps.diff import diff
 from fastsmaps.errors import (
     AccessDenied,
@@ -35,6 +35,7 @@ from fastsmaps.mapping import Mapping
 from fastsmaps.mappings import Group, Mappings
 from fastsmaps.process import Info, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.replay import open_capture
 from fastsmaps.sampler import Sampler
 from fastsmaps.scan import scan
 from fastsmaps.text import load, parse

@@ -243,7 +243,7 @@ class Sweeper:
 
     def replay(self, numbers: Sequence[int], workers: int) -> None:
         """Reads a capture's processes, one after the other."""
-        from fastsmaps.capture import noted
+        from fastsmaps.replay import noted
 
         self.order = self.order or list(numbers)
         cpu = time.thread_time()

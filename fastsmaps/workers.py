@@ -33,11 +33,18 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
             supply.stop()
 
     threads = [threading.Thread(target=guarded) for _ in range(workers - 1)]
-    for thread in threads:
-        thread.start()
-    guarded()
-    for thread in threads:
-        thread.join()
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+        guarded()
+    finally:
+        # Also where a signal's handler raises here: nobody works on after this has ended.
+        if failures:
+            supply.stop()
+        for thread in started:
+            thread.join()
     if failures:
         raise failures[0]
 

@@ -27,11 +27,13 @@ import pytest
 from documents import record
 
 import fastsmaps
-from fastsmaps.capture import capture, noted, open_capture
+from fastsmaps.capture import capture
 from fastsmaps.errors import CaptureError
+from fastsmaps.replay import noted, open_capture
 
 # What fastsmaps exports of that name is the function.
 MODULE = importlib.import_module("fastsmaps.capture")
+REPLAY = importlib.import_module("fastsmaps.replay")
 ROOT = os.geteuid() == 0
 TARGETS = ("directory", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz")
 FILES = {"stat", "statm", "status", "cmdline", "comm", "cgroup", "maps", "smaps", "smaps_rollup"}
@@ -549,7 +551,7 @@ def test_a_bomb(tmp_path: Path) -> None:
 
 
 def test_more_members_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "_MEMBERS", 8)
+    monkeypatch.setattr(REPLAY, "_MEMBERS", 8)
     path = tar(tmp_path / "a", {f"{i}/smaps": b"" for i in range(1, 10)})
     with pytest.raises(CaptureError, match="'9/smaps' is more than the 8"), open_capture(path):
         pass

@@ -383,8 +383,8 @@ def test_no_descriptor_to_be_had(backend: ModuleType, idle: living.Process) -> N
 
 INTERRUPTED = """
 import fastsmaps, os, sys
-print("[]", flush=True)
 try:
+    print("[]", flush=True)
     while True:
         fastsmaps.scan([os.getpid()] + list(map(int, sys.argv[1:])), workers=2)
 except KeyboardInterrupt:
