@@ -41,8 +41,7 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
         guarded()
     finally:
         # Also where a signal's handler raises here: nobody works on after this has ended.
-        if failures:
-            supply.stop()
+        supply.stop()
         for thread in started:
             thread.join()
     if failures:
