@@ -68,7 +68,7 @@ def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers
     A file is whatever the kernel names with a path: libraries, programs, data, shared memory
     (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
     ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
-    threads, and some 700 bytes a name. Processes that cannot be read are left out and counted
+    threads, and the sums of each name. Processes that cannot be read are left out and counted
     in ``coverage``.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
@@ -78,7 +78,7 @@ def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers: 1 or more, not {workers!r}")
     # A thread's number opens though it is not listed; to look at the list is less than to ask
-    # of each (4 us of 150).
+    # of each (5 us of 150).
     listed = frozenset(numbers if pids is None else _procfs.pids(root))
     coverage = dict.fromkeys(OUTCOMES, 0)
     uses: list[Uses] = []

@@ -49,7 +49,7 @@ class _Sums(Figures):
         """Every figure by Python's name, None for what the kernel did not print."""
         figures = self._figures
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
-        # By label, not by attribute: 4 us instead of 15, for each of a scan's processes.
+        # By label, not by attribute: a scan does this for each process (5 us).
         for name, label in _BY_NAME:
             result[name] = figures.get(label)
         for label, value in figures.items():
