@@ -4,7 +4,7 @@ The extension does exactly the same; ``_csmaps.pyi`` documents what both export.
 
 Speed comes from not looking twice: a field line is parsed at its first sight and then found in
 a dict by its bytes (`_Place`), so a record that has the fields of the record before is one
-``map`` over its lines. Whatever does not fit goes line by line (`_Scanner.line`).
+``map`` over its lines. Whatever does not fit goes line by line (`Scanner.line`).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _KINDS = {
 _NO_FLAGS = 2**32 - 1
 _MOST_PIECES = 64
 _CHUNK = 1 << 18  # of a text in memory: enough lines to be quick, few enough to stay in cache
+_VSYSCALL = 0xFFFFFFFFFF600000  # see src/read.pxi
 _MOST_SEEN = 4096  # lines that a _Place remembers
 
 
@@ -122,7 +123,7 @@ class _Ids(dict[bytes, int]):
 class _Place(dict[bytes, int]):
     """The lines seen at one place of a record, all of one label, with their values."""
 
-    def __init__(self, label: str, scanner: _Scanner) -> None:
+    def __init__(self, label: str, scanner: Scanner) -> None:
         self.label = label
         # Not the scanner: it has this place, and a circle would keep a whole table in memory
         # until the next garbage collection.
@@ -151,7 +152,7 @@ class _Place(dict[bytes, int]):
         return result
 
 
-class _Scanner:
+class Scanner:
     """Takes lines and keeps rows; whole columns are filled from time to time."""
 
     def __init__(self, crlf: bool) -> None:
@@ -159,6 +160,7 @@ class _Scanner:
         self.offset = 0  # in the text, of the lines at hand
         self.lines = 0  # before them
         self.count = 0
+        self.start = 0  # of the last header
         self.longs = [array("Q") for _ in range(4)]
         self.ids = [array("B"), array("I"), array("I"), array("I")]
         self.columns: dict[str, array[int]] = {}
@@ -242,6 +244,7 @@ class _Scanner:
             )
         )
         self.count += 1
+        self.start = first
         self.open = True
         self.named = bool(name)
         self.name_line = False
@@ -318,7 +321,7 @@ class _Scanner:
 class Table:
     """The columns of one text; see _csmaps.pyi."""
 
-    def __init__(self, scanner: _Scanner) -> None:
+    def __init__(self, scanner: Scanner) -> None:
         self.labels = tuple(scanner.columns)
         self.sized = tuple(scanner.sized.values())
         self.names = tuple(scanner.names)
@@ -385,7 +388,7 @@ class Table:
 
 
 def parse(data: bytes | memoryview, crlf: bool = False) -> Table:
-    scanner = _Scanner(crlf)
+    scanner = Scanner(crlf)
     rest: list[bytes] = []
     for at in range(0, len(data), _CHUNK):
         _feed(scanner, rest, bytes(data[at : at + _CHUNK]))
@@ -393,7 +396,7 @@ def parse(data: bytes | memoryview, crlf: bool = False) -> Table:
     return scanner.table()
 
 
-def _feed(scanner: _Scanner, rest: list[bytes], chunk: bytes | None) -> None:
+def _feed(scanner: Scanner, rest: list[bytes], chunk: bytes | None) -> None:
     """The text's next bytes, None at its end; `rest` holds those of an incomplete line."""
     if chunk is None:
         last = b"".join(rest)
@@ -428,7 +431,7 @@ def _slices(piece: int, pieces: int) -> tuple[int, int, bytearray, list[memoryvi
 
 
 def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> Table | None:
-    scanner = _Scanner(crlf=False)
+    scanner = Scanner(crlf=False)
     rest: list[bytes] = []
     kept = _slices(piece, pieces)
     _, _, buffer, slices = kept
@@ -443,8 +446,12 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
                 break
             _feed(scanner, rest, bytes(memoryview(buffer)[:got]))
             offset += got
-            if not confirm and got < piece * pieces:
-                break  # a rollup comes in one go
+            if got < piece * pieces:
+                if not confirm:
+                    break  # a rollup comes in one go
+                if scanner.start == _VSYSCALL and rest == [b""]:
+                    confirm = False  # the text is whole: see read_pieces()
+                    break
     finally:
         _spare[:] = [kept]
     _feed(scanner, rest, None)

@@ -8,6 +8,10 @@ cdef enum:
     FIRST_PIECES = 16       # enough for most processes: 64 cost a small read 1.6 us more
     TURN = 64               # calls between two looks for signals: 12 MB, about 45 ms
 
+# x86's gate, whose record the kernel writes after all others: above every address that a process
+# can map, so nobody else's record begins there (arch/x86/entry/vsyscall).
+cdef uint64_t VSYSCALL = 0xFFFFFFFFFF600000
+
 cdef enum Outcome:
     MORE
     WHOLE
@@ -98,6 +102,11 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
         r.offset += got
         r.carry = r.buffer + r.carry + got - rest
         memmove(r.buffer, rest, r.carry)
+        # After a short read the kernel holds nothing back. With the gate's record as its last the
+        # text is whole, and no reading after the end need show it: 7 us of 160.
+        if r.confirm and not r.filled and r.carry == 0 and s.row != NULL:
+            if s.row.start == VSYSCALL:
+                return WHOLE
         if s.sums_only and not forget_rows(s, False):
             return UNREADABLE
     return MORE

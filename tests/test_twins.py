@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from documents import record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from independent import DATA
@@ -231,6 +232,18 @@ def test_an_empty_file_is_no_table(twins: Twins) -> None:
         assert read_in_pieces(module, b"", 3000, 64) == (None,)
         assert len(module.parse(b"")) == 0
         assert module.parse(b"").sums() == [(0, {})]
+
+
+def test_a_text_ends_where_it_ends(twins: Twins) -> None:
+    """The gate's record is the last of a process; a text of our making may go on after it."""
+    first = record(0x1000, 0x2000, Rss=4)
+    gate = record(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, b"[vsyscall]", Rss=0)
+    beyond = record(0xFFFFFFFFFF700000, 0xFFFFFFFFFF701000, Rss=8)
+    for text in (first + gate, first + gate + beyond, gate + gate + first, (first + gate)[:-1]):
+        whole = same(twins, text)
+        for piece in (len(gate), len(first + gate), len(first + gate) - 1, 3000):
+            for module in twins:
+                assert read_in_pieces(module, text, piece, 1) == whole
 
 
 def test_wrong_pieces(twins: Twins) -> None:
