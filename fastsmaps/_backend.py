@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     # The two are twins: what mypy knows of one holds for the other.
     from fastsmaps._csmaps import Sweep as Sweep
     from fastsmaps._csmaps import Table as Table
+    from fastsmaps._csmaps import Task as Task
     from fastsmaps._csmaps import Uses as Uses
     from fastsmaps._csmaps import parse as parse
     from fastsmaps._csmaps import read as read

@@ -56,8 +56,8 @@ def read(fd: int, piece: int, pieces: int) -> Table | None:
     """The descriptor's text from offset 0, read `pieces` pieces of `piece` bytes a call.
 
     None where nothing can be read at offset 0 after the end: the file is empty, or its process
-    ended or called exec meanwhile, so that the text may lack its end. OSError as the kernel
-    gives it.
+    ended or called exec meanwhile, so that the text may lack its end. A text that ends in x86's
+    gate, which comes last, is whole without that. OSError as the kernel gives it.
     """
 
 def total(
@@ -69,6 +69,11 @@ def total(
     and the read after the end, which would make it once more, is left out. With `until`
     (time.monotonic()) TimeoutError is raised between two calls once that time has come.
     """
+
+# A row of a Sweep: see Sweep.row().
+Task = tuple[
+    int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None
+]
 
 class Sweep:
     """Of many processes the stat line and the rollup, a row each, in the order they were taken.
@@ -103,11 +108,7 @@ class Sweep:
     def fates(self, start: int = 0) -> bytes:
         """What became of each row from `start` on: a place in processes.FATES."""
 
-    def row(
-        self, i: int
-    ) -> tuple[
-        int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None
-    ]:
+    def row(self, i: int) -> Task:
         """The row (pid, fate, its place in `table`, resident pages, texts, who).
 
         `who` is (comm, ppid, uid, start in ticks), None where stat was not read.
@@ -120,8 +121,12 @@ class Uses:
     def add(self, fd: int, piece: int, pieces: int) -> bool:
         """Adds one process's smaps; False, and nothing is added, where read() gives None."""
 
-    def take(self, root: int, pid: int, piece: int, pieces: int) -> bool:
-        """Adds a process of the procfs open at `root`; False where anything stands in the way."""
+    def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
+        """Adds a process of the procfs open at `root`; False where anything stands in the way.
+
+        So does a number that the procfs does not list, a thread's, unless it is known to be
+        `listed`. `root` must be this thread's own: its place in the list is moved.
+        """
 
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
         """Of each name: how many processes have it, and its ``sums()``."""

@@ -10,6 +10,10 @@ from array import array
 from fastsmaps import _pysmaps
 from fastsmaps.errors import ParseError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastsmaps._csmaps import Task
+
 # The order of the extension's enum Fate, and of fastsmaps.scan.FATES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
 _PF_EXITING = 0x4
@@ -20,11 +24,19 @@ _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
 
-Row = tuple[int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None]
-
 
 class _Fate(Exception):
     """Ends the reading of a process."""
+
+
+class _Found:
+    """What was read of a process so far."""
+
+    def __init__(self, texts: int) -> None:
+        self.record: int | None = None
+        self.resident = 0
+        self.texts: tuple[bytes | None, ...] = (None,) * texts
+        self.who: tuple[bytes, int, int, int] | None = None
 
 
 def _small_file(directory: int, name: str) -> bytes:
@@ -61,8 +73,8 @@ class Sweep:
         self._limits = least, most, large
         self._sized = sized
         self._rollups = rollups
-        self._rows: list[Row] = []
-        self._scanner = _pysmaps._Scanner(crlf=False)
+        self._rows: list[Task] = []
+        self._scanner = _pysmaps.Scanner(crlf=False)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -84,11 +96,11 @@ class Sweep:
     def fates(self, start: int = 0) -> bytes:
         return bytes(row[1] for row in self._rows[start:])
 
-    def row(self, i: int) -> Row:
+    def row(self, i: int) -> Task:
         return self._rows[i]
 
-    def _process(self, root: int, pid: int) -> Row:
-        found: dict[str, object] = {"texts": (None,) * len(self._texts)}
+    def _process(self, root: int, pid: int) -> Task:
+        found = _Found(len(self._texts))
         fate = _OTHER
         try:
             directory = os.open(str(pid), _OPEN | os.O_DIRECTORY, dir_fd=root)
@@ -103,23 +115,16 @@ class Sweep:
                 fate = _OTHER  # numbers that are none, from what is no procfs
             finally:
                 os.close(directory)
-        return (  # type: ignore[return-value]
-            pid,
-            fate,
-            found.get("record"),
-            found.get("resident", 0),
-            found["texts"],
-            found.get("who"),
-        )
+        return pid, fate, found.record, found.resident, found.texts, found.who
 
-    def _files(self, directory: int, found: dict[str, object]) -> int:
+    def _files(self, directory: int, found: _Found) -> int:
         # The owner before stat: see take_files() in src/sweep.pxi.
         uid = os.fstat(directory).st_uid
         comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
         fields = rest.split()
         if not closed or len(fields) < 36 or len(comm) > _MOST_COMM:
             return _OTHER
-        found["who"] = comm, int(fields[1]), uid, int(fields[19])
+        found.who = comm, int(fields[1]), uid, int(fields[19])
         fate = _READ
         if int(fields[6]) & _PF_KTHREAD:
             fate = _KERNEL_THREAD
@@ -135,19 +140,19 @@ class Sweep:
                 texts.append(_small_file(directory, name))
             except _Fate:
                 texts.append(None)
-        found["texts"] = tuple(texts)
+        found.texts = tuple(texts)
         if fate != _READ or not self._rollups:
             return fate
         if self._sized:
             least, most, large = self._limits
-            resident = found["resident"] = int(_small_file(directory, "statm").split()[1])
+            resident = found.resident = int(_small_file(directory, "statm").split()[1])
             if not least <= resident <= most:
                 return _OUTSIDE
             if resident > large:
                 return _LARGE
         return self._rollup(directory, found)
 
-    def _rollup(self, directory: int, found: dict[str, object]) -> int:
+    def _rollup(self, directory: int, found: _Found) -> int:
         text = _small_file(directory, "smaps_rollup")
         if not text:
             return _OTHER
@@ -160,8 +165,17 @@ class Sweep:
         # A row that is not one rollup's stays in the table, and nobody refers to it.
         if scanner.count != before + 1:
             return _OTHER
-        found["record"] = before
+        found.record = before
         return _READ
+
+
+def _is_thread(root: int, pid: int) -> bool:
+    """By exit_signal, where a thread that is not the first has -1: lists cannot be entered here."""
+    try:
+        stat = _small_file(root, f"{pid}/stat")
+    except _Fate:
+        return True
+    return stat.rpartition(b")")[2].split()[35].startswith(b"-")
 
 
 class Uses:
@@ -186,14 +200,16 @@ class Uses:
             self._names[names[name]] = users + 1, before + size, sums
         return True
 
-    def take(self, root: int, pid: int, piece: int, pieces: int) -> bool:
+    def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
         try:
+            if not listed and _is_thread(root, pid):
+                return False
             fd = os.open(f"{pid}/smaps", _OPEN, dir_fd=root)
             try:
                 return self.add(fd, piece, pieces)
             finally:
                 os.close(fd)
-        except (OSError, ParseError):
+        except (OSError, ParseError, IndexError):
             return False
 
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
@@ -207,7 +223,7 @@ def statms(fds: memoryview, out: memoryview) -> None:
             fields = os.pread(fd, 256, 0).split()
         except OSError:
             fields = []
-        pages.extend(map(int, fields[1:4]) if fields else (_NEVER,) * 3)
+        pages.extend(map(int, fields[1:4]) if len(fields) > 3 else (_NEVER,) * 3)
     if out.nbytes != len(pages) * 8:
         raise ValueError("out: three 64-bit numbers for each descriptor")
     out.cast("B")[:] = memoryview(pages).cast("B")

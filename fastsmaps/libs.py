@@ -77,29 +77,25 @@ def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers
     numbers = numbers_of(pids, root)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers: 1 or more, not {workers!r}")
-    # A thread's number opens though it is not listed; to look at the list is less than to ask
-    # of each (5 us of 150).
-    listed = frozenset(numbers if pids is None else _procfs.pids(root))
+    listed = pids is None
     coverage = dict.fromkeys(OUTCOMES, 0)
     uses: list[Uses] = []
     others: list[int] = []
-    try:
-        fd = os.open(root, OPEN | os.O_DIRECTORY)
-    except OSError as error:
-        raise _procfs.failure(error, None, root, root) from None
 
     def work(some: Iterator[int]) -> None:
         mine = _backend.Uses()
         uses.append(mine)
         take = mine.take
-        others.extend(
-            [pid for pid in some if pid not in listed or not take(fd, pid, PIECE, PIECES)]
-        )
+        try:
+            fd = os.open(root, OPEN | os.O_DIRECTORY)
+        except OSError as error:
+            raise _procfs.failure(error, None, root, root) from None
+        try:
+            others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
+        finally:
+            os.close(fd)
 
-    try:
-        spread(numbers, max(1, min(workers, len(numbers))), work)
-    finally:
-        os.close(fd)
+    spread(numbers, max(1, min(workers, len(numbers))), work)
     coverage["read"] = len(numbers) - len(others)
     last = _backend.Uses()
     for pid in others:

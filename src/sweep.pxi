@@ -5,6 +5,7 @@ from posix.stat cimport fstat, struct_stat
 from posix.unistd cimport close
 
 cdef extern from "<fcntl.h>" nogil:
+    int O_PATH
     int openat(int directory, const char *name, int flags)
 
 cdef extern from "<errno.h>" nogil:
@@ -164,6 +165,7 @@ cdef Fate take_rollup(Sweeper *w, Task *task, int directory) noexcept nogil:
 cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
     cdef struct_stat owner
     cdef ssize_t got
+    cdef const char *number
     cdef Fate fate
     cdef int i
     # Of a process that is not dumpable the directory keeps the effective uid, its files say 0;
@@ -187,7 +189,10 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
         got = small_file(w, directory, b"statm", False)
         if got <= 0:
             return refused(got)
-        task.resident = decimal(skip_fields(w.buffer, w.buffer + got, 1), w.buffer + got)
+        number = skip_fields(w.buffer, w.buffer + got, 1)
+        if number == w.buffer + got:
+            return OTHER
+        task.resident = decimal(number, w.buffer + got)
         if task.resident < w.least or task.resident > w.most:
             return OUTSIDE
         if task.resident > w.large:
@@ -221,7 +226,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     task.record = task.kept[0] = task.kept[1] = NOTHING
     w.count += 1
     name[15] = 0
-    directory = openat(root, pid_text(name + 15, pid), O_RDONLY | O_CLOEXEC | O_DIRECTORY)
+    directory = openat(root, pid_text(name + 15, pid), O_PATH | O_CLOEXEC | O_DIRECTORY)
     if directory < 0:
         task.fate = OTHER       # gone, hidden, or no descriptor left: told apart outside
         return True
@@ -349,7 +354,8 @@ def statms(fds, out):
             with nogil:
                 for i in range(count):
                     got = pread(numbers[i], text, 256, 0)
-                    if got <= 0:
+                    p = skip_fields(text, text + got, 3) if got > 0 else text + got
+                    if p == text + got:
                         pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
                         continue
                     end = text + got

@@ -1,5 +1,32 @@
 # Sums by name over many processes: one process's rows at a time, names kept once for all.
 
+cdef extern from "<sys/syscall.h>" nogil:
+    long SYS_getdents64
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+    long long lseek(int fd, long long offset, int whence)
+
+cdef enum:
+    # Where a process is in procfs's list: its number and this (fs/proc/base.c, TGID_OFFSET).
+    LIST_OFFSET = 258
+    ENTRY_NAME = 19         # of a linux_dirent64
+    ENTRY_ROOM = 48         # for one of them with a number as its name
+
+
+cdef bint is_listed(int root, int32_t pid, const char *digits, size_t length) noexcept nogil:
+    """Whether the list has the number; where procfs counts otherwise, False.
+
+    A thread's number opens though no list has it. Looking it up in its place takes 2 us, in the
+    list of 1,000 processes 2 ms, and in a file of the process's 15 us.
+    """
+    cdef char[ENTRY_ROOM] entry
+    lseek(root, <long long>pid + LIST_OFFSET, 0)
+    if syscall(SYS_getdents64, root, entry, ENTRY_ROOM) < ENTRY_NAME + <long>length + 1:
+        return False
+    return memcmp(entry + ENTRY_NAME, digits, length) == 0 and entry[ENTRY_NAME + length] == 0
+
+
 cdef class Uses:
     """What uses each name; see _csmaps.pyi."""
 
@@ -49,10 +76,12 @@ cdef class Uses:
             self.s.lines = 0
             self.busy = False
 
-    def take(self, int root, int32_t pid, size_t piece, int pieces):
+    def take(self, int root, int32_t pid, size_t piece, int pieces, bint listed):
         cdef char[32] name
         cdef char *path = pid_text(name + 16, pid)
         cdef int fd
+        if not listed and not is_listed(root, pid, path, name + 16 - path):
+            return False
         memcpy(name + 16, b"/smaps", 7)
         fd = openat(root, path, O_RDONLY | O_CLOEXEC)
         if fd < 0:

@@ -54,6 +54,7 @@ def root(tmp_path: Path) -> Iterator[int]:
         24: {"stat": plain, "smaps_rollup": ROLLUP + b"New: 7 kB\n", "statm": b"9 50 1 3 0 0 0\n"},
         25: {"stat": plain, "smaps_rollup": record(1, 2, name=b"[rollup]", Rss=8 << 40)},
         26: {"stat": plain, "smaps_rollup": ROLLUP, "statm": b""},
+        27: {"stat": plain, "smaps_rollup": ROLLUP, "statm": b"9\n"},
     }
     for pid, files in cases.items():
         (tmp_path / str(pid)).mkdir()
@@ -92,7 +93,7 @@ def figures(sweep: Any) -> list[Any]:
     ],
 )
 def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) -> None:
-    pids = memoryview(array("i", [*range(10, 27), 99, 10]))
+    pids = memoryview(array("i", [*range(10, 28), 99, 10]))
     found = []
     for twin in twins:
         sweep = twin["Sweep"](**options)
@@ -160,6 +161,21 @@ def test_uses(twins: list[dict[str, Any]]) -> None:
     assert len(found[0]) == 503
 
 
+def test_uses_by_number(twins: list[dict[str, Any]]) -> None:
+    with living.playing("idle") as child:
+        (tid,) = child.ask("threads", 1)
+        numbers = (child.pid, tid, living.reaped())
+        for twin in twins:
+            uses = twin["Uses"]()
+            root = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                assert [uses.take(root, pid, 3000, 64, False) for pid in numbers] == [1, 0, 0]
+                assert [uses.take(root, pid, 3000, 64, True) for pid in numbers] == [1, 1, 0]
+            finally:
+                os.close(root)
+            assert {users for _, users, _ in uses.result()} == {3}
+
+
 def test_statms(twins: list[dict[str, Any]]) -> None:
     with living.playing("idle") as child:
         fd = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY)
@@ -174,6 +190,18 @@ def test_statms(twins: list[dict[str, Any]]) -> None:
             pages = array("Q", [0] * 6)
             twin["statms"](fds, memoryview(pages))
             assert list(pages) == [NEVER] * 6
+        os.close(fd)
+
+
+def test_statms_that_are_none(twins: list[dict[str, Any]]) -> None:
+    texts = {b"9\n": [NEVER] * 3, b"9 8 7": [NEVER] * 3, b"9 8 7 6\n": [8, 7, 6], b"": [NEVER] * 3}
+    for text, expected in texts.items():
+        fd = os.memfd_create("statm")
+        os.write(fd, text)
+        for twin in twins:
+            pages = array("Q", [0] * 3)
+            twin["statms"](memoryview(array("i", [fd])), memoryview(pages))
+            assert list(pages) == expected
         os.close(fd)
 
 
