@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps.mappings import Mappings
-from fastsmaps.processes import ProcessTotals, Scan
+from fastsmaps.processes import ProcessTotals, Scan, row_key
 from fastsmaps.totals import Change, Totals
 
 TYPE_CHECKING = False
@@ -52,18 +52,10 @@ def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict
 
 
 def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
-    key: Callable[[Any], Hashable]
-    if by in (None, "path", "pid"):
+    if by is None or by == "path" or by == "pid":
         # No groups: a number that was used again has two changes.
         return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
-    if callable(by):
-        key = by
-    elif by in ("comm", "user", "cgroup"):
-
-        def key(row: ProcessTotals) -> Hashable:
-            return getattr(row, by)  # type: ignore[no-any-return]
-    else:
-        raise ValueError(f"diff of scans: 'pid', 'comm', 'user', 'cgroup' or a function: {by!r}")
+    key = row_key(by)
     sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
     for _, *pair in _pairs(old, new):
         for side, row in zip(sides, pair, strict=True):

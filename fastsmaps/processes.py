@@ -11,8 +11,10 @@ from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from typing import Any, overload
+
+    from fastsmaps.rollups import Rollups
 
 #: Every way in which a process can come out of a scan; ``coverage`` counts them.
 OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
@@ -35,8 +37,8 @@ class ProcessTotals(Frozen):
     """
 
     __slots__ = (
-        "age", "cgroup", "cmdline", "comm", "error", "estimated", "outcome", "pid", "ppid",
-        "start_time", "totals", "uid",
+        "_figures", "age", "cgroup", "cmdline", "comm", "error", "estimated", "outcome", "pid",
+        "ppid", "start_time", "uid",
     )  # fmt: skip
 
     pid: int
@@ -47,10 +49,11 @@ class ProcessTotals(Frozen):
     cgroup: str | None
     cmdline: tuple[str, ...] | None
     outcome: str
-    totals: Totals | None
     error: str | None
     age: float | None
     estimated: bool
+    # A place in a sweep's rollups until the totals are asked for: making them is half of a row.
+    _figures: Totals | tuple[Rollups, int] | None
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class ProcessTotals(Frozen):
         start_time: float | None = None,
         cgroup: str | None = None,
         cmdline: tuple[str, ...] | None = None,
-        totals: Totals | None = None,
+        totals: Totals | tuple[Rollups, int] | None = None,
         error: str | None = None,
         age: float | None = None,
         estimated: bool = False,
@@ -77,10 +80,20 @@ class ProcessTotals(Frozen):
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
         set_(self, "cmdline", cmdline)
-        set_(self, "totals", totals)
+        set_(self, "_figures", totals)
         set_(self, "error", error)
         set_(self, "age", age)
         set_(self, "estimated", estimated)
+
+    @property
+    def totals(self) -> Totals | None:
+        """The figures; None where they were not read."""
+        figures = self._figures
+        if isinstance(figures, tuple):
+            rollups, i = figures
+            figures = rollups.totals(i)
+            object.__setattr__(self, "_figures", figures)
+        return figures
 
     @property
     def user(self) -> str | None:
@@ -97,23 +110,26 @@ class ProcessTotals(Frozen):
         return {**head, "error": self.error, **figures}
 
     def _replaced(self, **changes: object) -> ProcessTotals:
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        values.update(changes)
-        return ProcessTotals(**values)
+        values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
+        return ProcessTotals(**{**values, "totals": self._figures, **changes})
 
     def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
-        return _process_totals, ({name: getattr(self, name) for name in self.__slots__},)
+        values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
+        return _process_totals, (values,)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProcessTotals):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in (*_NAMES, "totals"))
 
     def __hash__(self) -> int:
         return hash((self.pid, self.start_time, self.totals))
 
     def __repr__(self) -> str:
         return f"<ProcessTotals {self.pid} {self.comm!r} {self.outcome}: {self.totals!r}>"
+
+
+_NAMES = tuple(name for name in ProcessTotals.__slots__ if name != "_figures")
 
 
 def _process_totals(values: dict[str, Any]) -> ProcessTotals:
@@ -253,19 +269,55 @@ class Scan:
         if name in _NUMBERS:
             values = [getattr(row, name) for row in self]
         else:
-            if not any(row.totals for row in self):
-                NOTHING[name]  # KeyError for what is no field
-            values = [self._figure(row, name) for row in self]
+            values = self._figures_of(name)
         numbers = array("Q", [ABSENT if value is None else value for value in values])
         return memoryview(numbers).toreadonly()
 
-    @staticmethod
-    def _figure(row: ProcessTotals, name: str) -> int | None:
-        return None if row.totals is None else row.totals[name]
+    def _figures_of(self, name: str) -> list[int | None]:
+        values: list[int | None] = []
+        columns: dict[Rollups, Sequence[int]] = {}
+        known = False
+        for row in self:
+            figures = row._figures
+            value = None
+            try:
+                if isinstance(figures, tuple):
+                    rollups, i = figures
+                    column = columns.get(rollups)
+                    if column is None:
+                        column = columns[rollups] = rollups.column(name)
+                    value = column[i] if column else None
+                elif figures is not None:
+                    value = figures[name]
+                else:
+                    NOTHING[name]
+                known = True
+            except KeyError:
+                pass  # perhaps another process has it
+            values.append(value)
+        if not known:
+            NOTHING[name]  # KeyError for what is no field
+        return values
 
     def totals(self) -> Totals:
         """The figures summed over the processes that were read; None for what one of them lacks."""
-        return _sum(row.totals for row in self)
+        return self._sums([0] * len(self), 1)[0]
+
+    def _sums(self, groups: list[int], count: int) -> list[Totals]:
+        """Totals of each group of rows; a row that was not read adds nothing."""
+        parts: list[list[Totals]] = [[] for _ in range(count)]
+        swept: dict[Rollups, list[tuple[int, int]]] = {}
+        for row, group in zip(self, groups, strict=True):
+            figures = row._figures
+            if isinstance(figures, tuple):
+                rollups, i = figures
+                swept.setdefault(rollups, []).append((i, group))
+            elif figures is not None:
+                parts[group].append(figures)
+        for rollups, members in swept.items():
+            for group, totals in rollups.sums(members, count):
+                parts[group].append(totals)
+        return [sum(some[1:], some[0]) if some else NOTHING for some in parts]
 
     def group_by(self, by: str | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
         """Groups of what was read by "comm", "user", "cgroup" or a function of a row.
@@ -273,20 +325,15 @@ class Scan:
         Each has ``totals`` and ``count``; the largest Pss comes first. For "cgroup" the scan
         must have been told to read it (``cgroup=True``).
         """
-        key: Callable[[ProcessTotals], Hashable]
-        if callable(by):
-            key = by
-        elif by in ("comm", "user", "cgroup"):
-
-            def key(row: ProcessTotals) -> Hashable:
-                return getattr(row, by)  # type: ignore[no-any-return]
-        else:
-            raise ValueError(f"group_by: 'comm', 'user', 'cgroup' or a function, not {by!r}")
-        members: dict[Any, list[Totals]] = {}
-        for row in self:
-            if row.totals is not None:
-                members.setdefault(key(row), []).append(row.totals)
-        groups = {name: Group(_sum(totals), len(totals)) for name, totals in members.items()}
+        key = row_key(by)
+        numbers: dict[Any, int] = {}
+        read = self._part(row for row in self if row._figures is not None)
+        places = [numbers.setdefault(key(row), len(numbers)) for row in read]
+        counts = [0] * len(numbers)
+        for place in places:
+            counts[place] += 1
+        sums = read._sums(places, len(numbers))
+        groups = {name: Group(sums[place], counts[place]) for name, place in numbers.items()}
         order = sorted(groups, key=lambda name: groups[name].totals.pss or 0, reverse=True)
         return {name: groups[name] for name in order}
 
@@ -313,6 +360,10 @@ def _scan(rows: list[ProcessTotals], cost: Cost, taken_at: float, procfs: str) -
     return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs)
 
 
-def _sum(parts: Iterable[Totals | None]) -> Totals:
-    known = [part for part in parts if part is not None]
-    return sum(known[1:], known[0]) if known else NOTHING
+def row_key(by: str | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTotals], Hashable]:
+    """What rows are grouped by: "comm", "user", "cgroup" or the function itself."""
+    if callable(by):
+        return by
+    if by not in ("comm", "user", "cgroup"):
+        raise ValueError(f"by: 'comm', 'user', 'cgroup' or a function, not {by!r}")
+    return lambda row: getattr(row, by)

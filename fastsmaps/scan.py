@@ -9,20 +9,19 @@ from array import array
 from fastsmaps import _backend
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import AccessDenied, Error, NoMemoryMap, ProcessGone
-from fastsmaps.mapping import FIRST_FIELD
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN
+from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
-from fastsmaps.totals import Totals
 from fastsmaps.workers import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
     from typing import Any
 
-    from fastsmaps._backend import Sweep, Table
+    from fastsmaps._backend import Sweep, Task
     from fastsmaps.procfs import Procfs
 
 # What the backends' Sweep says of a row.
@@ -31,9 +30,10 @@ _DENIED, _OUTSIDE, _LARGE, _OTHER = map(FATES.index, ("denied", "outside", "larg
 _READ = 0
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# Processes a backend call: few enough that workers end together, many enough that calls cost
-# nothing (1 us of 1 ms).
-_BATCH = 16
+# Processes a backend call: many, so that what is between two calls costs nothing, and fewer
+# towards the end, so that workers end together.
+_MOST_BATCH = 64
+_LEAST_BATCH = 2
 # Back in the interpreter after this, so that signals are served.
 _TURN = 0.02
 # Under a timeout larger processes than this are read in pieces: their rollup takes 2 ms.
@@ -103,13 +103,18 @@ def numbers_of(pids: Iterable[int] | None, root: str) -> list[int]:
         return _procfs.pids(root)
     if not os.path.isdir(root):
         raise Error(f"procfs={root!r} is no directory", path=root)
-    numbers: dict[int, None] = {}
-    for pid in pids:
-        number = _procfs.check_pid(pid)
-        if isinstance(number, str):
-            raise TypeError(f"pids: numbers, not {number!r}")
-        numbers[number] = None
-    return list(numbers)
+    given = list(pids)
+    # One by one only where some are no plain numbers: that takes as long as reading 1 % of them.
+    if set(map(type, given)) != {int} or min(given) < 1 or max(given) >= 2**31:
+        given = [_number_of(pid) for pid in given]
+    return list(dict.fromkeys(given))
+
+
+def _number_of(pid: int) -> int:
+    number = _procfs.check_pid(pid)
+    if isinstance(number, str):
+        raise TypeError(f"pids: numbers, not {number!r}")
+    return number
 
 
 def outcome_of(error: Error) -> str:
@@ -123,18 +128,13 @@ def outcome_of(error: Error) -> str:
     return "failed"
 
 
-class _Records:
-    """Rollups as rows of a backend's table."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        labels = enumerate(zip(table.labels, table.sized, strict=True), FIRST_FIELD)
-        self._places = [(label, place) for place, (label, sized) in labels if sized]
-
-    def totals(self, i: int) -> Totals:
-        row: tuple[Any, ...] = self._table.row(i)
-        figures = {label: row[place] for label, place in self._places if row[place] is not None}
-        return Totals(figures, None, "smaps_rollup")
+def _batches(numbers: Sequence[int], workers: int) -> Iterator[memoryview]:
+    every = memoryview(array("i", numbers))
+    at = 0
+    while at < len(every):
+        size = max(_LEAST_BATCH, min(_MOST_BATCH, (len(every) - at) // (4 * workers)))
+        yield every[at : at + size]
+        at += size
 
 
 class Sweeper:
@@ -212,9 +212,8 @@ class Sweeper:
     def run(self, numbers: Sequence[int], workers: int, rollups: bool = True) -> None:
         """Takes all of them, in so many threads of which this one is one."""
         self.order = self.order or list(numbers)
-        every = memoryview(array("i", numbers))
-        batches = [every[at : at + _BATCH] for at in range(0, len(every), _BATCH)]
-        spread(batches, max(1, min(workers, len(batches))), lambda some: self._work(some, rollups))
+        workers = max(1, min(workers, len(numbers)))
+        spread(_batches(numbers, workers), workers, lambda some: self._work(some, rollups))
 
     def _work(self, batches: Iterable[memoryview], rollups: bool) -> None:
         cpu = time.thread_time()
@@ -309,7 +308,9 @@ class Sweeper:
         self._take(sweep, memoryview(array("i", [pid])), True)
         if pid in self.known:
             return self.known.pop(pid)
-        return self._row(sweep, len(sweep) - 1, _Records(sweep.table))
+        row = self._row(sweep.row(len(sweep) - 1), Rollups(sweep.table))
+        # The totals are made now: whoever keeps the row should not keep the table for it.
+        return row._replaced(totals=row.totals)
 
     # ---- rows
 
@@ -317,17 +318,16 @@ class Sweeper:
         """All rows, in the order asked for."""
         found = dict(self.known)
         for sweep in self.sweeps:
-            records = _Records(sweep.table)
-            for i in range(len(sweep)):
-                if sweep.row(i)[0] not in found:
-                    row = self._row(sweep, i, records)
-                    found[row.pid] = row
+            rollups = Rollups(sweep.table)
+            for task in map(sweep.row, range(len(sweep))):
+                if task[0] not in found:
+                    found[task[0]] = self._row(task, rollups)
         return [
             found.get(pid) or ProcessTotals(pid, "skipped", error=_TIME_OVER) for pid in self.order
         ]
 
-    def _row(self, sweep: Sweep, i: int, records: _Records) -> ProcessTotals:
-        pid, fate, record, resident, texts, who = sweep.row(i)
+    def _row(self, task: Task, rollups: Rollups) -> ProcessTotals:
+        pid, fate, record, resident, texts, who = task
         facts: dict[str, Any] = {}
         if who is not None:
             comm, ppid, uid, start = who
@@ -346,7 +346,7 @@ class Sweeper:
         if fate == _READ:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)
-            return ProcessTotals(pid, "read", totals=records.totals(record), **facts)
+            return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
         if fate == _OUTSIDE:
             error_ = self._why_outside(resident * _PAGE)
             return ProcessTotals(pid, "skipped", error=error_, **facts)

@@ -19,6 +19,7 @@ from typing import Any
 import linux
 import living
 import pytest
+from documents import record
 from independent import DATA
 
 import fastsmaps
@@ -109,12 +110,49 @@ def test_columns_groups_and_sums(backend: ModuleType, idle: living.Process) -> N
     for wrong in ("nonsense", "cpu"):
         with pytest.raises(KeyError):
             scan.column(wrong)
-    with pytest.raises(ValueError, match="group_by"):
+    with pytest.raises(ValueError, match="or a function"):
         scan.group_by("nonsense")
     nothing = fastsmaps.scan([])
     assert (len(nothing), nothing.totals().pss, nothing.group_by("comm")) == (0, None, {})
     with pytest.raises(KeyError):
         nothing.column("nonsense")
+
+
+def test_rows_and_columns_agree(backend: ModuleType, tmp_path: Path) -> None:
+    """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
+    (tmp_path / "self").symlink_to("1")  # so it is a procfs
+    rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
+    for pid in range(1, 41):
+        new = {"New": pid} if pid % 3 else {}
+        fields = {"Rss": 4 * pid, "Pss": pid, "Private_Clean": 1, "Private_Dirty": pid, **new}
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(b"%d (%d) " % (pid, pid % 5) + rest)
+        rollup = record(0x1000, 0x9000, name=b"[rollup]", **fields)
+        (tmp_path / str(pid) / "smaps_rollup").write_bytes(rollup)
+
+    def scan(*pids: int, workers: int = 2) -> fastsmaps.Scan:
+        return fastsmaps.scan(pids or None, procfs=tmp_path, workers=workers)
+
+    for pids in ((), (1, 2, 4), (3, 6), (3, 1)):
+        swept, made = scan(*pids), scan(*pids)
+        totals = [row.totals for row in made if row.totals]
+        assert len(totals) == len(made) == len(pids or range(40))
+        assert swept.totals() == sum(totals[1:], totals[0]) == made.totals()
+        for name in ("pss", "uss", "Private_Dirty", "swap", "size"):
+            figures = [one[name] for one in totals]
+            expected = [fastsmaps.ABSENT if one is None else one for one in figures]
+            assert swept.column(name).tolist() == made.column(name).tolist() == expected
+        groups, again = (
+            {key: (group.count, group.totals) for key, group in one.group_by("comm").items()}
+            for one in (swept, made)
+        )
+        assert groups == again
+        assert list(groups) == list(again)
+    new = scan(1, 3, workers=1).column("New")
+    assert new.tolist() == scan(1, 3).column("new").tolist() == [1024, fastsmaps.ABSENT]
+    assert "New" not in scan().totals()._figures
+    with pytest.raises(KeyError):
+        scan(3, 6).column("new")
 
 
 def test_a_tree(backend: ModuleType, idle: living.Process) -> None:
