@@ -1,0 +1,90 @@
+"""open_capture(): directories, and archives that others wrote or packed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import living
+import pytest
+from capturing import SMAPS, nothing_left, replayed, rows, smem, tar, tree
+
+import fastsmaps
+from fastsmaps.capture import capture
+from fastsmaps.replay import open_capture
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with nothing_left(tmp_path_factory.mktemp("unpacked")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[living.Process]:
+    with living.playing("idle") as child:
+        yield child
+
+
+@pytest.mark.parametrize("directories", [True, False])
+@pytest.mark.parametrize("end", [True, False])
+def test_smems(backend: ModuleType, tmp_path: Path, directories: bool, end: bool) -> None:
+    path = tar(tmp_path / "a", smem(directories=directories), uid=1000, mode=0o444)
+    if not end:  # smemcap writes none
+        used = len(path.read_bytes().rstrip(b"\0"))
+        os.truncate(path, -(-used // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        assert not path.read_bytes().endswith(bytes(1024))
+    with open_capture(path) as directory:
+        scan = fastsmaps.scan(procfs=directory, cmdline=True)
+        assert [row.pid for row in scan] == [7, 4711]
+        for row in scan:
+            assert (row.outcome, row.uid, row.comm) == ("read", None, "it")
+            assert row.cmdline == ("it", "-x")
+            assert row.totals is not None
+            assert row.totals.source == "smaps"
+            assert (row.totals.rss, row.totals.pss, row.totals.size) == (12288, 4096, 12288)
+        assert not os.path.exists(f"{directory}/7/status")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compression_is_told_by_content(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tar(tmp_path / "a", smem())
+    path.write_bytes(compress(path.read_bytes()))
+    with open_capture(path) as directory:
+        assert Path(directory, "7", "smaps").read_bytes() == SMAPS
+
+
+def test_names_are_taken_as_tar_writes_them(tmp_path: Path) -> None:
+    members = {"./": None, "./7/": None, "./7/smaps": SMAPS, ".//8//smaps": SMAPS}
+    with open_capture(tar(tmp_path / "a", members)) as directory:
+        assert tree(directory) == {"7/smaps": SMAPS, "8/smaps": SMAPS}
+
+
+def test_a_directory_packed_as_a_whole(idle: living.Process, tmp_path: Path) -> None:
+    saved = capture(tmp_path / "bug42", [idle.pid])
+    for name in ("bug42", "proc/bug42"):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / "bug42", name)
+        with open_capture(tmp_path / "a.tar.gz") as directory:
+            assert replayed(directory) == rows(saved)
+
+
+def test_a_directory_is_given_as_it_is(tmp_path: Path) -> None:
+    for path in (tmp_path, str(tmp_path)):
+        with open_capture(path) as directory:
+            assert directory == str(tmp_path)
+    assert tmp_path.is_dir()
+
+
+def test_modes_and_owners_are_not_taken(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a", {"7/smaps": SMAPS}, mode=0o6777, uid=1234, gid=1234)
+    with open_capture(path) as directory:
+        of_it = os.stat(f"{directory}/7/smaps")
+        assert (stat.S_IMODE(of_it.st_mode), of_it.st_uid) == (0o600, os.geteuid())
