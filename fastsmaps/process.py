@@ -191,7 +191,7 @@ class Process:
     def _totals_until(self, until: float) -> Totals:
         """Totals from pieces of smaps, TimeoutError once time.monotonic() is `until`.
 
-        A rollup is one walk that nothing ends (8 ms a GiB); of smaps each mapping is one.
+        A rollup is one walk that nothing ends (11 to 16 ms a GiB); of smaps each mapping is one.
         """
 
         def take(fd: int) -> tuple[int, dict[str, int]] | None:

@@ -36,7 +36,7 @@ _MOST_BATCH = 64
 _LEAST_BATCH = 2
 # Back in the interpreter after this, so that signals are served.
 _TURN = 0.02
-# Under a timeout larger processes than this are read in pieces: their rollup takes 2 ms.
+# Under a timeout larger processes than this are read in pieces: their rollup takes 3 to 4 ms.
 _LARGE_BYTES = 256 << 20
 
 

@@ -123,8 +123,10 @@ def test_rows_and_columns_agree(backend: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("1")  # so it is a procfs
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
-        new = {"New": pid} if pid % 3 else {}
-        fields = {"Rss": 4 * pid, "Pss": pid, "Private_Clean": 1, "Private_Dirty": pid, **new}
+        fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}
+        fields |= {"Private_Clean": 1, "Private_Dirty": pid}
+        if pid % 3:
+            fields["New"] = pid
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_bytes(b"%d (%d) " % (pid, pid % 5) + rest)
         rollup = record(0x1000, 0x9000, name=b"[rollup]", **fields)
@@ -148,8 +150,8 @@ def test_rows_and_columns_agree(backend: ModuleType, tmp_path: Path) -> None:
         )
         assert groups == again
         assert list(groups) == list(again)
-    new = scan(1, 3, workers=1).column("New")
-    assert new.tolist() == scan(1, 3).column("new").tolist() == [1024, fastsmaps.ABSENT]
+    column = scan(1, 3, workers=1).column("New")
+    assert column.tolist() == scan(1, 3).column("new").tolist() == [1024, fastsmaps.ABSENT]
     assert "New" not in scan().totals()._figures
     with pytest.raises(KeyError):
         scan(3, 6).column("new")
