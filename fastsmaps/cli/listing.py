@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fastsmaps.cli.arguments import WrongUse
+from fastsmaps.cli.arguments import WrongUse, cannot_write, is_table
 from fastsmaps.cli.output import harmless, human, kib, print_csv, print_json, print_table
 from fastsmaps.fields import python_name
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps.cli.output import Record
+    from fastsmaps.totals import Totals
 
 #: What has no path, where tables have a line for all of it; no path looks so.
 NO_NAME = "(no name)"
@@ -92,6 +93,15 @@ def resolved(name: str, names: Sequence[str], what: str) -> str:
     raise WrongUse(f"{what}: no field {name!r}; there are: {' '.join(map(harmless, names))}")
 
 
+def group_of(head: Record, totals: Totals) -> Record:
+    """A line of sums; a field that has a name of `head` keeps the kernel's."""
+    figures = totals.as_dict()
+    if not figures.keys().isdisjoint(head):
+        labels = {python_name(label): label for label in totals._labels()}
+        figures = {labels[n] if n in head else n: size for n, size in figures.items()}
+    return {**head, **figures}
+
+
 # ---- order
 
 
@@ -141,23 +151,29 @@ def show(
     total: Sequence[str] = (),
     note: str = "",
     table_of: Callable[[Record], bool] = lambda record: True,
-    csv_of: Callable[[Record], Record] = lambda record: record,
+    only: Sequence[str] = (),
+    origin: Record | None = None,
 ) -> None:
-    """Prints the records as the arguments say.
+    """Prints the records as the arguments say, or writes them.
 
     `known` names the fields where there are no records. In a table a `total` line and a `note`
-    follow; it shows only records for which `table_of` is true. In CSV each is what `csv_of`
-    makes of it.
+    follow; it shows only records for which `table_of` is true. JSON, CSV and Parquet have the
+    fields in `only`, all of them where it is empty; Parquet has those of `origin` before them.
     """
     names = names_of(records, known)
-    if not (args.json or args.csv):
+    if is_table(args):
         records = [record for record in records if table_of(record)]
     records = arranged(records, names, args.sort, args.limit)
+    if args.parquet:
+        _write(args.parquet, records, list(only) or [*known, *names], origin or {})
+        return
+    if only and not is_table(args):
+        names = list(only)
+        records = [{name: record.get(name) for name in names} for record in records]
     if args.json:
         print_json(records)
     elif args.csv:
-        flat = [csv_of(record) for record in records]
-        print_csv(flat, names_of(flat, known))
+        print_csv(records, names)
     else:
         rows = [[column.cell(record) for column in columns] for record in records]
         if total:
@@ -166,3 +182,36 @@ def show(
         print_table([column.head for column in columns], rows, left)
         if note:
             sys.stdout.write(f"\n{note}\n")
+
+
+# ---- Parquet
+
+
+def origin_of(
+    args: argparse.Namespace, procfs: str | None, read_at: float | None, **more: object
+) -> Record:
+    """The columns that tell one file of a fleet from another; none where no file is written.
+
+    `procfs` is None for what was read of no process.
+    """
+    if not args.parquet:
+        return {}
+    import datetime
+
+    from fastsmaps.replay import origin
+
+    host, seconds = (None, None) if procfs is None else origin(procfs, read_at)
+    taken_at = None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return {"host": host, "taken_at": taken_at, **more}
+
+
+def _write(path: str, records: Iterable[Record], names: Iterable[str], origin: Record) -> None:
+    from fastsmaps.parquet import table_of, write_parquet
+
+    rows = [{**record, **origin} for record in records]
+    # What a kernel does not print is a column nevertheless, so that a fleet's files are alike.
+    table = table_of(rows, dict.fromkeys([*origin, *names]))
+    try:
+        write_parquet(table, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None

@@ -7,8 +7,10 @@ from fastsmaps.cli.listing import (
     FIGURES,
     NO_NAME,
     Column,
+    group_of,
     names_of,
     number,
+    origin_of,
     resolved,
     show,
     sizes,
@@ -19,10 +21,13 @@ from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, mappings_of
 from fastsmaps.cli.working import working
+from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, python_name
+from fastsmaps.processes import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
 
     from fastsmaps.cli.output import Record
     from fastsmaps.mapping import Mapping
@@ -34,10 +39,17 @@ EXAMPLES = """\
   fastsmaps maps 1234 --by path --limit 10      the ten files with most Pss
   fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
   fastsmaps maps 1234 --fields rss,swap,locked  these figures instead
+  fastsmaps maps 1234 --fields rss --csv        addresses, perms, kind, path and rss, for programs
   fastsmaps maps 1234 --filter 'libc' --json
 """
 
-_TEXTS = ("perms", "dev", "path", "kind", "vm_flags", "extra")
+# The fields that are no size.
+_PLAIN = (
+    "start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted", "vm_flags",
+    "extra", *map(python_name, NUMBERS),
+)  # fmt: skip
+# Sizes of which a sum says nothing.
+_PAGE_SIZES = tuple(map(python_name, PAGE_SIZES))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fields",
         metavar="FIELD,...",
-        help="the figures to be shown, instead of the usual ones",
+        help="these figures instead of the usual ones; in JSON, CSV and Parquet instead of all",
     )
-    add_output(parser, filters="path")
+    add_output(parser, filters="path", parquet=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,37 +86,57 @@ def _record(mapping: Mapping) -> Record:
     return record
 
 
-def _figures(args: argparse.Namespace, records: list[Record]) -> tuple[str, ...]:
+def _figures(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """What is shown besides what tells one line from another."""
     if not args.fields:
-        return ("size", *FIGURES)
-    names = names_of(records)
-    return tuple(resolved(name, names, "--fields") for name in args.fields.split(","))
+        return ["size", *FIGURES]
+    return [resolved(name, names, "--fields") for name in args.fields.split(",")]
 
 
-def _sum(records: list[Record], name: str) -> int | None:
-    values = [record[name] for record in records if isinstance(record.get(name), int)]
-    return sum(values) if values else None
+def _only(args: argparse.Namespace, *names: str) -> list[str]:
+    """The fields of JSON, CSV and Parquet, each once; [] for all."""
+    return list(dict.fromkeys(names)) if args.fields else []
+
+
+def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
+    return origin_of(args, mappings.procfs, mappings.taken_at, pid=mappings.pid)
+
+
+def _columns(names: list[str], unit: Callable[[int | None], str]) -> list[Column]:
+    plain = (*_PLAIN, "mappings")
+    return [number(name) if name in plain else sizes([name], unit)[0] for name in names]
+
+
+def _sums(records: list[Record], names: list[str], unit: Callable[[int | None], str]) -> list[str]:
+    """The cells of the last line; empty where a sum would say nothing."""
+    cells = []
+    for name in names:
+        values = [record[name] for record in records if record.get(name) is not None]
+        summed = name not in (*_PLAIN, *_PAGE_SIZES, "mappings")
+        cells.append(unit(sum(values) if values else None) if summed else "")
+    return cells
 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
+    known = [*dict.fromkeys((*_PLAIN, *LABELS, "uss"))]
     unit = unit_of_args(args)
-    names = _figures(args, records) if records else ("size", *FIGURES)
-    figures = [number(name) if name in _TEXTS else sizes([name], unit)[0] for name in names]
+    names = _figures(args, names_of(records, known))
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
-        *figures,
+        *_columns(names, unit),
         text("kind"),
         text("path"),
     ]
-    sums = [unit(_sum(records, name)) if name not in _TEXTS else "" for name in names]
     show(
         args,
         records,
         columns,
-        known=["start", "end", "perms", "path", *FIGURES],
-        total=["total", "", *sums, "", f"{len(records)} mappings"],
+        known=known,
+        total=["total", "", *_sums(records, names, unit), "", f"{len(records)} mappings"],
+        only=_only(args, "start", "end", "perms", *names, "kind", "path"),
+        origin=_origin(args, mappings),
     )
 
 
@@ -117,17 +149,19 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         else mappings.group_by(key)
     )
     records: list[Record] = [
-        {args.by: name, "mappings": group.count, **group.totals.as_dict()}
+        group_of({args.by: name, "mappings": group.count}, group.totals)
         for name, group in groups.items()
         if name is not None
     ]
+    known = [args.by, "mappings", *NOTHING.as_dict()]
     unit = unit_of_args(args)
-    names = _figures(args, records) if records else ("size", *FIGURES)
-    columns = [*sizes(names, unit), number("mappings"), text(args.by, empty=NO_NAME)]
+    names = _figures(args, names_of(records, known))
     show(
         args,
         records,
-        columns,
-        known=[args.by, "mappings", *FIGURES],
-        total=[*(unit(_sum(records, name)) for name in names), str(len(wanted)), "total"],
+        [*_columns(names, unit), number("mappings"), text(args.by, empty=NO_NAME)],
+        known=known,
+        total=[*_sums(records, names, unit), str(len(wanted)), "total"],
+        only=_only(args, args.by, "mappings", *names),
+        origin=_origin(args, mappings),
     )

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import fastsmaps
-from fastsmaps.cli.arguments import add_limits, add_output, add_workers, seconds, size
+from fastsmaps.cli.arguments import add_limits, add_output, add_workers, is_table, seconds, size
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, by_field, number, show, sizes, text, unit_of
+from fastsmaps.cli.listing import (
+    FIGURES,
+    by_field,
+    group_of,
+    number,
+    origin_of,
+    show,
+    sizes,
+    text,
+    unit_of,
+)
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
@@ -23,6 +33,8 @@ EXAMPLES = """\
   fastsmaps ps --filter python       those whose command line has "python"
   fastsmaps ps --sort swap --limit 9 the nine with most swap
   fastsmaps ps --json                all fields of the kernel, in bytes
+  fastsmaps ps --filter . --json     ... and command lines, which take longer to read
+  fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
   fastsmaps ps --max-rss 1G          leaves out what takes long to read
 """
 
@@ -40,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="SECONDS", type=seconds, help="skip what is not read by then"
     )
     add_workers(parser)
-    add_output(parser, filters="command line")
+    add_output(parser, filters="command line", parquet=True)
 
 
 def command_of(row: ProcessTotals) -> str:
@@ -53,7 +65,7 @@ def command_of(row: ProcessTotals) -> str:
 def run(args: argparse.Namespace) -> int:
     """Prints every process."""
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
-    shown = not (args.json or args.csv or args.by)
+    shown = is_table(args) and not args.by
     with opened(args.procfs) as replay:
         with working("reading processes"):
             scan = fastsmaps.scan(
@@ -66,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
                 timeout=args.timeout,
             )
         if args.filter is not None:
-            scan = scan._part(row for row in scan if args.filter.search(command_of(row)))
+            rows = [row for row in scan if args.filter.search(command_of(row))]
+            scan = fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
         if args.by:
             _show_groups(args, scan)
         else:
@@ -78,8 +91,13 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     unit = unit_of(args)
     records = [row.as_dict() for row in scan]
     known = list(fastsmaps.ProcessTotals(0, "read").as_dict())
-    if args.json or args.csv:
-        show(args, by_field(records, "pss"), [], known=known)
+    if args.filter is not None:
+        known.append("cmdline")
+        for row, record in zip(scan, records, strict=True):
+            record["cmdline"] = row.cmdline
+    if not is_table(args):
+        origin = origin_of(args, scan.procfs, scan.taken_at)
+        show(args, by_field(records, "pss"), [], known=known, origin=origin)
         return
     for row, record in zip(scan, records, strict=True):
         record["command"] = command_of(row)
@@ -105,7 +123,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
     unit = unit_of(args)
     records: list[Record] = [
-        {args.by: key, "processes": group.count, **group.totals.as_dict()}
+        group_of({args.by: key, "processes": group.count}, group.totals)
         for key, group in scan.group_by(args.by).items()
     ]
     sums = scan.totals()
@@ -118,4 +136,5 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         known=[args.by, "processes", *NOTHING.as_dict()],
         total=[*(unit(sums[name]) for name in FIGURES), str(read), "total"],
         note=read_of(scan.coverage) + advice(scan.coverage),
+        origin=origin_of(args, scan.procfs, scan.taken_at),
     )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import signal
 import sys
 import time
 
@@ -17,12 +14,12 @@ from fastsmaps.cli.listing import unit_of as unit_of_args
 from fastsmaps.cli.output import harmless, plain_lines
 from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
+from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
     from fastsmaps.cli.output import Record
     from fastsmaps.processes import Scan
@@ -84,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
         ) as sampler,
     ):
         if live:
-            _Screen(args, sampler).run()
+            with own_terminal() as terminal:
+                _Screen(args, sampler, terminal).run()
         else:
             _print(args, sampler)
     return replay.status
@@ -142,11 +140,14 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
 
 
 class _Screen:
-    """The terminal while top runs: its own screen, keys without Return."""
+    """What is shown on the terminal, and what the keys do."""
 
-    def __init__(self, args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
+    def __init__(
+        self, args: argparse.Namespace, sampler: fastsmaps.Sampler, terminal: Terminal
+    ) -> None:
         self.args = args
         self.sampler = sampler
+        self.terminal = terminal
         self.field = "pss"
         self.upwards = False
         if args.sort:
@@ -156,23 +157,22 @@ class _Screen:
 
     def run(self) -> None:
         looks = self.args.iterations
-        with _keys(), _own_screen():
-            while looks is None or looks > 0:
-                looks = None if looks is None else looks - 1
-                scan = self.sampler.sweep()
+        while looks is None or looks > 0:
+            looks = None if looks is None else looks - 1
+            scan = self.sampler.sweep()
+            self.draw(scan)
+            until = time.monotonic() + self.args.interval
+            while (left := until - time.monotonic()) > 0:
+                key = self.terminal.key(left)
+                if key == "q":
+                    return
+                if key == "R":
+                    self.upwards = not self.upwards
+                elif key in _KEYS:
+                    self.field, self.upwards = _KEYS[key], False
+                elif key != REDRAW:
+                    continue
                 self.draw(scan)
-                until = time.monotonic() + self.args.interval
-                while (left := until - time.monotonic()) > 0:
-                    key = _key(left)
-                    if key == "q":
-                        return
-                    if key == "R":
-                        self.upwards = not self.upwards
-                    elif key in _KEYS:
-                        self.field, self.upwards = _KEYS[key], False
-                    elif key is not None:
-                        continue
-                    self.draw(scan)
 
     def lines(self, scan: Scan, width: int, height: int) -> tuple[list[str], list[list[str]]]:
         """What is on the screen: two lines above, and the table's cells."""
@@ -205,13 +205,12 @@ class _Screen:
         return [line[:width] for line in head], [[harmless(cell) for cell in row] for row in cells]
 
     def draw(self, scan: Scan) -> None:
-        width, height = _size()
+        width, height = self.terminal.size()
         head, rows = self.lines(scan, width, height)
         lines = _table(rows, width)
         # Home, each line with what is behind it cleared, and what is below: no flicker.
         text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [*head, *lines[: height - 2]])
-        sys.stdout.write(text.removesuffix("\r\n") + "\x1b[J")
-        sys.stdout.flush()
+        self.terminal.write(text.removesuffix("\r\n") + "\x1b[J")
 
 
 def _table(rows: list[list[str]], width: int) -> list[str]:
@@ -230,52 +229,3 @@ def _table(rows: list[list[str]], width: int) -> list[str]:
     with console.capture() as captured:
         console.print(table_of(_HEADS, rows, _LEFT))
     return captured.get().splitlines()
-
-
-def _size() -> tuple[int, int]:
-    try:
-        size = os.get_terminal_size(sys.stdout.fileno())
-    except OSError:
-        return 80, 24
-    return size.columns or 80, size.lines or 24
-
-
-def _key(timeout: float) -> str | None:
-    """The key that is pressed within the time; None for none. The end of input is q."""
-    import select
-
-    if not select.select([sys.stdin], [], [], max(0.0, timeout))[0]:
-        return None
-    data = os.read(sys.stdin.fileno(), 1)
-    return data.decode("ascii", "replace") if data else "q"
-
-
-@contextlib.contextmanager
-def _keys() -> Iterator[None]:
-    """Keys one by one and unseen; as it was afterwards, also when a signal ends it."""
-    import termios
-    import tty
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    handlers = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        tty.setcbreak(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _own_screen() -> Iterator[None]:
-    sys.stdout.write("\x1b[?1049h\x1b[?25l")
-    try:
-        yield
-    finally:
-        sys.stdout.write("\x1b[?25h\x1b[?1049l")
-        sys.stdout.flush()

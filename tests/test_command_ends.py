@@ -1,0 +1,124 @@
+"""What ends a command early: closed pipes, a full disk, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from types import ModuleType
+
+import living
+import pytest
+from commands import COMMAND, ZOO, environment
+
+_INTERRUPTIBLE = """
+import sys
+import fastsmaps.cli
+main = fastsmaps.cli.main
+
+def ready():
+    sys.stderr.write("ready\\n"); sys.stderr.flush()
+    return main()
+
+fastsmaps.cli.main = ready
+fastsmaps.cli.entry()
+"""
+
+
+def test_a_closed_pipe(backend: ModuleType) -> None:
+    for command in ("ps", f"maps {ZOO}", f"maps {ZOO} --json", "libs --csv", "top"):
+        shell = f"{sys.executable} -m fastsmaps {command} | head -n 1"
+        done = subprocess.run(
+            ["bash", "-c", shell], capture_output=True, text=True, check=True, env=environment()
+        )
+        assert done.stderr == ""
+        assert done.stdout
+
+
+def test_a_full_disk(backend: ModuleType) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "ps"], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=environment(),
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+def test_standard_output_is_closed(backend: ModuleType) -> None:
+    shell = f"{sys.executable} -m fastsmaps ps >&-"
+    done = subprocess.run(
+        ["bash", "-c", shell], stderr=subprocess.PIPE, text=True, check=True, env=environment()
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("maps", "-"), ("totals", "-"), ("diff", "self", "--after", "3600"),
+                  ("top", "--iterations", "9", "--interval", "3600")],
+)  # fmt: skip
+def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
+    """Ctrl-C while it waits: no traceback."""
+    command = [sys.executable, "-c", _INTERRUPTIBLE, *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(),
+    ) as child:  # fmt: skip
+        assert child.stderr is not None
+        assert child.stderr.readline() == b"ready\n"
+        child.send_signal(signal.SIGINT)
+        _, error = child.communicate(timeout=living.PATIENCE)
+        assert (child.returncode, error) == (128 + signal.SIGINT, b"")
+
+
+def unread(fd: int) -> int:
+    """How many bytes are in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ps", "--json", "--procfs"),
+        ("libs", "--procfs"),
+        ("top", "--procfs"),
+        ("capture", "-o", "nothing.tar", "--procfs"),
+        ("maps",),
+        ("diff", "self"),
+    ],
+    ids=" ".join,
+)
+def test_interrupted_while_it_reads(
+    backend: ModuleType, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It has opened a pipe that says nothing; what it made until then is gone afterwards."""
+    fifo, temporary = tmp_path / "fifo", tmp_path / "temporary"
+    os.mkfifo(fifo)
+    temporary.mkdir()
+    with subprocess.Popen(
+        [*COMMAND, *arguments, str(fifo)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(temporary)),
+    ) as child:
+        # Comes back once the other side opens it too; what is written is gone once it reads.
+        with open(fifo, "wb", buffering=0) as pipe:
+            pipe.write(b"7")
+            while unread(pipe.fileno()):
+                assert child.poll() is None
+            output = error = None
+            while output is None:
+                # One that comes just before a read does not end it: then it is sent again.
+                child.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output, error = child.communicate(timeout=5)
+        assert (child.returncode, output, error) == (128 + signal.SIGINT, b"", b"")
+    assert os.listdir(temporary) == []
+    assert not (tmp_path / "nothing.tar").exists()

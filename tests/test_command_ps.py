@@ -1,0 +1,97 @@
+"""fastsmaps ps: text, JSON, CSV, groups, what is left out, rights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import linux
+import living
+import pytest
+from commands import lines_of, rows_of, run
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[living.Process]:
+    with living.playing("idle") as child:
+        yield child
+
+
+def test_ps(backend: ModuleType, idle: living.Process) -> None:
+    rows = {row["pid"]: row for row in rows_of("ps")}
+    mine = rows[idle.pid]
+    assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
+        mine
+    )
+    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    for row in rows.values():
+        assert (row["outcome"] == "read") == (row["rss"] is not None)
+    lines = {line["pid"]: line for line in lines_of("ps")}
+    assert lines[str(idle.pid)]["rss"] == str(mine["rss"])
+    text = run("ps", "--filter", "players").stdout.splitlines()
+    assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
+    assert any(line.split()[0] == str(idle.pid) for line in text)
+    assert re.search(r"\d+ of \d+ processes read", text[-1])
+    assert len(rows_of("ps", "--limit", "1")) == 1
+    rss = [row["rss"] for row in rows_of("ps", "--sort", "rss") if row["rss"] is not None]
+    assert rss == sorted(rss, reverse=True)
+    pids = [row["pid"] for row in rows_of("ps", "--sort", "pid")]
+    assert pids == sorted(pids)
+    assert "MiB" in run("ps", "--human").stdout
+
+
+def test_command_lines(backend: ModuleType, idle: living.Process) -> None:
+    """They are in JSON and CSV where they are read anyway: where they are filtered by."""
+    rows = {row["pid"]: row for row in rows_of("ps", "--filter", "players.py")}
+    expected = Path(f"/proc/{idle.pid}/cmdline").read_text().split("\0")[:-1]
+    assert rows[idle.pid]["cmdline"] == expected
+    lines = {line["pid"]: line for line in lines_of("ps", "--filter", "players.py")}
+    assert lines[str(idle.pid)]["cmdline"] == " ".join(expected)
+    assert not any("cmdline" in row for row in rows_of("ps"))
+
+
+def test_ps_by(backend: ModuleType, idle: living.Process) -> None:
+    for by in ("comm", "user", "cgroup"):
+        rows = rows_of("ps", "--by", by)
+        assert all({by, "processes", "pss"} <= set(row) for row in rows)
+        assert sum(row["processes"] for row in rows) > 1
+    assert "total" in run("ps", "--by", "user").stdout
+
+
+def test_ps_limits(backend: ModuleType, idle: living.Process) -> None:
+    rows = {row["pid"]: row for row in rows_of("ps", "--max-rss", "1K")}
+    assert rows[idle.pid]["outcome"] == "skipped"
+    assert rows[idle.pid]["rss"] is None
+    assert "skipped" in run("ps", "--max-rss", "1K").stdout
+    rows = {row["pid"]: row for row in rows_of("ps", "--min-rss", "900G")}
+    assert rows[idle.pid]["outcome"] == "skipped"
+    assert {row["outcome"] for row in rows_of("ps", "--timeout", "0")} == {"skipped"}
+
+
+def test_without_rights(backend: ModuleType, idle: living.Process) -> None:
+    """What may be shown is; the rest is counted, and one line says what would help."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def look(*arguments: str) -> tuple[int, str]:
+        from fastsmaps.cli import main
+
+        linux.become(linux.NOBODY)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            status = main(list(arguments))
+        return status, out.getvalue()
+
+    status, text = living.in_child(lambda: look("ps"))
+    assert status == 0
+    assert re.search(r"\d+ denied.*\nCAP_SYS_PTRACE would be enough", text)
+    rows = json.loads(living.in_child(lambda: look("ps", "--json"))[1])
+    (row,) = [row for row in rows if row["pid"] == idle.pid]
+    assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
+    assert living.in_child(lambda: look("totals", str(idle.pid)))[0] == 1
