@@ -36,7 +36,7 @@ $(VENV)/installed: $(VENV)/pip $(SOURCES)
 	$(BIN)/python -m compileall -q fastsmaps
 	touch $@
 
-$(VENV)/test $(VENV)/bench $(VENV)/lint: $(VENV)/%: $(VENV)/pip pyproject.toml
+$(VENV)/test $(VENV)/bench $(VENV)/lint $(VENV)/docs $(VENV)/release: $(VENV)/%: $(VENV)/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 

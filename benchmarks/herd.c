@@ -1,10 +1,10 @@
-/* Many small processes, each a program of its own: herd COUNT MAPPINGS.
+/* Many small processes, each a program of its own: herd COUNT MAPPINGS [NAMES].
  *
  * Every child executes this file anew, so that nothing is shared by fork that separate programs
  * would not share. It adds MAPPINGS anonymous ones of a page to the some 22 of any dynamic program
- * and says "ready PID"; at SIGUSR1 it writes STEP bytes of new memory and says "grown PID". All
- * read one standard input, into which nobody writes: at its end, also where whoever started them
- * was killed, they end.
+ * and says "ready PID"; at SIGUSR1 it writes STEP bytes of new memory and says "grown PID". With
+ * NAMES they are called herd-0 to herd-(NAMES - 1), in turn. All read one standard input, into
+ * which nobody writes: at its end, also where whoever started them was killed, they end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,13 +47,15 @@ static void grow(int signal)
     errno = error;
 }
 
-static int stand(size_t mappings)
+static int stand(size_t mappings, const char *name)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char byte;
 
     /* Rss must not depend on whether there is a huge page to be had. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    if (name)
+        prctl(PR_SET_NAME, name, 0, 0, 0);
     signal(SIGUSR1, grow);
     if (mappings) {
         char *region = map(mappings * page);
@@ -71,14 +73,19 @@ static int stand(size_t mappings)
 
 int main(int count, char **arguments)
 {
-    if (count == 3 && !strcmp(arguments[1], "stand"))
-        return stand((size_t)atol(arguments[2]));
-    if (count != 3)
+    long names = count == 4 ? atol(arguments[3]) : 0;
+
+    if (count >= 3 && !strcmp(arguments[1], "stand"))
+        return stand((size_t)atol(arguments[2]), arguments[3]);
+    if (count != 3 && names < 1)
         return 2;
     for (long i = atol(arguments[1]); i > 0; i--) {
         pid_t child = fork();
         if (child == 0) {
-            execl("/proc/self/exe", "herd", "stand", arguments[2], (char *)0);
+            char name[16];
+            snprintf(name, sizeof name, "herd-%ld", names ? i % names : 0);
+            execl("/proc/self/exe", "herd", "stand", arguments[2], names ? name : (char *)0,
+                  (char *)0);
             _exit(1);
         }
         if (child < 0) {

@@ -38,12 +38,15 @@ class Herd:
 
 
 @contextlib.contextmanager
-def herd(count: int, mappings: int = 0) -> Iterator[Herd]:
-    """``count`` small programs of some 22 mappings, and ``mappings`` more of a page each."""
+def herd(count: int, mappings: int = 0, names: int | None = None) -> Iterator[Herd]:
+    """``count`` small programs of some 22 mappings, and ``mappings`` more of a page each.
+
+    With ``names`` they have so many different ones: herd-0, herd-1, ...
+    """
     with tempfile.TemporaryDirectory() as directory:
         program = os.path.join(directory, "herd")
         bare.build("-o", program, str(Path(__file__).with_name("herd.c")))
-        command = [program, str(count), str(mappings)]
+        command = [program, str(count), str(mappings), *([str(names)] if names else [])]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
             assert parent.stdout is not None
             yield Herd(parent.stdout, count)

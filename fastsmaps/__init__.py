@@ -37,9 +37,11 @@ from fastsmaps.process import Info, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.replay import open_capture
 from fastsmaps.sampler import Sampler
+from fastsmaps.samples import Sample, Samples
 from fastsmaps.scan import scan
 from fastsmaps.text import load, parse
 from fastsmaps.totals import Change, Totals
+from fastsmaps.watch import Watch
 
 __version__ = "0.1.0"
 
@@ -63,9 +65,12 @@ __all__ = [
     "ProcessGone",
     "ProcessTotals",
     "ReadError",
+    "Sample",
     "Sampler",
+    "Samples",
     "Scan",
     "Totals",
+    "Watch",
     "capture",
     "diff",
     "libs",

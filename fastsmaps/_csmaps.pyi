@@ -83,6 +83,9 @@ class Sweep:
     `sized` statm is read before the rollup, which is left out for a process of fewer than
     `least` pages or more than `most` (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves
     all of them out.
+
+    One thread takes at a time, others get a RuntimeError meanwhile, also who asks for rows;
+    afterwards any number of threads may look at it.
     """
 
     def __init__(
@@ -103,7 +106,10 @@ class Sweep:
 
     @property
     def table(self) -> Table:
-        """The rollups, a row each; only rows that ``row()`` refers to count."""
+        """The rollups, a row each; only rows that ``row()`` refers to count.
+
+        It shares its memory with the sweep: not to be looked at while more are taken.
+        """
 
     def fates(self, start: int = 0) -> bytes:
         """What became of each row from `start` on: a place in processes.FATES."""
@@ -115,7 +121,10 @@ class Sweep:
         """
 
 class Uses:
-    """Sums by name over the smaps of many processes; only one process's rows at a time."""
+    """Sums by name over the smaps of many processes; only one process's rows at a time.
+
+    For one thread at a time: another one gets a RuntimeError.
+    """
 
     def __init__(self) -> None: ...
     def add(self, fd: int, piece: int, pieces: int) -> bool:

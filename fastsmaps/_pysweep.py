@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from _thread import allocate_lock
 from array import array
 
 from fastsmaps import _pysmaps
@@ -23,6 +24,26 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
+
+
+class _Alone:
+    """What one thread does at a time: nobody waits, another one gets a RuntimeError."""
+
+    def __init__(self, message: str) -> None:
+        self._lock = allocate_lock()
+        self._message = message
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(self._message)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def check(self) -> None:
+        """For what several threads may do at once, but not meanwhile."""
+        if self._lock.locked():
+            raise RuntimeError(self._message)
 
 
 class _Fate(Exception):
@@ -75,28 +96,36 @@ class Sweep:
         self._rollups = rollups
         self._rows: list[Task] = []
         self._scanner = _pysmaps.Scanner(crlf=False)
+        self._taking = _Alone(
+            "a sweep is taken by one thread at a time, and not looked at meanwhile"
+        )
+        self._table = self._scanner.table()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def take(self, root: int, pids: memoryview, seconds: float) -> int:
-        end = time.monotonic() + seconds
-        taken = 0
-        for pid in pids.cast("B").cast("i"):
-            self._rows.append(self._process(root, pid))
-            taken += 1
-            if time.monotonic() >= end:
-                break
-        return taken
+        with self._taking:
+            end = time.monotonic() + seconds
+            taken = 0
+            for pid in pids.cast("B").cast("i"):
+                self._rows.append(self._process(root, pid))
+                taken += 1
+                if time.monotonic() >= end:
+                    break
+            self._table = self._scanner.table()
+            return taken
 
     @property
     def table(self) -> _pysmaps.Table:
-        return self._scanner.table()
+        return self._table
 
     def fates(self, start: int = 0) -> bytes:
+        self._taking.check()
         return bytes(row[1] for row in self._rows[start:])
 
     def row(self, i: int) -> Task:
+        self._taking.check()
         return self._rows[i]
 
     def _process(self, root: int, pid: int) -> Task:
@@ -183,11 +212,17 @@ class Uses:
 
     def __init__(self) -> None:
         self._names: dict[bytes, tuple[int, int, dict[str, int]]] = {}
+        self._adding = _Alone("uses are added by one thread at a time")
 
     def add(self, fd: int, piece: int, pieces: int) -> bool:
-        table = _pysmaps.read(fd, piece, pieces)
-        if table is None:
-            return False
+        with self._adding:
+            table = _pysmaps.read(fd, piece, pieces)
+            if table is None:
+                return False
+            self._add(table)
+            return True
+
+    def _add(self, table: _pysmaps.Table) -> None:
         names = table.names
         used = table.column("name")
         here = set(used)
@@ -198,7 +233,6 @@ class Uses:
             for label, value in figures.items():
                 sums[label] = sums.get(label, 0) + value
             self._names[names[name]] = users + 1, before + size, sums
-        return True
 
     def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
         try:
@@ -213,7 +247,9 @@ class Uses:
             return False
 
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
-        return [(name, users, (size, sums)) for name, (users, size, sums) in self._names.items()]
+        with self._adding:
+            found = self._names.items()
+            return [(name, users, (size, sums)) for name, (users, size, sums) in found]
 
 
 def statms(fds: memoryview, out: memoryview) -> None:

@@ -10,7 +10,7 @@ from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN, PIECE
-from fastsmaps.replay import NOTES
+from fastsmaps.replay import NOTES, origin
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
 from fastsmaps.targets import writer_of
@@ -77,7 +77,7 @@ def capture(
             text = _system_file(f"{root}/{name}")
             if text is not None:
                 writer.file(name, text)
-        writer.file(NOTES, _notes_text(notes, taken_at))
+        writer.file(NOTES, _notes_text(notes, *origin(root, taken_at)))
         writer.finish()
     except BaseException as error:
         writer.abort()
@@ -97,15 +97,12 @@ def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:
     return note
 
 
-def _notes_text(notes: dict[str, dict[str, Any]], taken_at: float) -> bytes:
+def _notes_text(
+    notes: dict[str, dict[str, Any]], host: str | None, taken_at: float | None
+) -> bytes:
     import json
 
-    facts = {
-        "format": _FORMAT,
-        "host": os.uname().nodename,
-        "taken_at": taken_at,
-        "processes": notes,
-    }
+    facts = {"format": _FORMAT, "host": host, "taken_at": taken_at, "processes": notes}
     return json.dumps(facts, indent=1).encode("ascii") + b"\n"
 
 

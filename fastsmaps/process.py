@@ -112,8 +112,9 @@ class Process:
     ProcessGone, AccessDenied, or Error for a thread's number (it names the process).
     """
 
+    _fd = -1  # of its directory; in the instance while it is open
+
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
-        self._fd = -1
         self._kept: dict[str, int] = {}
         self._has_rollup = True
         self.procfs = _procfs.root(procfs)
@@ -143,11 +144,17 @@ class Process:
     # ---- its life
 
     def close(self) -> None:
-        """Closes all descriptors; may be called again."""
-        while self._kept:
-            os.close(self._kept.popitem()[1])
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
+        """Closes all descriptors; may be called again, but not while another thread reads."""
+        # Each is taken out before it is closed: of two threads only one gets it, since a number
+        # closed twice may be another file's by then.
+        fd = self.__dict__.pop("_fd", -1)
+        if fd >= 0:
+            os.close(fd)
+        while True:
+            try:
+                fd = self._kept.popitem()[1]
+            except KeyError:
+                break
             os.close(fd)
 
     def __enter__(self) -> Process:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT
+from fastsmaps.fields import ABSENT, python_name
 from fastsmaps.figures import Frozen
 from fastsmaps.mappings import Group
 from fastsmaps.totals import Totals
@@ -106,7 +106,11 @@ class ProcessTotals(Frozen):
             name: getattr(self, name)
             for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")
         }
-        figures = (self.totals or NOTHING).as_dict()
+        totals = self.totals or NOTHING
+        figures = totals.as_dict()
+        if not _TAKEN.isdisjoint(figures):  # a field that has an attribute's name
+            labels = {python_name(label): label for label in totals._labels()}
+            figures = {labels[n] if n in _TAKEN else n: size for n, size in figures.items()}
         return {**head, "error": self.error, **figures}
 
     def _replaced(self, **changes: object) -> ProcessTotals:
@@ -130,6 +134,7 @@ class ProcessTotals(Frozen):
 
 
 _NAMES = tuple(name for name in ProcessTotals.__slots__ if name != "_figures")
+_TAKEN = frozenset({*_NAMES, "user"})
 
 
 def _process_totals(values: dict[str, Any]) -> ProcessTotals:
@@ -298,6 +303,22 @@ class Scan:
         if not known:
             NOTHING[name]  # KeyError for what is no field
         return values
+
+    def __arrow_c_schema__(self) -> object:
+        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        from fastsmaps import arrow
+
+        return arrow.scan_schema(self).__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+
+        A row a process, all its attributes and figures as columns, null for what is not known;
+        docs/arrow.md. ImportError without pyarrow.
+        """
+        from fastsmaps import arrow
+
+        return arrow.stream(arrow.scan_batch(self), requested_schema)
 
     def totals(self) -> Totals:
         """The figures summed over the processes that were read; None for what one of them lacks."""

@@ -1,4 +1,4 @@
-"""open_capture() unpacks what capture() and others saved; noted() tells what was not read."""
+"""open_capture() unpacks what capture() and others saved; noted() and origin() read its notes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Callable
     from io import BufferedReader
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 #: The file in a capture that says what could not be read.
 NOTES = "fastsmaps.json"
 _NOTES_BYTES = 256 << 20  # of a capture that anybody may have made
+_HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
+_END_OF_TIME = 253402300800  # the year 10000, which no date can hold
 # What a note may say of a process. That one was read its figures must show.
 _UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
@@ -34,12 +36,10 @@ _HEADER_BYTES = 1 << 20  # a member's headers: names are 4 kB at most
 _BLOCK = 1 << 16
 
 
-def noted(procfs: str) -> dict[int, tuple[str, str]]:
-    """What a capture notes of processes that could not be read: pid -> outcome, error.
+def _notes(procfs: str) -> dict[str, Any]:
+    """What a capture's notes say; nothing for a directory without notes that can be used.
 
-    A process without text looks as if its files had been lost; only who took the capture knew
-    that they were denied. Empty for a directory without notes that can be used (a procfs, another
-    tool's capture): they are made of anything that claims to be a capture.
+    That is a procfs or another tool's capture, or anything that claims to be one.
     """
     import json
 
@@ -51,17 +51,46 @@ def noted(procfs: str) -> dict[int, tuple[str, str]]:
             text = _procfs.read_file(fd)
         finally:
             os.close(fd)
-        notes = json.loads(text)["processes"].items()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        notes = json.loads(text)
+    except (OSError, ValueError, RecursionError):
         return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def noted(procfs: str) -> dict[int, tuple[str, str]]:
+    """What a capture notes of processes that could not be read: pid -> outcome, error.
+
+    A process without text looks as if its files had been lost; only who took the capture knew
+    that they were denied.
+    """
+    notes = _notes(procfs).get("processes")
     result: dict[int, tuple[str, str]] = {}
-    for pid, note in notes:
+    for pid, note in notes.items() if isinstance(notes, dict) else ():
         if not isinstance(note, dict) or not pid.isdecimal() or len(pid) > 10:
             continue
         outcome, error = note.get("outcome"), note.get("error")
         if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
             result[int(pid)] = outcome, error
     return result
+
+
+def origin(procfs: str, read_at: float | None) -> tuple[str | None, float | None]:
+    """On which host, and when (seconds since the epoch), what is read here was so.
+
+    Of a procfs this host, and when it was read; of a capture what it notes, None for what it
+    does not.
+    """
+    if _procfs.is_procfs(procfs):
+        return os.uname().nodename, read_at
+    notes = _notes(procfs)
+    host, taken_at = notes.get("host"), notes.get("taken_at")
+    is_host = isinstance(host, str) and len(host) <= _HOST_CHARACTERS
+    is_time = (
+        isinstance(taken_at, int | float)
+        and not isinstance(taken_at, bool)
+        and 0 <= taken_at < _END_OF_TIME
+    )
+    return host if is_host else None, taken_at if is_time else None
 
 
 class open_capture:  # noqa: N801 - called like a function

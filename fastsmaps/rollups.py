@@ -29,6 +29,9 @@ class Rollups:
         # As totals do: what has no kB is not summed.
         self._labels = {label: place for place, (label, sized) in labels if sized}
 
+    def __len__(self) -> int:
+        return len(self._table)
+
     def totals(self, i: int) -> Totals:
         """The row's figures."""
         row: tuple[Any, ...] = self._table.row(i)

@@ -90,7 +90,7 @@ def scan(
         sweeper.close()
     return Scan(
         sweeper.rows,
-        cost=Cost(sweeper.cpu, time.monotonic() - begun),
+        cost=Cost(sum(sweeper.costs), time.monotonic() - begun),
         taken_at=time.time(),
         procfs=root,
         count=len(sweeper.order),
@@ -152,7 +152,7 @@ class Sweeper:
         self.texts = texts
         self.limits = limits
         self.until = until
-        self.cpu = 0.0
+        self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
         self.order: list[int] = []
         self.sweeps: list[Sweep] = []
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
@@ -201,7 +201,7 @@ class Sweeper:
                 first.run(numbers, 1, rollups=False)
             finally:
                 first.close()
-            self.cpu += first.cpu
+            self.costs += first.costs
             rows = {row.pid: row for row in first.rows() if exclude(row)}
         for pid, row in rows.items():
             self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
@@ -223,7 +223,7 @@ class Sweeper:
             at = 0
             while at < len(batch) and not self._over():
                 at += self._take(sweep, batch[at:], rollups)
-        self.cpu += time.thread_time() - cpu
+        self.costs.append(time.thread_time() - cpu)
 
     def _over(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
@@ -255,7 +255,7 @@ class Sweeper:
                 outcome, error = notes[pid]
                 row = row._replaced(outcome=outcome, error=error)
             self.known[pid] = row
-        self.cpu += time.thread_time() - cpu
+        self.costs.append(time.thread_time() - cpu)
 
     def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
         """A row by Process, which knows all fates: for whatever is not as usual."""

@@ -17,6 +17,7 @@ fastsmaps/_pysmaps.py is the same in Python; both give the same results and erro
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -44,6 +45,12 @@ cdef extern from "csmaps.h" nogil:
     bint wide_hex "fsm_wide_hex"(const char *p, size_t width, uint64_t *number)
     uint64_t hash_of "fsm_hash"(const char *p, size_t n, const uint64_t *key)
     void *exchange "fsm_exchange"(void **place, void *value)
+    void *published "fsm_published"(void **place)
+    bint publish "fsm_publish"(void **place, void *value)
+    bint enter "fsm_enter"(int *threads)
+    void leave "fsm_leave"(int *threads)
+    bint enter_alone "fsm_enter_alone"(int *threads)
+    void leave_alone "fsm_leave_alone"(int *threads)
 
 include "pool.pxi"
 include "rows.pxi"

@@ -144,4 +144,47 @@ static inline void *fsm_exchange(void **place, void *value)
     return __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL);
 }
 
+/* What was put into a shared place once and for all; NULL before that. */
+static inline void *fsm_published(void **place)
+{
+    return __atomic_load_n(place, __ATOMIC_ACQUIRE);
+}
+
+/* Puts it there; returns 0 where another thread did so before. */
+static inline int fsm_publish(void **place, void *value)
+{
+    void *nothing = NULL;
+    return __atomic_compare_exchange_n(place, &nothing, value, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+
+/* Who is at something shared: any number of threads that look at it (`threads` counts them), or
+ * one alone (-1), which changes it. Each returns 0, and nobody waits, where that cannot be. */
+static inline int fsm_enter(int *threads)
+{
+    int now = __atomic_load_n(threads, __ATOMIC_RELAXED);
+    while (now >= 0)
+        if (__atomic_compare_exchange_n(threads, &now, now + 1, 1, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return 1;
+    return 0;
+}
+
+static inline void fsm_leave(int *threads)
+{
+    __atomic_sub_fetch(threads, 1, __ATOMIC_RELEASE);
+}
+
+static inline int fsm_enter_alone(int *threads)
+{
+    int nobody = 0;
+    return __atomic_compare_exchange_n(threads, &nobody, -1, 0, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static inline void fsm_leave_alone(int *threads)
+{
+    __atomic_store_n(threads, 0, __ATOMIC_RELEASE);
+}
+
 #endif

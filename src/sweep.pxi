@@ -235,13 +235,16 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     return True
 
 
+IN_USE = "a sweep is taken by one thread at a time, and not looked at meanwhile"
+
+
 cdef class Sweep:
     """Many processes, a row each; see _csmaps.pyi."""
 
     cdef Sweeper w
     cdef Table _table
     cdef list _names
-    cdef int busy
+    cdef int threads
 
     def __cinit__(
         self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
@@ -251,6 +254,7 @@ cdef class Sweep:
         if len(texts) > MOST_KEPT:
             raise ValueError(f"texts: {MOST_KEPT} at most")
         self._table = new_table()
+        name_columns(self._table)
         self._names = [text.encode("ascii") for text in texts]
         self.w.s = self._table.s
         self.w.names_count = len(texts)
@@ -279,40 +283,53 @@ cdef class Sweep:
         cdef size_t count
         cdef double end
         cdef bint good = True
-        if self.busy:
-            raise RuntimeError("a sweep is taken by one thread at a time")
-        self.busy = True
         PyObject_GetBuffer(pids, &view, PyBUF_SIMPLE)
         try:
-            numbers = <const int32_t *>view.buf
-            count = view.len // sizeof(int32_t)
-            with nogil:
-                end = seconds_now() + seconds
-                while i < count:
-                    good = numbers[i] > 0 and take_process(&self.w, root, numbers[i])
-                    i += 1
-                    if not good or seconds_now() >= end:
-                        break
+            if not enter_alone(&self.threads):
+                raise RuntimeError(IN_USE)
+            try:
+                numbers = <const int32_t *>view.buf
+                count = view.len // sizeof(int32_t)
+                with nogil:
+                    end = seconds_now() + seconds
+                    while i < count:
+                        good = numbers[i] > 0 and take_process(&self.w, root, numbers[i])
+                        i += 1
+                        if not good or seconds_now() >= end:
+                            break
+                name_columns(self._table)
+            finally:
+                leave_alone(&self.threads)
         finally:
             PyBuffer_Release(&view)
-            self.busy = False
         if not good:
             raise MemoryError
         return i
 
     @property
     def table(self):
-        fill_table(self._table)
         return self._table
 
     def fates(self, size_t start=0):
-        return bytes([self.w.tasks[i].fate for i in range(start, self.w.count)])
+        if not enter(&self.threads):
+            raise RuntimeError(IN_USE)
+        try:
+            return bytes([self.w.tasks[i].fate for i in range(start, self.w.count)])
+        finally:
+            leave(&self.threads)
 
     def row(self, size_t i):
-        cdef Task *task
-        if i >= self.w.count:
-            raise IndexError(i)
-        task = &self.w.tasks[i]
+        if not enter(&self.threads):
+            raise RuntimeError(IN_USE)
+        try:
+            if i >= self.w.count:
+                raise IndexError(i)
+            return self.task(i)
+        finally:
+            leave(&self.threads)
+
+    cdef tuple task(self, size_t i):
+        cdef Task *task = &self.w.tasks[i]
         return (
             task.pid,
             task.fate,

@@ -47,6 +47,22 @@ cdef tuple labels_of(Scan *s):
     return tuple(labels)
 
 
+cdef void made_once(void **place, object made) noexcept:
+    """Keeps it there, unless another thread has kept its own meanwhile.
+
+    Without the GIL an attribute that is replaced while another thread reads it would be read
+    after it was freed; what is published here stays until its table goes.
+    """
+    if publish(place, <void *>made):
+        Py_INCREF(made)
+
+
+cdef tuple texts_once(void **place, Pool *pool):
+    if published(place) == NULL:
+        made_once(place, pool_texts(pool))
+    return <tuple>published(place)
+
+
 cdef object u64_view(bytes block):
     return memoryview(block).cast("Q")
 
@@ -58,10 +74,11 @@ cdef class Table:
     cdef size_t count
     cdef readonly tuple labels
     cdef readonly tuple sized
-    cdef tuple _names
-    cdef tuple _devs
-    cdef tuple _flags
-    cdef dict _extra
+    # Made at the first request, by several threads at once perhaps: see made_once().
+    cdef void *_names
+    cdef void *_devs
+    cdef void *_flags
+    cdef void *_extra
 
     def __cinit__(self):
         self.s = <Scan *>malloc(sizeof(Scan))
@@ -70,6 +87,10 @@ cdef class Table:
         scan_init(self.s)
 
     def __dealloc__(self):
+        Py_XDECREF(<PyObject *>self._names)
+        Py_XDECREF(<PyObject *>self._devs)
+        Py_XDECREF(<PyObject *>self._flags)
+        Py_XDECREF(<PyObject *>self._extra)
         if self.s != NULL:
             scan_free(self.s)
             free(self.s)
@@ -82,38 +103,35 @@ cdef class Table:
 
     @property
     def names(self):
-        if self._names is None:
-            self._names = pool_texts(&self.s.names)
-        return self._names
+        return texts_once(&self._names, &self.s.names)
 
     @property
     def devs(self):
-        if self._devs is None:
-            self._devs = pool_texts(&self.s.devs)
-        return self._devs
+        return texts_once(&self._devs, &self.s.devs)
 
     @property
     def flags(self):
-        if self._flags is None:
-            self._flags = pool_texts(&self.s.flags)
-        return self._flags
+        return texts_once(&self._flags, &self.s.flags)
 
     @property
     def extra(self):
+        if published(&self._extra) == NULL:
+            made_once(&self._extra, self.extras())
+        return <dict>published(&self._extra)
+
+    cdef dict extras(self):
         cdef size_t i
         cdef Text *text
         cdef char *at
-        if self._extra is None:
-            extra = {}
-            for i in range(self.s.text_count):
-                text = &self.s.text[i]
-                at = self.s.texts + text.at
-                extra.setdefault(text.row, {})[at[:text.label_length].decode("latin-1")] = (
-                    at[text.label_length:text.label_length + text.length]
-                    .decode("utf-8", "surrogateescape")
-                )
-            self._extra = extra
-        return self._extra
+        cdef dict extra = {}
+        for i in range(self.s.text_count):
+            text = &self.s.text[i]
+            at = self.s.texts + text.at
+            extra.setdefault(text.row, {})[at[:text.label_length].decode("latin-1")] = (
+                at[text.label_length:text.label_length + text.length]
+                .decode("utf-8", "surrogateescape")
+            )
+        return extra
 
     def column(self, str key not None):
         cdef Scan *s = self.s
@@ -173,8 +191,10 @@ cdef class Table:
             raise IndexError(i)
         row = row_at(s, i)
         values = [
-            row.start, row.end, row.offset, row.inode, row.perms, self.devs[row.dev],
-            self.names[row.name], None if row.flags == NOTHING else self.flags[row.flags],
+            row.start, row.end, row.offset, row.inode, row.perms,
+            texts_once(&self._devs, &s.devs)[row.dev],
+            texts_once(&self._names, &s.names)[row.name],
+            None if row.flags == NOTHING else texts_once(&self._flags, &s.flags)[row.flags],
             self.extra.get(i) if s.text_count else None,
         ]
         for c in range(s.columns):
@@ -229,7 +249,6 @@ cdef int fill_table(Table table) except -1:
     """After the scan: gives back what rows do not need, and names the columns."""
     cdef Scan *s = table.s
     cdef char *rows
-    cdef uint32_t c
     # A large block is left as it is: its end was never touched, so it takes no memory; and
     # allocators that learn (glibc's) then keep such a block at hand for the next call, which
     # otherwise pays 2 us for each fresh page, 1.4 ms for 20,000 rows.
@@ -238,6 +257,12 @@ cdef int fill_table(Table table) except -1:
         if rows != NULL:
             s.rows = rows
             s.block = s.count * s.stride + 1
+    return name_columns(table)
+
+
+cdef int name_columns(Table table) except -1:
+    cdef Scan *s = table.s
+    cdef uint32_t c
     table.count = s.count
     table.labels = labels_of(s)
     table.sized = tuple([bool(s.column[c].sized) for c in range(s.columns)])

@@ -27,6 +27,9 @@ cdef bint is_listed(int root, int32_t pid, const char *digits, size_t length) no
     return memcmp(entry + ENTRY_NAME, digits, length) == 0 and entry[ENTRY_NAME + length] == 0
 
 
+ADDING = "uses are added by one thread at a time"
+
+
 cdef class Uses:
     """What uses each name; see _csmaps.pyi."""
 
@@ -36,7 +39,7 @@ cdef class Uses:
     cdef uint32_t *last         # by name: the number of the last process that has it
     cdef size_t users_room
     cdef uint32_t processes
-    cdef int busy
+    cdef int threads
 
     def __cinit__(self):
         self.s = <Scan *>malloc(sizeof(Scan))
@@ -55,9 +58,8 @@ cdef class Uses:
 
     def add(self, int fd, size_t piece, int pieces):
         cdef bint whole
-        if self.busy:
-            raise RuntimeError("uses are added by one thread at a time")
-        self.busy = True
+        if not enter_alone(&self.threads):
+            raise RuntimeError(ADDING)
         try:
             whole = read_whole(fd, piece, pieces, True, self.s)
             if whole:
@@ -74,7 +76,7 @@ cdef class Uses:
             self.s.row_texts = 0
             self.s.problem = FINE
             self.s.lines = 0
-            self.busy = False
+            leave_alone(&self.threads)
 
     def take(self, int root, int32_t pid, size_t piece, int pieces, bint listed):
         cdef char[32] name
@@ -129,9 +131,16 @@ cdef class Uses:
         return True
 
     def result(self):
+        if not enter_alone(&self.threads):
+            raise RuntimeError(ADDING)
+        try:
+            return self.sums_by_name()
+        finally:
+            leave_alone(&self.threads)
+
+    cdef list sums_by_name(self):
         cdef tuple labels = labels_of(self.s)
         cdef tuple names = pool_texts(&self.s.names)
-        cdef uint32_t c
         # The columns of a table that nothing was added to.
         if not sums_grow(&self.sums, self.s.columns, len(names)):
             raise MemoryError

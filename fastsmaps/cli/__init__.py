@@ -27,7 +27,9 @@ COMMANDS = {
     "libs": "each mapped file over all processes",
     "diff": "what grew and shrank between two looks",
     "top": "ps, live, within a budget",
+    "watch": "a process over time, its peak and what grew",
     "capture": "saves what the others replay with --procfs",
+    "export": "metrics of groups of processes, for Prometheus",
 }
 
 EXAMPLES = """\
@@ -37,8 +39,10 @@ examples:
   fastsmaps maps 1234 --by kind        heap, stack, files, ... of it
   fastsmaps maps saved.smaps.xz        the mappings of a saved smaps
   fastsmaps diff 1234 --after 60       what grew within a minute
+  fastsmaps watch -- make              a command's memory from its start to its end
   fastsmaps capture -o host7.tar.gz    saves this machine's processes ...
   fastsmaps ps --procfs host7.tar.gz   ... and shows them elsewhere
+  fastsmaps export --by unit           metrics for Prometheus, by systemd's units
 
 `fastsmaps COMMAND --help` has more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0; 1
 where something that was named could not be read; 2 for wrong use.

@@ -6,6 +6,8 @@ import argparse
 import os
 import re
 
+import fastsmaps
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -28,12 +30,23 @@ class Parser(argparse.ArgumentParser):
         raise WrongUse(f"{message} (see {self.prog} --help)")
 
 
-def add_output(parser: argparse.ArgumentParser, *, filters: str) -> None:
-    """How it is shown: what all commands take. `filters` is what --filter looks at."""
+def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:
+    """How it is shown: what all commands take. `filters` is what --filter looks at.
+
+    With `parquet` also --parquet, whose rows are those of --json.
+    """
     group = parser.add_argument_group("output")
     form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON, in bytes")
     form.add_argument("--csv", action="store_true", help="as CSV, in bytes")
+    parser.set_defaults(parquet=None)
+    if parquet:
+        form.add_argument(
+            "--parquet",
+            metavar="FILE",
+            type=parquet_file,
+            help="into a Parquet file, in bytes, each row with its host and time",
+        )
     group.add_argument(
         "--human", action="store_true", help="sizes with their unit; otherwise tables are in KiB"
     )
@@ -56,6 +69,11 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str) -> None:
         metavar="DIR|CAPTURE",
         help="another procfs (a host's, in a container), or what `fastsmaps capture` saved",
     )
+
+
+def is_table(args: argparse.Namespace) -> bool:
+    """Whether it is shown to people, as a table."""
+    return not (args.json or args.csv or args.parquet)
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +107,26 @@ def size(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1048576, 500M or 1.5G")
     number, unit = match[1], _UNITS[match[2].upper()]
     return int(float(number) * unit) if "." in number else int(number) * unit
+
+
+def parquet_file(path: str) -> str:
+    """A file that can be written: what stands in the way is told before anything is read."""
+    try:
+        import fastsmaps.parquet  # noqa: F401
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    from fastsmaps.files import check
+
+    try:
+        check(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    return path
+
+
+def cannot_write(path: str, error: OSError) -> fastsmaps.Error:
+    """The one line for a file that cannot be written."""
+    return fastsmaps.Error(f"cannot write {path}: {error.strerror or error}")
 
 
 def pattern(text: str) -> re.Pattern[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import fastsmaps
 from fastsmaps.cli.arguments import add_output, add_workers
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, group_of, number, origin_of, show, sizes, text, unit_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import numbers_of
 from fastsmaps.cli.working import working
@@ -23,6 +25,7 @@ EXAMPLES = """\
   fastsmaps libs --filter '\\.so'       shared libraries
   fastsmaps libs --sort processes      what most processes map
   fastsmaps libs 1234 1235             of these alone
+  fastsmaps libs --parquet libs.parquet  for DuckDB, Spark, pandas: with host and time
 """
 
 
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which processes."""
     parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
     add_workers(parser)
-    add_output(parser, filters="path")
+    add_output(parser, filters="path", parquet=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     pids = numbers_of(args.target) or None
     with opened(args.procfs) as replay, working("reading mappings"):
         libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers)
+        origin = origin_of(args, replay.procfs, time.time())
     records: list[Record] = [
-        {"path": path, "processes": use.processes, **use.totals.as_dict()}
+        group_of({"path": path, "processes": use.processes}, use.totals)
         for path, use in libs.items()
         if args.filter is None or args.filter.search(path)
     ]
@@ -50,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         [*sizes(FIGURES, unit), number("processes"), text("path")],
         known=["path", "processes", *NOTHING.as_dict()],
         note=read_of(libs.coverage) + advice(libs.coverage),
+        origin=origin,
     )
     if pids and libs.coverage["read"] < len(pids):
         return 1

@@ -18,8 +18,9 @@ from fastsmaps.cli.listing import (
 )
 from fastsmaps.cli.listing import unit_of as unit_of_args
 from fastsmaps.cli.output import complain
+from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import add_target, mappings_of
+from fastsmaps.cli.target import add_target, command_line, mappings_of
 from fastsmaps.cli.working import working
 from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, python_name
 from fastsmaps.processes import NOTHING
@@ -41,6 +42,7 @@ EXAMPLES = """\
   fastsmaps maps 1234 --fields rss,swap,locked  these figures instead
   fastsmaps maps 1234 --fields rss --csv        addresses, perms, kind, path and rss, for programs
   fastsmaps maps 1234 --filter 'libc' --json
+  fastsmaps maps 1234 --plot out.html           a picture of them
 """
 
 # The fields that are no size.
@@ -62,12 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="these figures instead of the usual ones; in JSON, CSV and Parquet instead of all",
     )
     add_output(parser, filters="path", parquet=True)
+    add_plot(parser, "a treemap of Pss, kind > path > range")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the mappings and their sum."""
     with opened(args.procfs) as replay:
         with working("reading mappings"):
+            name = command_line(args.target, replay.procfs) if args.plot else ""
             mappings = mappings_of(args.target, replay.procfs)
         if mappings.overlaps:
             complain("ranges overlap: the map changed while it was read")
@@ -75,8 +79,18 @@ def run(args: argparse.Namespace) -> int:
             wanted = [i for i, m in enumerate(mappings) if args.filter.search(m.path)]
         else:
             wanted = list(range(len(mappings)))
+        if args.plot:
+            _save_plot(args, mappings, wanted, name)
         (_show_groups if args.by else _show_mappings)(args, mappings, wanted)
     return replay.status
+
+
+def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], name: str) -> None:
+    from fastsmaps import plot
+
+    title = name if mappings.pid is None else f"{name} (process {mappings.pid})"
+    rows = mappings if len(wanted) == len(mappings) else [mappings[i] for i in wanted]
+    save_plot(plot.mappings(rows, title=title), args.plot)
 
 
 def _record(mapping: Mapping) -> Record:

@@ -16,6 +16,7 @@ from fastsmaps.cli.listing import (
     text,
     unit_of,
 )
+from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
@@ -35,6 +36,7 @@ EXAMPLES = """\
   fastsmaps ps --json                all fields of the kernel, in bytes
   fastsmaps ps --filter . --json     ... and command lines, which take longer to read
   fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
+  fastsmaps ps --plot all.html       a picture: which processes, and what in them
   fastsmaps ps --max-rss 1G          leaves out what takes long to read
 """
 
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_workers(parser)
     add_output(parser, filters="command line", parquet=True)
+    add_plot(parser, "a treemap of Pss, process > kind > path (reads their mappings too)")
 
 
 def command_of(row: ProcessTotals) -> str:
@@ -65,7 +68,7 @@ def command_of(row: ProcessTotals) -> str:
 def run(args: argparse.Namespace) -> int:
     """Prints every process."""
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
-    shown = is_table(args) and not args.by
+    shown = (is_table(args) and not args.by) or args.plot is not None
     with opened(args.procfs) as replay:
         with working("reading processes"):
             scan = fastsmaps.scan(
@@ -80,11 +83,22 @@ def run(args: argparse.Namespace) -> int:
         if args.filter is not None:
             rows = [row for row in scan if args.filter.search(command_of(row))]
             scan = fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
+        if args.plot:
+            _save_plot(args, scan)
         if args.by:
             _show_groups(args, scan)
         else:
             _show_processes(args, scan)
     return replay.status
+
+
+def _save_plot(args: argparse.Namespace, scan: Scan) -> None:
+    from fastsmaps import plot
+
+    with working("reading mappings"):
+        title = read_of(scan.coverage)
+        figure = plot.processes(scan, by=args.by, timeout=args.timeout, title=title)
+    save_plot(figure, args.plot)
 
 
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:

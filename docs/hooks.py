@@ -1,0 +1,31 @@
+"""mkdocs' hook: puts what `fastsmaps COMMAND --help` says where a page asks for it.
+
+A line `<!-- help: COMMAND -->` becomes the help as it is at the time of building, so that no page
+tells of options that are not there. `<!-- help: -->` is the whole command's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+_HELP = re.compile(r"^<!-- help: ?([a-z]*) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - whatever mkdocs hands over
+    """Called by mkdocs for each page."""
+    return _HELP.sub(lambda match: f"```text\n{_help(match[1])}```", markdown)
+
+
+def _help(command: str) -> str:
+    arguments = [command, "--help"] if command else ["--help"]
+    return subprocess.run(
+        [sys.executable, "-m", "fastsmaps", *arguments],
+        env={**os.environ, "COLUMNS": "90"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout

@@ -1,0 +1,47 @@
+"""--plot: a picture of what a command shows, saved as a page."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastsmaps.cli.arguments import cannot_write
+from fastsmaps.files import check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def add_plot(parser: argparse._ActionsContainer, what: str) -> None:
+    """The option; `what` is what the picture is."""
+    parser.add_argument(
+        "--plot", metavar="FILE", type=plot_file, help=f"saves {what}, as one HTML page"
+    )
+
+
+def file_to_write(path: str) -> str:
+    """A file that can be written: what stands in the way is told before anything is done."""
+    try:
+        check(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    return path
+
+
+def plot_file(path: str) -> str:
+    """The same of a page, and whether plotly is there to draw it."""
+    try:
+        import fastsmaps.plot  # noqa: F401
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return file_to_write(path)
+
+
+def save_plot(figure: Any, path: str) -> None:  # noqa: ANN401 - plotly has no types
+    """Writes the page."""
+    from fastsmaps.plot import save
+
+    try:
+        save(figure, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None

@@ -1,0 +1,155 @@
+"""A small HTTP server: a few texts at fixed paths, and no client that could hold it up."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.server
+import socket
+import socketserver
+import threading
+import time
+
+from fastsmaps.cli.arguments import WrongUse
+from fastsmaps.cli.output import complain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from email.message import Message
+
+    #: From a request's headers: the answer's content, and headers of its own.
+    Answer = Callable[[Message], tuple[bytes, Mapping[str, str]]]
+
+# A request and its answer are over after so many seconds, or ended: a client that sends or reads
+# a byte now and then would keep a thread for ever.
+_PATIENCE = 10.0
+# So many connections at once; at one more the oldest is ended. A scrape is over in milliseconds.
+_MOST = 32
+# How often the server looks for connections that take too long, in seconds.
+_LOOK = 1.0
+
+
+def address_of(text: str, port: int) -> tuple[str, int]:
+    """Host and port of "ADDRESS:PORT", "[IPv6]:PORT" or either alone; WrongUse for others."""
+    host, colon, number = text.rpartition(":")
+    if not colon or number.endswith("]"):
+        host, number = (text, str(port)) if not text.isdecimal() else ("127.0.0.1", text)
+    bare = host.removeprefix("[").removesuffix("]")
+    fine = number.isascii() and number.isdecimal() and int(number) < 1 << 16
+    if not bare or not fine or (":" in bare) != (host == f"[{bare}]"):
+        raise WrongUse(f"--listen: ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, not {text!r}")
+    return bare, int(number)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Listens at once; serve() answers in threads of its own until the program ends."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, answers: Mapping[str, Answer]) -> None:
+        """Raises OSError where it cannot listen there."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except UnicodeError:  # an empty or overlong part between two dots
+            raise OSError(errno.EINVAL, "no name of a host") from None
+        self.address_family, _, _, _, address = found[0]
+        self.answers = answers
+        self._open: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)  # type: ignore[arg-type]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.server_address[:2]
+        text = str(host)
+        return f"http://{f'[{text}]' if ':' in text else text}:{port}"
+
+    def serve(self) -> None:
+        """Begins to answer."""
+        threading.Thread(
+            target=self.serve_forever, args=(_LOOK,), name="serving", daemon=True
+        ).start()
+
+    # ---- what socketserver calls
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """The next connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            # Without descriptors it stays in the queue: trying again at once would be a busy loop.
+            time.sleep(0.1)
+            raise
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Starts a thread for a connection."""
+        with self._lock:
+            while len(self._open) >= _MOST:
+                self._end(next(iter(self._open)))
+            self._open[request] = time.monotonic() + _PATIENCE
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """Ends a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Ends connections that take too long."""
+        now = time.monotonic()
+        with self._lock:
+            for request in [one for one, until in self._open.items() if until < now]:
+                self._end(request)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing where the client left; a line for everything else."""
+        import sys
+
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            complain(f"no answer was given: {error!r}")
+
+    def _end(self, request: socket.socket) -> None:
+        """Its thread, which waits for the client, finds it closed."""
+        self._open.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    timeout = _PATIENCE
+
+    def do_GET(self) -> None:
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        if answer is None:
+            self.send_error(404)
+            return
+        body, headers = answer(self.headers)
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        # In the standard's words: http.server's own would repeat the client's.
+        super().send_error(code)
+
+    def version_string(self) -> str:
+        return "fastsmaps"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing: a line for each scrape would be all that a log holds."""

@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as _modes
+import tempfile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    Path = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that has its name once the block has ended; for its owner alone.
+
+    Until then a temporary name stands beside it, which takes the place of a file that had the
+    name. Anything but a regular file (a directory, a device, a symbolic link that somebody else
+    may have put there) is left alone: FileExistsError. OSError where it cannot be written; then,
+    or where the block fails, nothing of it stays.
+    """
+    target, fd, temporary = _begun(path)
+    try:
+        with open(fd, "wb") as file:
+            yield file
+            file.flush()
+            # After a crash of the machine the name must not lead to a file without its data.
+            os.fsync(fd)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def check(path: Path) -> None:
+    """The OSError that written_whole() would raise now: before hours of work, not after."""
+    _, fd, temporary = _begun(path)
+    os.close(fd)
+    os.unlink(temporary)
+
+
+def _begun(path: Path) -> tuple[str, int, str]:
+    target = os.fsdecode(path)
+    try:
+        if not _modes.S_ISREG(os.lstat(target).st_mode):
+            raise FileExistsError(errno.EEXIST, "it is there, and no regular file", target)
+    except FileNotFoundError:
+        pass
+    if not os.path.basename(target):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    fd, temporary = tempfile.mkstemp(prefix=".fastsmaps-", dir=os.path.dirname(target) or ".")
+    return target, fd, temporary

@@ -1,0 +1,153 @@
+"""Processes by what they have in common, a bounded number of groups, with names made harmless."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps.units import unit_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from fastsmaps.processes import ProcessTotals, Scan
+
+    Key = tuple[str, ...]
+
+#: What processes are grouped by, and the labels that this gives; a pid says little alone.
+LABELS: dict[str, tuple[str, ...]] = {
+    "comm": ("comm",),
+    "user": ("user",),
+    "cgroup": ("cgroup",),
+    "unit": ("unit",),
+    "pid": ("pid", "comm"),
+}
+#: The name of the group that holds what is beyond the limit.
+OTHER = "other"
+#: The figures that are summed, in bytes.
+FIGURES = ("pss", "uss", "rss", "swap", "hugetlb")
+
+# A group with a place of its own gives it up only to one that is larger by this factor: two of
+# nearly the same size would otherwise change places at every sweep.
+_INCUMBENT = 1.25
+
+# These have no memory that could be told; all others belong to a group, read or not.
+_WITHOUT_MEMORY = ("kernel_thread", "zombie", "gone")
+
+
+class Group:
+    """The sums over some processes.
+
+    ``processes`` counts them, ``unread`` those of them that are missing in the sums. ``figures``
+    are in bytes, in the order of FIGURES, None for what is not known: nothing was read, or a
+    process lacks it. ``estimated`` is the part of Pss that was scaled since it was read, ``age``
+    how old the oldest figure is, in seconds.
+    """
+
+    __slots__ = ("age", "estimated", "figures", "processes", "rows", "unread")
+
+    def __init__(self, rows: Sequence[ProcessTotals]) -> None:
+        self.rows = rows
+        read = [row for row in rows if row.totals is not None]
+        totals = [row.totals for row in read if row.totals is not None]
+        self.processes = len(rows)
+        self.unread = len(rows) - len(read)
+        self.figures: tuple[int | None, ...] = (
+            _sum([one.pss for one in totals]),
+            _sum([one.uss for one in totals]),
+            _sum([one.rss for one in totals]),
+            _sum([one.swap for one in totals]),
+            _sum([one.shared_hugetlb for one in totals] + [one.private_hugetlb for one in totals]),
+        )
+        self.age = max((row.age for row in read if row.age is not None), default=0.0)
+        self.estimated = sum(
+            row.totals.pss or 0 for row in read if row.estimated and row.totals is not None
+        )
+
+    @property
+    def pss(self) -> int:
+        """What groups are ordered by; what is not known is the smallest."""
+        return self.figures[0] or 0
+
+
+def _sum(values: list[int | None]) -> int | None:
+    if not values or None in values:
+        return None
+    return sum(values)  # type: ignore[arg-type]
+
+
+def labels_of(by: Sequence[str]) -> tuple[str, ...]:
+    """The labels of groups by these, each once; ValueError for what nothing is grouped by."""
+    if not by or not set(by) <= LABELS.keys():
+        raise ValueError(f"by: one or several of {', '.join(LABELS)}, not {by!r}")
+    return tuple(dict.fromkeys(label for name in by for label in LABELS[name]))
+
+
+def grouped(scan: Scan, labels: Sequence[str]) -> dict[Key, Group]:
+    """All processes that have memory, by the values of these labels."""
+    key = _key_of(labels)
+    members: dict[Key, list[ProcessTotals]] = {}
+    for row in scan:
+        # What was not looked at yet has no name: coverage counts it.
+        if row.outcome not in _WITHOUT_MEMORY and row.comm is not None:
+            members.setdefault(key(row), []).append(row)
+    return {name: Group(rows) for name, rows in members.items()}
+
+
+def bounded(
+    groups: dict[Key, Group], limit: int, before: Collection[Key]
+) -> tuple[dict[Key, Group], Group | None, int]:
+    """The `limit` largest by Pss, the sum of the rest (None where there is none), its number.
+
+    Groups that were among the largest `before` stay there unless others outgrow them clearly.
+    """
+
+    def size(name: Key) -> tuple[float, Key]:
+        return -groups[name].pss * (_INCUMBENT if name in before else 1.0), name
+
+    order = sorted(groups, key=size)
+    rest = [row for name in order[limit:] for row in groups[name].rows]
+    largest = {name: groups[name] for name in order[:limit]}
+    return largest, Group(rest) if rest else None, len(order) - len(largest)
+
+
+# ---- names
+
+
+def _key_of(labels: Sequence[str]) -> Callable[[ProcessTotals], Key]:
+    # Most processes of a sweep share a few cgroups, and a look at one takes 3 us.
+    units: dict[str | None, str] = {}
+
+    def unit(row: ProcessTotals) -> str:
+        if row.cgroup not in units:
+            units[row.cgroup] = unit_of(row.cgroup)
+        return units[row.cgroup]
+
+    values: dict[str, Callable[[ProcessTotals], str | None]] = {
+        "comm": lambda row: row.comm,
+        "user": lambda row: row.user,
+        "cgroup": lambda row: row.cgroup,
+        "unit": unit,
+        "pid": lambda row: str(row.pid),
+    }
+    chosen = [values[label] for label in labels]
+    return lambda row: tuple([label_value(value(row)) for value in chosen])
+
+
+def label_value(text: str | None) -> str:
+    r"""A name as it is told: without what a terminal would act on, and valid UTF-8.
+
+    Control characters, changes of the writing direction and bytes that are no UTF-8 are made
+    visible, ``\x1b``, ``\xff``. "" stands for what is not known, as for Prometheus, to which an
+    empty label is none. What is really called "other" is ``\x6fther``: it is not the rest.
+    """
+    if text is None:
+        return ""
+    if text == OTHER:
+        return r"\x6fther"
+    if text.isprintable():
+        return text
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -1,0 +1,56 @@
+"""Parquet files of rows and tables, there whole or not at all; by pyarrow."""
+
+from __future__ import annotations
+
+from fastsmaps.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, utf8
+from fastsmaps.files import written_whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+
+def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  # noqa: ANN401
+    r"""Rows as ``as_dict()`` gives them, as a pyarrow.Table of these columns.
+
+    A column's type is that of its name, whatever the rows hold, so that the files of many
+    machines fit together: numbers are UINT64 unless they are known to be something else. Texts
+    are UTF-8, bytes that are none as ``\xff``. What a row lacks is null.
+    """
+    import pyarrow as pa
+
+    kinds = {
+        **MAPPING,
+        **PROCESS,
+        "extra": EXTRA,
+        "host": pa.string(),
+        "taken_at": pa.timestamp("us", tz="UTC"),
+    }
+    columns = {}
+    for name in names:
+        kind = kinds.get(name, FIGURE)
+        if pa.types.is_dictionary(kind):  # Parquet has dictionaries of its own
+            kind = kind.value_type
+        values = [record.get(name) for record in records]
+        if name == "extra":
+            values = [
+                [(label, utf8(text)) for label, text in (extra or {}).items()] for extra in values
+            ]
+        columns[name] = column_of(values, kind)
+    return pa.table(columns)
+
+
+def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
+    """Writes a pyarrow.Table as a Parquet file, as files.written_whole() does: whole or not at all.
+
+    OSError where it cannot be written.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # Both are read by all engines; zstd's files are smaller by a third.
+    compression = "zstd" if pa.Codec.is_available("zstd") else "snappy"
+    with written_whole(path) as file:
+        parquet.write_table(table, file, compression=compression)
