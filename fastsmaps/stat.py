@@ -91,13 +91,14 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
     """The path that ``cgroup`` gives for memory: cgroup v2's, or v1's controller."""
     paths = {}
     offset = 0
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        fields = line.rstrip(b"\n").split(b":", 2)
+    # Not splitlines(): a cgroup's name may hold any character but "/" and newline.
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
+        fields = line.split(b":", 2)
         if len(fields) < 3:
-            raise damaged("not a line of cgroup", line.rstrip(b"\n"), number, offset, pid, path)
+            raise damaged("not a line of cgroup", line, number, offset, pid, path)
         for controller in fields[1].split(b","):
             paths[controller] = os.fsdecode(fields[2])
-        offset += len(line)
+        offset += len(line) + 1
     return paths.get(b"memory", paths.get(b""))
 
 

@@ -18,6 +18,7 @@ import pytest
 from independent import DATA, read
 
 import fastsmaps
+from fastsmaps.stat import cgroup_path
 
 NOBODY = 65534
 # libc first: each program uses it.
@@ -481,3 +482,9 @@ def test_no_memory_is_left_behind(backend: ModuleType) -> None:
         work()
     # 480 tables of one of these calls, leaked, would be 7 MB and more in rows alone.
     assert rss() - before < 5_000_000
+
+
+def test_a_cgroups_name_holds_any_character() -> None:
+    assert cgroup_path(b"0::/a\rb\x0bc\n", 1, "cgroup") == "/a\rb\x0bc"
+    assert cgroup_path(b"4:memory:/m\n0::/\n", 1, "cgroup") == "/m"
+    assert cgroup_path(b"", 1, "cgroup") is None
