@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench lint man completion wheels clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
@@ -39,6 +39,14 @@ $(VENV)/installed: $(VENV)/pip $(SOURCES)
 $(VENV)/test $(VENV)/bench $(VENV)/lint $(VENV)/docs $(VENV)/release: $(VENV)/%: $(VENV)/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
+
+# The man page and the completion of shells, made from the command's parser, into release/share.
+man completion: $(VENV)/installed $(VENV)/release
+	$(BIN)/python release/documents.py $@
+
+# All of a release that can be done here, into dist/: nothing is sent anywhere.
+wheels: man completion
+	release/wheels $(BIN)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fastsmaps/*.so src/_csmaps.c

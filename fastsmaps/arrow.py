@@ -7,6 +7,7 @@ backend keeps each once and numbers the rows: so do Arrow's dictionaries. No row
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from itertools import accumulate, cycle
 
 import fastsmaps
@@ -158,14 +159,23 @@ def _figures(view: memoryview) -> Array:
     return _masked(array, pc.not_equal(array, _ABSENT))
 
 
+def _dictionary(places: Array, texts: Array) -> Array:
+    # The places are the backend's own: looking at each once more finds none out of range.
+    return pa.DictionaryArray.from_arrays(places, texts, safe=False)
+
+
 # ---- mappings
 
 
 def mappings_schema(m: Mappings) -> Schema:
     """Columns as in ``Mapping.as_dict()``, and ``raw_path``."""
-    names = _names(m._places, Mapping, {*MAPPING, "extra"})
-    columns = {**MAPPING, **dict.fromkeys(names.values(), FIGURE), "extra": EXTRA}
-    return pa.schema(columns, _facts(m, pid=m.pid))
+    return _schema_for(tuple(m._places)).with_metadata(_facts(m, pid=m.pid))
+
+
+@lru_cache(maxsize=64)  # a kernel always prints the same
+def _schema_for(labels: tuple[str, ...]) -> Schema:
+    names = _names(labels, Mapping, {*MAPPING, "extra"})
+    return pa.schema({**MAPPING, **dict.fromkeys(names.values(), FIGURE), "extra": EXTRA})
 
 
 def mappings_batch(m: Mappings) -> Batch:
@@ -187,12 +197,12 @@ def mappings_batch(m: Mappings) -> Batch:
             start,
             end,
             pc.subtract(end, start),
-            pa.DictionaryArray.from_arrays(perms, pa.array(_PERMS, _TEXT)),
+            _dictionary(perms, pa.array(_PERMS, _TEXT)),
             offset,
-            pa.DictionaryArray.from_arrays(_numbers(m, "dev", _PLACE), devs),
+            _dictionary(_numbers(m, "dev", _PLACE), devs),
             inode,
             _paths(raw, names),
-            pa.DictionaryArray.from_arrays(names, raw),
+            _dictionary(names, raw),
             kind,
             deleted,
             _flag_lists(table.flags, flags),
@@ -222,14 +232,12 @@ def _coded(texts: Sequence[str], places: Array) -> Array:
     """A dictionary of texts of which some may be equal, by their places."""
     distinct: dict[str, int] = {}
     numbers = [distinct.setdefault(text, len(distinct)) for text in texts]
-    return pa.DictionaryArray.from_arrays(
-        pa.array(numbers, _PLACE).take(places), pa.array(list(distinct), _TEXT)
-    )
+    return _dictionary(pa.array(numbers, _PLACE).take(places), pa.array(list(distinct), _TEXT))
 
 
 def _paths(raw: Array, names: Array) -> Array:
     try:
-        return pa.DictionaryArray.from_arrays(names, raw.cast(_TEXT))
+        return _dictionary(names, raw.cast(_TEXT))
     except pa.ArrowInvalid:
         # Two names may look the same then: b"\xff", and a backslash with three letters.
         texts = [name.decode("utf-8", "backslashreplace") for name in raw.to_pylist()]
@@ -252,7 +260,9 @@ def _kinds(table: Table, names: Array, perms: Array, flags: Array) -> tuple[Arra
         places = pc.if_else(is_huge, pa.scalar(len(kinds), _PLACE), places)
         kinds.append("hugetlb")
         deleted.append(False)
-    return _coded(kinds, places), pa.array(deleted, pa.bool_()).take(places)
+    some = any(deleted)
+    gone = pa.array(deleted).take(places) if some else pa.repeat(False, len(names))
+    return _coded(kinds, places), gone
 
 
 def _flag_lists(lines: Sequence[bytes], places: Array) -> Array:
