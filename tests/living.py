@@ -330,7 +330,8 @@ def same_descriptors() -> Iterator[None]:
     """Fails if a descriptor is open afterwards that was not before, or the other way round."""
     before = descriptors()
     yield
-    assert descriptors() == before
+    after = descriptors()
+    assert after == before, sorted(after.items() ^ before.items())
 
 
 def settled(

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_wrong_use(arguments: str, status: int, capsys: pytest.CaptureFixture[st
     assert said.err.startswith("fastsmaps: ")
     assert said.err.count("\n") == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert "fastsmaps" not in {thread.name for thread in threading.enumerate()}  # nobody sweeps
 
 
 def test_without_prometheus_client() -> None:
@@ -274,8 +276,8 @@ def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[serving.Ser
     """One in this process, of little patience."""
     monkeypatch.setattr(serving, "_PATIENCE", 0.2)
     monkeypatch.setattr(serving, "_LOOK", 0.01)
-    with serving.Server("127.0.0.1", 0, {"/": lambda _: (body, {})}) as one:
-        one.serve()
+    with serving.Server("127.0.0.1", 0) as one:
+        one.serve({"/": lambda _: (body, {})})
         yield one
         one.shutdown()
 

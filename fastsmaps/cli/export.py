@@ -139,12 +139,17 @@ def _serve(listen: str, make: Callable[[Callable[[Exception], object]], Collecto
     # Blocked before there are threads, so that it waits for this one, whatever they do.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
-        metrics = _Metrics(make(_Complaints()))
+        # The place first: where it cannot be had no sweep begins.
         try:
-            server = Server(host, port, {"/": _index, "/metrics": metrics})
+            server = Server(host, port)
         except OSError as error:
             raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
-        server.serve()
+        try:
+            metrics = _Metrics(make(_Complaints()))
+        except BaseException:
+            server.server_close()
+            raise
+        server.serve({"/": _index, "/metrics": metrics})
         print(f"listening on {server.url}/metrics", flush=True)
         number = signal.sigwait(ends)
     finally:

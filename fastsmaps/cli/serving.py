@@ -49,14 +49,14 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, host: str, port: int) -> None:
         """Raises OSError where it cannot listen there."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except UnicodeError:  # an empty or overlong part between two dots
             raise OSError(errno.EINVAL, "no name of a host") from None
         self.address_family, _, _, _, address = found[0]
-        self.answers = answers
+        self.answers: Mapping[str, Answer] = {}
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         super().__init__(address, _Handler)  # type: ignore[arg-type]
@@ -68,8 +68,9 @@ class Server(socketserver.ThreadingTCPServer):
         text = str(host)
         return f"http://{f'[{text}]' if ':' in text else text}:{port}"
 
-    def serve(self) -> None:
+    def serve(self, answers: Mapping[str, Answer]) -> None:
         """Begins to answer."""
+        self.answers = answers
         threading.Thread(
             target=self.serve_forever, args=(_LOOK,), name="serving", daemon=True
         ).start()
