@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from fastsmaps.display import harmless
 from fastsmaps.units import unit_of
 
 TYPE_CHECKING = False
@@ -145,9 +144,4 @@ def label_value(text: str | None) -> str:
         return ""
     if text == OTHER:
         return r"\x6fther"
-    if text.isprintable():
-        return text
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return harmless(text)

@@ -16,7 +16,7 @@ import html
 import os
 import time
 
-from fastsmaps.cli.output import harmless, human
+from fastsmaps.display import harmless, human
 from fastsmaps.errors import Error, ProcessGone
 from fastsmaps.fields import ABSENT
 from fastsmaps.files import written_whole

@@ -6,11 +6,12 @@ import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
-from fastsmaps.cli.output import complain, harmless
+from fastsmaps.cli.output import complain
 from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import numbers_of
 from fastsmaps.cli.working import working
+from fastsmaps.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import add_output, add_workers
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, group_of, number, origin_of, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, number, origin_of, show, sizes, text, unit_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import numbers_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
+from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers)
         origin = origin_of(args, replay.procfs, time.time())
     records: list[Record] = [
-        group_of({"path": path, "processes": use.processes}, use.totals)
+        beside({"path": path, "processes": use.processes}, use.totals)
         for path, use in libs.items()
         if args.filter is None or args.filter.search(path)
     ]

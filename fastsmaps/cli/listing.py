@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from fastsmaps.cli.arguments import WrongUse, cannot_write, is_table
-from fastsmaps.cli.output import harmless, human, kib, print_csv, print_json, print_table
+from fastsmaps.cli.output import print_csv, print_json, print_table
+from fastsmaps.display import harmless, human, kib
 from fastsmaps.fields import python_name
 
 TYPE_CHECKING = False
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps.cli.output import Record
-    from fastsmaps.totals import Totals
 
 #: What has no path, where tables have a line for all of it; no path looks so.
 NO_NAME = "(no name)"
@@ -91,15 +91,6 @@ def resolved(name: str, names: Sequence[str], what: str) -> str:
         if candidate in names:
             return candidate
     raise WrongUse(f"{what}: no field {name!r}; there are: {' '.join(map(harmless, names))}")
-
-
-def group_of(head: Record, totals: Totals) -> Record:
-    """A line of sums; a field that has a name of `head` keeps the kernel's."""
-    figures = totals.as_dict()
-    if not figures.keys().isdisjoint(head):
-        labels = {python_name(label): label for label in totals._labels()}
-        figures = {labels[n] if n in head else n: size for n, size in figures.items()}
-    return {**head, **figures}
 
 
 # ---- order

@@ -7,7 +7,6 @@ from fastsmaps.cli.listing import (
     FIGURES,
     NO_NAME,
     Column,
-    group_of,
     names_of,
     number,
     origin_of,
@@ -24,6 +23,7 @@ from fastsmaps.cli.target import add_target, command_line, mappings_of
 from fastsmaps.cli.working import working
 from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, python_name
 from fastsmaps.processes import NOTHING
+from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         else mappings.group_by(key)
     )
     records: list[Record] = [
-        group_of({args.by: name, "mappings": group.count}, group.totals)
+        beside({args.by: name, "mappings": group.count}, group.totals)
         for name, group in groups.items()
         if name is not None
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
+
+from fastsmaps.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,44 +15,10 @@ if TYPE_CHECKING:
     Record = dict[str, Any]
 
 
-def harmless(text: str) -> str:
-    r"""The text with all that a terminal would act on made visible: ``\x1b``, ``\xff``.
-
-    Names come from whoever runs a process or maps a file: control characters, changes of the
-    writing direction and bytes that are no UTF-8 must not reach a terminal.
-    """
-    if text.isprintable():
-        return text
-    # A surrogate that stands for no byte is escaped below, as what it is.
-    with contextlib.suppress(UnicodeEncodeError):
-        text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
 def complain(problem: Exception | str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
         print(f"fastsmaps: {harmless(str(problem))}", file=sys.stderr)
-
-
-def kib(size: int | None) -> str:
-    """A size in KiB; "-" for what is not known, which is not 0."""
-    return "-" if size is None else str(size // 1024 if size >= 0 else -(-size // 1024))
-
-
-def human(size: int | None) -> str:
-    """A size with its unit and one decimal."""
-    if size is None:
-        return "-"
-    value = size / 1024
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        # What would be shown as 1024.0 is 1.0 of the next unit.
-        if abs(value) < 1023.95 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.1f} {unit}"
 
 
 def print_json(records: Iterable[Record]) -> None:

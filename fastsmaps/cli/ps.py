@@ -8,7 +8,6 @@ from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import (
     FIGURES,
     by_field,
-    group_of,
     number,
     origin_of,
     show,
@@ -20,6 +19,7 @@ from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
+from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
     unit = unit_of(args)
     records: list[Record] = [
-        group_of({args.by: key, "processes": group.count}, group.totals)
+        beside({args.by: key, "processes": group.count}, group.totals)
         for key, group in scan.group_by(args.by).items()
     ]
     sums = scan.totals()

@@ -8,8 +8,9 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import cannot_write
 from fastsmaps.cli.listing import FIGURES, NO_NAME
-from fastsmaps.cli.output import harmless, human, kib, plain_lines
+from fastsmaps.cli.output import plain_lines
 from fastsmaps.cli.picture import save_plot
+from fastsmaps.display import harmless, human, kib
 from fastsmaps.files import written_whole
 
 TYPE_CHECKING = False

@@ -8,15 +8,14 @@ import select
 import signal
 import sys
 import termios
-import threading
 import tty
+
+from fastsmaps.cli.signals import handled, waking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from types import FrameType
-
-    Handler = Callable[[int, FrameType | None], None]
 
 #: Ctrl-L; key() gives it too after a signal: the screen has to be drawn again.
 REDRAW = "\x0c"
@@ -127,50 +126,14 @@ def own_terminal() -> Iterator[Terminal]:
         signal.SIGWINCH: terminal.redraw,
     }
     with (
-        _handled(ends),
+        handled(ends),
         contextlib.closing(terminal),
-        _waking(terminal.wake),
+        waking(terminal.wake),
         # Innermost, so that nothing takes the terminal once more while it is given back.
-        _handled(jobs),
+        handled(jobs),
     ):
         for number in (signal.SIGCONT, signal.SIGWINCH):
             # Where take() is stopped in the background, the kernel begins its call anew.
             signal.siginterrupt(number, False)
         terminal.take()
         yield terminal
-
-
-def _in_main_thread() -> bool:
-    """Only there Python lets anybody say what signals do; in others all stays as it is."""
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextlib.contextmanager
-def _waking(fd: int) -> Iterator[None]:
-    """Each signal that is handled writes a byte there."""
-    if not _in_main_thread():
-        yield
-        return
-    # Full of such bytes is fine: one is enough.
-    before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-
-
-@contextlib.contextmanager
-def _handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Signals are handled so."""
-    before = {}
-    try:
-        if _in_main_thread():
-            for number, handler in handlers.items():
-                # What whoever started this wants ignored stays so: nohup's SIGHUP, or SIGTSTP
-                # where nobody would continue it.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    before[number] = signal.signal(number, handler)
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -11,10 +11,11 @@ from fastsmaps.cli.arguments import WrongUse, add_limits, add_output, count, sec
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, by_field, number, resolved, show, sizes, text
 from fastsmaps.cli.listing import unit_of as unit_of_args
-from fastsmaps.cli.output import harmless, plain_lines
+from fastsmaps.cli.output import plain_lines
 from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
+from fastsmaps.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

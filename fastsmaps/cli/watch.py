@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
+import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, count, parquet_file, seconds
@@ -12,13 +14,14 @@ from fastsmaps.cli.output import complain
 from fastsmaps.cli.picture import add_plot, file_to_write
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.report import Ended, write
+from fastsmaps.cli.signals import handled, waking
 from fastsmaps.cli.target import command_line, is_pid, pid_of
-from fastsmaps.cli.terminal import _handled
 from fastsmaps.cli.top import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from types import FrameType
 
 SUMMARY = "a process over time, its peak and what grew"
@@ -34,6 +37,8 @@ The report of a process goes to standard output, that of a command to standard e
 """
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds that a signal may go unheard.
+_TURN = 0.5
 _FORWARDED = (*_ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -129,8 +134,8 @@ def _watch_process(args: argparse.Namespace) -> int:
 
         failure = None
         try:
-            with _handled(dict.fromkeys(_ENDING, stop)), watch:
-                watch.wait(args.time)
+            with handled(dict.fromkeys(_ENDING, stop)), watch:
+                _wait(watch, args.time)
         except fastsmaps.Error as error:
             if not watch.count:
                 raise
@@ -142,15 +147,25 @@ def _watch_process(args: argparse.Namespace) -> int:
     return replay.status
 
 
+def _wait(watch: fastsmaps.Watch, seconds: float | None) -> None:
+    """Until it ends, or so long. In short turns: a signal just before one begins is not heard."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = _TURN if until is None else min(_TURN, until - time.monotonic())
+        if left <= 0 or watch.wait(left):
+            return
+
+
 # ---- a command
 
 
 class _Command:
     """A command that runs, and gets the signals that are sent to this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: int) -> None:
         self.pid: int | None = None
         self._early: list[int] = []
+        self._signals = signals  # where each signal that is handled writes a byte
 
     def start(self, words: list[str]) -> None:
         """OSError where it cannot be run."""
@@ -174,7 +189,10 @@ class _Command:
     def wait(self) -> None:
         """Until it has ended; it stays a zombie, so that its number is no other's."""
         assert self.pid is not None
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        # Its end is a SIGCHLD. Waiting for that alone would miss a signal to be forwarded that
+        # comes just before the wait.
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            os.read(self._signals, 1 << 12)
 
     def reap(self) -> tuple[int, int]:
         """Its exit status, as subprocess has it, and ru_maxrss in bytes."""
@@ -200,13 +218,32 @@ def _is_in_front() -> bool:
         os.close(fd)
 
 
+def _is_heard(number: int, frame: FrameType | None) -> None:
+    """A handler, so that the signal wakes whoever waits."""
+
+
+@contextlib.contextmanager
+def _closed(*fds: int) -> Iterator[None]:
+    """Closes these descriptors at the end."""
+    try:
+        yield
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def _watch_command(args: argparse.Namespace) -> int:
     import resource
 
-    command = _Command()
+    signals, wake = os.pipe()
+    os.set_blocking(wake, False)
+    command = _Command(signals)
     failure = None
     watch = _watch(args, "self", args.procfs)  # wrong use is told before anything runs
-    with _handled(dict.fromkeys(_FORWARDED, command.forward)):
+    # Of a child whose SIGCHLD is ignored nobody is told how it ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handlers = {**dict.fromkeys(_FORWARDED, command.forward), signal.SIGCHLD: _is_heard}
+    with _closed(signals, wake), waking(wake), handled(handlers):
         try:
             command.start(args.target)
         except OSError as error:
