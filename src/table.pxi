@@ -63,6 +63,14 @@ cdef tuple texts_once(void **place, Pool *pool):
     return <tuple>published(place)
 
 
+cdef object text_once(void **place, Pool *pool, uint32_t i):
+    """One of them; also where the table, a Sweep's, has grown since they were made."""
+    cdef tuple texts = texts_once(place, pool)
+    if i < <uint32_t>len(texts):
+        return texts[i]
+    return PyBytes_FromStringAndSize(pool.bytes + pool.entries[i].at, pool.entries[i].length)
+
+
 cdef object u64_view(bytes block):
     return memoryview(block).cast("Q")
 
@@ -192,9 +200,9 @@ cdef class Table:
         row = row_at(s, i)
         values = [
             row.start, row.end, row.offset, row.inode, row.perms,
-            texts_once(&self._devs, &s.devs)[row.dev],
-            texts_once(&self._names, &s.names)[row.name],
-            None if row.flags == NOTHING else texts_once(&self._flags, &s.flags)[row.flags],
+            text_once(&self._devs, &s.devs, row.dev),
+            text_once(&self._names, &s.names, row.name),
+            None if row.flags == NOTHING else text_once(&self._flags, &s.flags, row.flags),
             self.extra.get(i) if s.text_count else None,
         ]
         for c in range(s.columns):

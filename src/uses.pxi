@@ -81,11 +81,11 @@ cdef class Uses:
     def take(self, int root, int32_t pid, size_t piece, int pieces, bint listed):
         cdef char[32] name
         cdef char *path = pid_text(name + 16, pid)
-        cdef int fd
-        if not listed and not is_listed(root, pid, path, name + 16 - path):
-            return False
-        memcpy(name + 16, b"/smaps", 7)
-        fd = openat(root, path, O_RDONLY | O_CLOEXEC)
+        cdef int fd = -1
+        with nogil:     # an open waits while the process calls exec
+            if listed or is_listed(root, pid, path, name + 16 - path):
+                memcpy(name + 16, b"/smaps", 7)
+                fd = openat(root, path, O_RDONLY | O_CLOEXEC)
         if fd < 0:
             return False
         try:

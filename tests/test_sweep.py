@@ -118,6 +118,24 @@ def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) 
         assert {by_pid[pid][1] for pid in (15, 16, 17, 18, 19, 20, 21, 22, 23, 99)} == {"other"}
 
 
+def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Looked at between two takes, as a Sampler does; no kernel calls a rollup anything else."""
+    for pid in (1, 2, 3):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(STAT % (pid, b"a"))
+        rollup = record(0x1000, 0x9000, name=b"[rollup %d]" % pid, Rss=pid, flags=b"r%d" % pid)
+        (tmp_path / str(pid) / "smaps_rollup").write_bytes(rollup)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    for twin in twins:
+        sweep = twin["Sweep"]()
+        for pid in (1, 2, 3):
+            sweep.take(fd, memoryview(array("i", [pid])), 1.0)
+            row = sweep.table.row(pid - 1)
+            assert row[6:8] == (b"[rollup %d]" % pid, b"r%d" % pid)
+            assert row[-1] == pid << 10
+    os.close(fd)
+
+
 def test_wrong_use(twins: list[dict[str, Any]], root: int) -> None:
     for twin in twins:
         with pytest.raises(ValueError, match="texts"):
