@@ -270,8 +270,9 @@ class Mappings:
     def overlaps(self) -> bool:
         """True where ranges overlap or go back.
 
-        A table of a live process has no such place, but for a torn read on 5.7 to 6.16, where
-        a merge between two reads can repeat a range.
+        A table of a live process has such a place only where the map changed between two reads
+        of the text: a mapping that was told already and grew is told again, and its figures are
+        in the sums twice (seen on 6.18: [heap] while brk moved). Who must know reads again.
         """
         starts, ends = self.column("start").tolist(), self.column("end").tolist()
         return any(start < end for start, end in zip(starts[1:], ends, strict=False))

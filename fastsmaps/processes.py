@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT, python_name
+from fastsmaps.fields import ABSENT
 from fastsmaps.figures import Frozen
 from fastsmaps.mappings import Group
-from fastsmaps.totals import Totals
+from fastsmaps.totals import Totals, beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,12 +106,7 @@ class ProcessTotals(Frozen):
             name: getattr(self, name)
             for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")
         }
-        totals = self.totals or NOTHING
-        figures = totals.as_dict()
-        if not _TAKEN.isdisjoint(figures):  # a field that has an attribute's name
-            labels = {python_name(label): label for label in totals._labels()}
-            figures = {labels[n] if n in _TAKEN else n: size for n, size in figures.items()}
-        return {**head, "error": self.error, **figures}
+        return beside({**head, "error": self.error}, self.totals or NOTHING, _TAKEN)
 
     def _replaced(self, **changes: object) -> ProcessTotals:
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}

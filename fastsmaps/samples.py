@@ -6,7 +6,7 @@ from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
 from fastsmaps.figures import Frozen
-from fastsmaps.totals import NAMES, Totals
+from fastsmaps.totals import NAMES, Totals, beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ class Sample(Frozen):
 
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, the figures among it; None for what the kernel did not print."""
-        figures = self.totals.as_dict()
-        if not _TAKEN.isdisjoint(figures):  # a field that has an attribute's name
-            labels = {python_name(label): label for label in self.totals._labels()}
-            figures = {labels[n] if n in _TAKEN else n: size for n, size in figures.items()}
-        return {**{name: getattr(self, name) for name in _HEAD if name != "size"}, **figures}
+        return beside({name: getattr(self, name) for name in _HEAD if name != "size"}, self.totals)
 
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

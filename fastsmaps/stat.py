@@ -67,7 +67,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
         if not closed:
             raise ValueError
         return Stat(comm, rest.split())
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture
         raise damaged("not a stat line", text.rstrip(b"\n"), 1, 0, pid, path) from None
 
 

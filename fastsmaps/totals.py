@@ -7,7 +7,7 @@ from fastsmaps.figures import Figures, add_figures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
 #: Python's names of the figures that totals have, but for ``size`` and ``uss``.
@@ -62,6 +62,22 @@ class _Sums(Figures):
         shown = ("pss", "uss", "rss", "swap")
         figures = ", ".join(f"{name}={getattr(self, name)}" for name in shown)
         return f"<{type(self).__name__} {figures} bytes>"
+
+
+def beside(
+    head: dict[str, Any], sums: _Sums, taken: Collection[str] | None = None
+) -> dict[str, Any]:
+    """A row's facts and its figures.
+
+    A field whose name is `taken` (one of `head`'s, unless told otherwise) has the kernel's
+    spelling instead.
+    """
+    figures: dict[str, Any] = sums.as_dict()
+    taken = head if taken is None else taken
+    if not figures.keys().isdisjoint(taken):
+        labels = {python_name(label): label for label in sums._labels()}
+        figures = {labels[n] if n in taken else n: size for n, size in figures.items()}
+    return {**head, **figures}
 
 
 class Totals(_Sums):

@@ -22,6 +22,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import fastsmaps
+from fastsmaps.prometheus import Collector
 
 #: A sample's metric and labels.
 Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
@@ -206,3 +207,20 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
             return found
     return []
+
+
+def small_host(root: Path) -> Path:
+    """Some processes of a made-up machine."""
+    process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
+    process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
+    process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
+    process(root, 9, b"db", uid=4711, cgroup=b"/system.slice/db@main.service", Pss=400,
+            Shared_Hugetlb=2048, Private_Hugetlb=4096)  # fmt: skip
+    return root
+
+
+def swept(host: Path, by: str | tuple[str, ...] = "comm", limit: int = 100) -> Told:
+    """What is told after a first sweep."""
+    with Collector(by, limit=limit, procfs=str(host)) as collector:
+        assert collector.wait(living.PATIENCE)
+        return told(collector)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import gc
+import itertools
 import os
 import pickle
 import resource
@@ -324,7 +325,9 @@ def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
                     names = {mapping.path for mapping in table}
                     # Either program, or the new one on its way there; never two in one.
                     assert len(names & files) <= 1
-                    assert not table.overlaps
+                    # A mapping that grew between two reads is told twice; no other is.
+                    twice = [b.path for a, b in itertools.pairwise(table) if b.start < a.end]
+                    assert set(twice) <= {"[heap]", "[stack]"}
                 assert process.totals().rss is not None
 
         def act() -> None:

@@ -405,6 +405,17 @@ def test_a_damaged_capture_is_named(backend: ModuleType, capture: Path) -> None:
         assert caught.value.pid == 10
 
 
+def test_a_time_beyond_all_numbers(backend: ModuleType, capture: Path) -> None:
+    text = (capture / "10/stat").read_bytes()
+    comm, closed, rest = text.rpartition(b")")
+    fields = rest.split(b" ")
+    fields[20] = b"9" * 400  # field 22, the start time
+    (capture / "10/stat").write_bytes(comm + closed + b" ".join(fields))
+    with pytest.raises(fastsmaps.ParseError, match="not a stat line"):
+        fastsmaps.Process(10, procfs=capture).info()
+    assert fastsmaps.scan([10], procfs=capture).coverage["failed"] == 1
+
+
 def test_other_failures_keep_their_errno(backend: ModuleType, capture: Path) -> None:
     (capture / "10/smaps").unlink()
     (capture / "10/smaps").mkdir()

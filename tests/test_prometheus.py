@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from types import ModuleType
 import exporting
 import living
 import pytest
-from exporting import HOSTILE, Told, hold, process, promtool, told, until
+from exporting import HOSTILE, Told, hold, process, promtool, small_host, swept, told, until
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -26,8 +24,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 import fastsmaps
 from fastsmaps.groups import Group, bounded, grouped, label_value
 from fastsmaps.prometheus import Collector
-from fastsmaps.stat import cgroup_path
-from fastsmaps.units import unit_of
 
 KB = 1024
 FIGURES = ("pss_bytes", "uss_bytes", "rss_bytes", "swap_bytes", "hugetlb_bytes")
@@ -39,21 +35,7 @@ PER_GROUP = (
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Some processes of a made-up machine."""
-    root = tmp_path / "host"
-    process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
-    process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
-    process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
-    process(root, 9, b"db", uid=4711, cgroup=b"/system.slice/db@main.service", Pss=400,
-            Shared_Hugetlb=2048, Private_Hugetlb=4096)  # fmt: skip
-    return root
-
-
-def swept(host: Path, by: str | tuple[str, ...] = "comm", limit: int = 100) -> Told:
-    """What is told after a first sweep."""
-    with Collector(by, limit=limit, procfs=str(host)) as collector:
-        assert collector.wait(living.PATIENCE)
-        return told(collector)
+    return small_host(tmp_path / "host")
 
 
 # ---- figures
@@ -272,51 +254,6 @@ def test_hostile_processes(backend: ModuleType) -> None:
             promtool("check", "metrics", text=text)
 
 
-MANAGER = "/user.slice/user-1000.slice/user@1000.service"
-
-
-@pytest.mark.parametrize(
-    ("line", "unit"),
-    [
-        ("0::/system.slice/ssh.service", "ssh.service"),
-        ("0::/init.scope", "init.scope"),
-        ("0::/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
-        ("0::/system.slice/ssh.service/sub/other.service", "ssh.service"),
-        ("0::/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
-        ("0::/user.slice/user-1000.slice/session-c1.scope/x", "session-c1.scope"),
-        (f"0::{MANAGER}/app.slice/dbus.service", "user@1000.service/dbus.service"),
-        (f"0::{MANAGER}/init.scope", "user@1000.service/init.scope"),
-        (f"0::{MANAGER}", "user@1000.service"),
-        (f"0::{MANAGER}/app.slice/app-a\\x2db-1.scope/x", r"user@1000.service/app-a\x2db-1.scope"),
-        (r"0::/system.slice/dev-disk-by\x2duuid.swap", r"dev-disk-by\x2duuid.swap"),
-        ("0::/system.slice/_cgroup.service", "cgroup.service"),
-        ("0::/_memory.slice/x.mount", "x.mount"),
-        ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-a.scope", "cri-containerd-a.scope"),
-        ("0::/system.slice/docker-0123.scope/init.scope", "docker-0123.scope"),
-        ("0::/system.slice/gone.service (deleted)", "gone.service"),
-        ("0::/../../system.slice/ssh.service", "ssh.service"),
-        ("0::/../ssh.service", "ssh.service"),
-        ("9:memory:/system.slice/old.service\n1:name=systemd:/x\n0::/", "old.service"),
-        ("4:cpu,memory:/user.slice/user-0.slice/session-1.scope", "session-1.scope"),
-        ("0::/", ""),
-        ("0::/user.slice", ""),
-        ("0::/docker/0123", ""),
-        ("0::/a/b.service", ""),
-        ("0::/system.slice/getty@.service", ""),
-        ("0::/system.slice/@x.service", ""),
-        ("0::/system.slice/.service", ""),
-        ("0::/system.slice/a b.service", ""),
-        ("0::/system.slice/a@b.slice", ""),
-        ("0::/system.slice/x.unit", ""),
-        ("0::/system.slice/" + "x" * 248 + ".service", ""),
-        (r"0::/system.slice/x.service\012", ""),
-        ("1:cpu:/x", ""),
-    ],
-)  # fmt: skip
-def test_units(line: str, unit: str) -> None:
-    assert unit_of(cgroup_path(os.fsencode(line) + b"\n", 1, "cgroup")) == unit
-
-
 # ---- sweeps
 
 
@@ -472,61 +409,3 @@ def test_without_prometheus_client() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\nimport fastsmaps.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "fastsmaps[prometheus]"' in done.stderr.splitlines()[-1]
-
-
-# ---- what goes with it
-
-DEPLOY = Path(__file__).parents[1] / "deploy"
-
-
-def test_alerts() -> None:
-    promtool("check", "rules", "alerts.yml", where=DEPLOY / "prometheus")
-    promtool("test", "rules", "alerts.test.yml", where=DEPLOY / "prometheus")
-
-
-def names_in(expressions: str) -> set[str]:
-    return set(re.findall(r"\bfastsmaps_[a-z_]+", expressions))
-
-
-def names_told(host: Path) -> set[str]:
-    return {name for name, _ in swept(host).samples}
-
-
-def test_alerts_are_about_what_is_told(host: Path) -> None:
-    lines = (DEPLOY / "prometheus/alerts.yml").read_text().splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    assert names_in(text) <= names_told(host)
-
-
-def test_dashboard(host: Path, tmp_path: Path) -> None:
-    """It is about metrics that are told, and Prometheus understands its queries."""
-    board = json.loads((DEPLOY / "grafana/fastsmaps.json").read_text())
-    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    assert len(queries) > 10
-    assert names_in("\n".join(queries)) <= names_told(host)
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    names = {variable["name"] for variable in board["templating"]["list"]}
-    assert {"instance", "by", "top"} <= names
-    rules = []
-    for i, query in enumerate(queries):
-        for name, value in (("$__rate_interval", "5m"), ("$instance", ".+"), ("$by", "comm"),
-                            ("$top", "20")):  # fmt: skip
-            query = query.replace(name, value)
-        assert "$" not in query
-        rules.append({"record": f"query:{i}", "expr": query})
-    file = tmp_path / "rules.yml"
-    file.write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))  # JSON is YAML
-    promtool("check", "rules", str(file))
-
-
-def test_unit(tmp_path: Path) -> None:
-    """What systemd says of it; what it starts is put in for what is not installed here."""
-    verify = shutil.which("systemd-analyze")
-    if verify is None:
-        pytest.skip("no systemd-analyze (Debian's package systemd has it)")
-    text = (DEPLOY / "systemd/fastsmaps-export.service").read_text()
-    assert "/opt/fastsmaps/bin/fastsmaps export" in text
-    unit = tmp_path / "fastsmaps-export.service"
-    unit.write_text(text.replace("/opt/fastsmaps/bin/fastsmaps", shutil.which("true") or ""))
-    done = subprocess.run([verify, "verify", unit], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
