@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench lint man completion wheels clean
+.PHONY: run test bench lint docs man completion wheels clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
@@ -48,5 +48,8 @@ man completion: $(VENV)/installed $(VENV)/release
 wheels: man completion
 	release/wheels $(BIN)
 
+docs: $(VENV)/installed $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info fastsmaps/*.so src/_csmaps.c
+	rm -rf $(VENV) build dist release/share *.egg-info fastsmaps/*.so src/_csmaps.c
