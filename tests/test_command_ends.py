@@ -77,6 +77,34 @@ def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
         assert (child.returncode, error) == (128 + signal.SIGINT, b"")
 
 
+_INTERRUPTED_IN_A_FINALIZER = """
+import os, signal, time
+import fastsmaps.cli
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(3600)
+
+def main():
+    Finalized()
+    with open(os.pipe()[0], "rb") as silent:
+        silent.read()
+
+fastsmaps.cli.main = main
+fastsmaps.cli.entry()
+"""
+
+
+def test_interrupted_where_exceptions_are_ignored(backend: ModuleType) -> None:
+    """In a finalizer Python tells of a KeyboardInterrupt and goes on: it must not be lost."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IN_A_FINALIZER],
+        capture_output=True, check=False, env=environment(), timeout=living.PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, b"", b"")
+
+
 def unread(fd: int) -> int:
     """How many bytes are in a pipe."""
     return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import Parser, WrongUse
 from fastsmaps.cli.output import complain
+from fastsmaps.cli.signals import heard_later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def entry() -> NoReturn:
     """The console script: quiet when the reader of a pipe leaves, or at Ctrl-C."""
     # What a command makes lives until its end: 18 ms of 200 for a thousand processes.
     gc.disable()
+    sys.unraisablehook = heard_later
     if sys.stdout is None:  # closed by whoever started this
         sys.stdout = open(os.devnull, "w")  # type: ignore[unreachable,unused-ignore]
     for stream in (sys.stdout, sys.stderr):

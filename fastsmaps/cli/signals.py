@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -52,3 +53,18 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def heard_later(unraisable: sys.UnraisableHookArgs) -> None:
+    """For sys.unraisablehook: a Ctrl-C that comes where no exception can be told comes again.
+
+    Each import ends in such a place, the call that drops the module's lock. Python tells of the
+    exception there and goes on as if nothing had been pressed.
+    """
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    # A real signal, so that it ends a read that waits by then; not at once, since this is still
+    # called from that place.
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
