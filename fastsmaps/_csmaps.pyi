@@ -3,6 +3,8 @@
 Backends know bytes and descriptors: no pids, no paths, no names of Python's for fields.
 """
 
+from collections.abc import Sequence
+
 class Table:
     """The columns of one text of maps, smaps or smaps_rollup, a row a mapping.
 
@@ -33,6 +35,13 @@ class Table:
     def __len__(self) -> int: ...
     def column(self, key: str) -> memoryview:
         """A contiguous, read-only view; KeyError for a label that no record has."""
+
+    def columns(self, keys: Sequence[str]) -> list[tuple[memoryview, int]]:
+        """Several columns at once, each with how many rows lack it.
+
+        In one pass over the rows: half of what one after the other takes. Fields that are 0 in
+        all rows share their memory.
+        """
 
     def row(self, i: int, /) -> tuple[object, ...]:
         """The row (start, end, offset, inode, perms, dev, name, flags, extra, *fields).

@@ -338,6 +338,13 @@ class Table:
     def column(self, key: str) -> memoryview:
         return memoryview(self._columns[key]).toreadonly()
 
+    def columns(self, keys: Iterable[str]) -> list[tuple[memoryview, int]]:
+        nothing = {"flags": _NO_FLAGS, **dict.fromkeys(self.labels, ABSENT)}
+        return [
+            (self.column(key), self._columns[key].count(nothing[key]) if key in nothing else 0)
+            for key in keys
+        ]
+
     def row(self, i: int, /) -> tuple[object, ...]:
         if not 0 <= i < len(self):
             raise IndexError(i)

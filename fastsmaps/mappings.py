@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
+_NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
 _OUTSIDE = 2**32 - 1  # a group's number that is none
 
 
@@ -118,13 +119,25 @@ class Mappings:
             if key not in self._places:
                 raise KeyError(name)
         if key not in self._columns:
-            view = self._sizes() if key == "size" else self._part(self._table.column(key))
-            if not view.contiguous:
-                view = memoryview(view.tobytes()).cast("Q")
+            view = self._sizes() if key == "size" else self._contiguous(self._table.column(key))
             if self._is_part and key in self._places and self._absent(view) == len(self):
                 raise KeyError(name)
             self._columns[key] = view
         return self._columns[key]
+
+    def _views(self) -> dict[str, tuple[memoryview, int]]:
+        """Every column of the backend's, and how many rows of the whole table lack it.
+
+        All at once takes half of the time; column() gives the same memory afterwards.
+        """
+        keys = (*_HEADER, *_NUMBERS, *self._places)
+        views = dict(zip(keys, self._table.columns(keys), strict=True))
+        if self._is_part:
+            views = {key: (self._contiguous(view), n) for key, (view, n) in views.items()}
+        for key in (*_HEADER, *self._places):
+            if not (self._is_part and views[key][1]):  # none of these rows may have it
+                self._columns[key] = views[key][0]
+        return views
 
     @property
     def _is_part(self) -> bool:
@@ -137,6 +150,12 @@ class Mappings:
             return whole[:0]
         # A stop below 0 is before the first in a range, but counts from the end in a slice.
         return whole[rows.start : None if rows.stop < 0 else rows.stop : rows.step]
+
+    def _contiguous(self, whole: memoryview) -> memoryview:
+        view = self._part(whole)
+        if view.contiguous:
+            return view
+        return memoryview(view.tobytes()).cast(view.format)  # type: ignore[call-overload,no-any-return]
 
     @staticmethod
     def _absent(column: memoryview) -> int:

@@ -71,8 +71,10 @@ cdef object text_once(void **place, Pool *pool, uint32_t i):
     return PyBytes_FromStringAndSize(pool.bytes + pool.entries[i].at, pool.entries[i].length)
 
 
-cdef object u64_view(bytes block):
-    return memoryview(block).cast("Q")
+# The fields of a Row, and how memoryviews name what is as wide.
+cdef tuple LONGS = ("start", "end", "offset", "inode")
+cdef tuple INTS = ("perms", "dev", "name", "flags")
+cdef dict FORMATS = {1: "B", 4: "I", 8: "Q"}
 
 
 cdef class Table:
@@ -142,52 +144,59 @@ cdef class Table:
         return extra
 
     def column(self, str key not None):
-        cdef Scan *s = self.s
-        cdef size_t i
-        cdef bytes block
-        cdef uint64_t *longs
-        cdef uint32_t *ints
-        cdef char *chars
-        cdef size_t at
-        if key in ("start", "end", "offset", "inode"):
-            at = ("start", "end", "offset", "inode").index(key) * sizeof(uint64_t)
-            block = PyBytes_FromStringAndSize(NULL, self.count * sizeof(uint64_t))
-            longs = <uint64_t *>PyBytes_AS_STRING(block)
-            for i in range(self.count):
-                longs[i] = (<uint64_t *>(<char *>row_at(s, i) + at))[0]
-            return u64_view(block)
-        if key in ("dev", "name", "flags"):
-            at = 4 * sizeof(uint64_t)
-            at += (("dev", "name", "flags").index(key) + 1) * sizeof(uint32_t)
-            block = PyBytes_FromStringAndSize(NULL, self.count * sizeof(uint32_t))
-            ints = <uint32_t *>PyBytes_AS_STRING(block)
-            for i in range(self.count):
-                ints[i] = (<uint32_t *>(<char *>row_at(s, i) + at))[0]
-            return memoryview(block).cast("I")
-        if key == "perms":
-            block = PyBytes_FromStringAndSize(NULL, self.count)
-            chars = PyBytes_AS_STRING(block)
-            for i in range(self.count):
-                chars[i] = <char>row_at(s, i).perms
-            return memoryview(block)
-        if key not in self.labels:
-            raise KeyError(key)
-        return self.cells(self.labels.index(key))
+        return self.columns((key,))[0][0]
 
-    cdef object cells(self, uint32_t column):
-        cdef Scan *s = self.s
-        cdef bytes block = PyBytes_FromStringAndSize(NULL, self.count * sizeof(uint64_t))
-        cdef uint64_t *longs = <uint64_t *>PyBytes_AS_STRING(block)
-        cdef uint64_t unit = s.column[column].unit
-        cdef uint32_t cell
-        cdef size_t i
-        for i in range(self.count):
-            cell = cells_of(row_at(s, i))[column]
-            longs[i] = cell * unit if cell < IN_WIDE else <uint64_t>-1
-        for i in range(s.wide_count):
-            if s.wide[i].column == column:
-                longs[s.wide[i].row] = s.wide[i].value
-        return u64_view(block)
+    def columns(self, keys not None):
+        cdef size_t count = len(keys), room = 0, zeros = 0, c, at, size
+        cdef bytes block
+        cdef char *start
+        cdef Wanted *wanted = <Wanted *>calloc(count + 1, sizeof(Wanted))
+        cdef list found = []
+        if wanted == NULL:
+            raise MemoryError
+        try:
+            for c in range(count):
+                self.look_up(keys[c], &wanted[c])
+                wanted[c].values = <char *>room
+                room += (self.count * wanted[c].width + 63) & ~<size_t>63
+            block = PyBytes_FromStringAndSize(NULL, room)
+            start = PyBytes_AS_STRING(block)
+            for c in range(count):
+                wanted[c].values += <size_t>start
+            with nogil:
+                take_columns(self.s, wanted, count, self.count)
+                # Columns of zeros are one.
+                for c in range(count):
+                    if wanted[c].zero:
+                        if zeros == 0:
+                            memset(wanted[c].values, 0, self.count * sizeof(uint64_t))
+                            zeros = <size_t>wanted[c].values
+                        wanted[c].values = <char *>zeros
+            whole = memoryview(block)
+            for c in range(count):
+                at = wanted[c].values - start
+                size = self.count * wanted[c].width
+                found.append((whole[at:at + size].cast(FORMATS[wanted[c].width]), wanted[c].absent))
+            return found
+        finally:
+            free(wanted)
+
+    cdef int look_up(self, str key, Wanted *out) except -1:
+        if key in LONGS:
+            out.width = sizeof(uint64_t)
+            out.at = LONGS.index(key) * sizeof(uint64_t)
+        elif key in INTS:
+            out.width = 1 if key == "perms" else sizeof(uint32_t)
+            out.at = len(LONGS) * sizeof(uint64_t) + INTS.index(key) * sizeof(uint32_t)
+        elif key in self.labels:
+            out.column = self.labels.index(key)
+            out.width = sizeof(uint64_t)
+            out.at = sizeof(Row) + out.column * sizeof(uint32_t)
+            out.unit = self.s.column[out.column].unit
+            out.zero = True
+        else:
+            raise KeyError(key)
+        return 0
 
     def row(self, size_t i):
         cdef Scan *s = self.s

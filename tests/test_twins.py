@@ -30,6 +30,7 @@ def content(table: Any) -> tuple[Any, ...]:
         (table.labels, table.sized, table.names, table.devs, table.flags, table.extra),
         [table.column(key).tolist() for key in keys],
         [table.column(key).format for key in keys],
+        [(view.tolist(), view.format, lacking) for view, lacking in table.columns(keys)],
         [table.row(i) for i in range(len(table))],
         table.sums(),
         table.sums(memoryview(groups), 2),
