@@ -15,10 +15,11 @@ from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
 from fastsmaps.targets import writer_of
 from fastsmaps.text import parse
+from fastsmaps.workers import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
     from fastsmaps.procfs import Procfs
@@ -34,7 +35,11 @@ _ATTEMPTS = 20
 
 
 def capture(
-    target: str | os.PathLike[str], pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc"
+    target: str | os.PathLike[str],
+    pids: Iterable[int] | None = None,
+    *,
+    procfs: Procfs = "/proc",
+    progress: Callable[[int, int], object] | None = None,
 ) -> Scan:
     """Saves what procfs says of these processes (of all, where `pids` is None).
 
@@ -49,7 +54,9 @@ def capture(
     there whole or not at all: until then a temporary name stands beside it.
 
     Gives a row for each process as scan() does, with ``cgroup`` and ``cmdline``, from the saved
-    text. Raises CaptureError where it cannot be written, Error where `procfs` cannot be listed,
+    text. `progress` is called with how many processes are done and of how many.
+
+    Raises CaptureError where it cannot be written, Error where `procfs` cannot be listed,
     TypeError and ValueError for wrong arguments. Nothing raises for one process.
 
     Sources: proc_pid_smaps(5), proc_pid_maps(5), proc_pid_stat(5), proc_pid_status(5).
@@ -65,7 +72,7 @@ def capture(
     notes: dict[str, dict[str, Any]] = {}
     try:
         writer.begin()
-        for pid in numbers:
+        for pid in counted(numbers, progress):
             row, files, errors = _taken(pid, root)
             if files:
                 writer.process(pid, files, row.uid)

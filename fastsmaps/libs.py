@@ -13,7 +13,7 @@ from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import OPEN, PIECE, PIECES
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.totals import Totals
-from fastsmaps.workers import spread
+from fastsmaps.workers import counted, spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,14 +62,21 @@ class Libs(dict[str, LibUse]):
         return Libs, (list(self.items()), self.coverage)
 
 
-def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers: int = 1) -> Libs:
+def libs(
+    pids: Iterable[int] | None = None,
+    *,
+    procfs: Procfs = "/proc",
+    workers: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> Libs:
     """Every mapped file: its figures over all processes, and how many processes map it.
 
     A file is whatever the kernel names with a path: libraries, programs, data, shared memory
     (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
     ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
     threads, and the sums of each name. Processes that cannot be read are left out and counted
-    in ``coverage``.
+    in ``coverage``. `progress` is called with how many processes are done and of how many, by
+    whichever thread.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
@@ -95,7 +102,7 @@ def libs(pids: Iterable[int] | None = None, *, procfs: Procfs = "/proc", workers
         finally:
             os.close(fd)
 
-    spread(numbers, max(1, min(workers, len(numbers))), work)
+    spread(counted(numbers, progress), max(1, min(workers, len(numbers))), work)
     coverage["read"] = len(numbers) - len(others)
     last = _backend.Uses()
     for pid in others:

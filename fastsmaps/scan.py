@@ -14,7 +14,7 @@ from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
-from fastsmaps.workers import spread
+from fastsmaps.workers import counted, spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def scan(
     max_rss: int | None = None,
     exclude: Container[int] | Callable[[ProcessTotals], bool] | None = None,
     timeout: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Scan:
     """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
 
@@ -63,6 +64,8 @@ def scan(
     in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that
     function of a row without totals is true; and what remains when `timeout` seconds are over.
     Under a timeout processes above 256 MiB are summed from smaps, which can stop on the way.
+
+    `progress` is called with how many processes are done and of how many, by whichever thread.
 
     Raises Error where `procfs` cannot be listed, TypeError and ValueError for wrong arguments.
 
@@ -80,6 +83,7 @@ def scan(
         texts=("cgroup",) * cgroup + ("cmdline",) * cmdline,
         limits=(min_rss, max_rss),
         until=None if timeout is None else begun + timeout,
+        progress=progress,
     )
     try:
         if exclude is not None:
@@ -147,13 +151,16 @@ class Sweeper:
         texts: tuple[str, ...],
         limits: tuple[int | None, int | None],
         until: float | None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> None:
         self.root = root
         self.texts = texts
         self.limits = limits
         self.until = until
+        self.progress = progress
         self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
         self.order: list[int] = []
+        self.excluded = 0
         self.sweeps: list[Sweep] = []
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
         # A capture's directories tell nothing of owners: what it says is read one by one.
@@ -205,6 +212,7 @@ class Sweeper:
             rows = {row.pid: row for row in first.rows() if exclude(row)}
         for pid, row in rows.items():
             self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
+        self.excluded = len(rows)
         return [pid for pid in numbers if pid not in rows]
 
     # ---- reading
@@ -223,6 +231,8 @@ class Sweeper:
             at = 0
             while at < len(batch) and not self._over():
                 at += self._take(sweep, batch[at:], rollups)
+                if self.progress is not None:
+                    self.progress(sum(map(len, self.sweeps)), len(self.order) - self.excluded)
         self.costs.append(time.thread_time() - cpu)
 
     def _over(self) -> bool:
@@ -247,7 +257,7 @@ class Sweeper:
         self.order = self.order or list(numbers)
         cpu = time.thread_time()
         notes = noted(self.root)
-        for pid in numbers:
+        for pid in counted(numbers, self.progress):
             if self._over():
                 break
             row = self._by_process(pid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from threading import Lock
     from typing import Any, TypeVar
 
@@ -46,6 +46,18 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
             thread.join()
     if failures:
         raise failures[0]
+
+
+def counted(items: Sequence[T], progress: Callable[[int, int], object] | None) -> Iterable[T]:
+    """The items; as each is taken, `progress` is told how many were before, and of how many."""
+    return items if progress is None else _counted(items, progress)
+
+
+def _counted(items: Sequence[T], progress: Callable[[int, int], object]) -> Iterator[T]:
+    for done, item in enumerate(items):
+        progress(done, len(items))
+        yield item
+    progress(len(items), len(items))
 
 
 class _Supply:

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
         if args.filter:
             found = fastsmaps.scan(pids, procfs=replay.procfs, cmdline=True, max_rss=-1)
             pids = [row.pid for row in found if args.filter.search(command_of(row))]
-        with working("saving processes"):
+        with working("saving processes") as progress:
             try:
-                scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs)
+                scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs, progress=progress)
             except ValueError as error:  # a name that no capture has
                 if isinstance(error, fastsmaps.Error):
                     raise

@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints every mapped file."""
     pids = numbers_of(args.target) or None
-    with opened(args.procfs) as replay, working("reading mappings"):
-        libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers)
+    with opened(args.procfs) as replay, working("reading mappings") as progress:
+        libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, replay.procfs, time.time())
     records: list[Record] = [
         beside({"path": path, "processes": use.processes}, use.totals)

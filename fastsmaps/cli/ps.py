@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
     shown = (is_table(args) and not args.by) or args.plot is not None
     with opened(args.procfs) as replay:
-        with working("reading processes"):
+        with working("reading processes") as progress:
             scan = fastsmaps.scan(
                 procfs=replay.procfs,
                 workers=args.workers,
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
                 min_rss=args.min_rss,
                 max_rss=args.max_rss,
                 timeout=args.timeout,
+                progress=progress,
             )
         if args.filter is not None:
             rows = [row for row in scan if args.filter.search(command_of(row))]
