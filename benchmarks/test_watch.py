@@ -25,14 +25,15 @@ GOAL = 1.01
 MANY = 0.02
 TEN = 0.1
 FACTOR = TEN / MANY
-TURNS = 40
+TURNS = 36
 PIECES = 3
 
 
 class Worker:
     """watched.py, ready."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], work: str) -> None:
+        self.work = work
         self._process = process
         self.pid = self._hear()
 
@@ -48,14 +49,14 @@ class Worker:
         return self._hear()
 
 
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    command = [sys.executable, str(Path(__file__).with_name("watched.py"))]
+@pytest.fixture(params=["ordinary", "mapping"])
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    command = [sys.executable, str(Path(__file__).with_name("watched.py")), request.param]
     with subprocess.Popen(
         command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            yield Worker(process)
+            yield Worker(process, request.param)
         finally:
             process.kill()
 
@@ -105,7 +106,7 @@ def test_slow_down(
     direct = " - ".join(f"{q:.3f}" for q in statistics.quantiles(ten, n=4))
     record(
         figures.Figure(
-            f"work of a process watched {watched.__name__.replace('_', ' ')} ten times a second",
+            f"{worker.work} work, watched {watched.__name__.replace('_', ' ')} ten times a second",
             f"{statistics.median(times[MANY]) / PIECES / 1e6:.1f} ms, {rates[MANY]:.0f} looks/s",
             f"{statistics.median(times[0.0]) / PIECES / 1e6:.1f} ms, unwatched",
             value,
