@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench lint docs man completion wheels clean
+.PHONY: run test bench bench-check lint docs man completion wheels clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
@@ -16,6 +16,11 @@ test: $(VENV)/installed $(VENV)/test
 
 bench: $(VENV)/installed $(VENV)/bench
 	$(BIN)/pytest benchmarks $(PYTEST)
+
+# Instructions of parse and totals against the stored ones; needs valgrind.
+# STORE=--store makes these the stored ones.
+bench-check: $(VENV)/installed $(VENV)/bench
+	$(BIN)/python benchmarks/instructions.py $(STORE)
 
 lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/ruff check .
