@@ -201,6 +201,12 @@ def pids(procfs: Procfs = "/proc") -> list[int]:
     """The processes that a procfs or capture lists, in the order of their numbers."""
     path = root(procfs)
     try:
-        return sorted(int(name) for name in os.listdir(path) if name.isdecimal())
+        numbers = sorted(map(int, filter(_is_pid, os.listdir(path))))
     except OSError as error:
         raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error
+    return numbers
+
+
+def _is_pid(name: str) -> bool:
+    """Whether it is a process's directory; a capture may hold other names of digits."""
+    return name.isascii() and name.isdecimal() and name[0] != "0" and 0 < int(name[:11]) < 2**31

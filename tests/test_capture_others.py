@@ -83,6 +83,20 @@ def test_a_directory_is_given_as_it_is(tmp_path: Path) -> None:
     assert tmp_path.is_dir()
 
 
+def test_digits_that_are_no_process(backend: ModuleType, tmp_path: Path) -> None:
+    names = ("0", "07", "\u0667", "2147483648", "9" * 40, "9" * 255, "fdinfo")
+    members = smem()
+    members.update((f"{name}/smaps", SMAPS) for name in names)
+    with open_capture(tar(tmp_path / "a", members)) as directory:
+        assert [(row.pid, row.outcome) for row in replayed(directory)] == [
+            (7, "read"), (4711, "read"),
+        ]  # fmt: skip
+        assert fastsmaps.libs(procfs=directory)["/a"].processes == 2
+        with fastsmaps.Sampler(procfs=directory) as sampler:
+            assert [row.pid for row in sampler.sweep()] == [7, 4711]
+        assert [row.pid for row in capture(tmp_path / "b", procfs=directory)] == [7, 4711]
+
+
 def test_modes_and_owners_are_not_taken(tmp_path: Path) -> None:
     path = tar(tmp_path / "a", {"7/smaps": SMAPS}, mode=0o6777, uid=1234, gid=1234)
     with open_capture(path) as directory:
