@@ -9,8 +9,8 @@ from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import OPEN, PIECE
-from fastsmaps.replay import NOTES, origin
+from fastsmaps.procfs import NOTES, OPEN, PIECE
+from fastsmaps.replay import origin
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
 from fastsmaps.targets import writer_of

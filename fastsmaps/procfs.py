@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 OPEN = os.O_RDONLY | os.O_CLOEXEC
 
+#: The file in a capture that says what could not be read.
+NOTES = "fastsmaps.json"
+
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
 # read: asking for a page less a record avoids that (see read_pieces() in src/read.pxi). As many
 # pieces a call as make 192 kB, which stays in the second-level cache.
@@ -198,12 +201,19 @@ def check_owner(status: bytes, pid: int, path: str) -> None:
 
 
 def pids(procfs: Procfs = "/proc") -> list[int]:
-    """The processes that a procfs or capture lists, in the order of their numbers."""
+    """The processes that a procfs or capture lists, in the order of their numbers.
+
+    Raises Error where it cannot be listed, and for a directory that is neither.
+    """
     path = root(procfs)
     try:
         numbers = sorted(map(int, filter(_is_pid, os.listdir(path))))
     except OSError as error:
         raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error
+    # A capture may hold no process, and says so in its notes. "/host" instead of "/host/proc"
+    # must not look like a machine on which nothing runs.
+    if not numbers and not is_procfs(path) and not os.path.lexists(f"{path}/{NOTES}"):
+        raise Error(f"procfs={path!r} is no procfs and no capture of any process", path=path)
     return numbers
 
 

@@ -7,7 +7,7 @@ import os
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error
 from fastsmaps.processes import OUTCOMES
-from fastsmaps.procfs import OPEN
+from fastsmaps.procfs import NOTES, OPEN
 from fastsmaps.targets import write_all
 
 TYPE_CHECKING = False
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: The file in a capture that says what could not be read.
-NOTES = "fastsmaps.json"
 _NOTES_BYTES = 256 << 20  # of a capture that anybody may have made
 _HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
 _END_OF_TIME = 253402300800  # the year 10000, which no date can hold

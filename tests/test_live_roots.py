@@ -68,6 +68,22 @@ def test_neither_procfs_nor_capture(
             way(1, procfs=wrong)
 
 
+def test_a_directory_without_processes(backend: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "1a").mkdir()
+    with fastsmaps.Sampler(procfs=tmp_path) as sampler:
+        for look in (
+            lambda: fastsmaps.scan(procfs=tmp_path),
+            lambda: fastsmaps.libs(procfs=tmp_path),
+            lambda: fastsmaps.capture(tmp_path / "saved", procfs=tmp_path),
+            sampler.sweep,
+        ):
+            with pytest.raises(fastsmaps.Error, match="is no procfs and no capture"):
+                look()
+    # A capture of nobody is one nevertheless.
+    fastsmaps.capture(tmp_path / "saved", [])
+    assert len(fastsmaps.scan(procfs=tmp_path / "saved")) == 0
+
+
 def test_paths_to_procfs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     for procfs in ("/proc", "/proc/", "//proc", "proc", "./proc/.", Path("/proc")):
