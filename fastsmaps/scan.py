@@ -177,7 +177,7 @@ class Sweeper:
 
     def _sweep(self, rollups: bool = True) -> Sweep:
         least, most = self.limits
-        timed = self.until is not None
+        timed = rollups and self.until is not None
         return _backend.Sweep(
             self.texts,
             0 if least is None else -(-least // _PAGE),
@@ -197,23 +197,31 @@ class Sweeper:
         if not callable(exclude):
             rows = {pid: ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude}
         elif self.fd < 0:
-            rows = {}
-            for pid in numbers:
-                row = self._by_process(pid, figures=False)
-                if exclude(row):
-                    rows[pid] = row
+            seen = (self._by_process(pid, figures=False) for pid in numbers)
+            rows = self._excluded(exclude, seen)
         else:
-            first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=None)
+            first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=self.until)
             try:
                 first.run(numbers, 1, rollups=False)
             finally:
                 first.close()
             self.costs += first.costs
-            rows = {row.pid: row for row in first.rows() if exclude(row)}
+            rows = self._excluded(exclude, first.rows())
         for pid, row in rows.items():
             self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
         self.excluded = len(rows)
         return [pid for pid in numbers if pid not in rows]
+
+    def _excluded(
+        self, exclude: Callable[[ProcessTotals], bool], seen: Iterable[ProcessTotals]
+    ) -> dict[int, ProcessTotals]:
+        rows = {}
+        for row in seen:
+            if self._over():
+                break  # what is left is not read either
+            if exclude(row):
+                rows[row.pid] = row
+        return rows
 
     # ---- reading
 

@@ -234,6 +234,25 @@ def test_what_is_excluded(backend: ModuleType, idle: living.Process) -> None:
     assert all(comm and uid is not None and totals is None for _, comm, uid, totals in seen)
 
 
+def test_a_timeout_holds_for_exclude(
+    backend: ModuleType, idle: living.Process, tmp_path: Path
+) -> None:
+    fastsmaps.capture(tmp_path / "saved", [idle.pid])
+    asked: list[str | None] = []
+
+    def exclude(row: fastsmaps.ProcessTotals) -> bool:
+        asked.append(row.comm)
+        return False
+
+    for procfs in ("/proc", tmp_path / "saved"):
+        (row,) = fastsmaps.scan([idle.pid], procfs=procfs, timeout=0, exclude=exclude)
+        assert row.outcome == "skipped"
+        assert "the time was over" in (row.error or "")
+    assert asked == []  # a first look at thousands of processes takes time, too
+    (row,) = fastsmaps.scan([idle.pid], timeout=3600, exclude=exclude)
+    assert (row.outcome, asked) == ("read", [row.comm])
+
+
 def test_when_the_time_is_over(backend: ModuleType, idle: living.Process) -> None:
     scan = fastsmaps.scan([idle.pid, os.getpid()], timeout=0)
     assert [row.outcome for row in scan] == ["skipped", "skipped"]
