@@ -12,6 +12,7 @@ from fastsmaps.estimate import estimate
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN
 from fastsmaps.scan import Sweeper
+from fastsmaps.stat import parse_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ _OLDEST_EACH = 4
 class _Watched:
     """A process between two sweeps."""
 
-    __slots__ = ("fd", "live", "read_at", "row", "text", "then")
+    __slots__ = ("fd", "inode", "live", "read_at", "row", "text", "then")
 
     def __init__(self, pid: int, fd: int) -> None:
         self.fd = fd  # of its statm, -1 where none could be kept
+        self.inode = 0  # of its directory, where it is looked at by its path
         self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
         self.read_at: float | None = None
         self.then = (0, 0)  # resident and shared when the figures were read
@@ -176,18 +178,33 @@ class Sampler:
         one.live = resident * _PAGE, shared * _PAGE
 
     def _look_by_path(self, pid: int, one: _Watched) -> bool:
-        """Without a kept descriptor; False where it cannot be read."""
+        """One process by itself; False where it cannot be read, or is another one by now."""
         try:
-            fd = one.fd if one.fd >= 0 else os.open(f"{self.procfs}/{pid}/statm", OPEN)
-            try:
-                resident, shared, text = map(int, os.pread(fd, 256, 0).split()[1:4])
-            finally:
-                if fd != one.fd:
-                    os.close(fd)
+            statm = os.pread(one.fd, 256, 0) if one.fd >= 0 else self._statm_by_path(pid, one)
+            resident, shared, text = map(int, statm.split()[1:4])
         except (OSError, ValueError):
             return False
         self._see(one, resident, shared, text)
         return True
+
+    def _statm_by_path(self, pid: int, one: _Watched) -> bytes:
+        """Without a kept descriptor; ProcessLookupError where another process has the number."""
+        path = f"{self.procfs}/{pid}"
+        directory = os.open(path, OPEN | os.O_DIRECTORY)
+        try:
+            inode = os.fstat(directory).st_ino
+            if inode != one.inode:
+                # Each process's directory has another one, but the same process's too, once the
+                # kernel was short of memory. This costs 2 us, and stat 20.
+                started = one.row.start_time
+                if one.inode and started is not None:
+                    stat = parse_stat(_file_in(directory, "stat"), pid, f"{path}/stat")
+                    if stat.start_time != started:
+                        raise ProcessLookupError
+                one.inode = inode
+            return _file_in(directory, "statm")
+        finally:
+            os.close(directory)
 
     def _keep(self, pid: int) -> int:
         if self._kept >= self._most_kept:
@@ -253,12 +270,20 @@ class Sampler:
         if row.outcome == "gone":
             self._drop(pid)
             return
-        if one.fd >= 0 and one.row.start_time not in (None, row.start_time):
+        if one.row.start_time not in (None, row.start_time):
             # The number is another's: its statm has to be opened too.
             self._drop(pid)
             one = self._watched[pid] = _Watched(pid, self._keep(pid))
             self._look_by_path(pid, one)
         one.row, one.read_at, one.then = row, time.monotonic(), one.live
+
+
+def _file_in(directory: int, name: str) -> bytes:
+    fd = os.open(name, OPEN, dir_fd=directory)
+    try:
+        return _procfs.read_file(fd)
+    finally:
+        os.close(fd)
 
 
 def _row(

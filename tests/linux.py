@@ -40,6 +40,15 @@ class Refused(Exception):
     """The kernel, or who runs the tests, forbids what a test needs: a reason to skip it."""
 
 
+def give_next(pid: int) -> None:
+    """The next process of this pid namespace gets this number, if nobody has it."""
+    try:
+        with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+            file.write(str(pid - 1))
+    except OSError as error:
+        raise Refused(f"ns_last_pid: {error}") from None
+
+
 def call(name: str, *arguments: object) -> None:
     """Calls a function that gives 0 if it does what it is told; otherwise: Refused."""
     if LIBC[name](*arguments):

@@ -413,10 +413,7 @@ def test_number_used_again(backend: ModuleType) -> None:
             assert len(pinned.mappings()) > 10
             untouched = fastsmaps.Process(first.pid)
             number = first.pid
-        try:
-            Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
-        except OSError as error:
-            raise linux.Refused(f"ns_last_pid: {error}") from None
+        linux.give_next(number)
         with living.playing("idle") as second:
             if second.pid != number:
                 raise linux.Refused("the kernel gave another number")

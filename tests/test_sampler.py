@@ -162,6 +162,36 @@ def test_few_descriptors(backend: ModuleType) -> None:
     assert living.descriptors() == before
 
 
+def test_a_number_used_again_starts_anew(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a kept descriptor, too: another process of the same program."""
+
+    def use_again() -> list[str]:
+        with fastsmaps.Sampler(budget=1) as sampler:
+            monkeypatch.setattr(sampler, "_most_kept", 0)
+            with idle() as first:
+                sampler.sweep()
+                before = sampler.sweep().by_pid[first.pid]
+                assert before.totals is not None
+            linux.give_next(first.pid)
+            with idle() as second:
+                if second.pid != first.pid:
+                    raise linux.Refused("the kernel gave another number")
+                # No rollup is affordable: what is told is what looks found.
+                monkeypatch.setattr(sampler, "_rollup", 3600.0)
+                looked = sampler.sweep().by_pid[second.pid]
+                monkeypatch.setattr(sampler, "_rollup", 0.0)
+                read = sweep_until_read(sampler, second.pid)
+            mixed = [row for row in (looked, read) if row.start_time == before.start_time]
+            return [repr(row) for row in mixed]
+
+    try:
+        assert living.in_namespaces(use_again) == []
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+
+
 def test_its_life(backend: ModuleType) -> None:
     for wrong in (0, -1, 1.5):
         with pytest.raises(ValueError, match="budget"):
