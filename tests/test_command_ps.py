@@ -95,3 +95,30 @@ def test_without_rights(backend: ModuleType, idle: living.Process) -> None:
     (row,) = [row for row in rows if row["pid"] == idle.pid]
     assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
     assert living.in_child(lambda: look("totals", str(idle.pid)))[0] == 1
+
+
+def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> None:
+    """Root in a container lacks the capability, as a rule; for a capture it would help nobody."""
+    if os.geteuid() != 0:
+        pytest.skip("only root drops its capabilities")
+    saved = tmp_path / "saved"
+
+    def look() -> list[str]:
+        from fastsmaps.cli import main
+
+        linux.become(0)
+        texts = []
+        for arguments in (["ps"], ["capture", "-o", str(saved)], ["ps", "--procfs", str(saved)]):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                main(arguments)
+            texts.append(out.getvalue())
+        return texts
+
+    with living.playing("idle") as guarded:
+        guarded.ask("undumpable")
+        live, capture, replayed = living.in_child(look)
+    assert "CAP_SYS_PTRACE would be enough" in live
+    assert "CAP_SYS_PTRACE would be enough" in capture
+    assert re.search(r"\d+ denied", replayed)
+    assert "CAP_SYS_PTRACE" not in replayed

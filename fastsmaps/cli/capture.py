@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
-        print(f"{harmless(args.output)}: {read_of(coverage)}{advice(coverage)}")
+        print(f"{harmless(args.output)}: {read_of(coverage)}{advice(coverage, replay.procfs)}")
     if args.target:
         for row in scan:
             if row.outcome != "read":

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         records,
         [*sizes(FIGURES, unit), number("processes"), text("path")],
         known=["path", "processes", *NOTHING.as_dict()],
-        note=read_of(libs.coverage) + advice(libs.coverage),
+        note=read_of(libs.coverage) + advice(libs.coverage, replay.procfs),
         origin=origin,
     )
     if pids and libs.coverage["read"] < len(pids):

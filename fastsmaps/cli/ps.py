@@ -130,7 +130,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         columns,
         known=known,
         total=total,
-        note=read_of(scan.coverage) + advice(scan.coverage),
+        note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
         table_of=lambda record: record["outcome"] == "read",
     )
 
@@ -150,6 +150,6 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         columns,
         known=[args.by, "processes", *NOTHING.as_dict()],
         total=[*(unit(sums[name]) for name in FIGURES), str(read), "total"],
-        note=read_of(scan.coverage) + advice(scan.coverage),
+        note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
         origin=origin_of(args, scan.procfs, scan.taken_at),
     )

@@ -134,7 +134,7 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
             records,
             [number("pid"), text("user"), *sizes(FIGURES, unit), text("command")],
             known=_known(),
-            note=read_of(scan.coverage) + advice(scan.coverage),
+            note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
             table_of=lambda record: record["outcome"] == "read",
         )
         sys.stdout.flush()
