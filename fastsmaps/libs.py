@@ -52,14 +52,23 @@ class LibUse(Frozen):
 
 
 class Libs(dict[str, LibUse]):
-    """LibUse by path, the largest Pss first; ``coverage`` counts the processes by outcome."""
+    """LibUse by path, the largest Pss first.
 
-    def __init__(self, uses: Iterable[tuple[str, LibUse]], coverage: dict[str, int]) -> None:
+    ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read.
+    """
+
+    def __init__(
+        self,
+        uses: Iterable[tuple[str, LibUse]],
+        coverage: dict[str, int],
+        errors: dict[int, str],
+    ) -> None:
         super().__init__(uses)
         self.coverage = coverage
+        self.errors = errors
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
-        return Libs, (list(self.items()), self.coverage)
+        return Libs, (list(self.items()), self.coverage, self.errors)
 
 
 def libs(
@@ -74,9 +83,9 @@ def libs(
     A file is whatever the kernel names with a path: libraries, programs, data, shared memory
     (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
     ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
-    threads, and the sums of each name. Processes that cannot be read are left out and counted
-    in ``coverage``. `progress` is called with how many processes are done and of how many, by
-    whichever thread.
+    threads, and the sums of each name. Processes that cannot be read are left out: ``coverage``
+    counts them, ``errors`` says why. `progress` is called with how many processes are done and
+    of how many, by whichever thread.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
@@ -86,6 +95,7 @@ def libs(
         raise ValueError(f"workers: 1 or more, not {workers!r}")
     listed = pids is None
     coverage = dict.fromkeys(OUTCOMES, 0)
+    errors: dict[int, str] = {}
     uses: list[Uses] = []
     others: list[int] = []
 
@@ -106,18 +116,21 @@ def libs(
     coverage["read"] = len(numbers) - len(others)
     last = _backend.Uses()
     for pid in others:
-        coverage[_add(last, pid, root)] += 1
-    return Libs(_merged([*uses, last]), coverage)
+        outcome, error = _add(last, pid, root)
+        if error is not None:
+            errors[pid] = error
+        coverage[outcome] += 1
+    return Libs(_merged([*uses, last]), coverage, errors)
 
 
-def _add(uses: Uses, pid: int, root: str) -> str:
-    """Adds a process by Process, which knows all fates, and gives its outcome."""
+def _add(uses: Uses, pid: int, root: str) -> tuple[str, str | None]:
+    """Adds a process by Process, which knows all fates, and gives its outcome and the error."""
     try:
         with Process(pid, procfs=root) as process:
             process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
     except Error as error:
-        return outcome_of(error)
-    return "read"
+        return outcome_of(error), str(error)
+    return "read", None
 
 
 def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:

@@ -105,7 +105,12 @@ def test_libs(backend: ModuleType, idle: living.Process) -> None:
     assert all("libc" in row["path"] for row in found)
     assert "processes read" in run("libs").stdout
     assert run("libs", "1x", status=2).stderr.count("\n") == 1
-    run("libs", str(living.reaped()), status=1)
+    with living.zombie() as ended:
+        done = run("libs", str(ended), str(idle.pid), status=1)
+        assert done.stderr.splitlines() == [
+            f"fastsmaps: process {ended} is a zombie: it has no memory map"
+        ]
+    run("libs", str(idle.pid), str(idle.pid))  # named twice, and read
 
 
 def test_diff(backend: ModuleType, saved: str, idle: living.Process) -> None:

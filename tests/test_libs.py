@@ -68,13 +68,16 @@ def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
     with living.playing("idle") as child, living.zombie() as ended:
         (tid,) = child.ask("threads", 1)
         numbers = [child.pid, ended, living.reaped(), tid]
-        coverage = fastsmaps.libs(numbers).coverage
-        assert {word: count for word, count in coverage.items() if count} == {
+        libs = fastsmaps.libs(numbers)
+        assert {word: count for word, count in libs.coverage.items() if count} == {
             "read": 1,
             "zombie": 1,
             "gone": 1,
             "failed": 1,
         }
+        assert list(libs.errors) == numbers[1:]
+        assert all(str(pid) in error for pid, error in libs.errors.items())
+        assert pickle.loads(pickle.dumps(libs)).errors == libs.errors
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "smaps").write_bytes(b"nonsense\n")
     libs = fastsmaps.libs(procfs=tmp_path)

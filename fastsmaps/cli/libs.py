@@ -8,6 +8,7 @@ import fastsmaps
 from fastsmaps.cli.arguments import add_output, add_workers
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, origin_of, show, sizes, text, unit_of
+from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import numbers_of
 from fastsmaps.cli.working import working
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         note=read_of(libs.coverage) + advice(libs.coverage, replay.procfs),
         origin=origin,
     )
-    if pids and libs.coverage["read"] < len(pids):
-        return 1
+    if pids:
+        for error in libs.errors.values():
+            complain(error)
+            replay.status = 1
     return replay.status
