@@ -10,7 +10,7 @@ from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import NOTES, OPEN, PIECE
-from fastsmaps.replay import origin
+from fastsmaps.replay import as_noted, noted, origin
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
 from fastsmaps.targets import writer_of
@@ -69,11 +69,13 @@ def capture(
     numbers = numbers_of(pids, root)
     writer = writer_of(path)
     rows = []
+    before = noted(root)
     notes: dict[str, dict[str, Any]] = {}
     try:
         writer.begin()
         for pid in counted(numbers, progress):
             row, files, errors = _taken(pid, root)
+            row = as_noted(row, before)
             if files:
                 writer.process(pid, files, row.uid)
             if row.outcome != "read" or errors:

@@ -11,6 +11,7 @@ from fastsmaps.figures import Frozen
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import OPEN, PIECE, PIECES
+from fastsmaps.replay import noted
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.totals import Totals
 from fastsmaps.workers import counted, spread
@@ -115,10 +116,11 @@ def libs(
     spread(counted(numbers, progress), max(1, min(workers, len(numbers))), work)
     coverage["read"] = len(numbers) - len(others)
     last = _backend.Uses()
+    notes = noted(root) if others else {}
     for pid in others:
         outcome, error = _add(last, pid, root)
         if error is not None:
-            errors[pid] = error
+            outcome, errors[pid] = notes.get(pid, (outcome, error))
         coverage[outcome] += 1
     return Libs(_merged([*uses, last]), coverage, errors)
 

@@ -13,9 +13,11 @@ from fastsmaps.targets import write_all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from io import BufferedReader
     from typing import Any, TypeVar
+
+    from fastsmaps.processes import ProcessTotals
 
     T = TypeVar("T")
 
@@ -70,6 +72,14 @@ def noted(procfs: str) -> dict[int, tuple[str, str]]:
         if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
             result[int(pid)] = outcome, error
     return result
+
+
+def as_noted(row: ProcessTotals, notes: Mapping[int, tuple[str, str]]) -> ProcessTotals:
+    """The row of a capture's process; of one without figures with what the notes say of it."""
+    if row.totals is not None or row.pid not in notes:
+        return row
+    outcome, error = notes[row.pid]
+    return row._replaced(outcome=outcome, error=error)
 
 
 def origin(procfs: str, read_at: float | None) -> tuple[str | None, float | None]:

@@ -12,6 +12,7 @@ from fastsmaps.errors import AccessDenied, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import OPEN
+from fastsmaps.replay import as_noted, noted
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
 from fastsmaps.workers import counted, spread
@@ -163,6 +164,7 @@ class Sweeper:
         self.excluded = 0
         self.sweeps: list[Sweep] = []
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
+        self._notes: dict[int, tuple[str, str]] | None = None
         # A capture's directories tell nothing of owners: what it says is read one by one.
         self.fd = -1
         if _procfs.is_procfs(root):
@@ -260,20 +262,18 @@ class Sweeper:
 
     def replay(self, numbers: Sequence[int], workers: int) -> None:
         """Reads a capture's processes, one after the other."""
-        from fastsmaps.replay import noted
-
         self.order = self.order or list(numbers)
         cpu = time.thread_time()
-        notes = noted(self.root)
         for pid in counted(numbers, self.progress):
             if self._over():
                 break
-            row = self._by_process(pid)
-            if row.totals is None and pid in notes:
-                outcome, error = notes[pid]
-                row = row._replaced(outcome=outcome, error=error)
-            self.known[pid] = row
+            self.known[pid] = self._replayed(pid)
         self.costs.append(time.thread_time() - cpu)
+
+    def _replayed(self, pid: int) -> ProcessTotals:
+        if self._notes is None:
+            self._notes = noted(self.root)
+        return as_noted(self._by_process(pid), self._notes)
 
     def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
         """A row by Process, which knows all fates: for whatever is not as usual."""
@@ -319,7 +319,7 @@ class Sweeper:
     def one(self, pid: int) -> ProcessTotals:
         """One process now, by the sweep at hand."""
         if self.fd < 0:
-            return self._by_process(pid)
+            return self._replayed(pid)
         if not self.sweeps:
             self.sweeps.append(self._sweep())
         sweep = self.sweeps[0]

@@ -14,7 +14,7 @@ from typing import Any
 import linux
 import living
 import pytest
-from capturing import TARGETS, nothing_left, replayed, rows, tree
+from capturing import STAT, TARGETS, nothing_left, replayed, rows, tree
 
 import fastsmaps
 from fastsmaps.capture import capture
@@ -177,6 +177,21 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
     assert saved == live == again
     assert notes == {child.pid: ("denied", live.error)}
     assert files == FILES - {"maps", "smaps", "smaps_rollup"}
+
+
+def test_notes_are_told_by_all_that_read_it(backend: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "saved" / "7").mkdir(parents=True)
+    (tmp_path / "saved" / "7" / "stat").write_bytes(STAT % 7)
+    (tmp_path / "saved" / "fastsmaps.json").write_text(
+        '{"processes": {"7": {"outcome": "denied", "error": "a reason"}}}'
+    )
+    again = capture(tmp_path / "again", procfs=tmp_path / "saved")
+    for directory in (tmp_path / "saved", tmp_path / "again"):
+        with fastsmaps.Sampler(procfs=directory) as sampler:
+            for scan in (again, fastsmaps.scan(procfs=directory), sampler.sweep()):
+                assert [(row.outcome, row.error) for row in scan] == [("denied", "a reason")]
+        libs = fastsmaps.libs(procfs=directory)
+        assert (libs.coverage["denied"], libs.errors) == (1, {7: "a reason"})
 
 
 def test_notes_that_are_none(tmp_path: Path) -> None:
