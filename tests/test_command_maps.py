@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import living
 import pytest
 from commands import OTHER, ZOO, lines_of, rows_of, run
+from documents import record
 
 import fastsmaps
 
@@ -77,6 +79,15 @@ def test_fields_of_maps(backend: ModuleType) -> None:
     for more in ((), ("--by", "kind"), ("--filter", "no such thing"), ("--json",)):
         done = run("maps", ZOO, "--fields", "rss,nonsense", *more, status=2)
         assert "no field 'nonsense'" in done.stderr
+
+
+def test_filtered_groups_of_two_texts_in_one(backend: ModuleType, tmp_path: Path) -> None:
+    """Two programs begin at the same address, and the filter wants one of them."""
+    text = record(0x400000, 0x401000, b"/bin/a", Rss=4) + record(0x400000, 0x402000, b"/bin/b")
+    (tmp_path / "two").write_bytes(text)
+    for by in ("path", "kind"):
+        (row,) = rows_of("maps", f"{tmp_path}/two", "--by", by, "--filter", "/a$")
+        assert (row["mappings"], row["size"], row["rss"]) == (1, 4096, 4096)
 
 
 def test_fields_that_are_no_sizes(backend: ModuleType) -> None:

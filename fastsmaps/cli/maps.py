@@ -155,10 +155,9 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[in
 
 
 def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
-    inside = {mappings[i].start for i in wanted}
     key = "path" if args.by == "path" else "kind"
     groups = (
-        mappings.group_by(lambda m: getattr(m, key) if m.start in inside else None)
+        mappings.group_by(lambda m: getattr(m, key) if args.filter.search(m.path) else None)
         if args.filter
         else mappings.group_by(key)
     )
