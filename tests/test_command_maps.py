@@ -124,6 +124,22 @@ def test_libs(backend: ModuleType, idle: living.Process) -> None:
     run("libs", str(idle.pid), str(idle.pid))  # named twice, and read
 
 
+def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: living.Process) -> None:
+    for wrong, says in (
+        (("--by", "comm"), "--by for a process: one of path, kind, not comm"),
+        (("--sort", "nonsense"), "no field 'nonsense'"),
+    ):
+        month = ("diff", str(idle.pid), "--after", "2678400")
+        assert says in run(*month, *wrong, status=2, timeout=living.PATIENCE).stderr
+
+
+def test_diff_without_a_change(backend: ModuleType) -> None:
+    """Its fields are there to sort by, and in the head of a CSV."""
+    some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
+    none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
+    assert none == [some[0]]
+
+
 def test_diff(backend: ModuleType, saved: str, idle: living.Process) -> None:
     rows = rows_of("diff", ZOO, OTHER)
     expected = fastsmaps.diff(fastsmaps.load(ZOO), fastsmaps.load(OTHER))
@@ -137,4 +153,6 @@ def test_diff(backend: ModuleType, saved: str, idle: living.Process) -> None:
     run("diff", str(idle.pid), "--after", "0")
     for wrong in (("diff", ZOO), ("diff", ZOO, "--after", "1"), ("diff", ZOO, saved)):
         assert run(*wrong, status=2).stderr.count("\n") == 1
+    assert "two captures" in run("diff", ZOO, saved, status=2).stderr
+    assert "not kind" in run("diff", saved, saved, "--by", "kind", status=2).stderr
     assert run("diff", ZOO, "nothing-there", status=1).stderr.count("\n") == 1

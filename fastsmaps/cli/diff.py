@@ -8,10 +8,11 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output, seconds
-from fastsmaps.cli.listing import FIGURES, NO_NAME, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, NO_NAME, resolved, show, sizes, text, unit_of
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
+from fastsmaps.processes import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,35 +54,56 @@ def run(args: argparse.Namespace) -> int:
         raise WrongUse("diff: either OLD and NEW, or one PID with --after SECONDS")
     status = 0
     with opened(args.procfs) as replay:
+        before: Mappings | Scan
+        after: Mappings | Scan
         if args.after is not None:
             if not is_pid(args.old):
                 raise WrongUse("diff: --after is for a process, by its number")
-            before: Mappings | Scan
-            after: Mappings | Scan
             # Pinned: another process that gets its number meanwhile is an error, no change.
             with fastsmaps.Process(pid_of(args.old), procfs=replay.procfs) as process:
                 before = process.mappings()
+                _check(args, before, before)  # before the time is waited for
                 with working("waiting"):
                     time.sleep(args.after)
                 after = process.mappings()
         else:
             before, one = _look(args.old, replay.procfs)
             after, other = _look(args.new, replay.procfs)
+            _check(args, before, after)
             status = one or other
         status = status or replay.status
-    try:
-        changes = fastsmaps.diff(before, after, by=args.by)
-    except (TypeError, ValueError) as error:
-        raise WrongUse(f"diff: {error}") from None
-    many = isinstance(before, fastsmaps.Scan) and args.by == "path"
-    name = "pid" if many else args.by
+    name = _name(args, before)
+    changes = fastsmaps.diff(before, after, by=args.by)
     records = [_record(name, change) for change in changes]
     if args.filter:
         records = [record for record in records if args.filter.search(str(record[name]))]
     unit = unit_of(args)
     columns = [*sizes([*FIGURES, "old", "new"], unit), text(name, empty=NO_NAME)]
-    show(args, records, columns, known=[name, "old", "new", "change", *FIGURES])
+    show(args, records, columns, known=_known(name))
     return status
+
+
+def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:
+    """WrongUse for what cannot be compared, or not so."""
+    many = isinstance(before, fastsmaps.Scan)
+    if many != isinstance(after, fastsmaps.Scan):
+        raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
+    fitting = ("path", "comm", "user", "cgroup") if many else ("path", "kind")
+    if args.by not in fitting:
+        what = "captures" if many else "a process"
+        raise WrongUse(f"diff: --by for {what}: one of {', '.join(fitting)}, not {args.by}")
+    if args.sort:
+        names = dict.fromkeys([*_known(_name(args, before)), *before.totals().as_dict()])
+        resolved(args.sort.lstrip("+-"), list(names), "--sort")
+
+
+def _name(args: argparse.Namespace, before: Mappings | Scan) -> str:
+    """What the changes are of."""
+    return "pid" if isinstance(before, fastsmaps.Scan) and args.by == "path" else args.by
+
+
+def _known(name: str) -> list[str]:
+    return [name, "old", "new", "change", *NOTHING.as_dict()]
 
 
 def _record(name: str, change: Change) -> Record:
