@@ -43,7 +43,7 @@ class Mappings:
     """
 
     __slots__ = (
-        "_columns", "_places", "_rows", "_table", "pid", "procfs", "taken_at",
+        "_columns", "_overlaps", "_places", "_rows", "_table", "pid", "procfs", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Mappings:
         self._rows = range(len(table))
         self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
         self._columns: dict[str, memoryview] = {}
+        self._overlaps: bool | None = None  # not known yet
         self.pid = pid
         self.procfs = procfs
         self.taken_at = taken_at
@@ -293,5 +294,9 @@ class Mappings:
         of the text: a mapping that was told already and grew is told again, and its figures are
         in the sums twice (seen on 6.18: [heap] while brk moved). Who must know reads again.
         """
-        starts, ends = self.column("start").tolist(), self.column("end").tolist()
-        return any(start < end for start, end in zip(starts[1:], ends, strict=False))
+        # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
+        if self._overlaps is None:
+            starts, ends = self.column("start").tolist(), self.column("end").tolist()
+            pairs = zip(starts[1:], ends, strict=False)
+            self._overlaps = any(start < end for start, end in pairs)
+        return self._overlaps

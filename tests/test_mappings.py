@@ -248,6 +248,25 @@ def test_find_at_the_ends_of_memory(backend: ModuleType) -> None:
         assert table.find(address) is None
 
 
+def test_overlaps_are_looked_for_once(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are looked at for them: find() must not do so for each address."""
+    table = parse_ranges([(0, 1), (2, 3)])
+    asked: list[str] = []
+    column = fastsmaps.Mappings.column
+
+    def counted(m: fastsmaps.Mappings, name: str) -> memoryview:
+        asked.append(name)
+        return column(m, name)
+
+    monkeypatch.setattr(fastsmaps.Mappings, "column", counted)
+    assert table.find(2) == table[1]
+    del asked[:]
+    assert table.find(0) == table[0]
+    assert sorted(asked) == ["end", "start"]
+    assert not table.overlaps
+    assert len(asked) == 2
+
+
 def test_a_torn_read_is_told(backend: ModuleType) -> None:
     assert fastsmaps.load(DATA / "handmade/torn-read/smaps").overlaps
     assert not fastsmaps.load(DATA / "handmade/zero-length/smaps").overlaps
