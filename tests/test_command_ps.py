@@ -15,6 +15,10 @@ import linux
 import living
 import pytest
 from commands import lines_of, rows_of, run
+from pyarrow import parquet
+
+import fastsmaps
+from fastsmaps.display import harmless
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,21 @@ def test_ps_by(backend: ModuleType, idle: living.Process) -> None:
         assert all({by, "processes", "pss"} <= set(row) for row in rows)
         assert sum(row["processes"] for row in rows) > 1
     assert "total" in run("ps", "--by", "user").stdout
+
+
+def test_cgroups(backend: ModuleType, idle: living.Process, tmp_path: Path) -> None:
+    """They are read where they are asked for."""
+    (own,) = fastsmaps.scan([idle.pid], cgroup=True)
+    assert own.cgroup is not None
+    rows = {row["pid"]: row for row in rows_of("ps", "--cgroup")}
+    assert rows[idle.pid]["cgroup"] == own.cgroup
+    assert {row["cgroup"] for row in rows_of("ps")} == {None}
+    run("ps", "--cgroup", "--parquet", f"{tmp_path}/a")
+    table = parquet.read_table(tmp_path / "a").to_pylist()
+    assert own.cgroup in {row["cgroup"] for row in table if row["pid"] == idle.pid}
+    head, *lines = run("ps", "--cgroup", "--filter", "players").stdout.splitlines()
+    assert head.split()[-2:] == ["CGROUP", "COMMAND"]
+    assert any(harmless(own.cgroup) in line for line in lines)
 
 
 def test_ps_limits(backend: ModuleType, idle: living.Process) -> None:

@@ -186,7 +186,7 @@ def test_bash_completes_commands(shell: Shell) -> None:
 def test_bash_completes_options_and_their_choices(shell: Shell) -> None:
     assert shell.completed("maps --fie\t") == ["maps", "--fields"]
     assert shell.completed("maps --by k\t") == ["maps", "--by", "kind"]
-    assert shell.completed("ps --json --max\t64G --wor\t2 --c\t") == [
+    assert shell.completed("ps --json --max\t64G --wor\t2 --cs\t") == [
         *("ps", "--json", "--max-rss", "64G", "--workers", "2", "--csv")
     ]
 

@@ -35,6 +35,7 @@ EXAMPLES = """\
   fastsmaps ps --sort swap --limit 9 the nine with most swap
   fastsmaps ps --json                all fields of the kernel, in bytes
   fastsmaps ps --filter . --json     ... and command lines, which take longer to read
+  fastsmaps ps --cgroup --csv        ... and the cgroup of each, which does so too
   fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
   fastsmaps ps --plot all.html       a picture: which processes, and what in them
   fastsmaps ps --max-rss 1G          leaves out what takes long to read
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which processes, grouped how."""
     parser.add_argument(
         "--by", choices=("comm", "user", "cgroup"), help="a line for each of these instead"
+    )
+    parser.add_argument(
+        "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
     )
     add_limits(parser)
     parser.add_argument(
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             scan = fastsmaps.scan(
                 procfs=replay.procfs,
                 workers=args.workers,
-                cgroup=args.by == "cgroup",
+                cgroup=args.cgroup or args.by == "cgroup",
                 cmdline=shown or args.filter is not None,
                 min_rss=args.min_rss,
                 max_rss=args.max_rss,
@@ -120,10 +124,17 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         number("pid"),
         text("user"),
         *sizes(FIGURES, unit),
+        *([text("cgroup")] if args.cgroup else []),
         text("command"),
     ]
     sums = scan.totals()
-    total = ["total", "", *(unit(sums[name]) for name in FIGURES), f"{scan.coverage['read']} read"]
+    total = [
+        "total",
+        "",
+        *(unit(sums[name]) for name in FIGURES),
+        *([""] if args.cgroup else []),
+        f"{scan.coverage['read']} read",
+    ]
     show(
         args,
         by_field(records, "pss"),
