@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -61,3 +63,15 @@ def test_a_damaged_capture(backend: ModuleType, saved: str, tmp_path: Path) -> N
     (tmp_path / "garbage.tar").write_bytes(b"garbage" * 1000)
     assert run("ps", "--procfs", str(tmp_path / "garbage.tar"), status=1).stderr.count("\n") == 1
     assert run("ps", "--procfs", str(tmp_path / "nothing"), status=1).stderr.count("\n") == 1
+
+
+def test_what_damage_hides_is_no_change(backend: ModuleType, saved: str, tmp_path: Path) -> None:
+    """It is not known: neither did it come nor go."""
+    whole = gzip.decompress(Path(saved).read_bytes())
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        begun = archive.getmember(str(os.getpid())).offset  # after the other
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(whole[: begun + 100])
+    assert len(rows_of("ps", "--procfs", str(cut), status=1)) == 1
+    for pair in ((saved, str(cut)), (str(cut), saved)):
+        assert rows_of("diff", *pair, status=1) == []

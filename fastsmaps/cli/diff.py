@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
             after, other = _look(args.new, replay.procfs)
             _check(args, before, after)
             status = one or other
+            if status and isinstance(before, fastsmaps.Scan) and isinstance(after, fastsmaps.Scan):
+                before, after = _in_both(before, after)
         status = status or replay.status
     name = _name(args, before)
     changes = fastsmaps.diff(before, after, by=args.by)
@@ -95,6 +97,20 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     if args.sort:
         names = dict.fromkeys([*_known(_name(args, before)), *before.totals().as_dict()])
         resolved(args.sort.lstrip("+-"), list(names), "--sort")
+
+
+def _in_both(before: Scan, after: Scan) -> list[Scan]:
+    """What a damaged capture lacks did not come or go: it may have been behind the damage."""
+    pids = before.by_pid.keys() & after.by_pid.keys()
+    return [
+        fastsmaps.Scan(
+            [row for row in scan if row.pid in pids],
+            cost=scan.cost,
+            taken_at=scan.taken_at,
+            procfs=scan.procfs,
+        )
+        for scan in (before, after)
+    ]
 
 
 def _name(args: argparse.Namespace, before: Mappings | Scan) -> str:
