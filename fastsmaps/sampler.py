@@ -178,12 +178,16 @@ class Sampler:
         one.live = resident * _PAGE, shared * _PAGE
 
     def _look_by_path(self, pid: int, one: _Watched) -> bool:
-        """One process by itself; False where it cannot be read, or is another one by now."""
+        """One process by itself; False where it is not there, or another one by now."""
         try:
             statm = os.pread(one.fd, 256, 0) if one.fd >= 0 else self._statm_by_path(pid, one)
             resident, shared, text = map(int, statm.split()[1:4])
-        except (OSError, ValueError):
+        except ProcessLookupError:
             return False
+        except FileNotFoundError:
+            return not _procfs.is_procfs(self.procfs)  # smem's captures have no statm
+        except (OSError, ValueError):
+            return True  # not permitted (hidepid=1), or damaged: what was read before stays
         self._see(one, resident, shared, text)
         return True
 

@@ -9,11 +9,13 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import linux
 import living
 import pytest
+from capturing import SMAPS, STAT
 
 import fastsmaps
 from fastsmaps.estimate import estimate
@@ -190,6 +192,30 @@ def test_a_number_used_again_starts_anew(
         assert living.in_namespaces(use_again) == []
     except linux.Refused as refused:
         pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+
+
+@pytest.mark.parametrize("statm", [None, b"", b"nonsense\n"])
+def test_a_capture_without_statm(
+    backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statm: bytes | None
+) -> None:
+    """As smem's are: its figures stay, whatever the budget allows."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_bytes(STAT % 7)
+    (tmp_path / "7" / "smaps").write_bytes(SMAPS)
+    if statm is not None:
+        (tmp_path / "7" / "statm").write_bytes(statm)
+    with fastsmaps.Sampler(procfs=tmp_path) as sampler:
+        if statm is not None:
+            monkeypatch.setattr(sampler, "_most_kept", 0)
+        (first,) = sampler.sweep()
+        # Enough to look at it, not to read it again.
+        monkeypatch.setattr(sampler, "_credit", 60.0)
+        monkeypatch.setattr(sampler, "_rollup", 3600.0)
+        (second,) = sampler.sweep()
+    for row in (first, second):
+        assert (row.outcome, row.estimated) == ("read", False)
+        assert row.totals is not None
+        assert row.totals.rss == 12288
 
 
 def test_its_life(backend: ModuleType) -> None:
