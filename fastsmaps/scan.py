@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from array import array
@@ -371,7 +372,9 @@ class Sweeper:
         path = f"{self.root}/{pid}/smaps_rollup"
         error: Error
         if fate == _DENIED:
-            error = _procfs.denied(PermissionError(13, ""), pid, path, self.root)
+            # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
+            number = errno.EPERM if who is None else errno.EACCES
+            error = _procfs.denied(PermissionError(number, ""), pid, path, self.root)
         else:
             error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
         return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)

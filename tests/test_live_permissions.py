@@ -210,6 +210,18 @@ def test_hidepid(backend: ModuleType, options: str) -> None:
         assert str(pid) in str(error)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_scan_under_hidepid(backend: ModuleType, options: str) -> None:
+    outcome, error = with_hidepid(
+        options, lambda pid: next((row.outcome, row.error) for row in fastsmaps.scan([pid]))
+    )
+    assert outcome == "denied"
+    assert error is not None
+    assert "hidepid" in error
+    assert "CAP_SYS_PTRACE would be enough" in error
+    assert "CAP_PERFMON" not in error
+
+
 @pytest.mark.parametrize("options", OPTIONS[1:])
 def test_hidden_from_its_own_user(backend: ModuleType, options: str) -> None:
     """A signal can be sent to it, but it cannot be seen: that is not gone."""
