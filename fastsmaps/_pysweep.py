@@ -10,6 +10,7 @@ from array import array
 
 from fastsmaps import _pysmaps
 from fastsmaps.errors import ParseError
+from fastsmaps.procfs import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
+_MOST_DIGITS = 18  # of a number that is surely below 2**64
 
 
 class _Alone:
@@ -64,12 +66,7 @@ def _small_file(directory: int, name: str) -> bytes:
     try:
         fd = os.open(name, _OPEN, dir_fd=directory)
         try:
-            blocks = []
-            offset = 0
-            while block := os.pread(fd, 1 << 16, offset):
-                blocks.append(block)
-                offset += len(block)
-            return b"".join(blocks)
+            return read_file(fd)
         finally:
             os.close(fd)
     except OSError as error:
@@ -252,14 +249,19 @@ class Uses:
             return [(name, users, (size, sums)) for name, (users, size, sums) in found]
 
 
+def _is_pages(field: bytes) -> bool:
+    return field.isdigit() and len(field) <= _MOST_DIGITS
+
+
 def statms(fds: memoryview, out: memoryview) -> None:
     pages = array("Q")
     for fd in fds.cast("B").cast("i"):
         try:
-            fields = os.pread(fd, 256, 0).split()
+            fields = os.pread(fd, 256, 0).split()[1:4]
         except OSError:
             fields = []
-        pages.extend(map(int, fields[1:4]) if len(fields) > 3 else (_NEVER,) * 3)
+        good = len(fields) == 3 and all(map(_is_pages, fields))
+        pages.extend(map(int, fields) if good else (_NEVER,) * 3)
     if out.nbytes != len(pages) * 8:
         raise ValueError("out: three 64-bit numbers for each descriptor")
     out.cast("B")[:] = memoryview(pages).cast("B")

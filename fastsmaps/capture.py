@@ -9,7 +9,7 @@ from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import NOTES, OPEN, PIECE
+from fastsmaps.procfs import NOTES, PIECE
 from fastsmaps.replay import as_noted, noted, origin
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
@@ -83,7 +83,7 @@ def capture(
             rows.append(row)
         taken_at = time.time()
         for name in _SYSTEM:
-            text = _system_file(f"{root}/{name}")
+            text = _system_file(root, name)
             if text is not None:
                 writer.file(name, text)
         writer.file(NOTES, _notes_text(notes, *origin(root, taken_at)))
@@ -115,9 +115,9 @@ def _notes_text(
     return json.dumps(facts, indent=1).encode("ascii") + b"\n"
 
 
-def _system_file(path: str) -> bytes | None:
+def _system_file(root: str, name: str) -> bytes | None:
     try:
-        fd = os.open(path, OPEN)
+        fd = _procfs.open_in(root, name)
         try:
             return _procfs.read_file(fd)
         finally:

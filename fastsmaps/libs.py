@@ -109,7 +109,10 @@ def libs(
         except OSError as error:
             raise _procfs.failure(error, None, root, root) from None
         try:
-            others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
+            quick = _procfs.is_kernels(root, fd)
+            others.extend(
+                [pid for pid in some if not (quick and take(fd, pid, PIECE, PIECES, listed))]
+            )
         finally:
             os.close(fd)
 

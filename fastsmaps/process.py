@@ -126,7 +126,7 @@ class Process:
                 if number is None:
                     raise FileNotFoundError
                 self._path = f"{self.procfs}/{number}"
-            fd = os.open(self._path, OPEN | os.O_DIRECTORY)
+            fd = os.open(self._path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
             raise _procfs.not_found(number, self._path, self.procfs) from None
         except OSError as error:
@@ -267,7 +267,7 @@ class Process:
     def _open(self, name: str) -> int:
         if self._fd < 0:
             raise ValueError(f"{self!r}")
-        return os.open(name, OPEN, dir_fd=self._fd)
+        return _procfs.open_in(self.procfs, name, self._fd)
 
     def _keep(self, name: str, fd: int) -> None:
         # Another thread may have kept one meanwhile.
@@ -428,12 +428,12 @@ class Process:
 
     def _threads(self) -> list[int]:
         try:
-            fd = os.open("task", OPEN | os.O_DIRECTORY, dir_fd=self._fd)
+            fd = os.open("task", OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
         except FileNotFoundError:
             return []  # a capture
         except OSError as error:
             raise self._failure(error, "task") from None
         try:
-            return sorted(map(int, os.listdir(fd)))
+            return sorted(_procfs.numbers(os.listdir(fd)))
         finally:
             os.close(fd)

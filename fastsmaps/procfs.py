@@ -6,21 +6,32 @@ Which failure means what is told, with its sources, in docs/design.md ("Fates of
 from __future__ import annotations
 
 import os
+import stat
 
 from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
 from fastsmaps.stat import status_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import SupportsIndex
 
     Pid = SupportsIndex | str
     Procfs = str | os.PathLike[str]
 
+#: Where the kernel's own is on every system.
+KERNELS = "/proc"
 OPEN = os.O_RDONLY | os.O_CLOEXEC
 
 #: The file in a capture that says what could not be read.
 NOTES = "fastsmaps.json"
+#: Of a file that anybody may have made. A million mappings, more than most kernels allow, have
+# 1.1 GB of smaps; what needs no walk is small.
+MOST_BYTES = 2 << 30
+#: Bytes of a command line or another small file; what is beyond is cut off. A process may name
+#: all of its memory as its command line (PR_SET_MM_MAP, no right needed): 3 GB from one that has
+#: 6 MB. What ps(1) shows ends at 128 KiB.
+MOST_TEXT = 1 << 20
 
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
 # read: asking for a page less a record avoids that (see read_pieces() in src/read.pxi). As many
@@ -102,6 +113,8 @@ def not_found(pid: int | None, path: str, procfs: str) -> Error:
     """The error for a process that has no directory; pid is None for "self"."""
     if not os.path.isdir(procfs):
         return Error(f"procfs={procfs!r} is no directory", pid=pid, path=path)
+    if pid is not None and os.path.islink(path):
+        return Error(f"{path} is a symbolic link, which is not followed", pid=pid, path=path)
     if not is_procfs(procfs):
         which = "self" if pid is None else pid
         return Error(
@@ -149,14 +162,84 @@ def denied(error: PermissionError, pid: int | None, path: str, procfs: str) -> A
     )
 
 
-def read_file(fd: int) -> bytes:
-    """All of an open small file, from its start."""
+def read_file(fd: int, most: int = MOST_TEXT) -> bytes:
+    """An open small file from its start, and no more of it than `most` bytes."""
     blocks = []
     offset = 0
-    while block := os.pread(fd, 1 << 16, offset):
+    while block := os.pread(fd, min(1 << 16, most - offset), offset):
         blocks.append(block)
         offset += len(block)
     return b"".join(blocks)
+
+
+def open_in(procfs: str, name: str, directory: int = -1) -> int:
+    """Opens a file below `procfs`: relative to an open directory there, or to `procfs` itself.
+
+    In /proc everything is the kernel's. Any other directory may be made by anybody, and be read
+    by root: there no link is followed, also not on the way, and what is no regular file is not
+    opened at all (a FIFO waits for ever, a device may act); OSError for these, as for a file of
+    more than 2 GiB.
+    """
+    if procfs == KERNELS:
+        if directory < 0:
+            return os.open(f"{procfs}/{name}", OPEN)
+        return os.open(name, OPEN, dir_fd=directory)
+    way = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    opened = []
+    try:
+        if directory < 0:
+            opened.append(directory := os.open(procfs, way))
+        *parents, name = name.split("/")
+        for parent in parents:
+            opened.append(directory := os.open(parent, way | os.O_NOFOLLOW, dir_fd=directory))
+        # Before it is opened, and after: another may stand there by then.
+        _check_file(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        opened.append(fd := os.open(name, OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory))
+        _check_file(os.fstat(fd))
+        return opened.pop()
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _check_file(status: os.stat_result) -> None:
+    import errno
+
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed")
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if status.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES} bytes")
+
+
+def is_kernels(procfs: str, directory: int) -> bool:
+    """Whether all below the open directory is the kernel's own, by the list of mounts.
+
+    is_procfs() asks what a directory claims to be; this, whether the quick ways may be taken, which
+    open whatever they find. False for a procfs that is mounted in another mount namespace alone.
+    """
+    if procfs == KERNELS:
+        return True
+    try:
+        device = os.fstat(directory).st_dev
+        fd = os.open("/proc/self/mountinfo", OPEN)
+        try:
+            mounts = read_file(fd, 1 << 26)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    for line in mounts.splitlines():
+        # proc_pid_mountinfo(5): the device is the third, the type follows a lone "-".
+        mount, _, kind = line.partition(b" - ")
+        if mount.split(b" ", 3)[2:3] == [number]:
+            return kind.startswith(b"proc ")
+    return False
 
 
 def check_is_process(pid: int, procfs: str) -> None:
@@ -165,7 +248,7 @@ def check_is_process(pid: int, procfs: str) -> None:
     /proc/<tid> is not listed, but opens; its files tell of the process, so that a sum over
     numbers of threads would count a process many times.
     """
-    if procfs == "/proc":
+    if procfs == KERNELS:
         # 2 us; status takes 20. pidfd_open refuses a thread's number, and whatever else it
         # refuses is looked at again.
         try:
@@ -176,7 +259,7 @@ def check_is_process(pid: int, procfs: str) -> None:
             return
     path = f"{procfs}/{pid}/status"
     try:
-        fd = os.open(path, OPEN)
+        fd = open_in(procfs, f"{pid}/status")
     except OSError:
         return  # gone, which was no error a moment ago, or a capture without it
     try:
@@ -200,6 +283,15 @@ def check_owner(status: bytes, pid: int, path: str) -> None:
         raise Error(f"{pid} is a thread of process {owner}", pid=pid, path=path)
 
 
+def numbers(names: Iterable[str]) -> list[int]:
+    """Those of the names that are a pid as the kernel writes it; a capture may hold any other."""
+    return [
+        int(name)
+        for name in names
+        if name.isdecimal() and name.isascii() and name[0] != "0" and int(name) < 2**31
+    ]
+
+
 def pids(procfs: Procfs = "/proc") -> list[int]:
     """The processes that a procfs or capture lists, in the order of their numbers.
 
@@ -207,16 +299,11 @@ def pids(procfs: Procfs = "/proc") -> list[int]:
     """
     path = root(procfs)
     try:
-        numbers = sorted(map(int, filter(_is_pid, os.listdir(path))))
+        found = sorted(numbers(os.listdir(path)))
     except OSError as error:
         raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error
     # A capture may hold no process, and says so in its notes. "/host" instead of "/host/proc"
     # must not look like a machine on which nothing runs.
-    if not numbers and not is_procfs(path) and not os.path.lexists(f"{path}/{NOTES}"):
+    if not found and not is_procfs(path) and not os.path.lexists(f"{path}/{NOTES}"):
         raise Error(f"procfs={path!r} is no procfs and no capture of any process", path=path)
-    return numbers
-
-
-def _is_pid(name: str) -> bool:
-    """Whether it is a process's directory; a capture may hold other names of digits."""
-    return name.isascii() and name.isdecimal() and name[0] != "0" and 0 < int(name[:11]) < 2**31
+    return found

@@ -7,7 +7,7 @@ import os
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error
 from fastsmaps.processes import OUTCOMES
-from fastsmaps.procfs import NOTES, OPEN
+from fastsmaps.procfs import NOTES
 from fastsmaps.targets import write_all
 
 TYPE_CHECKING = False
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_NOTES_BYTES = 256 << 20  # of a capture that anybody may have made
+# Of a capture that anybody may have made: some hundred thousand processes that were not read. What
+# is made of a text takes twenty times as much at the worst.
+_NOTES_BYTES = 64 << 20
 _HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
 _END_OF_TIME = 253402300800  # the year 10000, which no date can hold
 # What a note may say of a process. That one was read its figures must show.
@@ -29,8 +31,6 @@ _UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
 _TYPED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma", b"\x28\xb5\x2f\xfd": "zstd"}
 
-# What one archive may hold. A million files is some hundred thousand processes.
-_MEMBERS = 1_000_000
 _DEPTH = 16  # procfs's own is 4: <pid>/task/<tid>/smaps
 _HEADER_BYTES = 1 << 20  # a member's headers: names are 4 kB at most
 _BLOCK = 1 << 16
@@ -44,11 +44,11 @@ def _notes(procfs: str) -> dict[str, Any]:
     import json
 
     try:
-        fd = os.open(f"{procfs}/{NOTES}", OPEN | os.O_NONBLOCK)
+        fd = _procfs.open_in(procfs, NOTES)
         try:
             if os.fstat(fd).st_size > _NOTES_BYTES:
                 return {}
-            text = _procfs.read_file(fd)
+            text = _procfs.read_file(fd, _NOTES_BYTES)
         finally:
             os.close(fd)
         notes = json.loads(text)
@@ -109,8 +109,9 @@ class open_capture:  # noqa: N801 - called like a function
     smemcap write it, is unpacked into a private temporary directory that is removed at the end.
 
     What it holds may be made by anybody: whatever is neither a regular file nor a directory,
-    absolute names, names with "..", more than 1,000,000 members, and more than `max_bytes`
-    unpacked are refused, naming the member. Of owners and modes nothing is taken.
+    absolute names, names with "..", more than `max_members` files and directories (a million), and
+    more than `max_bytes` unpacked (16 GiB) are refused, naming the member. Of owners and modes
+    nothing is taken.
 
     Raises CaptureError where the file cannot be read, is refused, damaged or cut off, or where
     there is no space to unpack it. With `on_error`, a
@@ -125,10 +126,12 @@ class open_capture:  # noqa: N801 - called like a function
         *,
         on_error: Callable[[Error], object] | None = None,
         max_bytes: int = 16 << 30,
+        max_members: int = 1_000_000,
     ) -> None:
         self._path = os.fsdecode(file)
         self._on_error = on_error
         self._max_bytes = max_bytes
+        self._max_members = max_members
         self._temporary: str | None = None
 
     def __enter__(self) -> str:
@@ -149,7 +152,8 @@ class open_capture:  # noqa: N801 - called like a function
                     f"cannot open {path}: {error.strerror}", path=path, errno=error.errno
                 ) from error
             with source:
-                _Unpacking(path, self._temporary, self._max_bytes).run(source, self._on_error)
+                limits = self._max_bytes, self._max_members
+                _Unpacking(path, self._temporary, *limits).run(source, self._on_error)
         except BaseException as error:
             self._remove()
             if isinstance(error, OSError) and not isinstance(error, Error):
@@ -190,12 +194,14 @@ class _Damage(Exception):
 class _Unpacking:
     """An archive on its way into a directory of our own."""
 
-    def __init__(self, path: str, directory: str, max_bytes: int) -> None:
+    def __init__(self, path: str, directory: str, max_bytes: int, max_members: int) -> None:
         self._path = path
         self._directory = directory
         self._max_bytes = max_bytes
+        self._max_members = max_members
         self._written = 0
         self._members = 0
+        self._made = 0  # directories too, of which a name may ask for several
         self._first = ""
 
     def run(self, source: BufferedReader, on_error: Callable[[Error], object] | None) -> None:
@@ -215,7 +221,9 @@ class _Unpacking:
         )
 
     def _unpack(self, source: BufferedReader) -> None:
-        stream = _Stream(_decompressed(source, self._path), self._max_bytes + (_MEMBERS << 11))
+        stream = _Stream(
+            _decompressed(source, self._path), self._max_bytes + (self._max_members << 11)
+        )
         try:
             tar = self._step(lambda: _tar(stream))
             while (member := self._step(lambda: self._next(tar, stream))) is not None:
@@ -254,8 +262,8 @@ class _Unpacking:
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, stream: _Stream) -> None:
         name = member.name
-        if self._members >= _MEMBERS:
-            raise self._refusal(name, f"is more than the {_MEMBERS} members that are allowed")
+        if max(self._members, self._made) >= self._max_members:
+            raise self._too_many(name)
         if member.issparse() or not (member.isreg() or member.isdir()):
             raise self._refusal(name, "is neither a regular file nor a directory")
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -286,8 +294,14 @@ class _Unpacking:
         from functools import partial
 
         # Nothing here is a link, as none is made.
-        directory = "/".join([self._directory, *(parts if member.isdir() else parts[:-1])])
-        os.makedirs(directory, 0o700, exist_ok=True)
+        directory = self._directory
+        for part in parts if member.isdir() else parts[:-1]:
+            directory = f"{directory}/{part}"
+            if not os.path.isdir(directory):
+                if self._made >= self._max_members:
+                    raise self._too_many(member.name)
+                os.mkdir(directory, 0o700)
+                self._made += 1
         if member.isdir():
             return
         if member.size > self._max_bytes - self._written:
@@ -312,6 +326,9 @@ class _Unpacking:
             except BaseException:
                 os.unlink(path)
                 raise
+
+    def _too_many(self, name: str) -> CaptureError:
+        return self._refusal(name, f"is more than the {self._max_members} that are allowed")
 
     def _too_large(self, name: str) -> CaptureError:
         return self._refusal(name, f"is beyond the {self._max_bytes} bytes that are allowed")

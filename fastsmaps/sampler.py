@@ -194,7 +194,7 @@ class Sampler:
     def _statm_by_path(self, pid: int, one: _Watched) -> bytes:
         """Without a kept descriptor; ProcessLookupError where another process has the number."""
         path = f"{self.procfs}/{pid}"
-        directory = os.open(path, OPEN | os.O_DIRECTORY)
+        directory = os.open(path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             inode = os.fstat(directory).st_ino
             if inode != one.inode:
@@ -202,19 +202,26 @@ class Sampler:
                 # kernel was short of memory. This costs 2 us, and stat 20.
                 started = one.row.start_time
                 if one.inode and started is not None:
-                    stat = parse_stat(_file_in(directory, "stat"), pid, f"{path}/stat")
+                    stat = parse_stat(self._file_in(directory, "stat"), pid, f"{path}/stat")
                     if stat.start_time != started:
                         raise ProcessLookupError
                 one.inode = inode
-            return _file_in(directory, "statm")
+            return self._file_in(directory, "statm")
         finally:
             os.close(directory)
+
+    def _file_in(self, directory: int, name: str) -> bytes:
+        fd = _procfs.open_in(self.procfs, name, directory)
+        try:
+            return _procfs.read_file(fd)
+        finally:
+            os.close(fd)
 
     def _keep(self, pid: int) -> int:
         if self._kept >= self._most_kept:
             return -1
         try:
-            fd = os.open(f"{self.procfs}/{pid}/statm", OPEN)
+            fd = _procfs.open_in(self.procfs, f"{pid}/statm")
         except OSError:
             return -1
         self._kept += 1
@@ -280,14 +287,6 @@ class Sampler:
             one = self._watched[pid] = _Watched(pid, self._keep(pid))
             self._look_by_path(pid, one)
         one.row, one.read_at, one.then = row, time.monotonic(), one.live
-
-
-def _file_in(directory: int, name: str) -> bytes:
-    fd = os.open(name, OPEN, dir_fd=directory)
-    try:
-        return _procfs.read_file(fd)
-    finally:
-        os.close(fd)
 
 
 def _row(

@@ -166,17 +166,21 @@ class Sweeper:
         self.sweeps: list[Sweep] = []
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
         self._notes: dict[int, tuple[str, str]] | None = None
-        # A capture's directories tell nothing of owners: what it says is read one by one.
+        # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
+        # process after the other.
         self.fd = -1
         if _procfs.is_procfs(root):
             try:
                 self.fd = os.open(root, OPEN | os.O_DIRECTORY)
             except OSError as error:
                 raise _procfs.failure(error, None, root, root) from None
+            if not _procfs.is_kernels(root, self.fd):
+                self.close()
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
 
     def _sweep(self, rollups: bool = True) -> Sweep:
         least, most = self.limits

@@ -7,6 +7,7 @@ import os
 from fastsmaps import _backend
 from fastsmaps.errors import Error, ParseError, ReadError
 from fastsmaps.mappings import Mappings
+from fastsmaps.procfs import MOST_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _MAGIC = {
     b"\xfd7zXZ\x00": "lzma",
     b"\x28\xb5\x2f\xfd": "compression.zstd",
 }
+
+_BLOCK = 1 << 20
 
 
 def parse(data: Buffer) -> Mappings:
@@ -61,12 +64,13 @@ def _is_crlf(text: memoryview) -> bool:
     return False
 
 
-def load(source: str | os.PathLike[str] | IO[bytes]) -> Mappings:
+def load(source: str | os.PathLike[str] | IO[bytes], *, max_bytes: int = MOST_BYTES) -> Mappings:
     """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
 
     A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
-    such, by its first bytes. Raises ReadError where it cannot be read or its compression is
-    damaged, and what parse() raises.
+    such, by its first bytes. Raises ReadError where it cannot be read, its compression is damaged,
+    or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more), and what
+    parse() raises.
     """
     path: str | None
     if hasattr(source, "read"):
@@ -85,27 +89,42 @@ def load(source: str | os.PathLike[str] | IO[bytes]) -> Mappings:
                 f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
             ) from error
     try:
-        return parse(_decompressed(data, path))
+        return parse(_decompressed(data, path, max_bytes))
     except ParseError as error:
         error.path = path
         raise
 
 
-def _decompressed(data: bytes, path: str | None) -> bytes:
+def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
     for magic, module in _MAGIC.items():
         if data.startswith(magic):
+            import errno
             import importlib
+            import io
 
             try:
-                decompress = importlib.import_module(module).decompress
+                opened = importlib.import_module(module).open
             except ImportError as error:
                 raise Error(
                     f"{path or 'the file'} is compressed, and this Python has no {module}",
                     path=path,
                 ) from error
+            blocks = []
+            left = most
             try:
-                result: bytes = decompress(data)
+                with opened(io.BytesIO(data), "rb") as file:
+                    while left >= 0 and (block := file.read(_BLOCK)):
+                        blocks.append(block)
+                        left -= len(block)
+            except MemoryError:
+                raise
             except Exception as error:  # each module has its own, and EOFError
                 raise ReadError(f"{path or 'the file'} is damaged: {error}", path=path) from error
-            return result
+            if left < 0:
+                raise ReadError(
+                    f"{path or 'the file'} has more than the {most} bytes that are allowed",
+                    path=path,
+                    errno=errno.EFBIG,
+                )
+            return b"".join(blocks)
     return data

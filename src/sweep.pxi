@@ -24,6 +24,7 @@ cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
     MOST_KEPT = 2           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
+    MOST_TEXT = 1048576     # as in fastsmaps/procfs.py; what is beyond is cut off
     PF_EXITING = 0x4
     PF_KTHREAD = 0x00200000
 
@@ -128,6 +129,9 @@ cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole)
             got = used
             break
         if used == w.buffer_room:
+            if used >= MOST_TEXT:
+                got = used
+                break
             block = <char *>realloc(w.buffer, w.buffer_room * 2)
             if block == NULL:
                 got = -12       # ENOMEM
@@ -348,6 +352,14 @@ cdef class Sweep:
         return PyBytes_FromStringAndSize(self.w.kept[kind].bytes + entry.at, entry.length)
 
 
+cdef bint is_pages(const char *p, const char *end) noexcept nogil:
+    """Whether a number stands there, and one that is surely below 2**64: 18 digits."""
+    cdef const char *start = p
+    while p < end and c'0' <= p[0] <= c'9':
+        p += 1
+    return 0 < p - start <= 18 and (p == end or p[0] == c' ' or p[0] == c'\n')
+
+
 def statms(fds, out):
     """See _csmaps.pyi."""
     cdef Py_buffer view
@@ -355,6 +367,7 @@ def statms(fds, out):
     cdef const int32_t *numbers
     cdef uint64_t *pages
     cdef size_t i, count
+    cdef int k
     cdef ssize_t got
     cdef char[256] text
     cdef const char *p
@@ -371,17 +384,14 @@ def statms(fds, out):
             with nogil:
                 for i in range(count):
                     got = pread(numbers[i], text, 256, 0)
-                    p = skip_fields(text, text + got, 3) if got > 0 else text + got
-                    if p == text + got:
-                        pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
-                        continue
-                    end = text + got
-                    p = skip_fields(text, end, 1)
-                    pages[3 * i] = decimal(p, end)
-                    p = skip_fields(p, end, 1)
-                    pages[3 * i + 1] = decimal(p, end)
-                    p = skip_fields(p, end, 1)
-                    pages[3 * i + 2] = decimal(p, end)
+                    p = text
+                    end = p + (got if got > 0 else 0)
+                    for k in range(3):
+                        p = skip_fields(p, end, 1)
+                        if not is_pages(p, end):
+                            pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
+                            break
+                        pages[3 * i + k] = decimal(p, end)
         finally:
             PyBuffer_Release(&into)
     finally:

@@ -152,9 +152,15 @@ def promtool(*arguments: str, text: bytes = b"", where: Path | None = None) -> N
 class Exporter:
     """`fastsmaps export`, listening."""
 
-    def __init__(self, *arguments: str, listen: str = "127.0.0.1:0", **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        listen: str = "127.0.0.1:0",
+        command: list[str] = COMMAND,
+        **options: Any,
+    ) -> None:
         self.popen = subprocess.Popen(
-            [*COMMAND, "export", "--listen", listen, *arguments],
+            [*command, "export", "--listen", listen, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), **options,
         )  # fmt: skip
         assert self.popen.stdout is not None

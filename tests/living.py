@@ -7,6 +7,7 @@ until it is asked for something, and answers. So no test ever waits for time to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import pytest
 from linux import (
     LIBC,
     MS_PRIVATE,
@@ -148,13 +150,16 @@ def zombie() -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def without_rollup(root: Path, pid: int) -> str:
-    """A directory like the procfs of a kernel before 4.14, for one live process."""
-    (root / str(pid)).mkdir(parents=True)
-    (root / "self").symlink_to(str(pid))
-    for name in ("stat", "status", "statm", "cmdline", "cgroup", "maps", "smaps"):
-        (root / str(pid) / name).symlink_to(f"/proc/{pid}/{name}")
-    return str(root)
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As on a kernel whose procfs has no such files, for all that Python opens."""
+    before = os.open
+
+    def opened(path: Any, *arguments: Any, **options: Any) -> int:
+        if os.fsdecode(path).rpartition("/")[2] in names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return before(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", opened)
 
 
 def reaped() -> int:

@@ -6,7 +6,6 @@ import bz2
 import contextlib
 import errno
 import gzip
-import importlib
 import io
 import lzma
 import os
@@ -23,8 +22,6 @@ from capturing import SMAPS, nothing_left, smem, tar, tree
 import fastsmaps
 from fastsmaps.errors import CaptureError
 from fastsmaps.replay import open_capture
-
-REPLAY = importlib.import_module("fastsmaps.replay")
 
 
 @pytest.fixture(autouse=True)
@@ -110,11 +107,41 @@ def test_a_bomb(tmp_path: Path) -> None:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
-def test_more_members_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(REPLAY, "_MEMBERS", 8)
-    path = tar(tmp_path / "a", {f"{i}/smaps": b"" for i in range(1, 10)})
-    with pytest.raises(CaptureError, match="'9/smaps' is more than the 8"), open_capture(path):
+@pytest.mark.parametrize("text", [b"", None])
+@pytest.mark.parametrize("name", ["{}", "{}/smaps", "{}/1/2/3/4/5/6/7/8/smaps", "7/task/{}/smaps"])
+def test_more_members_than_allowed(tmp_path: Path, name: str, text: bytes | None) -> None:
+    """Directories count too, also those that only a longer name asks for."""
+    path = tar(tmp_path / "a", {name.format(i): text for i in range(1, 40)})
+    with (
+        pytest.raises(CaptureError, match=r"' is more than the 32 that are allowed: not unpacked"),
+        open_capture(path, max_members=32),
+    ):
         pass
+    with open_capture(path, max_members=400) as directory:
+        assert len(tree(directory)) == (0 if text is None else 39)
+
+
+def test_the_same_member_again_and_again(tmp_path: Path) -> None:
+    """It takes no place, and is counted nevertheless."""
+    path = tmp_path / "a"
+    path.write_bytes(tarfile.TarInfo("7").tobuf(tarfile.USTAR_FORMAT) * 1001)
+    with (
+        pytest.raises(CaptureError, match="'7' is more than the 1000 "),
+        open_capture(path, max_members=1000),
+    ):
+        pass
+
+
+def test_the_last_of_the_same_name_counts(tmp_path: Path) -> None:
+    """As with tar; also where it is shorter than the one before."""
+    path = tmp_path / "a"
+    with tarfile.open(path, "w") as archive:
+        for text in (SMAPS * 2, SMAPS):
+            member = tarfile.TarInfo("7/smaps")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    with open_capture(path) as directory:
+        assert tree(directory) == {"7/smaps": SMAPS}
 
 
 # ---- what is damaged

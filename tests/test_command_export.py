@@ -310,13 +310,15 @@ def test_ended_by_a_signal(backend: ModuleType, number: signal.Signals, status: 
         assert exporter.end(number) == (status, b"")
 
 
-def test_ended_while_it_sweeps_and_answers(backend: ModuleType, tmp_path: Path) -> None:
+def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
     """A sweep that hangs and a client that does not leave keep nobody waiting."""
-    process(tmp_path / "host", 1)
-    (tmp_path / "host/1/statm").unlink()
-    os.mkfifo(tmp_path / "host/1/statm")
+    hanging = (
+        "import time, fastsmaps\n"
+        "fastsmaps.Sampler.sweep = lambda self: time.sleep(1e6)\n"
+        "from fastsmaps.cli import entry; entry()"
+    )
     with (
-        Exporter("--procfs", str(tmp_path / "host")) as exporter,
+        Exporter(command=[sys.executable, "-c", hanging]) as exporter,
         socket.create_connection((exporter.host, exporter.port), living.PATIENCE),
     ):
         assert parsed(exporter.ask()[1].decode()).get("up") == 0

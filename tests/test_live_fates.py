@@ -112,7 +112,7 @@ def many() -> Iterator[living.Process]:
 @pytest.mark.parametrize("fate", ["reaped", "zombie", "exec"])
 @pytest.mark.parametrize("how", ["mappings", "Process", "kept", "sums"])
 def test_amid_a_reading(
-    many: living.Process, backend: ModuleType, tmp_path: Path, how: str, fate: str
+    many: living.Process, backend: ModuleType, monkeypatch: pytest.MonkeyPatch, how: str, fate: str
 ) -> None:
     """It ends, or calls exec, when a third of its text has been read: nothing of that is left."""
 
@@ -129,10 +129,11 @@ def test_amid_a_reading(
             return starts(fastsmaps.mappings(many.pid))
         if how == "sums":
             # Through a kernel's eyes that has no rollup: smaps is summed.
-            return fastsmaps.totals(many.pid, procfs=root).size
+            return fastsmaps.totals(many.pid).size
         return starts(process.mappings())
 
-    root = living.without_rollup(tmp_path, many.pid)
+    if how == "sums":
+        living.without(monkeypatch, "smaps_rollup")
     process = fastsmaps.Process(many.pid)
     if how == "kept":
         assert len(process.mappings()) > MANY

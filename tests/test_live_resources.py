@@ -247,11 +247,14 @@ def test_a_signal_is_handled_while_reading(backend: ModuleType, many: living.Pro
 
 
 @pytest.mark.parametrize("how", ["mappings", "Process", "kept", "sums"])
-def test_interrupt(backend: ModuleType, many: living.Process, tmp_path: Path, how: str) -> None:
+def test_interrupt(
+    backend: ModuleType, many: living.Process, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     def act() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    root = living.without_rollup(tmp_path, many.pid)
+    if how == "sums":
+        living.without(monkeypatch, "smaps_rollup")
     process = fastsmaps.Process(many.pid)
     if how == "kept":
         process.mappings()
@@ -259,7 +262,7 @@ def test_interrupt(backend: ModuleType, many: living.Process, tmp_path: Path, ho
         "mappings": lambda: fastsmaps.mappings(many.pid),
         "Process": process.mappings,
         "kept": process.mappings,
-        "sums": lambda: fastsmaps.totals(many.pid, procfs=root),
+        "sums": lambda: fastsmaps.totals(many.pid),
     }
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -212,7 +212,21 @@ def test_statms(twins: list[dict[str, Any]]) -> None:
 
 
 def test_statms_that_are_none(twins: list[dict[str, Any]]) -> None:
-    texts = {b"9\n": [NEVER] * 3, b"9 8 7": [NEVER] * 3, b"9 8 7 6\n": [8, 7, 6], b"": [NEVER] * 3}
+    texts = {
+        b"9 8 7 6\n": [8, 7, 6],
+        b"9 8 7 6": [8, 7, 6],
+        b"9 %d 0 00 x" % 10**17: [10**17, 0, 0],
+    }
+    for wrong in (
+        b"9\n",
+        b"9 8 7",
+        b"",
+        b"9 8 -7 6",
+        b"9 8 7 6x",
+        b"9 8 7 1e5",
+        b"9 %d 1 1" % 10**18,
+    ):
+        texts[wrong] = [NEVER] * 3
     for text, expected in texts.items():
         fd = os.memfd_create("statm")
         os.write(fd, text)

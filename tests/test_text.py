@@ -303,6 +303,18 @@ def test_damaged_compressed_files(backend: ModuleType, tmp_path: Path, ending: s
         assert (caught.value.path, caught.value.filename) == (str(path), str(path))
 
 
+@pytest.mark.parametrize("ending", COMPRESSORS)
+def test_a_compressed_text_without_end(backend: ModuleType, tmp_path: Path, ending: str) -> None:
+    data = COMPRESSORS[ending](CAPTURE)
+    path = tmp_path / "bomb"
+    path.write_bytes(data)
+    for source in (path, io.BytesIO(data)):
+        with pytest.raises(fastsmaps.ReadError, match="more than the 100 bytes") as caught:
+            fastsmaps.load(source, max_bytes=100)
+        assert caught.value.errno == errno.EFBIG
+    assert list(fastsmaps.load(path, max_bytes=len(CAPTURE))) == list(fastsmaps.parse(CAPTURE))
+
+
 def test_zstd_where_python_has_it(backend: ModuleType) -> None:
     frame = b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00"  # of no bytes
     if sys.version_info >= (3, 14):

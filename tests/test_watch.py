@@ -208,11 +208,12 @@ def test_a_tree(backend: ModuleType) -> None:
     assert pss(watch.samples[-1]) < 24 * MIB < pss(watch.peak)
 
 
-def test_an_old_kernel(backend: ModuleType, tmp_path: Path) -> None:
+def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     with acting() as child:
-        procfs = living.without_rollup(tmp_path, child.pid)
-        with fastsmaps.Watch(child.pid, procfs=procfs, **OFTEN) as watch:
-            until(watch, lambda _: watch.count > 2)
+        with monkeypatch.context() as patch:
+            living.without(patch, "smaps_rollup")
+            with fastsmaps.Watch(child.pid, **OFTEN) as watch:
+                until(watch, lambda _: watch.count > 2)
         totals = watch.samples[-1].totals
         assert (totals.source, totals.size) == ("smaps", watch.samples.column("size")[-1])
         assert totals.rss == fastsmaps.totals(child.pid).rss

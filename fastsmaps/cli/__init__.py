@@ -119,6 +119,9 @@ def entry() -> NoReturn:
     except KeyboardInterrupt:
         _abandon_output()
         status = 128 + signal.SIGINT
+    except MemoryError:
+        complain("there is not enough memory")
+        status = 1
     except OSError as error:  # a full disk behind standard output
         complain(f"cannot write: {error.strerror or error}")
         _abandon_output()
