@@ -153,7 +153,8 @@ class _Archive:
         import contextlib
 
         for file in self._files:
-            with contextlib.suppress(OSError, ValueError):  # what it holds does not fit either
+            # What it holds does not fit either, on the disk or in memory.
+            with contextlib.suppress(OSError, ValueError, MemoryError):
                 file.close()
         if self._temporary is not None:
             os.unlink(self._temporary)

@@ -36,7 +36,10 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
     started = []
     try:
         for thread in threads:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                break  # RLIMIT_NPROC, or no memory for its stack: those that run do all of it
             started.append(thread)
         guarded()
     finally:
