@@ -105,6 +105,15 @@ def test_commands(page: Path, child: living.Process, tmp_path: Path) -> None:
     assert ran or page.name in ("prometheus.md", "watch.md", "install.md")
 
 
+def test_every_test_that_a_claim_names_is_there() -> None:
+    claims = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", claims)
+    assert len(named) > 40
+    assert len(named) == claims.count("`tests/")
+    for file, test in named:
+        assert re.search(rf"^def {test}\(", (ROOT / file).read_text(), re.MULTILINE), (file, test)
+
+
 def test_every_command_is_told_of() -> None:
     from fastsmaps.cli import COMMANDS
 
