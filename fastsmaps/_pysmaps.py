@@ -256,7 +256,7 @@ class Scanner:
             if line.strip(b" \t\r"):
                 raise _Problem(errors.NO_LINE)
             return
-        if self.count == 0:
+        if not self.open:
             raise _Problem(errors.FIELD_FIRST)
         if self.crlf and line.endswith(b"\r"):
             line = line[:-1]

@@ -184,6 +184,8 @@ class Sweep:
             return _OTHER
         scanner = self._scanner
         before = scanner.count
+        if scanner.open:
+            scanner.close()  # a field before any header is not the last process's
         try:
             scanner.feed(text.removesuffix(b"\n").split(b"\n"))
         except ParseError:

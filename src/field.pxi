@@ -232,7 +232,7 @@ cdef bint field_line(
     cdef Kind kind
     cdef Shape shape
     cdef uint64_t number = 0
-    if s.count == 0:
+    if s.row == NULL:
         return fail(s, FIELD_FIRST)
     while colon < end and c' ' < colon[0] < 127 and colon[0] != c':':
         colon += 1

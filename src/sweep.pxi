@@ -156,6 +156,7 @@ cdef Fate take_rollup(Sweeper *w, Task *task, int directory) noexcept nogil:
     s.base = w.buffer
     s.base_offset = 0
     s.lines = 0
+    s.row = NULL                # a field before any header is not the last process's
     s.problem = FINE
     rest = scan(s, w.buffer, w.buffer + got, True)
     finish(s)

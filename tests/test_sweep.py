@@ -136,6 +136,22 @@ def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None
     os.close(fd)
 
 
+def test_what_has_no_header_is_nobody_elses(twins: list[dict[str, Any]], tmp_path: Path) -> None:
+    """No kernel writes such a rollup; a file system that plays procfs may."""
+    for pid, rollup in enumerate((ROLLUP, b"New: 3 kB\nRss: 9 kB\n", ROLLUP + b"nonsense\n"), 1):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(STAT % (pid, b"a"))
+        (tmp_path / str(pid) / "smaps_rollup").write_bytes(rollup)
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    for twin in twins:
+        sweep = twin["Sweep"]()
+        sweep.take(root, memoryview(array("i", [1, 2, 3, 2, 1])), 1.0)
+        rows = [row[1:3] for row in figures(sweep)]
+        good = ("read", {"Rss": 8192, "Pss": 4096, "Swap": 0})
+        assert rows == [good, *[("other", None)] * 3, good]
+    os.close(root)
+
+
 def test_wrong_use(twins: list[dict[str, Any]], root: int) -> None:
     for twin in twins:
         with pytest.raises(ValueError, match="texts"):
