@@ -9,6 +9,7 @@ cdef struct Wanted:
     uint32_t column
     bint zero               # nothing but zeros so far, and nothing written
     size_t absent           # rows that lack it
+    size_t place            # of its values in the block
     char *values
 
 

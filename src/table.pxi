@@ -147,34 +147,35 @@ cdef class Table:
         return self.columns((key,))[0][0]
 
     def columns(self, keys not None):
-        cdef size_t count = len(keys), room = 0, zeros = 0, c, at, size
+        cdef size_t count = len(keys), room = 0, c, at, size
         cdef bytes block
         cdef char *start
         cdef Wanted *wanted = <Wanted *>calloc(count + 1, sizeof(Wanted))
+        cdef Wanted *zeros = NULL
         cdef list found = []
         if wanted == NULL:
             raise MemoryError
         try:
             for c in range(count):
                 self.look_up(keys[c], &wanted[c])
-                wanted[c].values = <char *>room
+                wanted[c].place = room
                 room += (self.count * wanted[c].width + 63) & ~<size_t>63
             block = PyBytes_FromStringAndSize(NULL, room)
             start = PyBytes_AS_STRING(block)
             for c in range(count):
-                wanted[c].values += <size_t>start
+                wanted[c].values = start + wanted[c].place
             with nogil:
                 take_columns(self.s, wanted, count, self.count)
                 # Columns of zeros are one.
                 for c in range(count):
                     if wanted[c].zero:
-                        if zeros == 0:
-                            memset(wanted[c].values, 0, self.count * sizeof(uint64_t))
-                            zeros = <size_t>wanted[c].values
-                        wanted[c].values = <char *>zeros
+                        if zeros == NULL:
+                            zeros = &wanted[c]
+                            memset(zeros.values, 0, self.count * sizeof(uint64_t))
+                        wanted[c].place = zeros.place
             whole = memoryview(block)
             for c in range(count):
-                at = wanted[c].values - start
+                at = wanted[c].place
                 size = self.count * wanted[c].width
                 found.append((whole[at:at + size].cast(FORMATS[wanted[c].width]), wanted[c].absent))
             return found
