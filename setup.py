@@ -47,7 +47,8 @@ def extensions() -> list[Extension]:
         "cdivision": True,
         "freethreading_compatible": True,
     }
-    return cythonize([extension], compiler_directives=directives)
+    # Debuggers, sanitizers and coverage then speak of src/*.pxi and not of 42,000 lines of C.
+    return cythonize([extension], compiler_directives=directives, emit_linenums=True)
 
 
 def build(with_extension: bool) -> None:
