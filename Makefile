@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench bench-check lint docs man completion wheels clean
+.PHONY: run test bench bench-check lint docs man completion wheels fuzz cover sanitize clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
@@ -29,6 +29,7 @@ lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/mypy fastsmaps
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
+	MYPYPATH=tests $(BIN)/mypy fuzz
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -41,7 +42,7 @@ $(VENV)/installed: $(VENV)/pip $(SOURCES)
 	$(BIN)/python -m compileall -q fastsmaps
 	touch $@
 
-$(VENV)/test $(VENV)/bench $(VENV)/lint $(VENV)/docs $(VENV)/release: $(VENV)/%: $(VENV)/pip pyproject.toml
+$(VENV)/test $(VENV)/bench $(VENV)/lint $(VENV)/docs $(VENV)/release $(VENV)/fuzz: $(VENV)/%: $(VENV)/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 
@@ -55,6 +56,17 @@ wheels: man completion
 
 docs: $(VENV)/installed $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# docs/proof.md tells what these need and what they found.
+SECONDS ?= 60
+fuzz: $(VENV)/installed $(VENV)/fuzz
+	fuzz/run $(BIN)/python $(SECONDS)
+
+cover: $(VENV)/installed $(VENV)/fuzz
+	fuzz/cover $(BIN)/python
+
+sanitize: $(VENV)/installed $(VENV)/fuzz
+	fuzz/sanitize $(BIN)/python $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build dist release/share *.egg-info fastsmaps/*.so src/_csmaps.c

@@ -1,0 +1,299 @@
+"""What is done with one input: both backends on it in every way, whatever they say compared.
+
+An input is a text and four bytes after it: the way, and the size of a piece, their number and
+whatever else that way may vary. `one()` needs no fuzzer: tests/test_corpus.py does it with the
+corpus that is kept.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import errno
+import os
+import re
+import shutil
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastsmaps import _backend, _csmaps, _pysmaps
+from fastsmaps.errors import ParseError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from test_differential import check_reads, file_of, total_of
+from test_sweep import STAT, figures
+from test_twins import outcome, same
+
+TWINS = (_csmaps, _pysmaps)
+EXPORTS = (_backend.exports("c"), _backend.exports("python"))
+CONTROL = 4
+PIECES = (1, 2, 3, 7, 31, 64, 100, 200, 727, 3000)
+#: Longer than the buffer that reads begin with, and than a Sweep's.
+LONG = 210_000
+#: A Sweep takes no larger one: it is left to Process.
+MOST_ROLLUP = 16_000
+#: Most failures of one call that are tried, one after the other.
+MOST_FAILURES = 60
+
+
+def one(data: bytes) -> None:
+    text, control = data[:-CONTROL], data[-CONTROL:].rjust(CONTROL, b"\0")
+    way, piece, pieces, number = control
+    if way >= 128:
+        text = text.replace(b"/", b"/" + b"l" * LONG, 1)
+    size = PIECES[piece] if piece < len(PIECES) else piece
+    WAYS[way % len(WAYS)](text, size, pieces % 64 + 1, number)
+
+
+def agree(c: Any, python: Any) -> None:
+    assert c == python, f"the extension has\n{c!r}\nand the twin\n{python!r}"
+
+
+def whole(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """As parse() has it, and with a CR before each newline."""
+    same(TWINS, text)
+    same(TWINS, text if number & 1 else text.replace(b"\n", b"\r\n"), True)
+
+
+def in_pieces(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """read() and total(), whatever the pieces are."""
+    check_reads(TWINS, text, (max(piece, len(text) // 1000), pieces))
+
+
+def parts(text: bytes, number: int) -> list[bytes]:
+    """The text as those of up to three processes, cut anywhere."""
+    first, second = sorted((len(text) * (number & 15) // 15, len(text) * (number >> 4) // 15))
+    return [text[:first], text[first:second], text[second:]]
+
+
+def uses(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """Sums by name over several processes."""
+    results = []
+    for exports in EXPORTS:
+        found = exports["Uses"]()
+        added: list[Any] = []
+        for part in parts(text, number):
+            with file_of(part) as fd:
+                try:
+                    added.append(found.add(fd, max(piece, len(part) // 1000), pieces))
+                except ParseError as error:
+                    added.append(str(error))
+        by_name = {name: rest for name, *rest in found.result()}
+        results.append((added, by_name))
+    agree(*results)
+
+
+def uses_by_number(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """The same through a directory of processes."""
+    with procfs(text, 0, number) as (root, pids):
+        results = []
+        for exports in EXPORTS:
+            found = exports["Uses"]()
+            taken = [found.take(root, pid, 3000, pieces, True) for pid in pids]
+            results.append((taken, {name: rest for name, *rest in found.result()}))
+        agree(*results)
+        for pid in (*pids, 99):  # whether it is listed is looked up where only procfs has it
+            _csmaps.Uses().take(root, pid, 3000, pieces, False)
+            assert not _csmaps.Uses().take(-1, pid, 3000, pieces, False)
+    if number == 255:
+        root = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            assert _csmaps.Uses().take(root, os.getpid(), 3000, pieces, False)
+        finally:
+            os.close(root)
+
+
+#: A process, one that ended, one that has threads still, a kernel thread, a thread, and no line.
+STATS = (
+    STAT,
+    STAT.replace(b") S", b") Z"),
+    STAT.replace(b") S", b") X").replace(b"1 0 77", b"3 0 77"),
+    STAT.replace(b"4194304", b"2129984"),
+    STAT.replace(b" 17 0 0\n", b" -1 0 0\n"),
+    STAT[:20],
+)
+SHARED = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
+
+
+@contextmanager
+def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]]]:
+    """A procfs of files: of each process one part, whose beginning is its name as well."""
+    pids = []
+    for pid, part in enumerate(parts(text, number), 1):
+        directory = Path(SHARED, str(pid))
+        directory.mkdir(exist_ok=True)
+        comm = part[: kind % 70].replace(b"\n", b"")
+        stat = STATS[kind // 8 % len(STATS) if pid == 2 else 0]
+        files = {
+            "stat": stat.replace(b"%d", b"7").replace(b"%s", comm),
+            "statm": b"9 %d 1 3 0 0 0\n" % len(part) if kind != 100 else b"9\n",
+            "smaps_rollup": part[:MOST_ROLLUP],
+            "smaps": part,
+        }
+        for name, content in files.items():
+            path = directory / name
+            if kind == 101 + len(name) and pid == 2:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        pids.append(pid)
+    root = os.open(SHARED, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield root, pids
+    finally:
+        os.close(root)
+
+
+#: A sweep's: what is read beside, and limits in pages.
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"texts": ("statm", "smaps")},
+    {"sized": True, "least": 100, "most": 16_000, "large": 1_000},
+    {"rollups": False},
+)
+
+
+def sweep(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """Rollups of several processes, one table."""
+    with procfs(text, piece, number) as (root, pids):
+        results = []
+        for exports in EXPORTS:
+            found = exports["Sweep"](**OPTIONS[pieces % len(OPTIONS)])
+            for pid in (*pids, 99):
+                found.take(root, memoryview(array("i", [pid])), 60.0)
+            results.append((found.fates(), figures(found)))
+        agree(*results)
+
+
+_STATM = re.compile(rb"[0-9]{1,18}(?: [0-9]{1,18}){0,9}\n?").fullmatch
+
+
+def statms(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """What a kernel could write into statm; of anything else only that it harms nobody."""
+    with file_of(text) as fd:
+        results = []
+        for exports in EXPORTS if _STATM(text) else EXPORTS[:1]:
+            pages = array("Q", [0] * 6)
+            exports["statms"](memoryview(array("i", [fd, -1])), memoryview(pages))
+            results.append(pages)
+        agree(results[0], results[-1])
+
+
+def arguments(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """Arguments that may be wrong: the same error, or the same answer."""
+    groups = array("I", [number, 0, 1, pieces, 2**32 - 1, 1, 0, 1][: piece % 9])
+    closed = array("i", [-1] * (piece % 3))
+    key = ("start", "flags", "Rss", "Swap", "Nothing")[piece % 5]
+    with file_of(text) as fd:
+
+        def answers(exports: dict[str, Any]) -> list[Any]:
+            calls: tuple[Callable[[], Any], ...] = (
+                lambda: exports["parse"](text).row(number),
+                lambda: exports["parse"](text).column(key).tolist(),
+                lambda: type(exports["parse"](b""))(),
+                lambda: exports["parse"](text).sums(memoryview(groups), pieces),
+                lambda: exports["total"](fd, piece % 2, pieces * 2, True),
+                lambda: exports["total"](fd, 3000, 64, True, 1e-9),
+                lambda: exports["Sweep"](("statm",) * (number % 4)).row(number),
+                lambda: exports["Sweep"]().fates(number),
+                lambda: exports["statms"](memoryview(closed), memoryview(array("Q", [0] * 3))),
+            )
+            return [told(call) for call in calls]
+
+        agree(*map(answers, EXPORTS))
+
+
+def told(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (IndexError, KeyError, ParseError, TimeoutError, TypeError, ValueError) as error:
+        return type(error)
+
+
+# ---- failures, which the builds made to be fuzzed have (failing.h)
+
+CODES = (errno.EIO, errno.EINTR, errno.EACCES)
+
+
+def failing(text: bytes, piece: int, pieces: int, number: int) -> None:
+    """Each allocation, or read, of the extension fails in turn: that error, or no other result."""
+    kind = KINDS[number & 1]
+    code = CODES[number % len(CODES)]
+    with file_of(text) as fd, procfs(text, piece, number) as (root, pids):
+        size = max(piece, len(text) // 10)
+        calls: tuple[Callable[[], Any], ...] = (
+            lambda: columns(text),
+            lambda: outcome(_csmaps.read, fd, size, pieces),
+            lambda: total_of(_csmaps, fd, size, pieces, True),
+            lambda: uses_twice(fd, size, pieces),
+            lambda: sweep_twice(root, pids),
+        )
+        call = calls[number // 2 % len(calls)]
+        normal = call()
+        for count in range(1, MOST_FAILURES):
+            FAILURES["failing_errno"].value = code
+            FAILURES[kind].value = count
+            try:
+                result = call()
+            except MemoryError:
+                assert kind == "failing_allocation"
+            except OSError as error:
+                assert kind == "failing_read"
+                agree(error.errno, code)
+            else:
+                if FAILURES[kind].value:  # it had no more calls than that
+                    agree(result, normal)
+                    break
+                if call in calls[:3] and code == errno.EINTR:
+                    agree(result, normal)
+            finally:
+                FAILURES[kind].value = 0
+
+
+def columns(text: bytes) -> Any:
+    try:
+        return [view.tolist() for view, _ in _csmaps.parse(text).columns(("start", "perms"))]
+    except ParseError as error:
+        return str(error)
+
+
+def uses_twice(fd: int, piece: int, pieces: int) -> Any:
+    """As it goes on after a failure."""
+    found = _csmaps.Uses()
+    for _ in range(2):
+        try:
+            found.add(fd, piece, pieces)
+        except (MemoryError, OSError, ParseError):
+            continue
+    return found.result()
+
+
+def sweep_twice(root: int, pids: list[int]) -> Any:
+    found = _csmaps.Sweep(("statm", "smaps"), sized=True)
+    for _ in range(2):
+        try:
+            found.take(root, memoryview(array("i", pids)), 60.0)
+        except MemoryError:
+            continue
+    pages = array("Q", [0] * 3)
+    _csmaps.statms(memoryview(array("i", [root])), memoryview(pages))
+    return figures(found)
+
+
+KINDS = ("failing_allocation", "failing_read")
+try:
+    FAILURES = {
+        name: ctypes.c_int.in_dll(ctypes.CDLL(_csmaps.__file__), name)
+        for name in (*KINDS, "failing_errno")
+    }
+except ValueError:  # an ordinary build: nothing fails
+    FAILURES = {name: ctypes.c_int(0) for name in (*KINDS, "failing_errno")}
+
+#: By the first of an input's last four bytes.
+WAYS = (whole, in_pieces, uses, uses_by_number, sweep, statms, failing, arguments)

@@ -1,0 +1,23 @@
+"""The harness on every input of the directories given, without a fuzzer; then a look for leaks."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import sys
+from pathlib import Path
+
+import harness
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--every", type=int, default=1, help="only each n-th input")
+parser.add_argument("directories", type=Path, nargs="+")
+arguments = parser.parse_args()
+inputs = [path for directory in arguments.directories for path in sorted(directory.iterdir())]
+inputs = inputs[:: arguments.every]
+for path in inputs:
+    harness.one(path.read_bytes())
+print(f"{len(inputs)} inputs")
+# Where LeakSanitizer is there, and PYTHONMALLOC=malloc, so that it sees what objects point to.
+if hasattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check"):
+    sys.exit(ctypes.CDLL(None).__lsan_do_recoverable_leak_check())

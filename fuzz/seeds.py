@@ -1,0 +1,81 @@
+"""Seeds and libFuzzer's dictionary out of tests/data, into the directory given."""
+
+from __future__ import annotations
+
+import re
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from fastsmaps.fields import FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import harness
+from independent import texts
+
+LARGEST = 2000
+HEADER = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
+LABEL = re.compile(rb"^[A-Z][^:]*:", re.MULTILINE)
+WORDS = [
+    *(f"{label}:" for label in (*SIZES, *PAGE_SIZES, *NUMBERS, FLAGS, NAME)),
+    *(" kB\n", " r-xp ", " rw-s ", " 00:00 0 ", " fd:01 77 ", "[heap]", " (deleted)", "\r\n"),
+    *("       0 kB\n", "99999999 kB\n", "100000000 kB\n", "4294967294 kB\n", "4294967295 kB\n"),
+    *("18014398509481983 kB\n", "18446744073709551614\n", "rd wr mr mw me ac \n"),
+    *("08048000-08049000", "7f0000000000-7f0000001000", "ffffffffff600000-ffffffffff601000"),
+]
+
+HEAD = b"1-2 r--p 0 0:0 0\n"
+#: What no text of tests/data goes through: limits, fields given twice, many and large numbers.
+CORNERS = [
+    b"",
+    b"9 8 7 6 0 0 0\n",
+    HEAD * 300,
+    b" \n" * 9 + HEAD,
+    b" \n",
+    b"".join(HEAD + b"Name: n%d\n" % i for i in range(40)),
+    HEAD + b"".join(b"L%d:1\n" % i for i in range(257)),
+    HEAD + b"".join(b"T%d:x\n" % i for i in range(257)),
+    HEAD + b"A:1\nA:2\n",
+    HEAD + b"A:x\nA:2\n",
+    HEAD + b"A:1\nA:x\n",
+    HEAD + b"A:1\n" + HEAD + b"A:x\n" + HEAD + b"B:1\nA:1\n",
+    HEAD + b"VmFlags: rd\nVmFlags: wr\n",
+    HEAD + b"VmFlags: rd\nRss: 1 kB\nVmFlags: wr\n",
+    HEAD + b"Name: a\nName: b\n",
+    b"".join(HEAD + b"Rss: 1 kB\nPss: %d kB\nSwap: 4294967296 kB\n" % (1 << i) for i in range(54)),
+    b"1-2 r--p 0 0:0 7 /a\nName: b\nNew: x\nRss: 1 kB\nRss: 2 kB\n",
+    b"1-2 r--p 0 0:0 7 /a\nRss: 1 kB\nVmFlags: rd wr\nNew: x\n",
+]
+
+
+def pieces(text: bytes) -> set[bytes]:
+    """Runs of whole records, as far as a small input goes: the ends, and one of each look."""
+    records = HEADER.split(text)
+    looks = {tuple(LABEL.findall(record)): i for i, record in enumerate(records)}
+    starts = {0, max(len(records) - 3, 0), *looks.values()}
+    return {b"".join(records[i : i + 3])[:LARGEST] for i in starts}
+
+
+def main(directory: Path) -> None:
+    corpus = directory / "seeds"
+    corpus.mkdir(parents=True, exist_ok=True)
+    found = {piece for path in texts() for piece in pieces(path.read_bytes())}
+    inputs = set()
+    # `way` is taken modulo the number of ways, and from 128 on it lengthens a name.
+    lengthened = -(-128 // len(harness.WAYS)) * len(harness.WAYS)
+    for way in range(len(harness.WAYS)):
+        for i, text in enumerate(sorted(found)):
+            inputs.add(text + bytes((way, i % 256, i % 64, i * 7 % 256)))
+        for text in CORNERS:
+            inputs |= {text + bytes((way, i, i, i * 11 % 256)) for i in range(0, 200, 9)}
+        # The first name is made a long one.
+        long = b"1-2 r--p 0 0:0 7 /a\nRss: 1 kB\n"
+        inputs |= {long + bytes((way + lengthened, 99, i, 240 + i)) for i in range(12)}
+    for data in inputs:
+        corpus.joinpath(sha256(data).hexdigest()).write_bytes(data)
+    lines = ["".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS]
+    directory.joinpath("dictionary").write_text("".join(f'"{line}"\n' for line in lines))
+    print(f"{len(inputs)} seeds of {len(found) + len(CORNERS)} texts")
+
+
+main(Path(sys.argv[1]))
