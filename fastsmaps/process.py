@@ -298,7 +298,8 @@ class Process:
         text = self._file("stat")
         if text is None:
             if _procfs.is_procfs(self.procfs):
-                raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self._path)
+                # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
+                raise _procfs.not_found(self.pid, self._path, self.procfs)
             raise Error(f"{self._path}/stat is missing", pid=self.pid, path=f"{self._path}/stat")
         return parse_stat(text, self.pid, f"{self._path}/stat")
 

@@ -95,6 +95,16 @@ def mount_proc(where: str | Path, options: str) -> None:
     call("mount", b"proc", os.fsencode(where), b"proc", 0, options.encode())
 
 
+def hides_processes() -> bool:
+    """Whether who may not read a process does not even find it in /proc: hidepid=2 and 4."""
+    options = ""
+    for line in Path("/proc/self/mounts").read_bytes().splitlines():
+        _, where, kind, found, *_ = line.split(b" ")
+        if (where, kind) == (b"/proc", b"proc"):
+            options = found.decode()  # the last one lies above the others
+    return any(f"hidepid={value}" in options for value in ("2", "4", "invisible", "ptraceable"))
+
+
 def has_left(pid: int) -> bool:
     """Whether a process's main thread has ended."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"

@@ -83,6 +83,9 @@ def guarded() -> Iterator[int]:
 
 
 def assert_denied(found: Answers, pid: int) -> None:
+    if linux.hides_processes():
+        assert_hidden(found, pid)
+        return
     assert found.pop("Process") == "NoneType"  # its directory may be opened
     assert found.keys() == FILES.keys()
     for name, error in found.items():
@@ -97,14 +100,21 @@ def assert_denied(found: Answers, pid: int) -> None:
         assert "hidepid" not in str(error)
 
 
+def assert_hidden(found: Answers, pid: int) -> None:
+    assert found.keys() == WAYS.keys()
+    for name, error in found.items():
+        assert isinstance(error, fastsmaps.AccessDenied), (name, error)
+        assert error.pid == pid
+        assert "hidepid" in str(error)
+
+
 def test_another_users(backend: ModuleType) -> None:
     if ROOT:
         with living.playing("idle") as child:
             assert_denied(as_stranger(lambda: answers(child.pid)), child.pid)
     else:
         # Somebody else's always: it has most rights of all.
-        stat = os.stat("/proc/1")
-        if stat.st_uid == os.geteuid():
+        if os.path.exists("/proc/1") and os.stat("/proc/1").st_uid == os.geteuid():
             pytest.skip("the first process is our own")
         assert_denied(answers(1), 1)
 
@@ -240,6 +250,36 @@ def test_hidden_from_its_own_user(backend: ModuleType, options: str) -> None:
         pytest.skip(f"no /proc with {options}: {refused}")
     for name, error in found.items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
+        assert "hidepid" in str(error)
+
+
+@pytest.mark.parametrize("options", OPTIONS[1:])
+def test_hidden_after_it_was_opened(backend: ModuleType, options: str) -> None:
+    """Its directory is held, and nothing is found in it any more: that is not gone."""
+
+    def inside() -> tuple[int, list[object]]:
+        def read() -> list[object]:
+            with fastsmaps.Process(child.pid) as process:
+                child.ask("undumpable")
+                linux.keep_capabilities()
+                found: list[object] = []
+                for way in (process.totals, process.mappings, process.info):
+                    try:
+                        found.append(way())
+                    except fastsmaps.Error as error:
+                        found.append(error)
+                return found
+
+        with living.playing("idle") as child:
+            return child.pid, living.in_child(read)
+
+    try:
+        pid, found = living.in_namespaces(inside, options)
+    except linux.Refused as refused:
+        pytest.skip(f"no /proc with {options}: {refused}")
+    for error in found:
+        assert isinstance(error, fastsmaps.AccessDenied), error
+        assert error.pid == pid
         assert "hidepid" in str(error)
 
 
