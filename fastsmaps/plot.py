@@ -9,8 +9,6 @@ The figures are plotly's own: a notebook shows them, and their layout can be cha
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import heapq
 import html
 import os
@@ -20,6 +18,7 @@ from fastsmaps.display import harmless, human
 from fastsmaps.errors import Error, ProcessGone
 from fastsmaps.fields import ABSENT
 from fastsmaps.files import written_whole
+from fastsmaps.page import page_of
 from fastsmaps.process import Process
 
 try:
@@ -346,61 +345,13 @@ def _shown(text: str, longest: int) -> str:
     return html.escape(text, quote=False)
 
 
-# ---- the page
-
-# Names and command lines are nobody else's: plotly.js has a button that uploads what is drawn.
-_START = """\
-"use strict";
-const figure = JSON.parse(document.getElementById("figure").textContent);
-Plotly.newPlot("plot", figure.data, figure.layout, {
-  responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-  typesetMath: false,
-});
-"""
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>html, body, #plot {{ height: 100%; margin: 0 }}</style>
-</head>
-<body>
-<div id="plot"></div>
-<script type="application/json" id="figure">{figure}</script>
-<script>{plotly}</script>
-<script>{start}</script>
-</body>
-</html>
-"""
-
-
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as one HTML page of some 5 MB, whole or not at all (mode 0600).
 
-    plotly.js is in the page: it loads nothing, and its Content-Security-Policy forbids it to, and
-    any script but the two that were written with it. OSError where it cannot be written;
+    The page holds plotly.js and loads nothing. OSError where it cannot be written;
     FileExistsError for what is no regular file.
     """
-    # Parsed as HTML before it is parsed as a script: no tag may begin there.
-    data = figure.to_json().replace("<", "\\u003c")
-    plotly = get_plotlyjs().replace("\r\n", "\n")
     title = figure.layout.title.text or "fastsmaps"
-    page = _PAGE.format(
-        policy=f"default-src 'none'; script-src {_hash(plotly)} {_hash(_START)}; "
-        "style-src 'unsafe-inline'; img-src data: blob:; font-src data:",
-        title=title,
-        figure=data,
-        plotly=plotly,
-        start=_START,
-    )
+    text = page_of(figure.to_json(), title, get_plotlyjs())
     with written_whole(path) as file:
-        file.write(page.encode("utf-8", "backslashreplace"))
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+        file.write(text.encode("utf-8", "backslashreplace"))
