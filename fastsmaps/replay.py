@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Of a capture that anybody may have made: some hundred thousand processes that were not read. What
-# is made of a text takes twenty times as much at the worst.
+# A hundred thousand processes and more; what is made of a text may take twenty times as much.
 _NOTES_BYTES = 64 << 20
 _HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
 _END_OF_TIME = 253402300800  # the year 10000, which no date can hold
@@ -60,8 +59,7 @@ def _notes(procfs: str) -> dict[str, Any]:
 def noted(procfs: str) -> dict[int, tuple[str, str]]:
     """What a capture notes of processes that could not be read: pid -> outcome, error.
 
-    A process without text looks as if its files had been lost; only who took the capture knew
-    that they were denied.
+    Without text it looks as if files were lost; only who took it knew that they were denied.
     """
     notes = _notes(procfs).get("processes")
     result: dict[int, tuple[str, str]] = {}
@@ -109,9 +107,8 @@ class open_capture:  # noqa: N801 - called like a function
     smemcap write it, is unpacked into a private temporary directory that is removed at the end.
 
     What it holds may be made by anybody: whatever is neither a regular file nor a directory,
-    absolute names, names with "..", more than `max_members` files and directories (a million), and
-    more than `max_bytes` unpacked (16 GiB) are refused, naming the member. Of owners and modes
-    nothing is taken.
+    absolute names, names with "..", more than `max_members` files and as many directories, and
+    more than `max_bytes` are refused, naming the member. Of owners and modes nothing is taken.
 
     Raises CaptureError where the file cannot be read, is refused, damaged or cut off, or where
     there is no space to unpack it. With `on_error`, a
