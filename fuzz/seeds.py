@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -58,7 +59,8 @@ def pieces(text: bytes) -> set[bytes]:
 
 def main(directory: Path) -> None:
     corpus = directory / "seeds"
-    corpus.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(corpus, ignore_errors=True)
+    corpus.mkdir(parents=True)
     found = {piece for path in texts() for piece in pieces(path.read_bytes())}
     inputs = set()
     # `way` is taken modulo the number of ways, and from 128 on it lengthens a name.
