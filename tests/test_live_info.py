@@ -170,7 +170,7 @@ def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
             linux.keep_capabilities()
             return info_of(child.pid)
 
-        if linux.hides_processes():
+        if linux.hides_processes() and os.getegid() != 0:  # the group that it is not hidden from
             with pytest.raises(fastsmaps.AccessDenied, match="hidepid"):
                 living.in_child(read)
             return
