@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import statistics
@@ -21,7 +22,10 @@ HEADINGS = ("measure", "ours", "baseline", "figure", "middle half", "goal", "rea
 
 @dataclass(frozen=True)
 class Figure:
-    """One row: ``value`` is what the goal is about, a ratio unless there is a ``unit``."""
+    """One row: ``value`` is what the goal is about, a ratio unless there is a ``unit``.
+
+    An infinite goal is none.
+    """
 
     measure: str
     ours: str
@@ -49,8 +53,8 @@ class Figure:
             self.baseline,
             value,
             self.spread,
-            f"<= {goal}",
-            reached,
+            "" if math.isinf(self.goal) else f"<= {goal}",
+            "" if math.isinf(self.goal) else reached,
             self.beside,
         )
 

@@ -1,12 +1,19 @@
 # Reading: a descriptor's bytes, in pieces, to the scanner.
 
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
+
+cdef extern from "<sys/resource.h>" nogil:
+    cdef struct rusage:
+        long ru_nvcsw
+    int RUSAGE_THREAD
+    int getrusage(int who, rusage *usage)
 
 cdef enum:
     MOST_PIECES = 64
     SPARE_SIZE = 200000     # 64 pieces of 3,000 bytes and room for what is carried over
     FIRST_PIECES = 16       # enough for most processes: 64 cost a small read 1.6 us more
     TURN = 64               # calls between two looks for signals: 12 MB, about 45 ms
+    PAUSE = 50000           # nanoseconds
 
 # x86's gate, whose record the kernel writes after all others: above every address that a process
 # can map, so nobody else's record begins there (arch/x86/entry/vsyscall).
@@ -30,10 +37,40 @@ cdef struct Reader:
     int pieces
     bint confirm
     bint filled             # by the last call, all its pieces
+    bint contended          # the process wants to change its map meanwhile
+    long waits              # this thread's, until then
     int error
 
 # A buffer that stays warm: 49 fresh pages would cost a small process's read a tenth more.
 cdef void *spare_buffer = NULL
+
+
+cdef long waits_so_far() noexcept nogil:
+    """How often this thread waited for something."""
+    cdef rusage usage
+    usage.ru_nvcsw = 0
+    getrusage(RUSAGE_THREAD, &usage)
+    return usage.ru_nvcsw
+
+
+cdef void give_way(Reader *r) noexcept nogil:
+    """A pause, where the process waits for its map.
+
+    Each piece takes the map's lock anew, but before a process that waits for it has woken, the
+    next piece has it again: it gets its turn after 4 ms, when the kernel hands the lock over
+    (kernel/locking/rwsem.c), and then this thread waits. Where it did, it lets go for long enough
+    after each call.
+    """
+    cdef timespec pause
+    cdef long waits = waits_so_far()
+    if waits != r.waits:
+        r.contended = True
+    if r.contended:
+        pause.tv_sec = 0
+        pause.tv_nsec = PAUSE
+        nanosleep(&pause, NULL)
+        waits = waits_so_far()
+    r.waits = waits
 
 
 cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
@@ -77,6 +114,8 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
             r.error = errno
             return FAILED
         r.filled = <size_t>got == count * r.piece
+        if r.filled and count == MOST_PIECES:
+            give_way(r)
         if got > 0 and memchr(r.buffer + r.carry, c'\n', got) == NULL:
             # Still the same line: looking for its end from its start at each call would be
             # quadratic in its length.
@@ -134,6 +173,8 @@ cdef int read_whole(
     r.pieces = pieces
     r.confirm = confirm
     r.filled = False
+    r.contended = False
+    r.waits = waits_so_far()
     r.error = 0
     r.room = SPARE_SIZE
     r.buffer = <char *>exchange(&spare_buffer, NULL)

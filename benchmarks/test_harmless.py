@@ -1,0 +1,141 @@
+"""What a process pays for being read once a second: latency and number of its own mmap and munmap.
+
+mapper.c maps and unmaps without a pause, beside mappings that stand still. The ways of reading
+take turns, none among them, each for a few seconds; a fresh reading is checked first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import bare
+import peers
+import pytest
+from figures import Figure, us
+from test_core import counted
+
+import fastsmaps
+
+SECONDS = 4
+ROUNDS = 5
+Record = Callable[[Figure], None]
+
+
+class Latency(NamedTuple):
+    """Calls of mmap or munmap in a while, and nanoseconds that one took."""
+
+    calls: int
+    p50: int
+    p99: int
+    p999: int
+    most: int
+
+
+class Mapper:
+    """mapper.c, ready."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = process.pid
+        assert self._hear() == "ready\n"
+
+    def _hear(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def work(self, read: Callable[[], object], times: int) -> Latency:
+        """What it sees while it is read so often, once a second at most."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{SECONDS * 1000}\n")
+        self._process.stdin.flush()
+        begun = time.monotonic()
+        for second in range(times):
+            time.sleep(max(0.0, begun + second + 0.3 - time.monotonic()))
+            read()
+        return Latency(*map(int, self._hear().split()))
+
+
+@pytest.fixture(params=[100, 20_000, 60_000])
+def mapper(request: pytest.FixtureRequest) -> Iterator[Mapper]:
+    with tempfile.TemporaryDirectory() as directory:
+        program = os.path.join(directory, "mapper")
+        bare.build("-o", program, str(Path(__file__).with_name("mapper.c")))
+        with subprocess.Popen(
+            [program, str(request.param)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            yield Mapper(process)
+
+
+class Others:
+    """All processes but one: a Sampler that leaves these out spends its budget on that one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __contains__(self, pid: object) -> bool:
+        return pid != self.pid
+
+
+def test_mmap_and_munmap(record: Record, mapper: Mapper) -> None:
+    pid = mapper.pid
+    count, rss = counted(Path(f"/proc/{pid}/smaps").read_bytes())
+    table = fastsmaps.mappings(pid)
+    assert (len(table), table.totals().rss) == (count, rss)
+    seen: dict[str, list[Latency]] = {}
+    with fastsmaps.Sampler(budget=0.01, exclude=Others(pid)) as sampler:
+        row = sampler.sweep().by_pid[pid]
+        assert row.totals is not None
+        assert row.totals.rss == rss
+        ways: dict[str, Callable[[], object]] = {
+            "nothing": lambda: None,
+            "Sampler, 1 %": sampler.sweep,
+            "totals": lambda: fastsmaps.totals(pid),
+            "psutil memory_full_info": lambda: peers.psutil_totals(pid),
+            "mappings": lambda: fastsmaps.mappings(pid),
+            "psutil memory_maps": lambda: peers.psutil_mappings(pid),
+        }
+        begun = time.monotonic()
+        ways["psutil memory_maps"]()
+        # Of 60,000 mappings psutil's takes 3 s. Both then read once, so that they do the same.
+        times = SECONDS if time.monotonic() - begun < 0.8 else 1
+        names = list(ways)
+        for turn in range(ROUNDS):
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                seen.setdefault(name, []).append(
+                    mapper.work(ways[name], times if "map" in name else SECONDS)
+                )
+    for name, peer, goals in (
+        ("Sampler, 1 %", "nothing", (1.2, 1.01)),
+        ("totals", "psutil memory_full_info", (1.0, 1.0)),
+        ("mappings", "psutil memory_maps", (1.0, 1.0)),
+    ):
+        ours, theirs, alone = (middle(seen[one]) for one in (name, peer, "nothing"))
+        for what, values, goal in (
+            ("p99", [one.p99 for one in (ours, theirs, alone)], goals[0]),
+            ("p99.9", [one.p999 for one in (ours, theirs, alone)], math.inf),
+            ("mean", [SECONDS * 1e9 / one.calls for one in (ours, theirs, alone)], goals[1]),
+        ):
+            record(
+                Figure(
+                    f"mmap, munmap beside {count:,} mappings, read by {name}: {what}",
+                    us(values[0]),
+                    f"{us(values[1])}, by {peer}",
+                    values[0] / values[1],
+                    goal,
+                    beside=f"by nothing {us(values[2])}",
+                )
+            )
+
+
+def middle(seen: list[Latency]) -> Latency:
+    """The median of each of its figures."""
+    return Latency(*(int(statistics.median(column)) for column in zip(*seen, strict=True)))
