@@ -13,7 +13,7 @@ from fastsmaps.totals import Totals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
-    from typing import Any, overload
+    from typing import Any, NoReturn, overload
 
     from fastsmaps._backend import Table
 
@@ -62,6 +62,10 @@ class Mappings:
         self.pid = pid
         self.procfs = procfs
         self.taken_at = taken_at
+
+    def __reduce__(self) -> NoReturn:
+        # The table is its backend's own; its views of memory are not pickled either.
+        raise TypeError("Mappings are not pickled: hand over rows, an Arrow table, or the text")
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -407,6 +407,17 @@ def test_rows_are_values(backend: ModuleType) -> None:
     assert (row == 1) is False
 
 
+def test_a_table_is_not_pickled(backend: ModuleType) -> None:
+    table = fastsmaps.parse(TEXT)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="hand over rows, an Arrow table, or the text"):
+            pickle.dumps(table, protocol)
+    table.column("rss")
+    with pytest.raises(TypeError, match="hand over rows"):
+        pickle.dumps(table)
+    assert len(pickle.loads(pickle.dumps(list(table)))) == len(table)
+
+
 def test_rows_of_both_backends_are_equal(twins: tuple[ModuleType, ModuleType]) -> None:
     text = (DATA / "captures/6.12-amd64/zoo/smaps").read_bytes()
     c, python = (list(Mappings(twin.parse(text))) for twin in twins)
