@@ -30,10 +30,11 @@ from fastsmaps.errors import (
     ReadError,
 )
 from fastsmaps.fields import ABSENT
+from fastsmaps.info import Info
 from fastsmaps.libs import Libs, LibUse, libs
 from fastsmaps.mapping import Mapping
 from fastsmaps.mappings import Group, Mappings
-from fastsmaps.process import Info, Process
+from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.replay import open_capture
 from fastsmaps.sampler import Sampler

@@ -15,6 +15,7 @@ from fastsmaps.procfs import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastsmaps._csmaps import Task
+    from fastsmaps._pytable import Table
 
 # The order of the extension's enum Fate, and of fastsmaps.scan.FATES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
@@ -114,7 +115,7 @@ class Sweep:
             return taken
 
     @property
-    def table(self) -> _pysmaps.Table:
+    def table(self) -> Table:
         return self._table
 
     def fates(self, start: int = 0) -> bytes:
@@ -221,7 +222,7 @@ class Uses:
             self._add(table)
             return True
 
-    def _add(self, table: _pysmaps.Table) -> None:
+    def _add(self, table: Table) -> None:
         names = table.names
         used = table.column("name")
         here = set(used)

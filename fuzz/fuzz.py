@@ -7,7 +7,9 @@ import sys
 import atheris
 
 # What the pure-Python twin goes through guides the fuzzer too: its branches are others.
-with atheris.instrument_imports(include=["fastsmaps._pysmaps", "fastsmaps._pysweep"]):
+with atheris.instrument_imports(
+    include=["fastsmaps._pysmaps", "fastsmaps._pytable", "fastsmaps._pysweep"]
+):
     import fastsmaps  # noqa: F401
 
 import harness

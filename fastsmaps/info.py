@@ -1,0 +1,67 @@
+"""Info: what the kernel says of a process beside its mappings."""
+
+from __future__ import annotations
+
+from fastsmaps.figures import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Info(Frozen):
+    """What the kernel says of a process beside its mappings.
+
+    ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; empty for a kernel
+    thread), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
+    ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
+    v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
+    ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
+    is not there or may not be seen; start_brk and heap need the right to read maps.
+
+    Sources: proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5), cgroups(7).
+    """
+
+    __slots__ = (
+        "cgroup", "cmdline", "comm", "heap", "peak_rss", "pid", "ppid", "start_brk",
+        "start_time", "threads", "uid",
+    )  # fmt: skip
+
+    pid: int
+    ppid: int
+    comm: str
+    cmdline: tuple[str, ...]
+    uid: int | None
+    start_time: float
+    threads: int
+    peak_rss: int | None
+    cgroup: str | None
+    start_brk: int | None
+    heap: tuple[tuple[int, int], ...] | None
+
+    def __init__(self, **values: object) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, values[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, by name."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+    def __reduce__(self) -> tuple[Callable[..., Info], tuple[Any, ...]]:
+        return _info, (self.as_dict(),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Info):
+            return NotImplemented
+        return self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_time))
+
+    def __repr__(self) -> str:
+        return f"<Info of process {self.pid} {self.comm!r}>"
+
+
+def _info(values: dict[str, object]) -> Info:
+    return Info(**values)
