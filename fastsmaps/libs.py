@@ -95,10 +95,9 @@ def libs(
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers: 1 or more, not {workers!r}")
     listed = pids is None
-    coverage = dict.fromkeys(OUTCOMES, 0)
-    errors: dict[int, str] = {}
     uses: list[Uses] = []
-    others: list[int] = []
+    others: list[int] = []  # what the quick way left
+    fates: list[tuple[int, str, str | None]] = []  # of those that Process read
 
     def work(some: Iterator[int]) -> None:
         mine = _backend.Uses()
@@ -109,33 +108,35 @@ def libs(
         except OSError as error:
             raise _procfs.failure(error, None, root, root) from None
         try:
-            quick = _procfs.is_kernels(root, fd)
-            others.extend(
-                [pid for pid in some if not (quick and take(fd, pid, PIECE, PIECES, listed))]
-            )
+            if _procfs.is_kernels(root, fd):
+                others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
+            else:
+                fates.extend(_add(mine, pid, root) for pid in some)
         finally:
             os.close(fd)
 
     spread(counted(numbers, progress), max(1, min(workers, len(numbers))), work)
-    coverage["read"] = len(numbers) - len(others)
-    last = _backend.Uses()
-    notes = noted(root) if others else {}
-    for pid in others:
-        outcome, error = _add(last, pid, root)
+    uses.append(last := _backend.Uses())
+    fates.extend(_add(last, pid, root) for pid in others)
+    coverage = dict.fromkeys(OUTCOMES, 0)
+    coverage["read"] = len(numbers) - len(fates)
+    errors: dict[int, str] = {}
+    notes = noted(root) if fates else {}
+    for pid, outcome, error in fates:
         if error is not None:
             outcome, errors[pid] = notes.get(pid, (outcome, error))
         coverage[outcome] += 1
-    return Libs(_merged([*uses, last]), coverage, errors)
+    return Libs(_merged(uses), coverage, errors)
 
 
-def _add(uses: Uses, pid: int, root: str) -> tuple[str, str | None]:
-    """Adds a process by Process, which knows all fates, and gives its outcome and the error."""
+def _add(uses: Uses, pid: int, root: str) -> tuple[int, str, str | None]:
+    """Adds a process by Process, which knows all fates; its number, the outcome and the error."""
     try:
         with Process(pid, procfs=root) as process:
             process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
     except Error as error:
-        return outcome_of(error), str(error)
-    return "read", None
+        return pid, outcome_of(error), str(error)
+    return pid, "read", None
 
 
 def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:

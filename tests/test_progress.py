@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,17 +19,28 @@ import fastsmaps
 
 SAVED = DATA / "captures/7.2-amd64/zoo"
 
+# The command on a file system that never answers for the third process.
+_SILENT = """
+import os, signal
+from fastsmaps import procfs
+from fastsmaps.cli import entry
+
+opened = procfs.open_in
+
+def open_in(root, name, directory=-1):
+    if "3" in (name.split("/")[0], os.readlink(f"/proc/self/fd/{directory}").rsplit("/")[-1]):
+        signal.pause()
+    return opened(root, name, directory)
+
+procfs.open_in = open_in
+entry()
+"""
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Five processes, of which the third one's smaps says nothing until somebody writes it."""
     for pid in "12345":
         shutil.copytree(SAVED, tmp_path / "host" / pid)
-        for name in ("smaps_rollup", "smaps"):
-            place = tmp_path / "host/3" / name
-            if pid == "3" and place.exists():
-                place.unlink()
-                os.mkfifo(place)
     return tmp_path / "host"
 
 
@@ -36,6 +48,7 @@ def host(tmp_path: Path) -> Path:
     ("arguments", "said"),
     [
         (["ps", "--json"], "reading processes 2/5"),
+        # Of two threads one would go on.
         (["libs", "--workers", "1"], "reading mappings 2/5"),
         (["capture", "-o", "saved.tar"], "saving processes 2/5"),
     ],
@@ -48,7 +61,8 @@ def test_how_far_it_is(
     said: str,
 ) -> None:
     monkeypatch.chdir(host.parent)
-    with Job(*arguments, "--procfs", str(host)) as job:
+    command = [sys.executable, "-c", _SILENT]
+    with Job(*arguments, "--procfs", str(host), command=command) as job:
         job.until(lambda: said in job.text)
 
 
