@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import pickle
@@ -391,9 +392,14 @@ def amid(act: Callable[[], None]) -> Iterator[list[str]]:
         act()
 
     before = signal.signal(signal.SIGPROF, handle)
+    # What is raised in a callback of the collector, such as hypothesis has one, is ignored.
+    collects = gc.isenabled()
+    gc.disable()
     signal.setitimer(signal.ITIMER_PROF, 0.001)
     try:
         yield done
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+        if collects:
+            gc.enable()
