@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from types import ModuleType
 
 import pytest
@@ -29,6 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="test the pure Python backend alone; without this a missing extension fails the run",
     )
+
+
+def pytest_configure() -> None:
+    # A shell has what it runs in the background ignore these, and every child inherits that.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            ctrl_c = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if ctrl_c else signal.SIG_DFL)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
