@@ -160,6 +160,7 @@ class Mappings:
         view = self._part(whole)
         if view.contiguous:
             return view
+        # To a type checker a format is one of some literals; a view's own is a str.
         return memoryview(view.tobytes()).cast(view.format)  # type: ignore[call-overload,no-any-return]
 
     @staticmethod

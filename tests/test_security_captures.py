@@ -120,6 +120,7 @@ def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
 def tree(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
         members = [member for member in archive if member.isreg()]
+        # Nothing comes of what is no file, and these are.
         return {m.name: archive.extractfile(m).read() for m in members}  # type: ignore[union-attr]
 
 
