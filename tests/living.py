@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import pytest
 from linux import (
@@ -35,8 +35,6 @@ from linux import (
     mount_proc,
     unshare,
 )
-
-import fastsmaps
 
 T = TypeVar("T")
 Json: TypeAlias = Any
@@ -342,40 +340,58 @@ def same_descriptors() -> Iterator[None]:
     assert after == before, sorted(after.items() ^ before.items())
 
 
-def settled(
+class Moment(Generic[T]):
+    """What was read of a process, and the files' texts beside it; see moments()."""
+
+    def __init__(self, value: T, texts: list[bytes], last: bool) -> None:
+        self._told = value, texts
+        self._last = last
+        self.held = False
+
+    def __enter__(self) -> tuple[T, list[bytes]]:
+        return self._told
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self.held = kind is None
+        return kind is not None and issubclass(kind, AssertionError) and not self._last
+
+
+def moments(
     read: Callable[[], T], *files: str, labels: tuple[str, ...] = ("",)
-) -> tuple[T, list[bytes]]:
-    """What `read` gives while these files stand still, and their texts.
+) -> Iterator[Moment[T]]:
+    """What `read` gives while these files stand still, and their texts, until they agree once.
+
+        for moment in living.moments(lambda: fastsmaps.totals(pid), rollup):
+            with moment as (totals, (text,)):
+                assert ...
 
     A process that stands still shares its libraries with others: Pss and Shared_* change with
-    every page that one of those touches, so that two readings can differ on a busy machine. Where
-    processes start without a pause, hundreds of tries fail one after the other (500 have), so
-    only time says when to give up; and what takes long to read may never settle. Then name the
-    `labels` that are compared, of lines that depend on no other process: Rss, Anonymous.
+    every page that one of those touches, and back. No number of equal readings in turns shows
+    that the texts were read in the same state as the value: others come and go between all of
+    them. What is asserted must therefore hold at one moment, not at the first; what the library
+    gets wrong is wrong at each, and the last one's error is the test's. Where processes start
+    without a pause, hundreds of tries fail one after the other (500 have), so only time says
+    when to give up; and what takes long to read may never settle. Then name the `labels` that
+    are compared, of lines that depend on no other process: Rss, Anonymous.
     """
+    wanted = tuple(map(str.encode, labels))
 
     def still(texts: list[bytes]) -> list[bytes]:
-        wanted = tuple(map(str.encode, labels))
         return [line for text in texts for line in text.splitlines() if line.startswith(wanted)]
 
-    def told(value: object) -> object:
-        if isinstance(value, tuple):
-            return [told(one) for one in value]
-        return list(value) if isinstance(value, fastsmaps.Mappings) else value
-
-    def look() -> tuple[T, list[bytes]]:
-        return read(), [Path(file).read_bytes() for file in files]
-
     deadline = time.monotonic() + PATIENCE
-    before, texts = look()
-    while time.monotonic() < deadline:
-        value, again = look()
-        # Texts alone are not enough: a process that lived between two of them, shorter than a
-        # read takes, is in the value and in neither.
-        if still(texts) == still(again) and (labels != ("",) or told(before) == told(value)):
-            return value, again
-        before, texts = value, again
-    raise AssertionError(f"{files} never stood still")
+    texts: list[bytes] = []
+    last = False
+    while not last:
+        before = texts
+        value, texts = read(), [Path(file).read_bytes() for file in files]
+        last = time.monotonic() > deadline
+        if not last and still(before) != still(texts):
+            continue
+        moment = Moment(value, texts, last)
+        yield moment
+        if moment.held:
+            return
 
 
 @contextlib.contextmanager

@@ -279,20 +279,24 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
                 anew.mappings,
             ]
             for way in ways:
-                table, (text,) = living.settled(way, f"/proc/{child.pid}/task/{tid}/smaps")
-                records = independent.read(text)
-                assert starts(table) == [record.start for record in records]
-                assert table.column("Pss").tolist() == [record.fields["Pss"] for record in records]
-                assert table.pid == child.pid
+                for moment in living.moments(way, f"/proc/{child.pid}/task/{tid}/smaps"):
+                    with moment as (table, (text,)):
+                        records = independent.read(text)
+                        assert starts(table) == [record.start for record in records]
+                        assert table.column("Pss").tolist() == [
+                            record.fields["Pss"] for record in records
+                        ]
+                        assert table.pid == child.pid
             for process in (kept, anew):
                 assert starts(process.mappings(sizes=False)) == starts(table)
             assert starts(fastsmaps.mappings(child.pid, sizes=False)) == starts(table)
             rollup = f"/proc/{child.pid}/task/{tid}/smaps_rollup"
             for sums in (lambda: fastsmaps.totals(child.pid), kept.totals, anew.totals):
                 if os.path.exists(rollup):
-                    totals, (text,) = living.settled(sums, rollup)
-                    assert totals.source == "smaps_rollup"
-                    assert totals.pss == independent.read(text)[0].fields["Pss"]
+                    for instant in living.moments(sums, rollup):
+                        with instant as (totals, (text,)):
+                            assert totals.source == "smaps_rollup"
+                            assert totals.pss == independent.read(text)[0].fields["Pss"]
 
 
 def test_threads_that_end_are_no_process_that_ends(backend: ModuleType) -> None:
@@ -332,10 +336,11 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                     assert process.info().cmdline[-1] == file
                     rollup = f"/proc/{child.pid}/smaps_rollup"
                     if os.path.exists(rollup):
-                        totals, (text,) = living.settled(process.totals, rollup)
-                        assert totals._figures == independent.read(text)[0].fields
-                        # The directory's, and one of each file.
-                        assert len(living.descriptors()) == opened + 4
+                        for moment in living.moments(process.totals, rollup):
+                            with moment as (totals, (text,)):
+                                assert totals._figures == independent.read(text)[0].fields
+                                # The directory's, and one of each file.
+                                assert len(living.descriptors()) == opened + 4
 
 
 def test_exec_again_and_again(backend: ModuleType, tmp_path: Path) -> None:

@@ -276,6 +276,9 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
         with pytest.raises(fastsmaps.Error, match="smaps is missing from the capture") as caught:
             way(7, procfs=tmp_path)
         assert not isinstance(caught.value, fastsmaps.ProcessGone)
+    (tmp_path / "fastsmaps.json").write_text("{}")
+    with pytest.raises(fastsmaps.Error, match="json there tells what was denied"):
+        fastsmaps.totals(7, procfs=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -332,17 +335,18 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
             for read in reads:
                 # Pss moves whenever another process starts or ends; these have no part in it.
                 own = ("Rss", "Anonymous", "Swap")
-                totals, (text,) = living.settled(read, smaps, labels=own)
-                records = independent.read(text)
-                assert totals.source == "smaps"
-                assert totals.pss_anon is None
-                assert totals.size == sum(record.end - record.start for record in records)
-                for label in own:
-                    assert totals[label] == sum(record.fields[label] for record in records)
-                assert totals.pss is not None
-                assert totals.anonymous is not None
-                assert totals.rss is not None
-                assert 0 < totals.anonymous <= totals.pss <= totals.rss
+                for moment in living.moments(read, smaps, labels=own):
+                    with moment as (totals, (text,)):
+                        records = independent.read(text)
+                        assert totals.source == "smaps"
+                        assert totals.pss_anon is None
+                        assert totals.size == sum(record.end - record.start for record in records)
+                        for label in own:
+                            assert totals[label] == sum(record.fields[label] for record in records)
+                        assert totals.pss is not None
+                        assert totals.anonymous is not None
+                        assert totals.rss is not None
+                        assert 0 < totals.anonymous <= totals.pss <= totals.rss
             # The program changes, the file's descriptor is kept: the sum is the new one's.
             child.ask("exec", "many", "3000")
             assert len(process.mappings()) > 3000

@@ -81,79 +81,83 @@ def mapping_of(process: living.Process, name: str) -> fastsmaps.Mapping:
 
 
 def test_every_row_is_what_another_reader_finds(zoo: living.Process, backend: ModuleType) -> None:
-    table, (text,) = living.settled(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo))
-    records = independent.read(text)
-    assert len(table) == len(records) > 60
-    for row, record in zip(table, records, strict=True):
-        assert (row.start, row.end, row.perms) == (record.start, record.end, record.perms)
-        assert (row.offset, row.dev, row.inode) == (record.offset, record.dev, record.inode)
-        assert (row.raw_path, row.kind) == (record.name, record.kind)
-        assert row.deleted == record.deleted
-        assert row.vm_flags == (None if record.vm_flags is None else tuple(record.vm_flags))
-        assert row.extra == record.extra
-        for label, value in record.fields.items():
-            assert (row.size_printed if label == "Size" else row[label]) == value
+    for moment in living.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            records = independent.read(text)
+            assert len(table) == len(records) > 60
+            for row, record in zip(table, records, strict=True):
+                assert (row.start, row.end, row.perms) == (record.start, record.end, record.perms)
+                assert (row.offset, row.dev, row.inode) == (record.offset, record.dev, record.inode)
+                assert (row.raw_path, row.kind) == (record.name, record.kind)
+                assert row.deleted == record.deleted
+                assert row.vm_flags == (None if record.vm_flags is None else tuple(record.vm_flags))
+                assert row.extra == record.extra
+                for label, value in record.fields.items():
+                    assert (row.size_printed if label == "Size" else row[label]) == value
 
 
 def test_columns_are_what_another_reader_finds(zoo: living.Process, backend: ModuleType) -> None:
-    table, (text,) = living.settled(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo))
-    records = independent.read(text)
-    assert table.column("start").tolist() == [record.start for record in records]
-    assert table.column("end").tolist() == [record.end for record in records]
-    labels = {label for record in records for label in record.fields}
-    assert len(labels) >= 20
-    for label in labels:
-        expected = [record.fields.get(label, fastsmaps.ABSENT) for record in records]
-        assert table.column(label).tolist() == expected
-    assert not table.overlaps
+    for moment in living.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            records = independent.read(text)
+            assert table.column("start").tolist() == [record.start for record in records]
+            assert table.column("end").tolist() == [record.end for record in records]
+            labels = {label for record in records for label in record.fields}
+            assert len(labels) >= 20
+            for label in labels:
+                expected = [record.fields.get(label, fastsmaps.ABSENT) for record in records]
+                assert table.column(label).tolist() == expected
+            assert not table.overlaps
 
 
 def test_sums_are_those_of_awk(zoo: living.Process, backend: ModuleType) -> None:
-    table, (text,) = living.settled(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo))
-    count, sums = awk_sums(text)
-    assert count == len(table)
-    totals = table.totals()
-    assert totals.source == "smaps"
-    assert sums["Size"] == totals.size == sum(row.size for row in table)
-    for label in sums.keys() - NOT_SUMMED - {"Size"}:
-        assert sums[label] == totals[label] == sum(row[label] or 0 for row in table)
+    for moment in living.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            count, sums = awk_sums(text)
+            assert count == len(table)
+            totals = table.totals()
+            assert totals.source == "smaps"
+            assert sums["Size"] == totals.size == sum(row.size for row in table)
+            for label in sums.keys() - NOT_SUMMED - {"Size"}:
+                assert sums[label] == totals[label] == sum(row[label] or 0 for row in table)
 
 
 def test_totals_are_the_rollups_by_awk(zoo: living.Process, backend: ModuleType) -> None:
-    totals, (text,) = living.settled(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo))
-    count, sums = awk_sums(text)
-    assert count == 1
-    assert (totals.source, totals.size) == ("smaps_rollup", None)
-    assert sums["Rss"] > 0
-    assert {label: totals[label] for label in sums} == sums
-    printed = {name for name, value in totals.as_dict().items() if value is not None}
-    assert len(printed) == len(sums) + 1  # uss
-    assert totals.uss == sums["Private_Clean"] + sums["Private_Dirty"]
+    for moment in living.moments(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo)):
+        with moment as (totals, (text,)):
+            count, sums = awk_sums(text)
+            assert count == 1
+            assert (totals.source, totals.size) == ("smaps_rollup", None)
+            assert sums["Rss"] > 0
+            assert {label: totals[label] for label in sums} == sums
+            printed = {name for name, value in totals.as_dict().items() if value is not None}
+            assert len(printed) == len(sums) + 1  # uss
+            assert totals.uss == sums["Private_Clean"] + sums["Private_Dirty"]
     with fastsmaps.Process(zoo.pid) as process:
         for _ in range(3):  # the kept descriptor too
-            again, _ = living.settled(process.totals, rollup_of(zoo))
-            assert again.rss == totals.rss
+            assert process.totals().rss == totals.rss
 
 
 def test_smaps_and_rollup_agree(zoo: living.Process, backend: ModuleType) -> None:
-    (table, rollup), _ = living.settled(
+    for moment in living.moments(
         lambda: (fastsmaps.mappings(zoo.pid), fastsmaps.totals(zoo.pid)),
         smaps_of(zoo),
         rollup_of(zoo),
-    )
-    summed = table.totals()
-    assert summed.rss
-    assert summed.private_dirty
-    for label in summed._figures:
-        one, other = summed[label], rollup[label]
-        if label == "Size":
-            continue
-        assert one is not None
-        assert other is not None
-        if label in CUT:
-            assert 0 <= other - one < 1024 * len(table), label
-        else:
-            assert one == other, label
+    ):
+        with moment as ((table, rollup), _):
+            summed = table.totals()
+            assert summed.rss
+            assert summed.private_dirty
+            for label in summed._figures:
+                one, other = summed[label], rollup[label]
+                if label == "Size":
+                    continue
+                assert one is not None
+                assert other is not None
+                if label in CUT:
+                    assert 0 <= other - one < 1024 * len(table), label
+                else:
+                    assert one == other, label
 
 
 def test_maps_are_the_headers_of_smaps(zoo: living.Process, backend: ModuleType) -> None:
@@ -175,34 +179,36 @@ def test_maps_are_the_headers_of_smaps(zoo: living.Process, backend: ModuleType)
 
 def test_psutil_agrees_on_totals(zoo: living.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
-    (totals, figures), _ = living.settled(
+    for moment in living.moments(
         lambda: (fastsmaps.totals(zoo.pid), peer.memory_full_info()), rollup_of(zoo)
-    )
-    assert totals.private_hugetlb in (0, None)  # which psutil takes to be part of its uss
-    assert (totals.pss, totals.uss, totals.swap) == (figures.pss, figures.uss, figures.swap)
+    ):
+        with moment as ((totals, figures), _):
+            assert totals.private_hugetlb in (0, None)  # which psutil takes to be part of its uss
+            assert (totals.pss, totals.uss, totals.swap) == (figures.pss, figures.uss, figures.swap)
 
 
 def test_psutil_agrees_on_each_mapping(zoo: living.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
-    (table, rows), _ = living.settled(
+    for moment in living.moments(
         lambda: (fastsmaps.mappings(zoo.pid), peer.memory_maps(grouped=False)), smaps_of(zoo)
-    )
-    assert len(rows) == len(table)
-    for mine, its in zip(table, rows, strict=True):
-        assert its.addr == f"{mine.start:08x}-{mine.end:08x}"
-        assert its.perms == mine.perms
-        for name in (
-            "rss", "pss", "shared_clean", "shared_dirty", "private_clean", "private_dirty",
-            "referenced", "anonymous", "swap",
-        ):  # fmt: skip
-            assert getattr(its, name) == mine[name]
+    ):
+        with moment as ((table, rows), _):
+            assert len(rows) == len(table)
+            for mine, its in zip(table, rows, strict=True):
+                assert its.addr == f"{mine.start:08x}-{mine.end:08x}"
+                assert its.perms == mine.perms
+                for name in (
+                    "rss", "pss", "shared_clean", "shared_dirty", "private_clean", "private_dirty",
+                    "referenced", "anonymous", "swap",
+                ):  # fmt: skip
+                    assert getattr(its, name) == mine[name]
 
 
 def test_pmap_agrees(zoo: living.Process, backend: ModuleType) -> None:
     pmap = shutil.which("pmap")
     if pmap is None:
         pytest.skip("no pmap")
-    (table, text), _ = living.settled(
+    for moment in living.moments(
         lambda: (
             fastsmaps.mappings(zoo.pid),
             subprocess.run(
@@ -211,25 +217,27 @@ def test_pmap_agrees(zoo: living.Process, backend: ModuleType) -> None:
         ),
         smaps_of(zoo),
         labels=("Rss", "Anonymous", "Swap"),
-    )
-    _, heads, *lines, _, last, end = text.split(b"\n")
-    names = heads.decode().split()
-    if names[:5] != ["Address", "Perm", "Offset", "Device", "Inode"] or end:
-        pytest.skip("another pmap than procps's")
-    # In KB; the name comes last, and stands still in no column. While pmap runs it shares its
-    # libraries with the process: only the Pss of what no other program maps can be compared.
-    names = names[5:-1]
-    rows = {int(line.split()[0], 16): line.split()[5 : 5 + len(names)] for line in lines}
-    assert len(rows) == len(table)
-    for mapping in table:
-        row = dict(zip(names, map(int, rows[mapping.start]), strict=True))
-        for name in sorted({"Size", "Rss", "Anonymous", "Swap"} & set(names)):
-            assert mapping[name] == row[name] * 1024, name
-        if mapping.kind in ("heap", "anon", "stack"):
-            assert mapping.pss == row["Pss"] * 1024
-    sums = dict(zip(names, map(int, last.split()[:-1]), strict=True))
-    assert table.totals().rss == sums["Rss"] * 1024
-    assert table.totals().size == sums["Size"] * 1024
+    ):
+        with moment as ((table, text), _):
+            _, heads, *lines, _, last, end = text.split(b"\n")
+            names = heads.decode().split()
+            if names[:5] != ["Address", "Perm", "Offset", "Device", "Inode"] or end:
+                pytest.skip("another pmap than procps's")
+            # In KB; the name comes last, and stands still in no column. While pmap runs it shares
+            # its libraries with the process: only the Pss of what no other program maps can be
+            # compared.
+            names = names[5:-1]
+            rows = {int(line.split()[0], 16): line.split()[5 : 5 + len(names)] for line in lines}
+            assert len(rows) == len(table)
+            for mapping in table:
+                row = dict(zip(names, map(int, rows[mapping.start]), strict=True))
+                for name in sorted({"Size", "Rss", "Anonymous", "Swap"} & set(names)):
+                    assert mapping[name] == row[name] * 1024, name
+                if mapping.kind in ("heap", "anon", "stack"):
+                    assert mapping.pss == row["Pss"] * 1024
+            sums = dict(zip(names, map(int, last.split()[:-1]), strict=True))
+            assert table.totals().rss == sums["Rss"] * 1024
+            assert table.totals().size == sums["Size"] * 1024
 
 
 # ---- single mappings

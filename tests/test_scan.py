@@ -53,24 +53,25 @@ def test_a_row_is_what_the_kernel_says(backend: ModuleType, idle: living.Process
         (row,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
         return row
 
-    row, (text,) = living.settled(read, f"/proc/{idle.pid}/smaps_rollup")
-    fields = stat(idle.pid)
-    assert (row.pid, row.outcome, row.error) == (idle.pid, "read", None)
-    assert row.ppid == os.getpid() == int(fields[1])
-    assert row.uid == os.geteuid()
-    assert row.comm == Path(f"/proc/{idle.pid}/comm").read_text().removesuffix("\n")
-    assert row.start_time == int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    assert row.cmdline is not None
-    assert row.cmdline[0] == sys.executable
-    assert row.cgroup == fastsmaps.Process(idle.pid).info().cgroup
-    assert row.totals is not None
-    assert row.totals == fastsmaps.parse(text).totals()
-    assert row.totals.source == "smaps_rollup"
-    assert (row.age, row.estimated) == (None, False)
-    assert row == pickle.loads(pickle.dumps(row))
-    assert row.as_dict()["pss"] == row.totals.pss
-    with pytest.raises(AttributeError):
-        row.pid = 1
+    for moment in living.moments(read, f"/proc/{idle.pid}/smaps_rollup"):
+        with moment as (row, (text,)):
+            fields = stat(idle.pid)
+            assert (row.pid, row.outcome, row.error) == (idle.pid, "read", None)
+            assert row.ppid == os.getpid() == int(fields[1])
+            assert row.uid == os.geteuid()
+            assert row.comm == Path(f"/proc/{idle.pid}/comm").read_text().removesuffix("\n")
+            assert row.start_time == int(fields[19]) / os.sysconf("SC_CLK_TCK")
+            assert row.cmdline is not None
+            assert row.cmdline[0] == sys.executable
+            assert row.cgroup == fastsmaps.Process(idle.pid).info().cgroup
+            assert row.totals is not None
+            assert row.totals == fastsmaps.parse(text).totals()
+            assert row.totals.source == "smaps_rollup"
+            assert (row.age, row.estimated) == (None, False)
+            assert row == pickle.loads(pickle.dumps(row))
+            assert row.as_dict()["pss"] == row.totals.pss
+            with pytest.raises(AttributeError):
+                row.pid = 1
 
 
 def test_all_processes(backend: ModuleType, idle: living.Process) -> None:

@@ -28,44 +28,47 @@ def holder() -> Iterator[living.Process]:
 
 
 def test_every_figure(holder: living.Process, backend: ModuleType) -> None:
-    table, (text,) = living.settled(
+    for moment in living.moments(
         lambda: fastsmaps.mappings(holder.pid), f"/proc/{holder.pid}/smaps"
-    )
-    records = independent.read(text)
-    labels = {label for record in records for label in record.fields}
-    for label in labels:
-        expected = [record.fields.get(label, fastsmaps.ABSENT) for record in records]
-        assert table.column(label).tolist() == expected
-    for label in USED:
-        assert sum(record.fields[label] for record in records) > 0
-        assert table.totals()[label] == sum(record.fields[label] for record in records)
-    if "KSM" in labels:  # since 6.7
-        assert any(row["KSM"] for row in table)
-    assert any("mg" in (row.vm_flags or ()) for row in table)
-    assert any("ht" in (row.vm_flags or ()) for row in table)
+    ):
+        with moment as (table, (text,)):
+            records = independent.read(text)
+            labels = {label for record in records for label in record.fields}
+            for label in labels:
+                expected = [record.fields.get(label, fastsmaps.ABSENT) for record in records]
+                assert table.column(label).tolist() == expected
+            for label in USED:
+                assert sum(record.fields[label] for record in records) > 0
+                assert table.totals()[label] == sum(record.fields[label] for record in records)
+            if "KSM" in labels:  # since 6.7
+                assert any(row["KSM"] for row in table)
+            assert any("mg" in (row.vm_flags or ()) for row in table)
+            assert any("ht" in (row.vm_flags or ()) for row in table)
 
 
 def test_the_rollup(holder: living.Process, backend: ModuleType) -> None:
     rollup = f"/proc/{holder.pid}/smaps_rollup"
-    (totals, table), (text, smaps) = living.settled(
+    for moment in living.moments(
         lambda: (fastsmaps.totals(holder.pid), fastsmaps.mappings(holder.pid)),
         rollup,
         f"/proc/{holder.pid}/smaps",
-    )
-    (record,) = independent.read(text)
-    assert totals.source == "smaps_rollup"
-    assert {label: totals[label] for label in record.fields} == record.fields
-    # Pss_Anon and its like are the rollup's alone.
-    both = set(record.fields) & set(independent.read(smaps)[0].fields)
-    assert both >= set(USED)
-    for label in both - CUT:
-        assert table.totals()[label] == record.fields[label], label
+    ):
+        with moment as ((totals, table), (text, smaps)):
+            (record,) = independent.read(text)
+            assert totals.source == "smaps_rollup"
+            assert {label: totals[label] for label in record.fields} == record.fields
+            # Pss_Anon and its like are the rollup's alone.
+            both = set(record.fields) & set(independent.read(smaps)[0].fields)
+            assert both >= set(USED)
+            for label in both - CUT:
+                assert table.totals()[label] == record.fields[label], label
 
 
 def test_a_scan_has_it(holder: living.Process, backend: ModuleType) -> None:
-    scan, (text,) = living.settled(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup")
-    (record,) = independent.read(text)
-    found = scan.by_pid[holder.pid]
-    assert found.totals is not None, found.outcome
-    for label in USED:
-        assert found.totals[label] == record.fields[label] > 0
+    for moment in living.moments(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
+        with moment as (scan, (text,)):
+            (record,) = independent.read(text)
+            found = scan.by_pid[holder.pid]
+            assert found.totals is not None, found.outcome
+            for label in USED:
+                assert found.totals[label] == record.fields[label] > 0
