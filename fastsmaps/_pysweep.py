@@ -10,7 +10,7 @@ from array import array
 
 from fastsmaps import _pysmaps
 from fastsmaps.errors import ParseError
-from fastsmaps.procfs import read_file
+from fastsmaps.openat import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

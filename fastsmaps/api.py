@@ -11,8 +11,9 @@ import time
 
 from fastsmaps.errors import ParseError
 from fastsmaps.mappings import Mappings
+from fastsmaps.openat import KERNELS, OPEN, open_in
 from fastsmaps.process import Process, take_mappings, take_rollup
-from fastsmaps.procfs import KERNELS, OPEN, check_is_process, check_pid, open_in, root, self_pid
+from fastsmaps.procfs import check_is_process, check_pid, root, self_pid
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False

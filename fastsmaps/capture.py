@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
 from fastsmaps.process import Process
@@ -117,9 +118,9 @@ def _notes_text(
 
 def _system_file(root: str, name: str) -> bytes | None:
     try:
-        fd = _procfs.open_in(root, name)
+        fd = _openat.open_in(root, name)
         try:
-            return _procfs.read_file(fd)
+            return _openat.read_file(fd)
         finally:
             os.close(fd)
     except OSError:

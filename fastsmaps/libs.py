@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 from fastsmaps import _backend
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import Error
 from fastsmaps.figures import Frozen
+from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
-from fastsmaps.procfs import OPEN, PIECE, PIECES
+from fastsmaps.procfs import PIECE, PIECES
 from fastsmaps.replay import noted
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.totals import Totals
@@ -108,7 +110,7 @@ def libs(
         except OSError as error:
             raise _procfs.failure(error, None, root, root) from None
         try:
-            if _procfs.is_kernels(root, fd):
+            if _openat.is_kernels(root, fd):
                 others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
             else:
                 fates.extend(_add(mine, pid, root) for pid in some)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error
 from fastsmaps.processes import OUTCOMES
@@ -43,11 +44,11 @@ def _notes(procfs: str) -> dict[str, Any]:
     import json
 
     try:
-        fd = _procfs.open_in(procfs, NOTES)
+        fd = _openat.open_in(procfs, NOTES)
         try:
             if os.fstat(fd).st_size > _NOTES_BYTES:
                 return {}
-            text = _procfs.read_file(fd, _NOTES_BYTES)
+            text = _openat.read_file(fd, _NOTES_BYTES)
         finally:
             os.close(fd)
         notes = json.loads(text)

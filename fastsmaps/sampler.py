@@ -7,10 +7,11 @@ import time
 from array import array
 
 from fastsmaps import _backend
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.estimate import estimate
+from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import OPEN
 from fastsmaps.scan import Sweeper
 from fastsmaps.stat import parse_stat
 
@@ -211,9 +212,9 @@ class Sampler:
             os.close(directory)
 
     def _file_in(self, directory: int, name: str) -> bytes:
-        fd = _procfs.open_in(self.procfs, name, directory)
+        fd = _openat.open_in(self.procfs, name, directory)
         try:
-            return _procfs.read_file(fd)
+            return _openat.read_file(fd)
         finally:
             os.close(fd)
 
@@ -221,7 +222,7 @@ class Sampler:
         if self._kept >= self._most_kept:
             return -1
         try:
-            fd = _procfs.open_in(self.procfs, f"{pid}/statm")
+            fd = _openat.open_in(self.procfs, f"{pid}/statm")
         except OSError:
             return -1
         self._kept += 1

@@ -7,7 +7,7 @@ import os
 from fastsmaps import _backend
 from fastsmaps.errors import Error, ParseError, ReadError
 from fastsmaps.mappings import Mappings
-from fastsmaps.procfs import MOST_BYTES
+from fastsmaps.openat import MOST_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,17 +22,17 @@ SAVED = DATA / "captures/7.2-amd64/zoo"
 # The command on a file system that never answers for the third process.
 _SILENT = """
 import os, signal
-from fastsmaps import procfs
+from fastsmaps import openat
 from fastsmaps.cli import entry
 
-opened = procfs.open_in
+opened = openat.open_in
 
 def open_in(root, name, directory=-1):
     if "3" in (name.split("/")[0], os.readlink(f"/proc/self/fd/{directory}").rsplit("/")[-1]):
         signal.pause()
     return opened(root, name, directory)
 
-procfs.open_in = open_in
+openat.open_in = open_in
 entry()
 """
 

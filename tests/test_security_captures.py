@@ -23,7 +23,7 @@ import pytest
 from independent import DATA
 
 import fastsmaps
-from fastsmaps.procfs import MOST_TEXT
+from fastsmaps.openat import MOST_TEXT
 
 ZOO = DATA / "captures/7.2-amd64/zoo"
 SECRET = "root:secret:20000::::::"

@@ -23,7 +23,7 @@ import living
 import pytest
 
 import fastsmaps
-from fastsmaps.procfs import MOST_TEXT
+from fastsmaps.openat import MOST_TEXT
 
 
 @pytest.fixture(autouse=True)
