@@ -212,6 +212,7 @@ class Uses:
 
     def __init__(self) -> None:
         self._names: dict[bytes, tuple[int, int, dict[str, int]]] = {}
+        self._bare: set[str] = set()  # labels that one process had without kB: they are no sizes
         self._adding = _Alone("uses are added by one thread at a time")
 
     def add(self, fd: int, piece: int, pieces: int) -> bool:
@@ -224,6 +225,8 @@ class Uses:
 
     def _add(self, table: Table) -> None:
         names = table.names
+        labels = zip(table.labels, table.sized, strict=True)
+        self._bare.update(label for label, sized in labels if not sized)
         used = table.column("name")
         here = set(used)
         for name, (size, figures) in enumerate(table.sums(used, len(names))):
@@ -233,6 +236,9 @@ class Uses:
             for label, value in figures.items():
                 sums[label] = sums.get(label, 0) + value
             self._names[names[name]] = users + 1, before + size, sums
+
+    def _sizes(self, sums: dict[str, int]) -> dict[str, int]:
+        return {label: value for label, value in sums.items() if label not in self._bare}
 
     def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
         try:
@@ -248,8 +254,10 @@ class Uses:
 
     def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
         with self._adding:
-            found = self._names.items()
-            return [(name, users, (size, sums)) for name, (users, size, sums) in found]
+            return [
+                (name, users, (size, self._sizes(sums)))
+                for name, (users, size, sums) in self._names.items()
+            ]
 
 
 def _is_pages(field: bytes) -> bool:

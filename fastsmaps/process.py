@@ -7,11 +7,13 @@ import os
 import time
 
 from fastsmaps import _backend
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
-from fastsmaps.procfs import OPEN, PIECE, PIECES
+from fastsmaps.openat import OPEN
+from fastsmaps.procfs import PIECE, PIECES
 from fastsmaps.stat import Stat, arguments, cgroup_path, damaged, parse_stat, status_number
 from fastsmaps.totals import Totals
 
@@ -210,7 +212,7 @@ class Process:
     def _open(self, name: str) -> int:
         if self._fd < 0:
             raise ValueError(f"{self!r}")
-        return _procfs.open_in(self.procfs, name, self._fd)
+        return _openat.open_in(self.procfs, name, self._fd)
 
     def _keep(self, name: str, fd: int) -> None:
         # Another thread may have kept one meanwhile.
@@ -225,7 +227,7 @@ class Process:
         fd = -1
         try:
             fd = self._open(name)
-            return _procfs.read_file(fd)
+            return _openat.read_file(fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -251,7 +253,10 @@ class Process:
         if result is None:
             path = f"{self._path}/{name}"
             if not _procfs.is_procfs(self.procfs):
-                raise Error(f"{path} is missing from the capture", pid=self.pid, path=path)
+                noted = f" ({_procfs.NOTES} there tells what was denied)"
+                told = os.path.lexists(f"{self.procfs}/{_procfs.NOTES}")
+                missing = f"{path} is missing from the capture{noted if told else ''}"
+                raise Error(missing, pid=self.pid, path=path)
             self._stat()
             raise Error(
                 f"{path} is missing: this kernel was built without CONFIG_PROC_PAGE_MONITOR",

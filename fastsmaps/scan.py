@@ -8,11 +8,12 @@ import time
 from array import array
 
 from fastsmaps import _backend
+from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import AccessDenied, Error, NoMemoryMap, ProcessGone
+from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import OPEN
 from fastsmaps.replay import as_noted, noted
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
@@ -78,6 +79,9 @@ def scan(
         raise ValueError(f"workers: 1 or more, not {workers!r}")
     if isinstance(pids, int | str):
         raise TypeError(f"pids: several numbers, not {pids!r}")
+    for name, limit in (("min_rss", min_rss), ("max_rss", max_rss)):
+        if limit is not None and not isinstance(limit, int):
+            raise TypeError(f"{name}: bytes as an int, or None, not {limit!r}")
     begun = time.monotonic()
     numbers = numbers_of(pids, root)
     sweeper = Sweeper(
@@ -174,7 +178,7 @@ class Sweeper:
                 self.fd = os.open(root, OPEN | os.O_DIRECTORY)
             except OSError as error:
                 raise _procfs.failure(error, None, root, root) from None
-            if not _procfs.is_kernels(root, self.fd):
+            if not _openat.is_kernels(root, self.fd):
                 self.close()
 
     def close(self) -> None:

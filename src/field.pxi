@@ -68,6 +68,7 @@ cdef int add_column(
     s.column[id_].known = known_as
     s.column[id_].unit = 1024 if shape == IN_KB else 1
     s.column[id_].sized = shape == IN_KB
+    s.column[id_].bare = False
     # Not one more: a text that changes meanwhile may show a label a second time.
     s.columns = s.labels.count
     return id_

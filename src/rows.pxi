@@ -67,6 +67,7 @@ cdef struct Column:
     int known               # its place among the known labels, -1 for none
     uint32_t unit           # of its cells: 1024 or 1
     bint sized              # every value had kB
+    bint bare               # some had not, in a process that was added before (Uses)
 
 cdef struct Slot:           # a line of the record before
     char text[TEMPLATE]

@@ -57,7 +57,8 @@ cdef class Uses:
         free(self.last)
 
     def add(self, int fd, size_t piece, int pieces):
-        cdef bint whole
+        cdef bint whole = False
+        cdef uint32_t c
         if not enter_alone(&self.threads):
             raise RuntimeError(ADDING)
         try:
@@ -69,7 +70,11 @@ cdef class Uses:
                     raise MemoryError
             return whole
         finally:
-            # Rows of this process alone; the names stay.
+            # Rows of this process alone; the names stay, and what it had without kB if it counts.
+            for c in range(self.s.columns):
+                if whole and not self.s.column[c].sized:
+                    self.s.column[c].bare = True
+                self.s.column[c].sized = not self.s.column[c].bare
             self.s.count = self.s.wide_count = self.s.text_count = self.s.texts_used = 0
             self.s.place = self.s.slots = 0
             self.s.row = NULL

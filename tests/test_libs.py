@@ -14,6 +14,7 @@ import living
 import pytest
 
 import fastsmaps
+from fastsmaps import _backend
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +87,26 @@ def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
         fastsmaps.libs([os.getpid()], workers=0)
     with pytest.raises(fastsmaps.Error):
         fastsmaps.libs(procfs=tmp_path / "nothing")
+
+
+def test_a_label_without_a_unit_is_no_size(backend: ModuleType, tmp_path: Path) -> None:
+    """In one process, and so nowhere; but not where that process cannot be read whole."""
+    header = b"1000-2000 r--p 00000000 00:01 7 /x\n"
+    texts = [
+        header + b"Rss: 4 kB\nOne: 4 kB\nNew: 1 kB\n",
+        header + b"Rss: 4 kB\nOne: 4\nNew: 1 kB\n",
+        header + b"Rss: 4 kB\nNew: 1\nNew: 2\n",
+        header + b"Rss: 8 kB\nOne: 8 kB\nNew: 1 kB\n",
+    ]
+    uses = _backend.Uses()
+    for number, text in enumerate(texts):
+        path = tmp_path / str(number)
+        path.write_bytes(text)
+        with open(path, "rb") as file:
+            if number == 2:
+                with pytest.raises(fastsmaps.ParseError):
+                    uses.add(file.fileno(), 3000, 8)
+            else:
+                assert uses.add(file.fileno(), 3000, 8)
+    sums = {"Rss": 16384, "New": 3072}
+    assert uses.result() == [(b"/x", 3, (3 * 4096, sums))]

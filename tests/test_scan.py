@@ -125,7 +125,7 @@ def test_rows_and_columns_agree(
 ) -> None:
     """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
     (tmp_path / "self").symlink_to("1")  # so it is a procfs
-    monkeypatch.setattr(fastsmaps.procfs, "is_kernels", lambda *_: True)
+    monkeypatch.setattr(fastsmaps.openat, "is_kernels", lambda *_: True)
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
         fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}
@@ -295,6 +295,8 @@ def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
         (TypeError, {"pids": [1.5]}),
         (ValueError, {"pids": [0]}),
         (ValueError, {"workers": 0}),
+        (TypeError, {"min_rss": "4 MiB"}),
+        (TypeError, {"max_rss": float("inf")}),
         (TypeError, {"procfs": 7}),
         (fastsmaps.Error, {"procfs": tmp_path / "nothing"}),
         (fastsmaps.Error, {"procfs": tmp_path / "nothing", "pids": [1]}),

@@ -102,7 +102,9 @@ def _save_plot(args: argparse.Namespace, scan: Scan) -> None:
 
     with working("reading mappings"):
         title = read_of(scan.coverage)
-        figure = plot.processes(scan, by=args.by, timeout=args.timeout, title=title)
+        # One time for both: what the scan took is gone.
+        left = None if args.timeout is None else max(0.0, args.timeout - scan.cost.wall)
+        figure = plot.processes(scan, by=args.by, timeout=left, title=title)
     save_plot(figure, args.plot)
 
 
