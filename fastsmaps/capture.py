@@ -8,10 +8,10 @@ import time
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
+from fastsmaps.notes import as_noted, noted, notes_text, origin
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import NOTES, PIECE
-from fastsmaps.replay import as_noted, noted, origin
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
 from fastsmaps.targets import writer_of
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_FORMAT = 1
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
 _SYSTEM = ("meminfo", "version")
@@ -87,7 +86,7 @@ def capture(
             text = _system_file(root, name)
             if text is not None:
                 writer.file(name, text)
-        writer.file(NOTES, _notes_text(notes, *origin(root, taken_at)))
+        writer.file(NOTES, notes_text(notes, *origin(root, taken_at)))
         writer.finish()
     except BaseException as error:
         writer.abort()
@@ -105,15 +104,6 @@ def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:
     if errors:
         note["files"] = {name: str(error) for name, error in errors.items()}
     return note
-
-
-def _notes_text(
-    notes: dict[str, dict[str, Any]], host: str | None, taken_at: float | None
-) -> bytes:
-    import json
-
-    facts = {"format": _FORMAT, "host": host, "taken_at": taken_at, "processes": notes}
-    return json.dumps(facts, indent=1).encode("ascii") + b"\n"
 
 
 def _system_file(root: str, name: str) -> bytes | None:

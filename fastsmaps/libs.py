@@ -9,11 +9,11 @@ from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import Error
 from fastsmaps.figures import Frozen
+from fastsmaps.notes import noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import PIECE, PIECES
-from fastsmaps.replay import noted
 from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.totals import Totals
 from fastsmaps.workers import counted, spread

@@ -1,103 +1,26 @@
-"""open_capture() unpacks what capture() and others saved; noted() and origin() read its notes."""
+"""open_capture() unpacks what capture() and others saved."""
 
 from __future__ import annotations
 
 import os
 
-from fastsmaps import openat as _openat
-from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error
-from fastsmaps.processes import OUTCOMES
-from fastsmaps.procfs import NOTES
 from fastsmaps.targets import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from io import BufferedReader
-    from typing import Any, TypeVar
-
-    from fastsmaps.processes import ProcessTotals
+    from typing import TypeVar
 
     T = TypeVar("T")
-
-# A hundred thousand processes and more; what is made of a text may take twenty times as much.
-_NOTES_BYTES = 64 << 20
-_HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
-_END_OF_TIME = 253402300800  # the year 10000, which no date can hold
-# What a note may say of a process. That one was read its figures must show.
-_UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
 _TYPED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma", b"\x28\xb5\x2f\xfd": "zstd"}
 
 _DEPTH = 16  # procfs's own is 4: <pid>/task/<tid>/smaps
 _HEADER_BYTES = 1 << 20  # a member's headers: names are 4 kB at most
 _BLOCK = 1 << 16
-
-
-def _notes(procfs: str) -> dict[str, Any]:
-    """What a capture's notes say; nothing for a directory without notes that can be used.
-
-    That is a procfs or another tool's capture, or anything that claims to be one.
-    """
-    import json
-
-    try:
-        fd = _openat.open_in(procfs, NOTES)
-        try:
-            if os.fstat(fd).st_size > _NOTES_BYTES:
-                return {}
-            text = _openat.read_file(fd, _NOTES_BYTES)
-        finally:
-            os.close(fd)
-        notes = json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
-
-
-def noted(procfs: str) -> dict[int, tuple[str, str]]:
-    """What a capture notes of processes that could not be read: pid -> outcome, error.
-
-    Without text it looks as if files were lost; only who took it knew that they were denied.
-    """
-    notes = _notes(procfs).get("processes")
-    result: dict[int, tuple[str, str]] = {}
-    for pid, note in notes.items() if isinstance(notes, dict) else ():
-        if not isinstance(note, dict) or not pid.isdecimal() or len(pid) > 10:
-            continue
-        outcome, error = note.get("outcome"), note.get("error")
-        if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
-            result[int(pid)] = outcome, error
-    return result
-
-
-def as_noted(row: ProcessTotals, notes: Mapping[int, tuple[str, str]]) -> ProcessTotals:
-    """The row of a capture's process; of one without figures with what the notes say of it."""
-    if row.totals is not None or row.pid not in notes:
-        return row
-    outcome, error = notes[row.pid]
-    return row._replaced(outcome=outcome, error=error)
-
-
-def origin(procfs: str, read_at: float | None) -> tuple[str | None, float | None]:
-    """On which host, and when (seconds since the epoch), what is read here was so.
-
-    Of a procfs this host, and when it was read; of a capture what it notes, None for what it
-    does not.
-    """
-    if _procfs.is_procfs(procfs):
-        return os.uname().nodename, read_at
-    notes = _notes(procfs)
-    host, taken_at = notes.get("host"), notes.get("taken_at")
-    is_host = isinstance(host, str) and len(host) <= _HOST_CHARACTERS
-    is_time = (
-        isinstance(taken_at, int | float)
-        and not isinstance(taken_at, bool)
-        and 0 <= taken_at < _END_OF_TIME
-    )
-    return host if is_host else None, taken_at if is_time else None
 
 
 class open_capture:  # noqa: N801 - called like a function

@@ -11,10 +11,10 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import AccessDenied, Error, NoMemoryMap, ProcessGone
+from fastsmaps.notes import as_noted, noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.replay import as_noted, noted
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
 from fastsmaps.workers import counted, spread

@@ -1,12 +1,17 @@
-"""The one fixture that every case takes: both backends, the same tests."""
+"""The one fixture that every case takes (both backends, the same tests), and what many share."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+from collections.abc import Iterator
 from types import ModuleType
 
+import linux
+import living
 import pytest
+from capturing import nothing_left
 from hypothesis import HealthCheck, settings
 
 import fastsmaps
@@ -63,3 +68,41 @@ def twins(pytestconfig: pytest.Config) -> tuple[ModuleType, ModuleType]:
         pytest.skip("there is only one backend to compare")
     c, python = map(importlib.import_module, MODULES.values())
     return c, python
+
+
+@pytest.fixture
+def no_leak() -> Iterator[None]:
+    """No descriptor is left behind; for a whole module by ``pytestmark``."""
+    with living.same_descriptors():
+        yield
+
+
+@pytest.fixture
+def nothing_unpacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is left of what was unpacked, and no descriptor."""
+    with nothing_left(tmp_path_factory.mktemp("unpacked")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[living.Process]:
+    """A process that does nothing."""
+    with living.playing("idle") as child:
+        yield child
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small C program of many parts, compiled."""
+    try:
+        return living.compiled(tmp_path_factory.mktemp("program"))
+    except linux.Refused as refused:
+        pytest.skip(str(refused))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, idle: living.Process) -> str:
+    """A capture of two processes, the idle one and this."""
+    target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
+    fastsmaps.capture(target, [idle.pid, os.getpid()])
+    return target

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,29 +13,20 @@ from typing import Any
 import linux
 import living
 import pytest
-from capturing import STAT, TARGETS, nothing_left, replayed, rows, tree
+from capturing import STAT, TARGETS, replayed, rows, tree
 
 import fastsmaps
 from fastsmaps.capture import capture
 from fastsmaps.errors import CaptureError
-from fastsmaps.replay import noted, open_capture
+from fastsmaps.notes import noted
+from fastsmaps.replay import open_capture
+
+pytestmark = pytest.mark.usefixtures("nothing_unpacked")
 
 ROOT = os.geteuid() == 0
 FILES = {"stat", "statm", "status", "cmdline", "comm", "cgroup", "maps", "smaps", "smaps_rollup"}
 # What depends on no other process.
 STILL = ("rss", "anonymous", "swap", "locked", "private_hugetlb")
-
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with nothing_left(tmp_path_factory.mktemp("unpacked")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
 
 
 # ---- there and back

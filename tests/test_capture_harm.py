@@ -11,23 +11,19 @@ import lzma
 import os
 import resource
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from capturing import SMAPS, nothing_left, smem, tar, tree
+from capturing import SMAPS, smem, tar, tree
 
 import fastsmaps
 from fastsmaps.errors import CaptureError
 from fastsmaps.replay import open_capture
 
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with nothing_left(tmp_path_factory.mktemp("unpacked")):
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_unpacked")
 
 
 # ---- what does harm

@@ -8,29 +8,19 @@ import lzma
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import living
 import pytest
-from capturing import SMAPS, nothing_left, replayed, rows, smem, tar, tree
+from capturing import SMAPS, replayed, rows, smem, tar, tree
 
 import fastsmaps
 from fastsmaps.capture import capture
 from fastsmaps.replay import open_capture
 
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with nothing_left(tmp_path_factory.mktemp("unpacked")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
+pytestmark = pytest.mark.usefixtures("nothing_unpacked")
 
 
 @pytest.mark.parametrize("directories", [True, False])

@@ -8,33 +8,22 @@ import os
 import resource
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import linux
 import living
 import pytest
-from capturing import TARGETS, nothing_left
+from capturing import TARGETS
 
 import fastsmaps
 from fastsmaps.capture import capture
 from fastsmaps.errors import CaptureError
 from fastsmaps.replay import open_capture
 
+pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+
 # What fastsmaps exports of that name is the function.
 MODULE = importlib.import_module("fastsmaps.capture")
-
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with nothing_left(tmp_path_factory.mktemp("unpacked")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
 
 
 @pytest.mark.parametrize("name", TARGETS)

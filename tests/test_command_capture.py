@@ -6,28 +6,11 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import living
-import pytest
 from commands import rows_of, run
-
-import fastsmaps
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, idle: living.Process) -> str:
-    target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
-    fastsmaps.capture(target, [idle.pid, os.getpid()])
-    return target
 
 
 def test_capture(backend: ModuleType, tmp_path: Path, idle: living.Process) -> None:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import living
-import pytest
 from commands import OTHER, ZOO, lines_of, rows_of, run
 from documents import record
 
 import fastsmaps
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, idle: living.Process) -> str:
-    target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
-    fastsmaps.capture(target, [idle.pid, os.getpid()])
-    return target
 
 
 def test_totals(backend: ModuleType, idle: living.Process) -> None:

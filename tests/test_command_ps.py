@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,12 +18,6 @@ from pyarrow import parquet
 
 import fastsmaps
 from fastsmaps.display import harmless
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
 
 
 def test_ps(backend: ModuleType, idle: living.Process) -> None:

@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -56,12 +55,6 @@ entry()
 def plain(text: str) -> str:
     """Without what only terminals understand."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
 
 
 @pytest.mark.parametrize("without_rich", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +15,7 @@ import pytest
 import fastsmaps
 from fastsmaps import _backend
 
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 def test_a_file_of_many(backend: ModuleType, tmp_path: Path) -> None:

@@ -19,24 +19,12 @@ import pytest
 
 import fastsmaps
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 Read = Callable[[int], object]
 
 #: Enough mappings that a read looks for signals within it: every 12 MB in the extension.
 MANY = 45_000
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        return living.compiled(tmp_path_factory.mktemp("program"))
-    except linux.Refused as refused:
-        pytest.skip(str(refused))
 
 
 def by_process(read: Callable[[fastsmaps.Process], object]) -> Read:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,19 +14,7 @@ import pytest
 
 import fastsmaps
 
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        return living.compiled(tmp_path_factory.mktemp("program"))
-    except linux.Refused as refused:
-        pytest.skip(str(refused))
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 def info_of(pid: int) -> fastsmaps.Info:

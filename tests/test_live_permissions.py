@@ -16,6 +16,8 @@ import pytest
 
 import fastsmaps
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 T = TypeVar("T")
 
 ROOT = os.geteuid() == 0
@@ -39,12 +41,6 @@ FILES = {
 def read_through(pid: int, read: Callable[[fastsmaps.Process], object]) -> object:
     with fastsmaps.Process(pid) as process:
         return read(process)
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 Answers = dict[str, "fastsmaps.AccessDenied | str"]

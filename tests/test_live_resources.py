@@ -23,13 +23,9 @@ import fastsmaps
 from fastsmaps import _backend
 from fastsmaps.procfs import PIECE, PIECES
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 MANY = 45_000  # as in test_live_fates.py: a read of these looks for signals within
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +33,6 @@ def many() -> Iterator[living.Process]:
     with living.playing("many", str(MANY)) as child:
         if child.facts < MANY:
             pytest.skip(f"vm.max_map_count allows {child.facts} mappings, not {MANY}")
-        yield child
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
         yield child
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,8 @@ from independent import DATA, Record
 
 import fastsmaps
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 KERNELS = sorted(path.name for path in (DATA / "captures").iterdir() if path.is_dir())
 
 Ways = dict[str, Callable[..., object]]
@@ -28,12 +30,6 @@ WAYS: Ways = {
     "Process": lambda pid, procfs: fastsmaps.Process(pid, procfs=procfs).close(),
 }
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 # ---- mistyped

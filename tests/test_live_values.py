@@ -18,6 +18,8 @@ import pytest
 
 import fastsmaps
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 # Sums over the records of a file, by label: sizes alone. Also how many records there are.
 AWK = r"""
 /^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][sp] / { records++; next }
@@ -44,12 +46,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[living.Process]:
     directory = tmp_path_factory.mktemp("zoo")
     with living.playing("zoo", str(directory)) as process:
         yield process
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 def smaps_of(process: living.Process) -> str:

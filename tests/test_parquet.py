@@ -27,8 +27,8 @@ from independent import DATA
 from pyarrow import parquet
 
 import fastsmaps
+from fastsmaps.notes import origin
 from fastsmaps.parquet import write_parquet
-from fastsmaps.replay import origin
 
 ROOT = Path(__file__).parent.parent
 OLD = str(DATA / "captures/5.10-amd64/zoo/smaps")

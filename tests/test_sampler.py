@@ -20,13 +20,9 @@ from capturing import SMAPS, STAT
 import fastsmaps
 from fastsmaps.estimate import estimate
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,19 +26,9 @@ import fastsmaps
 from fastsmaps import _backend
 from fastsmaps.processes import OUTCOMES
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 ROOT = os.geteuid() == 0
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
-
-
-@pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
-    with living.playing("idle") as child:
-        yield child
 
 
 def stat(pid: int) -> list[str]:

@@ -12,7 +12,7 @@ import resource
 import shutil
 import socket
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,8 @@ from independent import DATA
 import fastsmaps
 from fastsmaps.openat import MOST_TEXT
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 ZOO = DATA / "captures/7.2-amd64/zoo"
 SECRET = "root:secret:20000::::::"
 #: All that is opened of a capture; the last three lie beside the processes.
@@ -32,12 +34,6 @@ FILES = (
     *("stat", "status", "statm", "comm", "cmdline", "cgroup", "maps", "smaps", "smaps_rollup"),
     *("../meminfo", "../version", "../fastsmaps.json"),
 )
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 def host(tmp_path: Path) -> Path:

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +20,8 @@ from independent import DATA
 
 import fastsmaps
 from fastsmaps.files import written_whole
+
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 # ---- terminals
 
@@ -132,12 +134,6 @@ def test_no_escape_of_a_refused_member(backend: ModuleType, tmp_path: Path, kind
 
 
 # ---- files
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
 
 
 def write(path: Path) -> None:

@@ -25,11 +25,7 @@ import pytest
 import fastsmaps
 from fastsmaps.openat import MOST_TEXT
 
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    with living.same_descriptors():
-        yield
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +277,30 @@ def many() -> Iterator[living.Process]:
         yield child
 
 
+def outcomes_under(
+    limit: int, heights: Callable[[], Iterator[int]], way: str, pid: int
+) -> list[str]:
+    """What a way of reading gives under each limit, in a fork; afterwards all is as before."""
+    read = READS[way]
+
+    def within() -> list[str]:
+        assert outcome_of(read, pid) == READ  # what is allocated and imported once
+        before = living.descriptors()
+        soft, hard = resource.getrlimit(limit)
+        outcomes = []
+        for height in heights():
+            resource.setrlimit(limit, (height, hard))
+            try:
+                outcomes.append(outcome_of(read, pid))
+            finally:
+                resource.setrlimit(limit, (soft, hard))
+            assert living.descriptors() == before
+            assert outcome_of(read, pid) == READ
+        return outcomes
+
+    return living.in_child(within)
+
+
 @pytest.mark.parametrize("way", READS)
 def test_no_memory_in_the_midst(
     backend: ModuleType,
@@ -289,26 +309,14 @@ def test_no_memory_in_the_midst(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RLIMIT_AS at several heights: MemoryError or an answer; afterwards all is as before."""
-    read = READS[way]
+    """RLIMIT_AS at several heights: MemoryError or an answer."""
     monkeypatch.chdir(tmp_path)
 
-    def within() -> list[str]:
-        assert outcome_of(read, many.pid) == READ  # what is allocated and imported once
-        before = living.descriptors()
-        outcomes = []
+    def heights() -> Iterator[int]:
         for room in (0, 100_000, 300_000, 1_000_000, 100_000_000):
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * linux.PAGE
-            resource.setrlimit(resource.RLIMIT_AS, (size + room, resource.RLIM_INFINITY))
-            try:
-                outcomes.append(outcome_of(read, many.pid))
-            finally:
-                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
-            assert living.descriptors() == before
-            assert outcome_of(read, many.pid) == READ
-        return outcomes
+            yield int(Path("/proc/self/statm").read_text().split()[0]) * linux.PAGE + room
 
-    outcomes = living.in_child(within)
+    outcomes = outcomes_under(resource.RLIMIT_AS, heights, way, many.pid)
     assert os.listdir(tmp_path) == []
     assert outcomes[-1] == READ
     for outcome in outcomes:
@@ -325,26 +333,14 @@ def test_no_descriptor_in_the_midst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """RLIMIT_NOFILE, one more each time: EMFILE by name, or an answer that says what is missing."""
-    read = READS[way]
     monkeypatch.chdir(tmp_path)
 
-    def within() -> list[str]:
-        assert outcome_of(read, many.pid) == READ
-        before = living.descriptors()
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = [number for number in range(1000) if str(number) not in before]
-        outcomes = []
-        for number in free[:8]:  # so many can be opened: none, one, ...
-            resource.setrlimit(resource.RLIMIT_NOFILE, (number, limits[1]))
-            try:
-                outcomes.append(outcome_of(read, many.pid))
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            assert living.descriptors() == before
-            assert outcome_of(read, many.pid) == READ
-        return outcomes
+    def heights() -> Iterator[int]:
+        used = living.descriptors()
+        # So many can be opened: none, one, ...
+        yield from [number for number in range(1000) if str(number) not in used][:8]
 
-    outcomes = living.in_child(within)
+    outcomes = outcomes_under(resource.RLIMIT_NOFILE, heights, way, many.pid)
     assert os.listdir(tmp_path) == []
     assert outcomes[-1] == READ
     assert outcomes[0] != READ

@@ -189,7 +189,7 @@ def origin_of(
         return {}
     import datetime
 
-    from fastsmaps.replay import origin
+    from fastsmaps.notes import origin
 
     host, seconds = (None, None) if procfs is None else origin(procfs, read_at)
     taken_at = None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
