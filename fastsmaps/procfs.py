@@ -131,7 +131,7 @@ def failure(error: OSError, pid: int | None, path: str, procfs: str) -> Error:
 
 
 def denied(error: PermissionError, pid: int | None, path: str, procfs: str) -> AccessDenied:
-    """EACCES comes from the file, EPERM from the mount (hidepid=1)."""
+    """EACCES comes from the file, EPERM from the mount (hidepid=1; 4 for what was found before)."""
     import errno
 
     if not is_procfs(procfs):
