@@ -35,7 +35,9 @@ def running(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process that has run `code`, said "ready", and waits."""
     command = [sys.executable, "-c", LIBC + code, *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+    # ASan, were it preloaded, would keep it from a heap and from locking its memory.
+    plain = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=plain) as child:
         try:
             yield child
         finally:
