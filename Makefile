@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench bench-check lint docs man completion wheels fuzz cover sanitize clean
+.PHONY: run test bench bench-check lint docs man completion wheels fuzz cover sanitize threads clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
@@ -67,6 +67,10 @@ cover: $(VENV)/installed $(VENV)/fuzz
 
 sanitize: $(VENV)/installed $(VENV)/fuzz
 	fuzz/sanitize $(BIN)/python $(PYTEST)
+
+# PYTHON=/opt/python3.13t/bin/python3.13t, or what free-threaded one there is.
+threads:
+	fuzz/threads $(PYTHON) $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build dist release/share *.egg-info fastsmaps/*.so src/_csmaps.c

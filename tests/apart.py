@@ -1,4 +1,4 @@
-"""Tests that are left out under what fuzz/ runs them; and why."""
+"""Tests that are left out, or run by themselves, under what fuzz/ runs them; and why."""
 
 from __future__ import annotations
 
@@ -7,4 +7,18 @@ UNWATCHED = {
     "test_leaks.py::test_nothing_is_left_behind": "what was freed is kept, so that its use is seen",
     "test_live_resources.py::test_reading_again_and_again_takes_no_more": "what was freed is kept",
     "test_packaging.py::test_the_man_page_renders": "groff is looked into, too, and found at fault",
+}
+
+# By fuzz/threads in one thread: descriptors, limits, signals and files are there once for all.
+ALONE = {
+    "test_errors.py::test_a_pickle_keeps_all_of_it": "adds notes to errors that the module keeps",
+    "test_processes.py::test_without_a_rollup_smaps_is_summed": "removes files that all read",
+    "test_processes.py::test_a_damaged_capture_is_named": "cuts off files that all read",
+    "test_processes.py::test_a_time_beyond_all_numbers": "writes a file that all read",
+    "test_processes.py::test_other_failures_keep_their_errno": "limits the process's descriptors",
+    "test_processes.py::test_a_dropped_process_closes_its_descriptors": "counts descriptors",
+    "test_processes.py::test_signals_are_heard_and_threads_share": "waits for a signal",
+    "test_sampler.py::test_few_descriptors": "limits the process's descriptors",
+    "test_scan.py::test_no_descriptor_to_be_had": "limits the process's descriptors",
+    "test_threads.py": "has threads of its own",
 }

@@ -66,11 +66,15 @@ def pytest_report_header() -> str | None:
     return TOOL and f"memory watched by {TOOL}: {importlib.import_module(MODULES['c']).__file__}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    parallel = config.pluginmanager.hasplugin("_run-parallel")  # fuzz/threads has it
     for item in items:
         name = item.nodeid.partition("[")[0].rpartition("/")[2]
         if TOOL and name in apart.UNWATCHED:
             item.add_marker(pytest.mark.skip(reason=f"under {TOOL}: {apart.UNWATCHED[name]}"))
+        alone = apart.ALONE.get(name, apart.ALONE.get(item.path.name))
+        if parallel and alone:
+            item.add_marker(pytest.mark.thread_unsafe(reason=alone))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -80,13 +84,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """One backend's module, which all of fastsmaps uses during the test."""
+def backend(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """One backend's module, which all of fastsmaps uses during the test.
+
+    Set before a test's threads begin, so that fuzz/threads can have many of them: what takes
+    monkeypatch itself is run in one.
+    """
     module = importlib.import_module(MODULES[request.param])
-    for name, exported in _backend.exports(request.param).items():
-        monkeypatch.setattr(_backend, name, exported)
-    monkeypatch.setattr(fastsmaps, "BACKEND", request.param)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        for name, exported in _backend.exports(request.param).items():
+            patch.setattr(_backend, name, exported)
+        patch.setattr(fastsmaps, "BACKEND", request.param)
+        yield module
 
 
 @pytest.fixture
