@@ -201,6 +201,8 @@ cdef bint number_line(
         cut_slots(s)
     if s.place == s.slots and cells_of(s.row)[column] != NOTHING:
         return fail(s, TWICE)
+    if shape != IN_KB:
+        s.column[column].sized = False
     narrow = value
     if s.column[column].unit == 1024:
         narrow = value >> 10
@@ -209,8 +211,6 @@ cdef bint number_line(
         keep_slot(s, line, eol, ended, True)
     else:
         cells_of(s.row)[column] = IN_WIDE
-        if shape != IN_KB:
-            s.column[column].sized = False
         if not keep_wide(s, column, value):
             return False
         keep_slot(s, line, eol, ended, False)

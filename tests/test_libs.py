@@ -105,3 +105,19 @@ def test_a_label_without_a_unit_is_no_size(backend: ModuleType, tmp_path: Path) 
                 assert uses.add(file.fileno(), 3000, 8)
     sums = {"Rss": 16384, "New": 3072}
     assert uses.result() == [(b"/x", 3, (3 * 4096, sums))]
+
+
+def test_a_refused_process_comes_first(backend: ModuleType, tmp_path: Path) -> None:
+    """What it left behind makes no size of the next one's flags."""
+    record = b"1000-2000 r--p 00000000 00:01 7 /x\nRss: 4 kB\nTHPeligible: 1\n"
+    uses = _backend.Uses()
+    for name, text in (("refused", record + b"?\n"), ("good", record)):
+        path = tmp_path / name
+        path.write_bytes(text)
+        with open(path, "rb") as file:
+            if name == "refused":
+                with pytest.raises(fastsmaps.ParseError):
+                    uses.add(file.fileno(), 3000, 8)
+            else:
+                assert uses.add(file.fileno(), 3000, 8)
+    assert uses.result() == [(b"/x", 1, (4096, {"Rss": 4096}))]
