@@ -11,6 +11,7 @@ cdef extern from "<sys/resource.h>" nogil:
 cdef enum:
     MOST_PIECES = 64
     SPARE_SIZE = 200000     # 64 pieces of 3,000 bytes and room for what is carried over
+    GIVE_WAY = 120000       # bytes between two looks at whether the process waits
     FIRST_PIECES = 16       # enough for most processes: 64 cost a small read 1.6 us more
     TURN = 64               # calls between two looks for signals: 12 MB, about 45 ms
     PAUSE = 50000           # nanoseconds
@@ -37,6 +38,7 @@ cdef struct Reader:
     int pieces
     bint confirm
     bint filled             # by the last call, all its pieces
+    size_t unlooked         # bytes since the last look at what follows
     bint contended          # the process wants to change its map meanwhile
     long waits              # this thread's, until then
     int error
@@ -114,7 +116,9 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
             r.error = errno
             return FAILED
         r.filled = <size_t>got == count * r.piece
-        if r.filled and count == MOST_PIECES:
+        r.unlooked += got
+        if got > 0 and r.unlooked >= GIVE_WAY:
+            r.unlooked = 0
             give_way(r)
         if got > 0 and memchr(r.buffer + r.carry, c'\n', got) == NULL:
             # Still the same line: looking for its end from its start at each call would be
@@ -173,6 +177,7 @@ cdef int read_whole(
     r.pieces = pieces
     r.confirm = confirm
     r.filled = False
+    r.unlooked = 0
     r.contended = False
     r.waits = waits_so_far()
     r.error = 0

@@ -9,7 +9,10 @@ import itertools
 import os
 import pickle
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -361,3 +364,29 @@ def test_reading_in_a_fork(backend: ModuleType, idle: living.Process) -> None:
             assert living.in_child(read) == (True,) * 6
         # Explicit offsets: the child's reading has moved nothing.
         assert starts(process.mappings()) == expected
+
+
+@pytest.mark.parametrize(("piece", "pieces"), [(3000, 64), (15288, 12), (64440, 2), (3000, 1)])
+def test_whether_the_process_waits_is_looked_at_with_any_pieces(
+    many: living.Process, twins: tuple[ModuleType, ModuleType], piece: int, pieces: int
+) -> None:
+    """Pieces of larger pages, and those of a timeout: 33 MB, a look at least every half MB."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not here")
+    code = (
+        "import sys; from fastsmaps import _csmaps\n"
+        "with open(sys.argv[1], 'rb') as file: _csmaps.read(file.fileno(), *map(int, sys.argv[2:]))"
+    )
+    smaps = f"/proc/{many.pid}/smaps"
+    done = subprocess.run(
+        [
+            *(strace, "-f", "-qq", "-e", "trace=getrusage", "-e", "signal=none"),
+            *(sys.executable, "-c", code, smaps, str(piece), str(pieces)),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode and "ptrace" in done.stderr:
+        pytest.skip(f"strace may not: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("getrusage(RUSAGE_THREAD") > len(Path(smaps).read_bytes()) // 500_000
