@@ -161,7 +161,7 @@ class _Files:
         try:
             # Opened before all else is read: if maps still gives a byte at the end, no exec
             # came between, and all is of one program.
-            opened = self._open(fds)
+            opened = self._open(fds) and self._still()
             self._small()
             return opened and self._memory(fds) and self._is_same(fds)
         finally:
@@ -199,6 +199,21 @@ class _Files:
             except OSError as error:
                 self.errors[name] = self.process._failure(error, name)
         return True
+
+    def _still(self) -> bool:
+        """Whether stat says as before; what is saved is its text of now.
+
+        An exec between it and the opening of the files shows in nothing but its name and addresses.
+        """
+        if not self.live:
+            return True
+        text = self.process._file("stat")
+        if text is None or self.stat is None:
+            return False
+        path = f"{self.process._path}/stat"
+        before, self.stat = self.stat, parse_stat(text, self.process.pid, path)
+        self.files["stat"] = text
+        return _of_life(before) == _of_life(self.stat)
 
     def _small(self) -> None:
         for name in _SMALL:
@@ -246,10 +261,12 @@ class _Files:
                 del self.files[name]
         before, after = self.stat, self.process._stat()
         assert before is not None
-        # Between vfork and exec it has its parent's memory, and descriptors keep that.
-        return (before.start_time, before.has_exited, before.keeps_parents_memory) == (
-            after.start_time, after.has_exited, after.keeps_parents_memory,
-        )  # fmt: skip
+        return _of_life(before) == _of_life(after)
+
+
+def _of_life(stat: Stat) -> tuple[object, ...]:
+    # Between vfork and exec it has its parent's memory, and descriptors keep that.
+    return stat.start_time, stat.has_exited, stat.keeps_parents_memory
 
 
 def _whole(fd: int) -> bytes:
@@ -276,7 +293,8 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             }
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
-        facts["cmdline"] = arguments(files.get("cmdline", b""))
+        if "cmdline" in files:
+            facts["cmdline"] = arguments(files["cmdline"])
         facts["cgroup"] = cgroup_path(files.get("cgroup", b""), pid, f"{path}/cgroup")
         # A rollup is the kernel's own sum of all of it; some kernels have none.
         for name in ("smaps_rollup", "smaps"):

@@ -211,7 +211,7 @@ class Process:
 
     def _open(self, name: str) -> int:
         if self._fd < 0:
-            raise ValueError(f"{self!r}")
+            raise ValueError("this Process is closed")
         return _openat.open_in(self.procfs, name, self._fd)
 
     def _keep(self, name: str, fd: int) -> None:

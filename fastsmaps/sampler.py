@@ -63,8 +63,9 @@ class Sampler:
     first sweep reads all, whatever it takes. It never sleeps: whoever calls it decides how often.
 
     Each row has an ``age`` (seconds since its figures were read); where its Rss changed since,
-    they are scaled and the row is marked ``estimated``. A process that ended leaves; one that
-    called exec, or has another's number, starts anew.
+    they are scaled and the row is marked ``estimated``. A process that ended leaves; one that has
+    another's number starts anew, as does one that called exec, by the size of its text: an exec
+    of the same program shows when its figures are read next.
 
     `cgroup` and `cmdline` are read with the figures where asked for; processes above `max_rss`
     bytes and those in `exclude` are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
@@ -83,6 +84,8 @@ class Sampler:
     ) -> None:
         if not 0 < budget <= 1:
             raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
+        if max_rss is not None and not isinstance(max_rss, int):
+            raise TypeError(f"max_rss: bytes as an int, or None, not {max_rss!r}")
         import resource
 
         self.budget = budget
@@ -298,9 +301,9 @@ def _row(
     now: float,
 ) -> ProcessTotals:
     """The row with its age; scaled where the process changed since."""
-    if read_at is None:
+    if read_at is None or row.totals is None:
         return row
-    if row.totals is None or then == live:
+    if then == live:
         return row._replaced(age=max(0.0, now - read_at))
     totals = estimate(row.totals, then, live)
     return row._replaced(age=max(0.0, now - read_at), totals=totals, estimated=True)

@@ -60,7 +60,8 @@ def scan(
 
     Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
     that. All of a row is read through one open directory, so that a number that is used again
-    never mixes two processes. `workers` threads read at once, without the GIL. `cgroup` and
+    never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
+    reads). `cgroup` and
     `cmdline` are read where asked for (15 to 20 us each a process).
 
     What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
@@ -191,8 +192,8 @@ class Sweeper:
         timed = rollups and self.until is not None
         return _backend.Sweep(
             self.texts,
-            0 if least is None else -(-least // _PAGE),
-            2**64 - 1 if most is None else max(most, 0) // _PAGE,
+            0 if least is None else min(-(-max(least, 0) // _PAGE), 2**64 - 1),
+            2**64 - 1 if most is None else min(max(most, 0) // _PAGE, 2**64 - 1),
             _LARGE_BYTES // _PAGE if timed else 2**64 - 1,
             timed or least is not None or most is not None,
             rollups,
@@ -367,7 +368,7 @@ class Sweeper:
         for name, text in zip(self.texts, texts, strict=True):
             path = f"{self.root}/{pid}/{name}"
             if name == "cmdline":
-                facts[name] = arguments(text or b"")
+                facts[name] = None if text is None else arguments(text)
             else:
                 facts[name] = cgroup_path(text or b"", pid, path)
         if fate == _READ:

@@ -69,14 +69,19 @@ def load(source: str | os.PathLike[str] | IO[bytes], *, max_bytes: int = MOST_BY
 
     A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
     such, by its first bytes. Raises ReadError where it cannot be read, its compression is damaged,
-    or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more), and what
-    parse() raises.
+    or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more; a file
+    that is not compressed is read whole), and what parse() raises.
     """
     path: str | None
     if hasattr(source, "read"):
         path = getattr(source, "name", None)
         path = path if isinstance(path, str) else None
-        data = source.read()
+        try:
+            data = source.read()
+        except OSError as error:
+            raise ReadError(
+                f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
+            ) from error
         if not isinstance(data, bytes):
             raise TypeError("load() takes a file opened in binary mode")
     else:

@@ -9,6 +9,7 @@ import resource
 import signal
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import linux
 import living
@@ -132,3 +133,27 @@ def test_targets_that_are_refused(idle: living.Process, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     capture(f"{tmp_path}/empty/", [idle.pid])
     assert (tmp_path / "empty" / str(idle.pid) / "smaps").exists()
+
+
+def test_an_exec_before_the_files_are_opened(
+    backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After stat was read: all that is saved is of the new program."""
+    look = MODULE._Files._look
+    execs: list[object] = []
+    with living.playing("idle") as child:
+        assert child.ask("name", "before") == "named"
+
+        def and_then(files: object) -> None:
+            look(files)
+            if not execs:
+                execs.append(child.ask("exec", "marked", str(tmp_path / "mark")))
+
+        monkeypatch.setattr(MODULE._Files, "_look", and_then)
+        (row,) = capture(tmp_path / "saved", [child.pid])
+        assert execs
+        saved = tmp_path / "saved" / str(child.pid)
+        comm = (saved / "comm").read_text().removesuffix("\n")
+        assert comm != "before"
+        assert row.comm == comm
+        assert f"({comm})" in (saved / "stat").read_text()

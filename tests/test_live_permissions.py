@@ -292,6 +292,12 @@ def test_hidden_after_it_was_opened(backend: ModuleType, options: str) -> None:
         assert "hidepid" in str(error)
 
 
+def test_a_command_line_that_is_forbidden_is_none(backend: ModuleType) -> None:
+    """And no (), which a kernel thread has."""
+    rows = with_hidepid("hidepid=1", lambda pid: list(fastsmaps.scan([pid], cmdline=True)))
+    assert [(row.outcome, row.cmdline) for row in rows] == [("denied", None)]
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 def test_gone_under_hidepid(backend: ModuleType, options: str) -> None:
     def read(_: int) -> list[str]:

@@ -347,6 +347,22 @@ def test_as_another_user(backend: ModuleType, undumpable: bool) -> None:
         assert own.pid != child.pid
 
 
+@pytest.mark.parametrize(
+    ("limits", "outcome"),
+    [
+        ({"max_rss": 1 << 80}, "read"),
+        ({"min_rss": 1 << 80}, "skipped"),
+        ({"min_rss": -(1 << 80)}, "read"),
+        ({"max_rss": -(1 << 80)}, "skipped"),
+    ],
+)
+def test_limits_of_any_size(
+    backend: ModuleType, idle: living.Process, limits: dict[str, Any], outcome: str
+) -> None:
+    (row,) = fastsmaps.scan([idle.pid], **limits)
+    assert row.outcome == outcome
+
+
 def test_hostile_names(backend: ModuleType) -> None:
     with living.playing("idle") as child:
         name = os.fsdecode(b") R 1 2\x1b[3\xff\n")

@@ -334,3 +334,12 @@ def test_a_damaged_text_names_its_file(backend: ModuleType, tmp_path: Path) -> N
     with pytest.raises(fastsmaps.ParseError) as caught:
         fastsmaps.load(io.BytesIO(b"nonsense"))
     assert caught.value.path is None
+
+
+def test_an_open_file_that_cannot_be_read(backend: ModuleType) -> None:
+    with (
+        open("/proc/self/mem", "rb", buffering=0) as file,
+        pytest.raises(fastsmaps.ReadError, match="cannot read /proc/self/mem") as caught,
+    ):
+        fastsmaps.load(file)
+    assert (caught.value.path, caught.value.errno) == ("/proc/self/mem", errno.EIO)
