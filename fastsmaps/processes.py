@@ -101,7 +101,10 @@ class ProcessTotals(Frozen):
         return None if self.uid is None else user_name(self.uid)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it by name, the figures among them; None for what was not read."""
+        """What ps shows, by name, the figures among them; None for what was not read.
+
+        ``cmdline``, ``age`` and ``estimated`` are attributes alone.
+        """
         head = {
             name: getattr(self, name)
             for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")

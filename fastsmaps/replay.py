@@ -31,7 +31,7 @@ class open_capture:  # noqa: N801 - called like a function
     smemcap write it, is unpacked into a private temporary directory that is removed at the end.
 
     What it holds may be made by anybody: whatever is neither a regular file nor a directory,
-    absolute names, names with "..", more than `max_members` files and as many directories, and
+    absolute names, names with "..", more than `max_members` files and directories, and
     more than `max_bytes` are refused, naming the member. Of owners and modes nothing is taken.
 
     Raises CaptureError where the file cannot be read, is refused, damaged or cut off, or where

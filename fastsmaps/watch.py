@@ -62,7 +62,7 @@ class Watch:
     and the last of these tables, `growth` their diff(). `growth=False` reads none: a table costs
     two to four looks.
 
-    **Bounded.** At most `max_samples` are kept, some 270 bytes each. When there are more, of each
+    **Bounded.** Some `max_samples` are kept, 270 bytes each. When there are more, of each
     two neighbours the one with the larger Pss stays, and so on for those to come: a long watch
     is told coarsely, its peaks never lost. The first and the last sample are always there.
 

@@ -11,7 +11,7 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from "<errno.h>" nogil:
     int EACCES, EPERM
 
-cdef enum Fate:             # the order of fastsmaps.processes.FATES
+cdef enum Fate:             # the order of fastsmaps.scan.FATES
     READ
     DENIED
     KERNEL_THREAD
@@ -24,7 +24,7 @@ cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
     MOST_KEPT = 2           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
-    MOST_TEXT = 1048576     # as in fastsmaps/procfs.py; what is beyond is cut off
+    MOST_TEXT = 1048576     # as in fastsmaps/openat.py; what is beyond is cut off
     PF_EXITING = 0x4
     PF_KTHREAD = 0x00200000
 

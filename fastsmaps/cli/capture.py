@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "saves what the others replay with --procfs"
 EXAMPLES = """\
   fastsmaps capture -o host7.tar.gz        all processes, in one file
   fastsmaps capture -o bug42 1234 1235     these two, in a directory

@@ -9,8 +9,6 @@ from typing import Protocol
 class Command(Protocol):
     """A module of this package: its name is the command's."""
 
-    #: One line for the list of commands.
-    SUMMARY: str
     #: Lines for the end of its help: a command line, two spaces or more, what it is for.
     EXAMPLES: str
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fastsmaps.processes import Scan
     from fastsmaps.totals import Change
 
-SUMMARY = "what grew and shrank between two looks"
 EXAMPLES = """\
   fastsmaps diff 1234 --after 60         process 1234, now and in a minute
   fastsmaps diff old.smaps new.smaps     two saved texts

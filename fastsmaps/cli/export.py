@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from fastsmaps.prometheus import Collector
 
-SUMMARY = "metrics of groups of processes, for Prometheus"
 EXAMPLES = """\
   fastsmaps export                           http://127.0.0.1:19779/metrics, by comm
   fastsmaps export --by unit                 by systemd's units; also: user, cgroup, pid

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from fastsmaps.cli.output import Record
 
-SUMMARY = "each mapped file over all processes"
 EXAMPLES = """\
   fastsmaps libs --limit 20            the twenty files with most Pss
   fastsmaps libs --filter '\\.so'       shared libraries

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from fastsmaps.mapping import Mapping
     from fastsmaps.mappings import Mappings
 
-SUMMARY = "the mappings of a process"
 EXAMPLES = """\
   fastsmaps maps 1234                           all of them, by address
   fastsmaps maps 1234 --by path --limit 10      the ten files with most Pss

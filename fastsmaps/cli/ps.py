@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
     from fastsmaps.processes import ProcessTotals, Scan
 
-SUMMARY = "every process with its Pss, Uss, Rss and swap"
 EXAMPLES = """\
   fastsmaps ps --by user             a line a user
   fastsmaps ps --filter python       those whose command line has "python"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
     from fastsmaps.processes import Scan
 
-SUMMARY = "ps, live, within a budget"
 EXAMPLES = """\
   fastsmaps top                          sort by a key: p Pss, u Uss, r Rss, s swap, c command
   fastsmaps top --budget 0.05            takes up to 5 % of a core instead of 1 %

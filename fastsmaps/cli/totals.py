@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from fastsmaps.cli.output import Record
 
-SUMMARY = "all that the kernel sums up of some processes"
 EXAMPLES = """\
   fastsmaps totals 1234              a line a field
   fastsmaps totals self 1 --human    two processes side by side

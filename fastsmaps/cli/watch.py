@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-SUMMARY = "a process over time, its peak and what grew"
 EXAMPLES = """\
   fastsmaps watch 1234                        process 1234 until it ends, or until Ctrl-C
   fastsmaps watch 1234 --for 60 --csv out.csv a minute of it, saved
