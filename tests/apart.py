@@ -7,6 +7,7 @@ UNWATCHED = {
     "test_leaks.py::test_nothing_is_left_behind": "what was freed is kept, so that its use is seen",
     "test_live_resources.py::test_reading_again_and_again_takes_no_more": "what was freed is kept",
     "test_packaging.py::test_the_man_page_renders": "groff is looked into, too, and found at fault",
+    "test_security_processes.py::test_the_command_without_memory": "so has ASan itself none",
 }
 
 # By fuzz/threads in one thread: descriptors, limits, signals and files are there once for all.
@@ -18,7 +19,10 @@ ALONE = {
     "test_processes.py::test_other_failures_keep_their_errno": "limits the process's descriptors",
     "test_processes.py::test_a_dropped_process_closes_its_descriptors": "counts descriptors",
     "test_processes.py::test_signals_are_heard_and_threads_share": "waits for a signal",
+    "test_sampler.py::test_as_another_user": "forks",
+    "test_sampler.py::test_who_comes_and_goes": "counts descriptors",
     "test_sampler.py::test_few_descriptors": "limits the process's descriptors",
+    "test_scan.py::test_as_another_user": "forks",
     "test_scan.py::test_no_descriptor_to_be_had": "limits the process's descriptors",
     "test_threads.py": "has threads of its own",
 }
