@@ -68,7 +68,7 @@ cover: $(VENV)/installed $(VENV)/fuzz
 sanitize: $(VENV)/installed $(VENV)/fuzz
 	fuzz/sanitize $(BIN)/python $(PYTEST)
 
-# PYTHON=/opt/python3.13t/bin/python3.13t, or what free-threaded one there is.
+# Best with PYTHON=a free-threaded one, which release/free-threaded makes.
 threads:
 	fuzz/threads $(PYTHON) $(PYTEST)
 

@@ -293,8 +293,7 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             }
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
-        if "cmdline" in files:
-            facts["cmdline"] = arguments(files["cmdline"])
+        facts["cmdline"] = arguments(files.get("cmdline", b""))
         facts["cgroup"] = cgroup_path(files.get("cgroup", b""), pid, f"{path}/cgroup")
         # A rollup is the kernel's own sum of all of it; some kernels have none.
         for name in ("smaps_rollup", "smaps"):
