@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from fastsmaps.compressed import START, opener
 from fastsmaps.errors import CaptureError, Error
-from fastsmaps.targets import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
-
-_TYPED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma", b"\x28\xb5\x2f\xfd": "zstd"}
 
 _DEPTH = 16  # procfs's own is 4: <pid>/task/<tid>/smaps
 _HEADER_BYTES = 1 << 20  # a member's headers: names are 4 kB at most
@@ -197,7 +195,7 @@ class _Unpacking:
             raise self._refusal(name, "is in no capture")
         if parts:
             try:
-                self.write_all(tar, member, parts, stream)
+                self._write(tar, member, parts, stream)
             except (FileExistsError, NotADirectoryError, IsADirectoryError):
                 raise self._refusal(name, "is a file and a directory") from None
             except (ValueError, OSError) as error:
@@ -209,10 +207,12 @@ class _Unpacking:
         self._members += 1
         self._first = self._first or name
 
-    def write_all(
+    def _write(
         self, tar: tarfile.TarFile, member: tarfile.TarInfo, parts: list[str], stream: _Stream
     ) -> None:
         from functools import partial
+
+        from fastsmaps.files import write_all  # what it imports takes 5 ms
 
         # Nothing here is a link, as none is made.
         directory = self._directory
@@ -307,17 +307,8 @@ def _tar(stream: _Stream) -> tarfile.TarFile:
 
 def _decompressed(source: BufferedReader, path: str) -> BufferedReader:
     """The file without its compression, which is closed by whoever opened it."""
-    start = source.peek(6)[:6]
-    for magic, name in _TYPED.items():
-        if start.startswith(magic):
-            import importlib
-
-            module = "compression.zstd" if name == "zstd" else name
-            try:
-                opened: BufferedReader = importlib.import_module(module).open(source, "rb")
-                return opened
-            except ImportError as error:
-                raise CaptureError(
-                    f"{path} is compressed, and this Python has no {module}", path=path
-                ) from error
-    return source
+    try:
+        opened = opener(source.peek(START)[:START])
+    except ImportError as error:
+        raise CaptureError(f"{path} is {error}", path=path) from error
+    return source if opened is None else opened(source, "rb")

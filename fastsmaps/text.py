@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from fastsmaps import _backend
+from fastsmaps.compressed import opener
 from fastsmaps.errors import Error, ParseError, ReadError
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import MOST_BYTES
@@ -13,14 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
     from typing import IO
-
-# How compressed files begin. No text of smaps begins so: its first byte is a hex digit.
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\xfd7zXZ\x00": "lzma",
-    b"\x28\xb5\x2f\xfd": "compression.zstd",
-}
 
 _BLOCK = 1 << 20
 
@@ -101,35 +94,31 @@ def load(source: str | os.PathLike[str] | IO[bytes], *, max_bytes: int = MOST_BY
 
 
 def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
-    for magic, module in _MAGIC.items():
-        if data.startswith(magic):
-            import errno
-            import importlib
-            import io
+    import errno
+    import io
 
-            try:
-                opened = importlib.import_module(module).open
-            except ImportError as error:
-                raise Error(
-                    f"{path or 'the file'} is compressed, and this Python has no {module}",
-                    path=path,
-                ) from error
-            blocks = []
-            left = most
-            try:
-                with opened(io.BytesIO(data), "rb") as file:
-                    while left >= 0 and (block := file.read(_BLOCK)):
-                        blocks.append(block)
-                        left -= len(block)
-            except MemoryError:
-                raise
-            except Exception as error:  # each module has its own, and EOFError
-                raise ReadError(f"{path or 'the file'} is damaged: {error}", path=path) from error
-            if left < 0:
-                raise ReadError(
-                    f"{path or 'the file'} has more than the {most} bytes that are allowed",
-                    path=path,
-                    errno=errno.EFBIG,
-                )
-            return b"".join(blocks)
-    return data
+    what = path or "the file"
+    try:
+        opened = opener(data)
+    except ImportError as error:
+        raise Error(f"{what} is {error}", path=path) from error
+    if opened is None:
+        return data
+    blocks = []
+    left = most
+    try:
+        with opened(io.BytesIO(data), "rb") as file:
+            while left >= 0 and (block := file.read(_BLOCK)):
+                blocks.append(block)
+                left -= len(block)
+    except MemoryError:
+        raise
+    except Exception as error:  # each module has its own, and EOFError
+        raise ReadError(f"{what} is damaged: {error}", path=path) from error
+    if left < 0:
+        raise ReadError(
+            f"{what} has more than the {most} bytes that are allowed",
+            path=path,
+            errno=errno.EFBIG,
+        )
+    return b"".join(blocks)
