@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 import stat as _modes
-import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from typing import BinaryIO
 
     Path = str | os.PathLike[str]
@@ -26,14 +26,18 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     or where the block fails, nothing of it stays.
     """
     target, fd, temporary = _begun(path)
+    file = open(fd, "wb")
     try:
-        with open(fd, "wb") as file:
-            yield file
-            file.flush()
-            # After a crash of the machine the name must not lead to a file without its data.
-            os.fsync(fd)
+        yield file
+        file.flush()
+        # After a crash of the machine the name must not lead to a file without its data.
+        os.fsync(fd)
+        file.close()
         os.replace(temporary, target)
     except BaseException:
+        # On a full disk what is left in its buffer fails once more: that is no other error.
+        with contextlib.suppress(OSError):
+            file.close()
         os.unlink(temporary)
         raise
 
@@ -46,6 +50,8 @@ def check(path: Path) -> None:
 
 
 def _begun(path: Path) -> tuple[str, int, str]:
+    import tempfile  # 10 ms, for those who write
+
     target = os.fsdecode(path)
     try:
         if not _modes.S_ISREG(os.lstat(target).st_mode):
@@ -56,3 +62,10 @@ def _begun(path: Path) -> tuple[str, int, str]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
     fd, temporary = tempfile.mkstemp(prefix=".fastsmaps-", dir=os.path.dirname(target) or ".")
     return target, fd, temporary
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Writes all of it: a write to a file without a buffer may take a part."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -2,127 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat as _modes
 import time
 
-from fastsmaps.errors import CaptureError
+from fastsmaps.files import write_all, written_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from io import FileIO
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from typing import Any
 
 _ENDINGS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz"}
 
 
-def writer_of(path: str) -> _Directory | _Archive:
-    """The writer for the kind that the name says; CaptureError where that cannot be there."""
-    head, name = os.path.split(path.rstrip("/"))
+def target_of(path: str) -> AbstractContextManager[Directory | Archive]:
+    """What to write the capture to, of the kind that the name says: there once the block has ended.
+
+    ValueError for a name of no kind. The block raises OSError where it cannot be written; then,
+    or where the block fails, nothing of it stays.
+    """
+    name = os.path.basename(path.rstrip("/"))
     if name in ("", ".", ".."):
         raise ValueError(f"target: the name of a new directory or archive, not {path!r}")
     kinds = [kind for ending, kind in _ENDINGS.items() if name.endswith(ending)]
     if not kinds and ".tar." in name:
         raise ValueError(f"target: {', '.join(_ENDINGS)} or a directory's name, not {path!r}")
-    head = head or "."
-    return _Archive(path, head, kinds[0]) if kinds else _Directory(path, head)
+    return _archive(path, kinds[0]) if kinds else _directory(path.rstrip("/"))
 
 
-class _Directory:
+class Directory:
     """A capture as a directory."""
 
-    def __init__(self, path: str, head: str) -> None:
-        self._target = path.rstrip("/")
-        self._head = head
-        self._temporary: str | None = None
-
-    def begin(self) -> None:
-        import tempfile
-
-        problem = None
-        try:
-            mode = os.lstat(self._target).st_mode
-        except FileNotFoundError:
-            pass
-        else:
-            if not _modes.S_ISDIR(mode):
-                problem = "it is there, and no directory"
-            elif os.listdir(self._target):
-                problem = "the directory is not empty"
-        if problem is not None:
-            raise _taken_name(self._target, problem)
-        self._temporary = tempfile.mkdtemp(prefix=".fastsmaps-", dir=self._head)  # mode 0700
+    def __init__(self, path: str) -> None:
+        self._path = path
 
     def process(self, pid: int, files: dict[str, bytes], uid: int | None) -> None:
-        os.mkdir(f"{self._temporary}/{pid}", 0o700)
+        """A process's files."""
+        os.mkdir(f"{self._path}/{pid}", 0o700)
         for name, text in files.items():
             self.file(f"{pid}/{name}", text)
 
     def file(self, name: str, text: bytes) -> None:
+        """A file of none."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(f"{self._temporary}/{name}", flags, 0o600)
+        fd = os.open(f"{self._path}/{name}", flags, 0o600)
         with open(fd, "wb", buffering=0) as file:
             write_all(file, text)
 
-    def finish(self) -> None:
-        assert self._temporary is not None
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[Directory]:
+    import shutil
+    import tempfile
+
+    try:
+        if not _modes.S_ISDIR(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "it is there, and no directory", path)
+        if os.listdir(path):
+            raise FileExistsError(errno.EEXIST, "the directory is not empty", path)
+    except FileNotFoundError:
+        pass
+    temporary = tempfile.mkdtemp(prefix=".fastsmaps-", dir=os.path.dirname(path) or ".")  # 0700
+    try:
+        yield Directory(temporary)
         # Takes the place of an empty directory; one that was filled meanwhile is an error.
-        os.rename(self._temporary, self._target)
-        self._temporary = None
-
-    def abort(self) -> None:
-        import shutil
-
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
-class _Archive:
+class Archive:
     """A capture as a tar, compressed or not."""
 
-    def __init__(self, path: str, head: str, kind: str) -> None:
-        self._target = path
-        self._head = head
-        self._kind = kind
-        self._temporary: str | None = None
-        # The tar, its compression and the file, in the order in which they are closed.
-        self._files: list[Any] = []
+    def __init__(self, tar: Any) -> None:  # noqa: ANN401 - typeshed hides what is cleared
+        self._tar = tar
         self._now = int(time.time())
 
-    def begin(self) -> None:
-        import tarfile
-        import tempfile
-
-        try:
-            mode = os.lstat(self._target).st_mode
-        except FileNotFoundError:
-            pass
-        else:
-            if not _modes.S_ISREG(mode):
-                raise _taken_name(self._target, "it is there, and no regular file")
-        fd, self._temporary = tempfile.mkstemp(prefix=".fastsmaps-", dir=self._head)  # mode 0600
-        file: Any = open(fd, "wb")
-        self._files = [file]
-        if self._kind == "gz":
-            import gzip
-
-            # Level 6 is gzip's own default; Python's, 9, takes three times as long for 2 %.
-            file = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file)
-            self._files.insert(0, file)
-        elif self._kind == "xz":
-            import lzma
-
-            file = lzma.LZMAFile(file, "wb", preset=2)
-            self._files.insert(0, file)
-        self._files.insert(0, tarfile.TarFile(fileobj=file, mode="w"))
-
     def process(self, pid: int, files: dict[str, bytes], uid: int | None) -> None:
+        """A process's files."""
         # smem takes a process's user from the owner of its directory.
         self._member(str(pid), None, uid)
         for name, text in files.items():
             self._member(f"{pid}/{name}", text, uid)
 
     def file(self, name: str, text: bytes) -> None:
+        """A file of none."""
         self._member(name, text, None)
 
     def _member(self, name: str, text: bytes | None, uid: int | None) -> None:
@@ -134,39 +103,39 @@ class _Archive:
         member.uid = uid or 0
         if text is None:
             member.type, member.mode = tarfile.DIRTYPE, 0o700
-            self._files[0].addfile(member)
+            self._tar.addfile(member)
         else:
             member.size, member.mode = len(text), 0o600
-            self._files[0].addfile(member, io.BytesIO(text))
+            self._tar.addfile(member, io.BytesIO(text))
         # It keeps all members otherwise: 2 kB each.
-        self._files[0].members = []
-
-    def finish(self) -> None:
-        assert self._temporary is not None
-        while self._files:
-            self._files[0].close()
-            del self._files[0]
-        os.replace(self._temporary, self._target)
-        self._temporary = None
-
-    def abort(self) -> None:
-        import contextlib
-
-        for file in self._files:
-            # What it holds does not fit either, on the disk or in memory.
-            with contextlib.suppress(OSError, ValueError, MemoryError):
-                file.close()
-        if self._temporary is not None:
-            os.unlink(self._temporary)
+        self._tar.members = []
 
 
-def _taken_name(path: str, problem: str) -> CaptureError:
-    import errno
+@contextlib.contextmanager
+def _archive(path: str, kind: str) -> Iterator[Archive]:
+    import tarfile
 
-    return CaptureError(f"cannot write {path}: {problem}", path=path, errno=errno.EEXIST)
+    with written_whole(path) as file:
+        layers: list[Any] = []  # in the order in which they are closed
+        try:
+            if kind == "gz":
+                import gzip
 
+                # Level 6 is gzip's own default; Python's, 9, takes three times as long for 2 %.
+                layers = [gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file)]
+            elif kind == "xz":
+                import lzma
 
-def write_all(file: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+                layers = [lzma.LZMAFile(file, "wb", preset=2)]
+            tar = tarfile.TarFile(fileobj=layers[0] if layers else file, mode="w")
+            layers.insert(0, tar)
+            yield Archive(tar)
+            while layers:
+                layers[0].close()
+                del layers[0]
+        except BaseException:
+            for layer in layers:
+                # What it holds does not fit either, on the disk or in memory.
+                with contextlib.suppress(OSError, ValueError, MemoryError):
+                    layer.close()
+            raise
