@@ -146,3 +146,14 @@ PROBLEMS = (
     TWICE,
     TOO_MANY,
 ) = range(len(PROBLEMS))
+
+
+def outcome_of(error: Error) -> str:
+    """The word for what an error says of a process."""
+    if isinstance(error, AccessDenied):
+        return "denied"
+    if isinstance(error, ProcessGone):
+        return "gone"
+    if isinstance(error, NoMemoryMap):
+        return "kernel_thread" if error.what == "kernel thread" else "zombie"
+    return "failed"

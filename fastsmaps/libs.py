@@ -7,16 +7,15 @@ import os
 from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
-from fastsmaps.errors import Error
+from fastsmaps.errors import Error, outcome_of
 from fastsmaps.figures import Frozen
 from fastsmaps.notes import noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import PIECE, PIECES
-from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.totals import Totals
-from fastsmaps.workers import counted, spread
+from fastsmaps.workers import check_workers, counted, spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +92,8 @@ def libs(
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
     root = _procfs.root(procfs)
-    numbers = numbers_of(pids, root)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers: 1 or more, not {workers!r}")
+    check_workers(workers)
+    numbers = _procfs.numbers_of(pids, root)
     listed = pids is None
     uses: list[Uses] = []
     others: list[int] = []  # what the quick way left

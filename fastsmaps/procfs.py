@@ -215,3 +215,25 @@ def pids(procfs: Procfs = "/proc") -> list[int]:
     if not found and not is_procfs(path) and not os.path.lexists(f"{path}/{NOTES}"):
         raise Error(f"procfs={path!r} is no procfs and no capture of any process", path=path)
     return found
+
+
+def numbers_of(wanted: Iterable[int] | None, procfs: str) -> list[int]:
+    """The processes asked for, each once; those that are listed where none are named."""
+    if wanted is None:
+        return pids(procfs)
+    if isinstance(wanted, int | str):
+        raise TypeError(f"pids: several numbers, not {wanted!r}")
+    if not os.path.isdir(procfs):
+        raise Error(f"procfs={procfs!r} is no directory", path=procfs)
+    given = list(wanted)
+    # One by one only where some are no plain numbers: that takes as long as reading 1 % of them.
+    if set(map(type, given)) != {int} or min(given) < 1 or max(given) >= 2**31:
+        given = [_number_of(pid) for pid in given]
+    return list(dict.fromkeys(given))
+
+
+def _number_of(pid: int) -> int:
+    number = check_pid(pid)
+    if isinstance(number, str):
+        raise TypeError(f"pids: numbers, not {number!r}")
+    return number

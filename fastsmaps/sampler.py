@@ -12,8 +12,8 @@ from fastsmaps import procfs as _procfs
 from fastsmaps.estimate import estimate
 from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.scan import Sweeper
 from fastsmaps.stat import parse_stat
+from fastsmaps.sweeper import Sweeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,298 @@
+"""One scan under way: processes in batches, over threads, and the rows that come of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from array import array
+
+from fastsmaps import _backend
+from fastsmaps import openat as _openat
+from fastsmaps import procfs as _procfs
+from fastsmaps.errors import Error, NoMemoryMap, outcome_of
+from fastsmaps.notes import as_noted, noted
+from fastsmaps.openat import OPEN
+from fastsmaps.process import Process
+from fastsmaps.processes import ProcessTotals
+from fastsmaps.rollups import Rollups
+from fastsmaps.stat import TICKS, arguments, cgroup_path
+from fastsmaps.workers import counted, spread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from fastsmaps._backend import Sweep, Task
+
+# What the backends' Sweep says of a row.
+FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other")
+_DENIED, _OUTSIDE, _LARGE, _OTHER = map(FATES.index, ("denied", "outside", "large", "other"))
+_READ = 0
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Processes a backend call: many, so that what is between two calls costs nothing, and fewer
+# towards the end, so that workers end together.
+_MOST_BATCH = 64
+_LEAST_BATCH = 2
+# Back in the interpreter after this, so that signals are served.
+_TURN = 0.02
+# Under a timeout larger processes than this are read in pieces: their rollup takes 3 to 4 ms.
+_LARGE_BYTES = 256 << 20
+
+
+def _batches(numbers: Sequence[int], workers: int) -> Iterator[memoryview]:
+    every = memoryview(array("i", numbers))
+    at = 0
+    while at < len(every):
+        size = max(_LEAST_BATCH, min(_MOST_BATCH, (len(every) - at) // (4 * workers)))
+        yield every[at : at + size]
+        at += size
+
+
+class Sweeper:
+    """One scan under way: what it was told, and what it found."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        texts: tuple[str, ...],
+        limits: tuple[int | None, int | None],
+        until: float | None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        self.root = root
+        self.texts = texts
+        self.limits = limits
+        self.until = until
+        self.progress = progress
+        self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
+        self.order: list[int] = []
+        self.excluded = 0
+        self.sweeps: list[Sweep] = []
+        self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
+        self._notes: dict[int, tuple[str, str]] | None = None
+        # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
+        # process after the other.
+        self.fd = -1
+        if _procfs.is_procfs(root):
+            try:
+                self.fd = os.open(root, OPEN | os.O_DIRECTORY)
+            except OSError as error:
+                raise _procfs.failure(error, None, root, root) from None
+            if not _openat.is_kernels(root, self.fd):
+                self.close()
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _sweep(self, rollups: bool = True) -> Sweep:
+        least, most = self.limits
+        timed = rollups and self.until is not None
+        return _backend.Sweep(
+            self.texts,
+            0 if least is None else min(-(-max(least, 0) // _PAGE), 2**64 - 1),
+            2**64 - 1 if most is None else min(max(most, 0) // _PAGE, 2**64 - 1),
+            _LARGE_BYTES // _PAGE if timed else 2**64 - 1,
+            timed or least is not None or most is not None,
+            rollups,
+        )
+
+    # ---- what is left out
+
+    def without(
+        self, exclude: Container[int] | Callable[[ProcessTotals], bool], numbers: list[int]
+    ) -> list[int]:
+        """The processes that are not excluded; the others' rows are made."""
+        self.order = numbers
+        if callable(exclude):
+            rows = self._excluded(exclude, self._seen(numbers))
+        else:
+            rows = {pid: ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude}
+        for pid, row in rows.items():
+            self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
+        self.excluded = len(rows)
+        return [pid for pid in numbers if pid not in rows]
+
+    def _seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
+        """Rows without figures: no memory is walked for them."""
+        if self.fd < 0:
+            return (self._by_process(pid, figures=False) for pid in numbers)
+        first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=self.until)
+        try:
+            first.run(numbers, 1, rollups=False)
+        finally:
+            first.close()
+        self.costs += first.costs
+        return first.rows()
+
+    def _excluded(
+        self, exclude: Callable[[ProcessTotals], bool], seen: Iterable[ProcessTotals]
+    ) -> dict[int, ProcessTotals]:
+        rows = {}
+        for row in seen:
+            if self._over():
+                break  # what is left is not read either
+            if exclude(row):
+                rows[row.pid] = row
+        return rows
+
+    # ---- reading
+
+    def run(self, numbers: Sequence[int], workers: int, rollups: bool = True) -> None:
+        """Takes all of them, in so many threads of which this one is one."""
+        self.order = self.order or list(numbers)
+        workers = max(1, min(workers, len(numbers)))
+        spread(_batches(numbers, workers), workers, lambda some: self._work(some, rollups))
+
+    def _work(self, batches: Iterable[memoryview], rollups: bool) -> None:
+        cpu = time.thread_time()
+        sweep = self._sweep(rollups)
+        self.sweeps.append(sweep)
+        for batch in batches:
+            at = 0
+            while at < len(batch) and not self._over():
+                at += self._take(sweep, batch[at:], rollups)
+                if self.progress is not None:
+                    self.progress(sum(map(len, self.sweeps)), len(self.order) - self.excluded)
+        self.costs.append(time.thread_time() - cpu)
+
+    def _over(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+    def _take(self, sweep: Sweep, pids: memoryview, rollups: bool) -> int:
+        before = len(sweep)
+        taken = sweep.take(self.fd, pids, self._turn())
+        for i, fate in enumerate(sweep.fates(before), before):
+            if fate in (_LARGE, _OTHER):
+                pid = sweep.row(i)[0]
+                self.known[pid] = self._by_process(pid, large=fate == _LARGE, figures=rollups)
+        return taken
+
+    def _turn(self) -> float:
+        return _TURN if self.until is None else min(_TURN, self.until - time.monotonic())
+
+    def replay(self, numbers: Sequence[int]) -> None:
+        """Reads a capture's processes, one after the other."""
+        self.order = self.order or list(numbers)
+        cpu = time.thread_time()
+        for pid in counted(numbers, self.progress):
+            if self._over():
+                break
+            self.known[pid] = self._replayed(pid)
+        self.costs.append(time.thread_time() - cpu)
+
+    def _replayed(self, pid: int) -> ProcessTotals:
+        if self._notes is None:
+            self._notes = noted(self.root)
+        return as_noted(self._by_process(pid), self._notes)
+
+    def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
+        """A row by Process, which knows all fates: for whatever is not as usual."""
+        facts: dict[str, Any] = {}
+        try:
+            with Process(pid, procfs=self.root) as process:
+                info = process.info(heap=False)
+                facts = {
+                    "ppid": info.ppid,
+                    "comm": info.comm,
+                    "uid": info.uid,
+                    "start_time": info.start_time,
+                    "cgroup": info.cgroup if "cgroup" in self.texts else None,
+                    "cmdline": info.cmdline if "cmdline" in self.texts else None,
+                }
+                if not figures:
+                    return ProcessTotals(pid, "skipped", **facts)
+                if self.fd < 0 or not large:
+                    resident = process._resident() if self.limits != (None, None) else None
+                    if resident is not None and not self._within(resident):
+                        error = self._why_outside(resident)
+                        return ProcessTotals(pid, "skipped", error=error, **facts)
+                if large and self.until is not None:
+                    totals = process._totals_until(self.until)
+                else:
+                    totals = process.totals()
+            return ProcessTotals(pid, "read", totals=totals, **facts)
+        except TimeoutError:
+            return ProcessTotals(pid, "skipped", error=_TIME_OVER, **facts)
+        except Error as error:
+            return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+
+    def _within(self, resident: int) -> bool:
+        least, most = self.limits
+        return (least is None or resident >= least) and (most is None or resident <= most)
+
+    def _why_outside(self, resident: int) -> str:
+        least, most = self.limits
+        if least is not None and resident < least:
+            return f"its Rss of {resident} bytes is below min_rss={least}"
+        return f"its Rss of {resident} bytes is above max_rss={most}"
+
+    def one(self, pid: int) -> ProcessTotals:
+        """One process now, by the sweep at hand."""
+        if self.fd < 0:
+            return self._replayed(pid)
+        if not self.sweeps:
+            self.sweeps.append(self._sweep())
+        sweep = self.sweeps[0]
+        self._take(sweep, memoryview(array("i", [pid])), True)
+        if pid in self.known:
+            return self.known.pop(pid)
+        row = self._row(sweep.row(len(sweep) - 1), Rollups(sweep.table))
+        # The totals are made now: whoever keeps the row should not keep the table for it.
+        return row._replaced(totals=row.totals)
+
+    # ---- rows
+
+    def rows(self) -> list[ProcessTotals]:
+        """All rows, in the order asked for."""
+        found = dict(self.known)
+        for sweep in self.sweeps:
+            rollups = Rollups(sweep.table)
+            for task in map(sweep.row, range(len(sweep))):
+                if task[0] not in found:
+                    found[task[0]] = self._row(task, rollups)
+        return [
+            found.get(pid) or ProcessTotals(pid, "skipped", error=_TIME_OVER) for pid in self.order
+        ]
+
+    def _row(self, task: Task, rollups: Rollups) -> ProcessTotals:
+        pid, fate, record, resident, texts, who = task
+        facts: dict[str, Any] = {}
+        if who is not None:
+            comm, ppid, uid, start = who
+            facts = {
+                "comm": os.fsdecode(comm),
+                "ppid": ppid,
+                "uid": uid,
+                "start_time": start / TICKS,
+            }
+        for name, text in zip(self.texts, texts, strict=True):
+            path = f"{self.root}/{pid}/{name}"
+            if name == "cmdline":
+                facts[name] = arguments(text)
+            else:
+                facts[name] = cgroup_path(text or b"", pid, path)
+        if fate == _READ:
+            if record is None:
+                return ProcessTotals(pid, "skipped", **facts)
+            return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
+        if fate == _OUTSIDE:
+            error_ = self._why_outside(resident * _PAGE)
+            return ProcessTotals(pid, "skipped", error=error_, **facts)
+        path = f"{self.root}/{pid}/smaps_rollup"
+        error: Error
+        if fate == _DENIED:
+            # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
+            number = errno.EPERM if who is None else errno.EACCES
+            error = _procfs.denied(PermissionError(number, ""), pid, path, self.root)
+        else:
+            error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
+        return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+
+
+_TIME_OVER = "the time was over before it was read"
