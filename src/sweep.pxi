@@ -206,7 +206,7 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
 
 
 cdef char *pid_text(char *end, int32_t pid) noexcept nogil:
-    """The number's digits, up to `end`; where they begin."""
+    """The number's digits, up to `end`; where they begin. None below 1, which is no process."""
     while pid > 0:
         end -= 1
         end[0] = <char>(c'0' + pid % 10)
@@ -298,7 +298,7 @@ cdef class Sweep:
                 with nogil:
                     end = seconds_now() + seconds
                     while i < count:
-                        good = numbers[i] > 0 and take_process(&self.w, root, numbers[i])
+                        good = take_process(&self.w, root, numbers[i])
                         i += 1
                         if not good or seconds_now() >= end:
                             break

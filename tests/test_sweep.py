@@ -14,7 +14,7 @@ import pytest
 from documents import record
 
 from fastsmaps import _backend
-from fastsmaps.scan import FATES
+from fastsmaps.sweeper import FATES
 
 NEVER = 2**64 - 1
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
@@ -116,6 +116,13 @@ def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) 
         assert by_pid[25][2]["Rss"] == 8 << 50
         assert by_pid[10][5] == (b"a) b (c", 7, os.geteuid(), 77)
         assert {by_pid[pid][1] for pid in (15, 16, 17, 18, 19, 20, 21, 22, 23, 99)} == {"other"}
+
+
+def test_numbers_that_are_no_process(twins: list[dict[str, Any]], root: int) -> None:
+    for twin in twins:
+        sweep = twin["Sweep"]()
+        assert sweep.take(root, memoryview(array("i", [0, -1, -(2**31), 10])), 60) == 4
+        assert [FATES[fate] for fate in sweep.fates()] == ["other", "other", "other", "read"]
 
 
 def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:
