@@ -7,14 +7,12 @@ import time
 
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
-from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone
+from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps.notes import as_noted, noted, notes_text, origin
 from fastsmaps.process import Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import NOTES, PIECE
-from fastsmaps.scan import numbers_of, outcome_of
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
-from fastsmaps.targets import writer_of
 from fastsmaps.text import parse
 from fastsmaps.workers import counted
 
@@ -51,7 +49,8 @@ def capture(
 
     All of a process is read through one open directory and is of one program: one that ends
     meanwhile is not in the capture. One process's text is in memory at a time. The target is
-    there whole or not at all: until then a temporary name stands beside it.
+    there whole or not at all: until then a temporary name stands beside it. An archive is on the
+    disk by then; a directory's files are left to the kernel, as any program's.
 
     Gives a row for each process as scan() does, with ``cgroup`` and ``cmdline``, from the saved
     text. `progress` is called with how many processes are done and of how many.
@@ -61,40 +60,38 @@ def capture(
 
     Sources: proc_pid_smaps(5), proc_pid_maps(5), proc_pid_stat(5), proc_pid_status(5).
     """
+    from fastsmaps.targets import target_of  # what it imports takes 10 ms
+
     path = os.fsdecode(target)
     root = _procfs.root(procfs)
-    if isinstance(pids, int | str):
-        raise TypeError(f"pids: several numbers, not {pids!r}")
     begun, cpu = time.monotonic(), time.thread_time()
-    numbers = numbers_of(pids, root)
-    writer = writer_of(path)
+    numbers = _procfs.numbers_of(pids, root)
+    writing = target_of(path)
     rows = []
     before = noted(root)
     notes: dict[str, dict[str, Any]] = {}
     try:
-        writer.begin()
-        for pid in counted(numbers, progress):
-            row, files, errors = _taken(pid, root)
-            row = as_noted(row, before)
-            if files:
-                writer.process(pid, files, row.uid)
-            if row.outcome != "read" or errors:
-                notes[str(pid)] = _note(row, errors)
-            rows.append(row)
-        taken_at = time.time()
-        for name in _SYSTEM:
-            text = _system_file(root, name)
-            if text is not None:
-                writer.file(name, text)
-        writer.file(NOTES, notes_text(notes, *origin(root, taken_at)))
-        writer.finish()
-    except BaseException as error:
-        writer.abort()
-        if isinstance(error, OSError) and not isinstance(error, Error):
-            raise CaptureError(
-                f"cannot write {path}: {error.strerror or error}", path=path, errno=error.errno
-            ) from error
+        with writing as saved:
+            for pid in counted(numbers, progress):
+                row, files, errors = _taken(pid, root)
+                row = as_noted(row, before)
+                if files:
+                    saved.process(pid, files, row.uid)
+                if row.outcome != "read" or errors:
+                    notes[str(pid)] = _note(row, errors)
+                rows.append(row)
+            taken_at = time.time()
+            for name in _SYSTEM:
+                text = _system_file(root, name)
+                if text is not None:
+                    saved.file(name, text)
+            saved.file(NOTES, notes_text(notes, *origin(root, taken_at)))
+    except Error:
         raise
+    except OSError as error:
+        raise CaptureError(
+            f"cannot write {path}: {error.strerror or error}", path=path, errno=error.errno
+        ) from error
     cost = Cost(time.thread_time() - cpu, time.monotonic() - begun)
     return Scan(rows, cost=cost, taken_at=taken_at, procfs=root)
 
@@ -217,9 +214,8 @@ class _Files:
 
     def _small(self) -> None:
         for name in _SMALL:
-            # Of comm and statm there is one a process; a main thread that has left has no command
-            # line and no cgroup.
-            thread = self._thread if name in ("status", "cmdline", "cgroup") else ""
+            # A main thread that has left has its name still, but no memory, command line or cgroup.
+            thread = "" if name == "comm" else self._thread
             try:
                 text = self.process._file(thread + name)
             except ProcessGone:
@@ -293,7 +289,7 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             }
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
-        facts["cmdline"] = arguments(files.get("cmdline", b""))
+        facts["cmdline"] = arguments(files.get("cmdline"))
         facts["cgroup"] = cgroup_path(files.get("cgroup", b""), pid, f"{path}/cgroup")
         # A rollup is the kernel's own sum of all of it; some kernels have none.
         for name in ("smaps_rollup", "smaps"):

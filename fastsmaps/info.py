@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Info(Frozen):
     """What the kernel says of a process beside its mappings.
 
-    ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; empty for a kernel
-    thread), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
+    ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; () for a kernel thread or
+    zombie), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
     ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
     v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
     ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
@@ -31,7 +31,7 @@ class Info(Frozen):
     pid: int
     ppid: int
     comm: str
-    cmdline: tuple[str, ...]
+    cmdline: tuple[str, ...] | None
     uid: int | None
     start_time: float
     threads: int

@@ -133,11 +133,19 @@ class Process:
 
     def _resident(self) -> int | None:
         """Rss by statm, in bytes, without a walk; None where there is no statm (a capture)."""
-        text = self._file("statm")
+        pages = self._pages("statm")
+        if not pages and _procfs.is_procfs(self.procfs) and self._stat().has_exited:
+            # That of a main thread that has left says 0; others have the memory still.
+            living = self._living()
+            pages = pages if living is None else self._pages(f"{living[0]}statm")
+        return None if pages is None else pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _pages(self, name: str) -> int | None:
+        text = self._file(name)
         try:
-            return None if text is None else int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return None if text is None else int(text.split()[1])
         except (ValueError, IndexError):
-            path = f"{self._path}/statm"
+            path = f"{self._path}/{name}"
             raise damaged("not a statm", text or b"", 1, 0, self.pid, path) from None
 
     def _totals_until(self, until: float) -> Totals:
@@ -184,7 +192,7 @@ class Process:
             heap=ranges,
         )
 
-    def _texts(self, stat: Stat) -> tuple[Stat, bytes, bytes, bytes, str]:
+    def _texts(self, stat: Stat) -> tuple[Stat, bytes, bytes | None, bytes, str]:
         """Stat, status, cmdline and cgroup of who has the memory, and where they are.
 
         A main thread that has left has no memory, no command line and no cgroup (v1 says "/").
@@ -194,8 +202,8 @@ class Process:
             texts = [self._file(task + name) for name in ("status", "cmdline", "cgroup")]
             if not task or all(texts):
                 break  # or the thread has ended meanwhile
-        status, command, cgroup = (text or b"" for text in texts)
-        return memory, status, command, cgroup, f"{self._path}/{task}"
+        status, command, cgroup = texts
+        return memory, status or b"", command, cgroup or b"", f"{self._path}/{task}"
 
     def _heap(self) -> tuple[tuple[int, int], ...] | None:
         try:
@@ -376,13 +384,14 @@ class Process:
         raise self._unsteady("task")
 
     def _threads(self) -> list[int]:
+        fd = -1
         try:
             fd = os.open("task", OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
+            return sorted(_procfs.numbers(os.listdir(fd)))
         except FileNotFoundError:
             return []  # a capture
         except OSError as error:
             raise self._failure(error, "task") from None
-        try:
-            return sorted(_procfs.numbers(os.listdir(fd)))
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)

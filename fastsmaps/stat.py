@@ -102,10 +102,10 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
     return paths.get(b"memory", paths.get(b""))
 
 
-def arguments(cmdline: bytes) -> tuple[str, ...]:
-    """The arguments of ``cmdline``; none for a kernel thread or a zombie."""
+def arguments(cmdline: bytes | None) -> tuple[str, ...] | None:
+    """The arguments of ``cmdline``: () for a kernel thread or zombie, None where it is missing."""
     if not cmdline:
-        return ()
+        return None if cmdline is None else ()
     return tuple(map(os.fsdecode, cmdline.removesuffix(b"\0").split(b"\0")))
 
 

@@ -139,6 +139,9 @@ def test_one_that_left_its_main_thread(backend: ModuleType, tmp_path: Path) -> N
         with open_capture(tmp_path / "a.tar") as directory:
             assert replayed(directory) == rows(saved)
             assert len(fastsmaps.mappings(child.pid, procfs=directory))
+            # What is saved as its statm is that of a thread that lives: the main one's says 0.
+            (row,) = fastsmaps.scan(procfs=directory, min_rss=linux.PAGE)
+            assert row.outcome == "read"
 
 
 @pytest.mark.parametrize("name", TARGETS)

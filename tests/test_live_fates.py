@@ -324,7 +324,7 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                         names = {mapping.path for mapping in table}
                         assert names & set(files) == {file}
                         assert starts(table) == starts(fastsmaps.mappings(child.pid))
-                    assert process.info().cmdline[-1] == file
+                    assert (process.info().cmdline or "?")[-1] == file
                     rollup = f"/proc/{child.pid}/smaps_rollup"
                     if os.path.exists(rollup):
                         for moment in living.moments(process.totals, rollup):

@@ -68,6 +68,7 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         assert info.pid == child.pid
         assert info.ppid == os.getpid() == peer.ppid()
         assert info.comm == peer.name()[:15]
+        assert info.cmdline is not None
         assert info.cmdline[0] == sys.executable
         assert info.cmdline[-4:] == ("an argument", "", "new\nline\t\x1b[31m", "\udcff")
         assert info.uid == os.geteuid()

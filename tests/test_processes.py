@@ -181,6 +181,7 @@ def test_the_heap_and_the_rest_of_info(odd: tuple[int, str, int]) -> None:
     assert info.start_brk <= grown_from
     assert info.start_brk <= heap[0][0] < heap[-1][1]
     assert (info.pid, info.ppid, info.threads) == (pid, os.getpid(), 1)
+    assert info.cmdline is not None
     assert info.cmdline[0] == sys.executable
     assert info.uid == os.geteuid()
     assert info.peak_rss is not None

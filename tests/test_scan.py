@@ -191,6 +191,12 @@ def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
         assert row.totals is not None
         assert row.totals.rss
         assert row.ppid == os.getpid()
+        # The main thread's statm says 0 by now.
+        (row,) = fastsmaps.scan([child.pid], min_rss=linux.PAGE)
+        assert row.outcome == "read"
+        (row,) = fastsmaps.scan([child.pid], max_rss=linux.PAGE)
+        assert (row.outcome, row.totals) == ("skipped", None)
+        assert f"above max_rss={linux.PAGE}" in (row.error or "")
 
 
 def test_limits(backend: ModuleType, idle: living.Process) -> None:
@@ -259,7 +265,7 @@ def test_a_large_process_is_left_in_its_midst(
     backend: ModuleType, idle: living.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above some size it is summed from pieces of smaps, which can stop on the way."""
-    module = sys.modules["fastsmaps.scan"]
+    module = sys.modules["fastsmaps.sweeper"]
     monkeypatch.setattr(module, "_LARGE_BYTES", linux.PAGE)
     (row,) = fastsmaps.scan([idle.pid], timeout=3600)
     assert row.totals is not None

@@ -324,10 +324,19 @@ def test_no_memory_in_the_midst(
         assert outcome in (READ, "MemoryError") or os.strerror(errno.ENOMEM) in outcome
 
 
+@pytest.fixture(scope="module", params=["with its main thread", "without"])
+def threaded(request: pytest.FixtureRequest) -> Iterator[living.Process]:
+    """A process whose main thread lives, and one whose main thread has left."""
+    with living.playing("many", "3000") as child:
+        if request.param == "without":
+            child.ask("leave")
+        yield child
+
+
 @pytest.mark.parametrize("way", READS)
 def test_no_descriptor_in_the_midst(
     backend: ModuleType,
-    many: living.Process,
+    threaded: living.Process,
     way: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -340,7 +349,7 @@ def test_no_descriptor_in_the_midst(
         # So many can be opened: none, one, ...
         yield from [number for number in range(1000) if str(number) not in used][:8]
 
-    outcomes = outcomes_under(resource.RLIMIT_NOFILE, heights, way, many.pid)
+    outcomes = outcomes_under(resource.RLIMIT_NOFILE, heights, way, threaded.pid)
     assert os.listdir(tmp_path) == []
     assert outcomes[-1] == READ
     assert outcomes[0] != READ
