@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastsmaps.fields import LABELS, python_name
+from array import array
+
+from fastsmaps.fields import ABSENT, LABELS, python_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 
 class Frozen:
@@ -66,6 +68,15 @@ class Figures(Frozen):
     def _labels(self) -> Iterable[str]:
         return ()
 
+    @property
+    def uss(self) -> int | None:
+        """Private_Clean + Private_Dirty: what would be free if nobody had it mapped any more.
+
+        Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
+        """
+        clean, dirty = self._figure("Private_Clean"), self._figure("Private_Dirty")
+        return None if clean is None or dirty is None else clean + dirty
+
     def __getattr__(self, name: str) -> int | None:
         # Only reached for what the class does not have: a field nobody has seen yet.
         if not name.startswith("_"):
@@ -86,6 +97,14 @@ class Figures(Frozen):
             if python_name(label) == name:
                 return self._figure(label)
         raise KeyError(name)
+
+
+def uss_column(column: Callable[[str], Sequence[int]]) -> memoryview:
+    """Uss of all rows, from the columns that `column` gives by the kernel's label."""
+    pairs = zip(column("Private_Clean"), column("Private_Dirty"), strict=True)
+    # ABSENT is the largest number: with it, or beyond 64 bits, which no kernel prints, all is.
+    values = array("Q", [min(clean + dirty, ABSENT) for clean, dirty in pairs])
+    return memoryview(values).toreadonly()
 
 
 def add_figures(cls: type[Figures], names: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ class Mapping(Figures):
     __slots__ = ("_places", "_row")
 
     _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
-    _derived = ("size", "size_printed")
+    _derived = ("size", "size_printed", "uss")
 
     _row: Row
     _places: dict[str, int]

@@ -6,6 +6,7 @@ import os
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.figures import uss_column
 from fastsmaps.kinds import kind_of
 from fastsmaps.mapping import FIRST_FIELD, Mapping
 from fastsmaps.totals import Totals
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
+_DERIVED = ("size", "uss")
 _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
 _OUTSIDE = 2**32 - 1  # a group's number that is none
 
@@ -113,18 +115,23 @@ class Mappings:
         """A field of all records: a contiguous, read-only memoryview of format "Q".
 
         `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
-        start, end, size (end - start; ``Size`` is what the kernel printed), offset and inode.
+        start, end, size (end - start; ``Size`` is what the kernel printed), uss, offset and inode.
         Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at the
         first request and kept. KeyError for a field that no record has.
         """
-        if name in _HEADER or name == "size":
+        if name in _HEADER or name in _DERIVED:
             key = name
         else:
             key = self._label(name)
             if key not in self._places:
                 raise KeyError(name)
         if key not in self._columns:
-            view = self._sizes() if key == "size" else self._contiguous(self._table.column(key))
+            if key == "size":
+                view = self._sizes()
+            elif key == "uss":
+                view = uss_column(self.column)
+            else:
+                view = self._contiguous(self._table.column(key))
             if self._is_part and key in self._places and self._absent(view) == len(self):
                 raise KeyError(name)
             self._columns[key] = view
@@ -185,6 +192,12 @@ class Mappings:
 
     def absent(self, name: str) -> int:
         """How many records lack the field; KeyError for what neither they nor we know."""
+        if name in _HEADER or name == "size":
+            return 0
+        if name == "uss":
+            parts = ("Private_Clean", "Private_Dirty")
+            known = not any(self.absent(part) == len(self) for part in parts)
+            return self._absent(self.column("uss")) if known else len(self)
         label = self._label(name)
         if label not in self._places:
             return len(self)

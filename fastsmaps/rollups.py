@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.figures import uss_column
 from fastsmaps.mapping import FIRST_FIELD
 from fastsmaps.totals import Totals
 
@@ -45,11 +46,7 @@ class Rollups:
         KeyError for what is no field.
         """
         if name == "uss":
-            parts = zip(self.column("private_clean"), self.column("private_dirty"), strict=True)
-            return [
-                ABSENT if clean == ABSENT or dirty == ABSENT else clean + dirty
-                for clean, dirty in parts
-            ]
+            return uss_column(self.column)
         label = LABELS.get(name, name)
         if label not in self._labels:
             new = [own for own in self._labels if python_name(own) == name]

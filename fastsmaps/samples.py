@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import Frozen
+from fastsmaps.figures import Frozen, uss_column
 from fastsmaps.totals import NAMES, Totals, beside
 
 TYPE_CHECKING = False
@@ -176,11 +176,9 @@ class Samples:
             place = _HEAD.index(name)
             return memoryview(array("d", [row[place] / 1e9 for row in self._rows])).toreadonly()
         if name == "uss":
-            pairs = zip(self.column("private_clean"), self.column("private_dirty"), strict=True)
-            values = [ABSENT if ABSENT in pair else sum(pair) for pair in pairs]
-        else:
-            at = self._place(name)
-            values = [row[at] if at < len(row) else ABSENT for row in self._rows]
+            return uss_column(self.column)
+        at = self._place(name)
+        values = [row[at] if at < len(row) else ABSENT for row in self._rows]
         return memoryview(array("Q", values)).toreadonly()
 
     def _place(self, name: str) -> int:

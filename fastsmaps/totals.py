@@ -35,16 +35,6 @@ class _Sums(Figures):
     def _labels(self) -> Iterable[str]:
         return self._figures
 
-    @property
-    def uss(self) -> int | None:
-        """Private_Clean + Private_Dirty: what would be free if the process ended.
-
-        Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
-        """
-        clean = self._figures.get("Private_Clean")
-        dirty = self._figures.get("Private_Dirty")
-        return None if clean is None or dirty is None else clean + dirty
-
     def as_dict(self) -> dict[str, int | None]:
         """Every figure by Python's name, None for what the kernel did not print."""
         figures = self._figures
