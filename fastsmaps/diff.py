@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Of these nothing is left. Of the other ways not to be read it is only not known.
-_WITHOUT_MEMORY = ("gone", "zombie")
+_ENDED = ("gone", "zombie")
 
 
 def diff(
@@ -76,9 +76,7 @@ def _pairs(
         else:
             pairs = [(before, after)]
         for pair in pairs:
-            was, is_ = (
-                None if row is None or row.outcome in _WITHOUT_MEMORY else row for row in pair
-            )
+            was, is_ = (None if row is None or row.outcome in _ENDED else row for row in pair)
             if (was or is_) and all(row is None or row.totals is not None for row in (was, is_)):
                 yield pid, was, is_
 

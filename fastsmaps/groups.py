@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Key = tuple[str, ...]
 
 #: What processes are grouped by, and the labels that this gives; a pid says little alone.
-LABELS: dict[str, tuple[str, ...]] = {
+BY: dict[str, tuple[str, ...]] = {
     "comm": ("comm",),
     "user": ("user",),
     "cgroup": ("cgroup",),
@@ -24,21 +24,21 @@ LABELS: dict[str, tuple[str, ...]] = {
 #: The name of the group that holds what is beyond the limit.
 OTHER = "other"
 #: The figures that are summed, in bytes.
-FIGURES = ("pss", "uss", "rss", "swap", "hugetlb")
+SUMMED = ("pss", "uss", "rss", "swap", "hugetlb")
 
 # A group with a place of its own gives it up only to one that is larger by this factor: two of
 # nearly the same size would otherwise change places at every sweep.
 _INCUMBENT = 1.25
 
 # These have no memory that could be told; all others belong to a group, read or not.
-_WITHOUT_MEMORY = ("kernel_thread", "zombie", "gone")
+_UNSEEN = ("kernel_thread", "zombie", "gone")
 
 
-class Group:
+class ProcessGroup:
     """The sums over some processes.
 
     ``processes`` counts them, ``unread`` those of them that are missing in the sums. ``figures``
-    are in bytes, in the order of FIGURES, None for what is not known: nothing was read, or a
+    are in bytes, in the order of SUMMED, None for what is not known: nothing was read, or a
     process lacks it. ``estimated`` is the part of Pss that was scaled since it was read, ``age``
     how old the oldest figure is, in seconds.
     """
@@ -77,25 +77,25 @@ def _sum(values: list[int | None]) -> int | None:
 
 def labels_of(by: Sequence[str]) -> tuple[str, ...]:
     """The labels of groups by these, each once; ValueError for what nothing is grouped by."""
-    if not by or not set(by) <= LABELS.keys():
-        raise ValueError(f"by: one or several of {', '.join(LABELS)}, not {by!r}")
-    return tuple(dict.fromkeys(label for name in by for label in LABELS[name]))
+    if not by or not set(by) <= BY.keys():
+        raise ValueError(f"by: one or several of {', '.join(BY)}, not {by!r}")
+    return tuple(dict.fromkeys(label for name in by for label in BY[name]))
 
 
-def grouped(scan: Scan, labels: Sequence[str]) -> dict[Key, Group]:
+def grouped(scan: Scan, labels: Sequence[str]) -> dict[Key, ProcessGroup]:
     """All processes that have memory, by the values of these labels."""
     key = _key_of(labels)
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
         # What was not looked at yet has no name: coverage counts it.
-        if row.outcome not in _WITHOUT_MEMORY and row.comm is not None:
+        if row.outcome not in _UNSEEN and row.comm is not None:
             members.setdefault(key(row), []).append(row)
-    return {name: Group(rows) for name, rows in members.items()}
+    return {name: ProcessGroup(rows) for name, rows in members.items()}
 
 
 def bounded(
-    groups: dict[Key, Group], limit: int, before: Collection[Key]
-) -> tuple[dict[Key, Group], Group | None, int]:
+    groups: dict[Key, ProcessGroup], limit: int, before: Collection[Key]
+) -> tuple[dict[Key, ProcessGroup], ProcessGroup | None, int]:
     """The `limit` largest by Pss, the sum of the rest (None where there is none), its number.
 
     Groups that were among the largest `before` stay there unless others outgrow them clearly.
@@ -107,7 +107,7 @@ def bounded(
     order = sorted(groups, key=size)
     rest = [row for name in order[limit:] for row in groups[name].rows]
     largest = {name: groups[name] for name in order[:limit]}
-    return largest, Group(rest) if rest else None, len(order) - len(largest)
+    return largest, ProcessGroup(rest) if rest else None, len(order) - len(largest)
 
 
 # ---- names

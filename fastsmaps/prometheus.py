@@ -11,7 +11,7 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps.groups import FIGURES, OTHER, bounded, grouped, labels_of
+from fastsmaps.groups import OTHER, SUMMED, bounded, grouped, labels_of
 
 try:
     from prometheus_client.metrics_core import (
@@ -274,7 +274,7 @@ class _Sweeps:
 
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
         labels = self._labels
-        figures = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in FIGURES]
+        figures = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
         processes = _gauge("processes", "Processes that have memory, read or not.", labels)
         unread = _gauge("unread_processes", "Processes that are missing in the sums.", labels)
         estimated = _gauge(

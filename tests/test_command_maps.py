@@ -19,6 +19,10 @@ def test_totals(backend: ModuleType, idle: living.Process) -> None:
     assert (line["pid"], line["source"], line["nonlinear"]) == ("", "smaps", "")
     assert line["pss"] == str(fastsmaps.load(ZOO).totals().pss)
     assert rows_of("totals", str(idle.pid), "--filter", "no such thing") == []
+    # A process without arguments is seen as ps shows it.
+    thread = living.kernel_thread()
+    if thread is not None:
+        assert rows_of("totals", str(thread), "--filter", "^(?!\\[)") == []
     assert run("totals", ZOO, OTHER).stdout.splitlines()[0].split()[0] == "KiB"
     assert run("totals", "0", status=1).stderr.count("\n") == 1
 

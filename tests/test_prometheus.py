@@ -22,7 +22,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
-from fastsmaps.groups import Group, bounded, grouped, label_value
+from fastsmaps.groups import ProcessGroup, bounded, grouped, label_value
 from fastsmaps.prometheus import Collector
 
 KB = 1024
@@ -199,7 +199,7 @@ def test_what_is_called_other_is_not_the_rest(backend: ModuleType, host: Path) -
 def test_series_stay(backend: ModuleType, tmp_path: Path) -> None:
     """Of two of the same size one has a place of its own, and it is the same one each time."""
 
-    def groups(small: int, large: int) -> dict[tuple[str, ...], Group]:
+    def groups(small: int, large: int) -> dict[tuple[str, ...], ProcessGroup]:
         shutil.rmtree(tmp_path / "host", ignore_errors=True)
         process(tmp_path / "host", 1, b"a", Pss=small)
         process(tmp_path / "host", 2, b"b", Pss=large)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
 from fastsmaps.cli.output import complain
-from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import numbers_of
+from fastsmaps.cli.target import command_of, pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.display import harmless
 
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Saves them, and says what was saved."""
-    pids = numbers_of(args.target) or None
+    pids = pids_of(args.target) or None
     with opened(args.procfs) as replay:
         if args.filter:
             found = fastsmaps.scan(pids, procfs=replay.procfs, cmdline=True, max_rss=-1)
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 if isinstance(error, fastsmaps.Error):
                     raise
                 raise WrongUse(f"capture: {error}") from None
-    unit = unit_of(args)
+    unit = written(args)
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
     else:

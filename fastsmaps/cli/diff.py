@@ -8,7 +8,7 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output, seconds
-from fastsmaps.cli.listing import FIGURES, NO_NAME, resolved, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, NO_NAME, show, sizes, sorted_by, text, written
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     records = [_record(name, change) for change in changes]
     if args.filter:
         records = [record for record in records if args.filter.search(str(record[name]))]
-    unit = unit_of(args)
+    unit = written(args)
     columns = [*sizes([*FIGURES, "old", "new"], unit), text(name, empty=NO_NAME)]
     show(args, records, columns, known=_known(name))
     return status
@@ -95,7 +95,7 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
         raise WrongUse(f"diff: --by for {what}: one of {', '.join(fitting)}, not {args.by}")
     if args.sort:
         names = dict.fromkeys([*_known(_name(args, before)), *before.totals().as_dict()])
-        resolved(args.sort.lstrip("+-"), list(names), "--sort")
+        sorted_by(args.sort, list(names))
 
 
 def _in_both(before: Scan, after: Scan) -> list[Scan]:

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         metavar="LABEL,...",
         default="comm",
-        help=f"a series for each of these: {', '.join(groups.LABELS)} (comm)",
+        help=f"a series for each of these: {', '.join(groups.BY)} (comm)",
     )
     parser.add_argument(
         "--limit",

@@ -7,10 +7,10 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import add_output, add_workers
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, number, origin_of, show, sizes, text, unit_of
+from fastsmaps.cli.listing import FIGURES, number, origin_of, show, sizes, text, written
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import numbers_of
+from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints every mapped file."""
-    pids = numbers_of(args.target) or None
+    pids = pids_of(args.target) or None
     with opened(args.procfs) as replay, working("reading mappings") as progress:
         libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, replay.procfs, time.time())
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         for path, use in libs.items()
         if args.filter is None or args.filter.search(path)
     ]
-    unit = unit_of(args)
+    unit = written(args)
     show(
         args,
         records,

@@ -57,7 +57,7 @@ def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Colum
     return [column(name) for name in names]
 
 
-def unit_of(args: argparse.Namespace) -> Callable[[int | None], str]:
+def written(args: argparse.Namespace) -> Callable[[int | None], str]:
     """How sizes are written in tables."""
     return human if args.human else kib
 
@@ -102,10 +102,14 @@ def arranged(
     """Sorted as asked for, and no more than asked for; what is not known comes last."""
     result = list(records)
     if sort is not None:
-        direction = sort[:1] if sort[:1] in ("+", "-") else ""
-        name = resolved(sort[len(direction) :], names, "--sort")
-        result = by_field(result, name, direction)
+        result = by_field(result, *sorted_by(sort, names))
     return result if limit is None else result[:limit]
+
+
+def sorted_by(sort: str, names: Sequence[str]) -> tuple[str, str]:
+    """The field that --sort names, and the direction that it tells: "+", "-" or none."""
+    direction = sort[:1] if sort[:1] in ("+", "-") else ""
+    return resolved(sort[len(direction) :], names, "--sort"), direction
 
 
 def by_field(records: list[Record], name: str, direction: str = "") -> list[Record]:

@@ -14,8 +14,8 @@ from fastsmaps.cli.listing import (
     show,
     sizes,
     text,
+    written,
 )
-from fastsmaps.cli.listing import unit_of as unit_of_args
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
@@ -93,10 +93,7 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], 
 
 
 def _record(mapping: Mapping) -> Record:
-    record = mapping.as_dict()
-    clean, dirty = record.get("private_clean"), record.get("private_dirty")
-    record["uss"] = None if clean is None or dirty is None else clean + dirty
-    return record
+    return {**mapping.as_dict(), "uss": mapping.uss}
 
 
 def _figures(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
@@ -133,7 +130,7 @@ def _sums(records: list[Record], names: list[str], unit: Callable[[int | None], 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
     known = [*dict.fromkeys((*_PLAIN, *LABELS, "uss"))]
-    unit = unit_of_args(args)
+    unit = written(args)
     names = _figures(args, names_of(records, known))
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
@@ -166,7 +163,7 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         if name is not None
     ]
     known = [args.by, "mappings", *NOTHING.as_dict()]
-    unit = unit_of_args(args)
+    unit = written(args)
     names = _figures(args, names_of(records, known))
     show(
         args,

@@ -13,10 +13,11 @@ from fastsmaps.cli.listing import (
     show,
     sizes,
     text,
-    unit_of,
+    written,
 )
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import command_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import argparse
 
     from fastsmaps.cli.output import Record
-    from fastsmaps.processes import ProcessTotals, Scan
+    from fastsmaps.processes import Scan
 
 EXAMPLES = """\
   fastsmaps ps --by user             a line a user
@@ -59,13 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workers(parser)
     add_output(parser, filters="command line", parquet=True)
     add_plot(parser, "a treemap of Pss, process > kind > path (reads their mappings too)")
-
-
-def command_of(row: ProcessTotals) -> str:
-    """The arguments as they were given, or the name in brackets, as ps does."""
-    if row.cmdline and any(row.cmdline):
-        return " ".join(row.cmdline)
-    return "?" if row.comm is None else f"[{row.comm}]"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +102,7 @@ def _save_plot(args: argparse.Namespace, scan: Scan) -> None:
 
 
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
-    unit = unit_of(args)
+    unit = written(args)
     records = [row.as_dict() for row in scan]
     known = list(fastsmaps.ProcessTotals(0, "read").as_dict())
     if args.filter is not None:
@@ -148,7 +142,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
 
 
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
-    unit = unit_of(args)
+    unit = written(args)
     records: list[Record] = [
         beside({args.by: key, "processes": group.count}, group.totals)
         for key, group in scan.group_by(args.by).items()

@@ -11,6 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from fastsmaps.info import Info
+    from fastsmaps.processes import ProcessTotals
+
 WHAT = 'a process\'s number, "self", a file with the text of smaps, or "-" (standard input)'
 
 
@@ -57,7 +60,7 @@ def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
     return fastsmaps.load(sys.stdin.buffer if target == "-" else target)
 
 
-def numbers_of(targets: list[str]) -> list[int]:
+def pids_of(targets: list[str]) -> list[int]:
     """Pids that are given as numbers and nothing else; WrongUse for the rest."""
     from fastsmaps.cli.arguments import WrongUse
 
@@ -76,4 +79,11 @@ def command_line(target: str, procfs: str) -> str:
         return target
     with fastsmaps.Process(pid_of(target), procfs=procfs) as process:
         info = process.info(heap=False)
-    return " ".join(info.cmdline) or info.comm
+    return command_of(info)
+
+
+def command_of(process: ProcessTotals | Info) -> str:
+    """The arguments as they were given, or the name in brackets, as ps does."""
+    if process.cmdline and any(process.cmdline):
+        return " ".join(process.cmdline)
+    return "?" if process.comm is None else f"[{process.comm}]"

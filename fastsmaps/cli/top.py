@@ -9,11 +9,10 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_limits, add_output, count, seconds
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, by_field, number, resolved, show, sizes, text
-from fastsmaps.cli.listing import unit_of as unit_of_args
+from fastsmaps.cli.listing import FIGURES, by_field, number, show, sizes, sorted_by, text, written
 from fastsmaps.cli.output import plain_lines
-from fastsmaps.cli.ps import command_of
 from fastsmaps.cli.replay import opened
+from fastsmaps.cli.target import command_of
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 from fastsmaps.display import harmless
 
@@ -72,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
     live = live and not (args.json or args.csv)
     if args.sort:
-        direction = args.sort[:1] if args.sort[:1] in "+-" else ""
-        resolved(args.sort[len(direction) :], [*_known(), "command"], "--sort")
+        sorted_by(args.sort, [*_known(), "command"])  # told before anything is read
     with (
         opened(args.procfs) as replay,
         fastsmaps.Sampler(
@@ -118,7 +116,7 @@ def _age(record: Record) -> str:
 
 def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
     """Where no terminal is: a table a look."""
-    unit = unit_of_args(args)
+    unit = written(args)
     looks = 1 if args.iterations is None else args.iterations
     for look in range(looks):
         if look:
@@ -151,9 +149,8 @@ class _Screen:
         self.field = "pss"
         self.upwards = False
         if args.sort:
-            self.upwards = args.sort.startswith("+")
-            name = args.sort.lstrip("+-")
-            self.field = resolved(name, [*_known(), "command"], "--sort")
+            self.field, direction = sorted_by(args.sort, [*_known(), "command"])
+            self.upwards = direction == "+"
 
     def run(self) -> None:
         looks = self.args.iterations
@@ -183,7 +180,7 @@ class _Screen:
         if self.upwards and not down:
             records = by_field(records, self.field, "-")
         sums = scan.totals()
-        unit = unit_of_args(self.args)
+        unit = written(self.args)
         head = [
             f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
             f"budget {self.args.budget:.1%}, oldest figure {max(ages, default=0):.0f} s; by "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastsmaps import Error
 from fastsmaps.cli.arguments import add_output
-from fastsmaps.cli.listing import Column, arranged, names_of, show, text, unit_of
+from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, number_of, totals_of
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     """A line a field, a column a process: so that all of it fits a terminal."""
-    unit = unit_of(args)
+    unit = written(args)
     names = [name for name in names_of(records) if name not in ("pid", "target", "source")]
     rows: list[Record] = [
         {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
