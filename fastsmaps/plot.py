@@ -20,6 +20,7 @@ from fastsmaps.fields import ABSENT
 from fastsmaps.files import written_whole
 from fastsmaps.page import page_of
 from fastsmaps.process import Process
+from fastsmaps.processes import row_key
 
 try:
     import plotly.graph_objects as go
@@ -29,7 +30,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
     from typing import Any, TypeAlias
 
     from fastsmaps.figures import Figures
@@ -114,17 +115,23 @@ def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
 
 
 def processes(
-    scan: Scan, *, by: str | None = None, timeout: float | None = None, title: str | None = None
+    scan: Scan,
+    *,
+    by: str | Callable[[ProcessTotals], Hashable] | None = None,
+    timeout: float | None = None,
+    title: str | None = None,
 ) -> Figure:
     """A treemap of the Pss of many processes: process > kind > path.
 
     The mappings of each process that was read are read now, one after the other, which takes
     some two to four times what the scan took; what is not read, because it ended, is too small
     to be seen (1/5000 of all) or was not reached within `timeout` seconds, is a tile without
-    parts, as large as in the scan. `by` ("user", "comm" or "cgroup") adds a level above. The sum
+    parts, as large as in the scan. `by` ("user", "comm" or "cgroup", or
+    a function of a row) adds a level above. The sum
     differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
     each mapping's Pss down to a KiB.
     """
+    key_of = None if by is None else row_key(by)
     until = None if timeout is None else time.monotonic() + timeout
     figure = _figure_of([scan.totals()])
     rows = [(row, row.totals[figure]) for row in scan if row.totals is not None]
@@ -132,8 +139,8 @@ def processes(
     root = _Tile("all processes")
     for row, size in rows:
         group = root
-        if by is not None:
-            key = getattr(row, by)
+        if key_of is not None:
+            key = key_of(row)
             group = root.part(key, str(key))
         tile = _Tile(f"{row.comm or '?'} {row.pid}", _facts(row))
         if (size or 0) >= max(least, 1) and (until is None or time.monotonic() < until):

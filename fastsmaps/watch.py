@@ -8,10 +8,10 @@ import time
 
 from fastsmaps import procfs as _procfs
 from fastsmaps.diff import diff
-from fastsmaps.errors import Error, NoMemoryMap, ProcessGone
+from fastsmaps.errors import Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps.process import Process
 from fastsmaps.samples import Series
-from fastsmaps.scan import outcome_of, scan
+from fastsmaps.scan import scan
 from fastsmaps.stat import status_number
 
 TYPE_CHECKING = False
@@ -205,8 +205,13 @@ class Watch:
 
     @property
     def peak(self) -> Sample:
-        """The sample with the largest Pss, the largest Rss where there is no Pss."""
+        """The sample with the largest Pss, the largest Rss where there is no Pss.
+
+        ValueError as long as nothing was seen.
+        """
         peaks = self.peaks
+        if not peaks:
+            raise ValueError("this Watch has not begun")
         return peaks["pss"] if "pss" in peaks else peaks["rss"]
 
     @property

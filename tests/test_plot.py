@@ -161,6 +161,8 @@ def test_processes(backend: ModuleType, saved: str) -> None:
         assert {"file", "anon"} <= set(tiles.below(tile))
         assert row.cmdline is not None
         assert " ".join(row.cmdline)[:60] in tiles.told[tile]
+    with pytest.raises(ValueError, match="'comm', 'user', 'cgroup' or a function, not 'nope'"):
+        plot.processes(scan, by="nope")
     by = Tiles(plot.processes(scan, by="comm"))
     assert by.total == tiles.total
     groups = {comm: group.count for comm, group in scan.group_by("comm").items()}

@@ -99,6 +99,13 @@ def pss(sample: fastsmaps.Sample) -> int:
 # ---- what it finds
 
 
+def test_nothing_seen_yet() -> None:
+    watch = fastsmaps.Watch()
+    assert (watch.peaks, watch.growth, watch.count, watch.duration) == ({}, None, 0, 0.0)
+    with pytest.raises(ValueError, match="has not begun"):
+        _ = watch.peak
+
+
 def test_growth_and_peak(backend: ModuleType) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         first = watch.samples[0]
