@@ -77,9 +77,12 @@ def watched(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
 
 
 def is_read_by(pid: int, reader: int) -> bool:
+    """Whether its thread has begun, which it does after the first look, and reads that process."""
     links = []
     with contextlib.suppress(OSError):
-        links = [os.readlink(f"/proc/{reader}/fd/{n}") for n in os.listdir(f"/proc/{reader}/fd")]
+        if len(os.listdir(f"/proc/{reader}/task")) > 1:
+            numbers = os.listdir(f"/proc/{reader}/fd")
+            links = [os.readlink(f"/proc/{reader}/fd/{number}") for number in numbers]
     return f"/proc/{pid}/smaps_rollup" in links
 
 
