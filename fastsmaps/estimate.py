@@ -32,7 +32,7 @@ def estimate(totals: Totals, then: tuple[int, int], live: tuple[int, int]) -> To
             if label not in figures:
                 continue
             old = figures[label]
-            if change > 0 and part_is_anonymous(labels):
+            if change > 0 and labels is _ANONYMOUS:
                 new = old + change
             else:
                 new = max(0, old + old * change // part) if part > 0 else max(0, old + change)
@@ -46,10 +46,6 @@ def estimate(totals: Totals, then: tuple[int, int], live: tuple[int, int]) -> To
             # Kernels before 5.3 do not split Pss; growth is anonymous as a rule.
             figures["Pss"] = _whole(before, then, anonymous, shared)
     return Totals(figures, totals.size, totals.source)
-
-
-def part_is_anonymous(labels: tuple[str, ...]) -> bool:
-    return labels is _ANONYMOUS
 
 
 def _whole(pss: int, then: tuple[int, int], anonymous: int, shared: int) -> int:

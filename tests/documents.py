@@ -37,3 +37,13 @@ def record(
     if flags is not None:
         lines.append(b"VmFlags: " + flags + b"\n")
     return b"".join(lines)
+
+
+#: Five mappings, each with something that others lack.
+TEXT = (
+    record(0x10000, 0x12000, b"/lib/a", perms=b"r-xp", flags=b"rd ex ", Rss=8, Pss=2, Swap=0)
+    + record(0x12000, 0x13000, b"[heap]", flags=b"rd wr ", Rss=4, Pss=4)
+    + record(0x13000, 0x17000, b"/lib/a", flags=b"rd wr ", Rss=0, Pss=0, Swap=16)
+    + record(0x20000, 0x20000, flags=b"", Pss=4)
+    + record(0x30000, 0x31000, b"/anon_hugepage (deleted)", flags=b"rd ht ", Rss=0, Pss=0)
+)
