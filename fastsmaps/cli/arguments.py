@@ -110,11 +110,16 @@ def size(text: str) -> int | None:
 
 
 def parquet_file(path: str) -> str:
-    """A file that can be written: what stands in the way is told before anything is read."""
+    """file_to_write(), and whether pyarrow is there to write it."""
     try:
         import fastsmaps.parquet  # noqa: F401
     except ImportError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    return file_to_write(path)
+
+
+def file_to_write(path: str) -> str:
+    """A file that can be written: what stands in the way is told before anything is done."""
     from fastsmaps.files import check
 
     try:
@@ -163,3 +168,11 @@ def seconds(text: str) -> float:
     if not 0 <= number <= 31 * 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return number
+
+
+def share(text: str) -> float:
+    """A share of one core."""
+    value = seconds(text)
+    if not 0 < value <= 1:
+        raise WrongUse(f"--budget: above 0 and at most 1, not {text}")
+    return value

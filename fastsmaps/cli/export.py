@@ -9,10 +9,9 @@ import threading
 
 import fastsmaps
 from fastsmaps import groups, procfs
-from fastsmaps.cli.arguments import WrongUse, add_limits, positive, seconds
+from fastsmaps.cli.arguments import WrongUse, add_limits, positive, seconds, share
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.top import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastsmaps.cli.arguments import cannot_write
-from fastsmaps.files import check
+from fastsmaps.cli.arguments import cannot_write, file_to_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,17 +18,8 @@ def add_plot(parser: argparse._ActionsContainer, what: str) -> None:
     )
 
 
-def file_to_write(path: str) -> str:
-    """A file that can be written: what stands in the way is told before anything is done."""
-    try:
-        check(path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    return path
-
-
 def plot_file(path: str) -> str:
-    """The same of a page, and whether plotly is there to draw it."""
+    """file_to_write(), and whether plotly is there to draw it."""
     try:
         import fastsmaps.plot  # noqa: F401
     except ImportError as error:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import fastsmaps
-from fastsmaps.cli.arguments import WrongUse, add_limits, add_output, count, seconds
+from fastsmaps.cli.arguments import add_limits, add_output, count, seconds, share
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, by_field, number, show, sizes, sorted_by, text, written
 from fastsmaps.cli.output import plain_lines
@@ -37,14 +37,6 @@ the Rss of now since the figures were read.
 _KEYS = {"p": "pss", "u": "uss", "r": "rss", "s": "swap", "c": "command"}
 _HEADS = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "AGE", "COMMAND")
 _LEFT = ("USER", "COMMAND")
-
-
-def share(text: str) -> float:
-    """A share of one core."""
-    value = seconds(text)
-    if not 0 < value <= 1:
-        raise WrongUse(f"--budget: above 0 and at most 1, not {text}")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

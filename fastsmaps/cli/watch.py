@@ -9,14 +9,20 @@ import signal
 import time
 
 import fastsmaps
-from fastsmaps.cli.arguments import WrongUse, count, parquet_file, seconds
+from fastsmaps.cli.arguments import (
+    WrongUse,
+    count,
+    file_to_write,
+    parquet_file,
+    seconds,
+    share,
+)
 from fastsmaps.cli.output import complain
-from fastsmaps.cli.picture import add_plot, file_to_write
+from fastsmaps.cli.picture import add_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.report import Ended, write
 from fastsmaps.cli.signals import handled, waking
 from fastsmaps.cli.target import command_line, is_pid, pid_of
-from fastsmaps.cli.top import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
