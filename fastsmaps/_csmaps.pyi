@@ -1,6 +1,8 @@
 """What both backends export; ``_pysmaps`` is the readable one.
 
-Backends know bytes and descriptors: no pids, no paths, no names of Python's for fields.
+Backends know bytes and descriptors, and of procfs that a process is a directory named by its
+number (`Sweep`, `Uses`): no other path, no typed error but ParseError, no names of Python's for
+fields.
 """
 
 from collections.abc import Sequence
@@ -72,7 +74,10 @@ def read(fd: int, piece: int, pieces: int) -> Table | None:
 def total(
     fd: int, piece: int, pieces: int, confirm: bool, until: float = 0
 ) -> tuple[int, dict[str, int]] | None:
-    """As read(), but only ``sums()[0]`` of the table, in constant memory.
+    """As read(), but only ``sums()[0]`` of the table.
+
+    The extension does so in constant memory, however long the text is; the twin makes the table
+    first.
 
     `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end,
     and the read after the end, which would make it once more, is left out. With `until`
