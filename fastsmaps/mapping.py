@@ -150,7 +150,14 @@ class Mapping(Figures):
         return dict(self._row[8] or {})
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but ``raw_path``, by Python's names; None for what was not printed."""
+        """What the record says, by Python's names: the header, the flags, the fields.
+
+        start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
+        number field that some record of the table has, None where this one lacks it, with
+        ``Size:`` as size_printed; last ``extra``. A field whose name is an attribute's already has
+        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, and the fields
+        that no record has.
+        """
         names = (
             "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",
             "vm_flags",

@@ -263,7 +263,8 @@ class Mappings:
     def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
         """Groups by "path", "kind" or what a function makes of a Mapping; largest Pss first.
 
-        Where no record has a Pss (maps), the largest size comes first.
+        Where no record has a Pss (maps), the largest size comes first. Raises ValueError for
+        another `by`, TypeError where the function gives what is not hashable.
         """
         numbers: dict[Any, int] = {}
         groups = [numbers.setdefault(key, len(numbers)) for key in self._keys(by)]
@@ -285,7 +286,11 @@ class Mappings:
     # ---- rows
 
     def top(self, n: int, name: str = "pss") -> list[Mapping]:
-        """The `n` mappings with the most of a field, the largest first; only those that have it."""
+        """The `n` mappings with the most of a field, the largest first; only those that have it.
+
+        `name` is one that column() takes; none for an `n` below 1. Raises KeyError for a field
+        that no record has or that is no number, TypeError for an `n` that is no int.
+        """
         column = self.column(name).tolist()
         rows = [i for i, value in enumerate(column) if value != ABSENT]
         rows.sort(key=column.__getitem__, reverse=True)

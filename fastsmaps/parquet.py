@@ -1,4 +1,7 @@
-"""Parquet files of rows and tables, there whole or not at all; by pyarrow."""
+"""Parquet files of rows and tables, there whole or not at all; by pyarrow.
+
+Importing this raises ImportError without pyarrow, and names the extra.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,12 @@ def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  #
 
     A column's type is that of its name, whatever the rows hold, so that the files of many
     machines fit together: numbers are UINT64 unless they are known to be something else. Texts
-    are UTF-8, bytes that are none as ``\xff``. What a row lacks is null.
+    are UTF-8, bytes that are none as ``\xff``. What a row lacks is null, and so is a value that
+    does not fit the type.
+
+    `records` are gone through once for each column, so an iterator will not do. Raises TypeError
+    for what cannot be gone through, AttributeError for rows that are no dicts and for an ``extra``
+    that is none.
     """
     import pyarrow as pa
 
@@ -43,9 +51,11 @@ def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  #
 
 
 def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
-    """Writes a pyarrow.Table as a Parquet file, as files.written_whole() does: whole or not at all.
+    """Writes a pyarrow.Table as a Parquet file, whole or not at all, for its owner alone (0600).
 
-    OSError where it cannot be written.
+    Mappings, a Scan or Samples become one by ``pyarrow.table()``. Raises OSError where it cannot
+    be written, of which FileExistsError is for a name that anything but a regular file has;
+    AttributeError or TypeError for what is no table, TypeError for what is no path.
     """
     import pyarrow as pa
     from pyarrow import parquet

@@ -4,7 +4,8 @@
     plot.save(plot.processes(fastsmaps.scan(cmdline=True)), "all.html")
     plot.save(plot.samples(watch.samples), "watch.html")
 
-The figures are plotly's own: a notebook shows them, and their layout can be changed.
+The figures are plotly's own: a notebook shows them, and their layout can be changed. Importing
+this raises ImportError without plotly, and names the extra.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
 
     Its whole is the sum of their Pss, of all of a table ``m.totals().pss``; where there is no
     Pss it is Rss or size, and says so. Of many tiles the smallest are drawn as one. `title`
-    stands above it.
+    stands above it. Without a row it is one tile of 0.
+
+    Raises TypeError for what cannot be gone through, AttributeError for rows of another kind.
     """
     rows = list(m)
     figure = _figure_of(rows)
@@ -130,6 +133,10 @@ def processes(
     a function of a row) adds a level above. The sum
     differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
     each mapping's Pss down to a KiB.
+
+    Nothing raises for one process. Raises ValueError for another `by`, TypeError where that
+    function gives what is not hashable and for a `timeout` that is no number, AttributeError for
+    what is no Scan.
     """
     key_of = None if by is None else row_key(by)
     until = None if timeout is None else time.monotonic() + timeout
@@ -157,7 +164,11 @@ def processes(
 
 
 def samples(samples: Samples, *, title: str | None = None) -> Figure:
-    """Pss, Uss, Rss and swap of a Watch over time, and VmHWM beside them."""
+    """Pss, Uss, Rss and swap of a Watch over time, and VmHWM beside them.
+
+    Swap is drawn where there was some. Without a sample there is no line. Raises AttributeError or
+    KeyError for what is no Samples.
+    """
     known = samples.fields
     largest = [v for name in ("peak_rss", "rss") for v in samples.column(name) if v != ABSENT]
     unit, divisor = _unit(max(largest, default=0))
@@ -355,8 +366,9 @@ def _shown(text: str, longest: int) -> str:
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as one HTML page of some 5 MB, whole or not at all (mode 0600).
 
-    The page holds plotly.js and loads nothing. OSError where it cannot be written;
-    FileExistsError for what is no regular file.
+    The page holds plotly.js and loads nothing. Raises OSError where it cannot be written, of which
+    FileExistsError is for a name that anything but a regular file has; AttributeError for what is
+    no figure, TypeError for what is no path.
     """
     title = figure.layout.title.text or "fastsmaps"
     text = page_of(figure.to_json(), title, get_plotlyjs())

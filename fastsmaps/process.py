@@ -54,7 +54,8 @@ class Process:
     saves about 4 us a call; after an exec they are opened anew.
 
     `pid` is a process's number or "self". Raises TypeError or ValueError for what is neither,
-    ProcessGone, AccessDenied, or Error for a thread's number (it names the process).
+    ProcessGone, AccessDenied, or Error for a thread's number (it names the process). After close()
+    whatever reads raises ValueError.
     """
 
     _fd = -1  # of its directory; in the instance while it is open

@@ -342,7 +342,9 @@ class Scan:
         """Groups of what was read by "comm", "user", "cgroup" or a function of a row.
 
         Each has ``totals`` and ``count``; the largest Pss comes first. For "cgroup" the scan
-        must have been told to read it (``cgroup=True``).
+        must have been told to read it (``cgroup=True``); otherwise all is one group, None.
+        Raises ValueError for another `by`, TypeError where the function gives what is not
+        hashable.
         """
         key = row_key(by)
         numbers: dict[Any, int] = {}

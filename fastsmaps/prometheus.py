@@ -73,6 +73,10 @@ class Collector:
 
     After a fork the child sweeps by itself once it is asked to collect(). close(), or the end
     of a with statement, ends the thread.
+
+    Raises ValueError for another `by`, a `limit` that is no int of 1 or more, an `interval` that
+    is not above 0 or too long to wait for, and what Sampler raises; TypeError for a number as
+    `by` and for an `interval` that is no number.
     """
 
     def __init__(

@@ -68,8 +68,12 @@ class Sampler:
     of the same program shows when its figures are read next.
 
     `cgroup` and `cmdline` are read with the figures where asked for; processes above `max_rss`
-    bytes and those in `exclude` are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
-    context manager; not for several threads at once.
+    bytes and those in `exclude` (pids; no function, as scan() takes) are skipped. At most a
+    quarter of RLIMIT_NOFILE is kept open. A context manager; not for several threads at once.
+
+    Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
+    no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
+    can be listed and `exclude` holds anything is seen by sweep().
     """
 
     def __init__(
@@ -123,7 +127,11 @@ class Sampler:
         raise TypeError("a Sampler holds open descriptors: it is neither copied nor pickled")
 
     def sweep(self) -> Scan:
-        """All processes now, as far as the budget goes. Raises Error where none can be listed."""
+        """All processes now, as far as the budget goes.
+
+        Nothing raises for one process. Raises Error where `procfs` cannot be listed or is none,
+        TypeError for an `exclude` that is no container, ValueError after close().
+        """
         if self._closed:
             raise ValueError("this Sampler is closed")
         now, cpu = time.monotonic(), time.thread_time()

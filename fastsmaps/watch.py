@@ -46,7 +46,8 @@ class Watch:
     peaks between two looks. It counts from the start of the program, not of the watch.
     ``growth``: what grew from the first look on, by path; see below.
     ``outcome``: "read" as long as the process could be read, "gone" or "zombie" once it has
-    ended, which ends the watch and is no error; an exec is followed.
+    ended, which ends the watch and is no error; an exec is followed. "denied" or "failed" after
+    any other failure, which ends it too and is raised: see below.
     ``count``, ``skipped``: looks taken, and looks that were due while another one took too long
     or that the budget did not allow. ``pid``, ``duration`` (seconds).
 
@@ -70,9 +71,12 @@ class Watch:
     lists all processes each time (30 us each). ``peak_rss`` and ``growth`` remain those of the
     process itself.
 
-    Raises on entry what totals() raises. A failure meanwhile (AccessDenied after an exec of
-    another user's program, say) ends the watch, and is raised at the end of the block. A fork of
-    this process does not go on watching. The thread keeps no interpreter alive.
+    Raises ValueError for an `interval` that is not 0.001 to 86400, a `budget` that is not above 0
+    and at most 1, a `max_samples` below 2, and a `pid` that can be none; TypeError for what is no
+    number, no pid or no path of str. On entry it raises what totals() raises, ValueError where it
+    was used before. A failure meanwhile (AccessDenied after an exec of another user's program,
+    say) ends the watch, and is raised at the end of the block, unless that raises itself. A fork
+    of this process does not go on watching. The thread keeps no interpreter alive.
     """
 
     def __init__(
@@ -166,6 +170,7 @@ class Watch:
         """Waits until the watch has ended; False where that takes more than `timeout` seconds.
 
         It ends by stop(), with the process, which is noticed at the next look, or with a failure.
+        ValueError before the block has begun.
         """
         if self._thread is None:
             raise ValueError("this Watch has not begun")
