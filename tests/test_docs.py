@@ -25,6 +25,8 @@ ROOT = HERE.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # These stay until they are told to end; tests of their own run them.
 LASTING = ("top", "export", "watch")
+# Modules that are public and not imported with the package.
+WITH_EXTRAS = ("parquet", "plot", "prometheus")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -121,12 +123,28 @@ def test_every_command_is_told_of() -> None:
     assert sorted(told) == sorted(COMMANDS)
 
 
+def told_names() -> list[str]:
+    """What the reference describes, without the package's name."""
+    return re.findall(r"^::: fastsmaps\.([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.M)
+
+
 def test_every_public_name_is_told_of() -> None:
     """By where it is: `fastsmaps.totals` is also a module, which the reference would describe."""
-    told = re.findall(r"^::: fastsmaps\.([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.M)
+    told = [path for path in told_names() if path.partition(".")[0] not in WITH_EXTRAS]
     for path in told:
         module, _, name = f"fastsmaps.{path}".rpartition(".")
         assert getattr(fastsmaps, name) is pkgutil.resolve_name(f"{module}:{name}")
         assert module != "fastsmaps" or importlib.util.find_spec(f"fastsmaps.{name}") is None
     names = [path.rpartition(".")[2] for path in told]
     assert sorted([*names, "ABSENT", "BACKEND"]) == sorted(fastsmaps.__all__)
+
+
+@pytest.mark.parametrize("name", WITH_EXTRAS)
+def test_every_public_name_of_an_extra_is_told_of(name: str) -> None:
+    module = pytest.importorskip(f"fastsmaps.{name}", exc_type=ImportError)
+    public = [
+        f"{name}.{each}"
+        for each, value in vars(module).items()
+        if not each.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+    assert sorted(public) == sorted(path for path in told_names() if path.startswith(f"{name}."))
