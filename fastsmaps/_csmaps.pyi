@@ -126,7 +126,7 @@ class Sweep:
         """
 
     def fates(self, start: int = 0) -> bytes:
-        """What became of each row from `start` on: a place in scan.FATES."""
+        """What became of each row from `start` on: a place in sweeper.FATES."""
 
     def row(self, i: int) -> Task:
         """The row (pid, fate, its place in `table`, resident pages, texts, who).

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastsmaps._csmaps import Task
     from fastsmaps._pytable import Table
 
-# The order of the extension's enum Fate, and of fastsmaps.scan.FATES.
+# The order of the extension's enum Fate, and of fastsmaps.sweeper.FATES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
 _PF_EXITING = 0x4
 _PF_KTHREAD = 0x00200000

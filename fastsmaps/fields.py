@@ -50,7 +50,7 @@ FLAGS = "VmFlags"
 NAME = "Name"
 
 #: More different labels than this in one text is no smaps: a table would grow with the
-#: product of records and labels. Kernels have had 33 in all, vendors 6 more.
+#: product of records and labels. Kernels have had 29 in all, vendors 6 more.
 MOST_LABELS = 256
 
 # Where the rule below reads a word wrongly.
