@@ -72,11 +72,11 @@ class Watch:
     process itself.
 
     Raises ValueError for an `interval` that is not 0.001 to 86400, a `budget` that is not above 0
-    and at most 1, a `max_samples` below 2, and a `pid` that can be none; TypeError for what is no
-    number, no pid or no path of str. On entry it raises what totals() raises, ValueError where it
-    was used before. A failure meanwhile (AccessDenied after an exec of another user's program,
-    say) ends the watch, and is raised at the end of the block, unless that raises itself. A fork
-    of this process does not go on watching. The thread keeps no interpreter alive.
+    and at most 1, a `max_samples` below 2, and a `pid` that no process can have; TypeError for what
+    is no number, no pid or no path of str. On entry it raises what totals() raises, ValueError
+    where it was used before. A failure meanwhile (AccessDenied after an exec of another user's
+    program, say) ends the watch, and is raised at the end of the block, unless that raises itself.
+    A fork of this process does not go on watching. The thread keeps no interpreter alive.
     """
 
     def __init__(
