@@ -11,7 +11,7 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from "<errno.h>" nogil:
     int EACCES, EPERM
 
-cdef enum Fate:             # the order of fastsmaps.scan.FATES
+cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
     READ
     DENIED
     KERNEL_THREAD

@@ -141,7 +141,8 @@ def test_types(backend: ModuleType, host: str, tmp_path: Path) -> None:
     assert {*known} - {"cgroup"} <= seen
     # Kernels differ in what they print: every field that one has had is a column.
     old, new = (table_of(tmp_path, "maps", text).column_names for text in (OLD, commands.ZOO))
-    assert {*old} == {*new}
+    none = table_of(tmp_path, "maps", commands.ZOO, "--filter", "no such thing").column_names
+    assert {*old} == {*new} == {*none}
     assert {"pss_dirty", "ksm", "nonlinear", "protection_key"} <= {*old}
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
     "maps": "the mappings of a process",
     "libs": "each mapped file over all processes",
     "diff": "what grew and shrank between two looks",
-    "top": "ps, live, within a budget",
+    "top": "what ps shows, live, within a budget",
     "watch": "a process over time, its peak and what grew",
     "capture": "saves what the others replay with --procfs",
     "export": "metrics of groups of processes, for Prometheus",

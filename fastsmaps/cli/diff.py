@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="path",
         help="of what the changes are; captures: comm, user, cgroup, otherwise a process each",
     )
-    add_output(parser, filters="path")
+    add_output(parser, filters="path (or whatever --by tells)")
 
 
 def run(args: argparse.Namespace) -> int:

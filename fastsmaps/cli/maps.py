@@ -129,7 +129,7 @@ def _sums(records: list[Record], names: list[str], unit: Callable[[int | None], 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
-    known = [*dict.fromkeys((*_PLAIN, *LABELS, "uss"))]
+    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", "uss"))]
     unit = written(args)
     names = _figures(args, names_of(records, known))
     columns = [

@@ -1,4 +1,4 @@
-"""fastsmaps top: ps, live, within a budget."""
+"""fastsmaps top: what ps shows, live, within a budget."""
 
 from __future__ import annotations
 
