@@ -5,22 +5,11 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.values import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-
-class Frozen:
-    """Base of the values handed out: attributes are set once, by `object.__setattr__`."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable")
 
 
 class Figures(Frozen):

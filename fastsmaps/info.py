@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastsmaps.figures import Frozen
+from fastsmaps.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 
-class Info(Frozen):
+class Info(Value):
     """What the kernel says of a process beside its mappings.
 
     ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; () for a kernel thread or
@@ -40,28 +39,9 @@ class Info(Frozen):
     start_brk: int | None
     heap: tuple[tuple[int, int], ...] | None
 
-    def __init__(self, **values: object) -> None:
-        for name in self.__slots__:
-            object.__setattr__(self, name, values[name])
-
     def as_dict(self) -> dict[str, Any]:
         """All of it, by name."""
         return {name: getattr(self, name) for name in sorted(self.__slots__)}
 
-    def __reduce__(self) -> tuple[Callable[..., Info], tuple[Any, ...]]:
-        return _info, (self.as_dict(),)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Info):
-            return NotImplemented
-        return self.as_dict() == other.as_dict()
-
-    def __hash__(self) -> int:
-        return hash((self.pid, self.start_time))
-
     def __repr__(self) -> str:
         return f"<Info of process {self.pid} {self.comm!r}>"
-
-
-def _info(values: dict[str, object]) -> Info:
-    return Info(**values)

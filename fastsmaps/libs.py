@@ -8,13 +8,13 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import Error, outcome_of
-from fastsmaps.figures import Frozen
 from fastsmaps.notes import noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import PIECE, PIECES
 from fastsmaps.totals import Totals
+from fastsmaps.values import Value
 from fastsmaps.workers import check_workers, counted, spread
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastsmaps.procfs import Procfs
 
 
-class LibUse(Frozen):
+class LibUse(Value):
     """What a mapped file takes over all processes: ``totals``, and how many map it."""
 
     __slots__ = ("processes", "totals")
@@ -35,19 +35,7 @@ class LibUse(Frozen):
     processes: int
 
     def __init__(self, totals: Totals, processes: int) -> None:
-        object.__setattr__(self, "totals", totals)
-        object.__setattr__(self, "processes", processes)
-
-    def __reduce__(self) -> tuple[Callable[..., LibUse], tuple[Any, ...]]:
-        return LibUse, (self.totals, self.processes)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LibUse):
-            return NotImplemented
-        return (self.totals, self.processes) == (other.totals, other.processes)
-
-    def __hash__(self) -> int:
-        return hash((self.totals, self.processes))
+        super().__init__(totals=totals, processes=processes)
 
     def __repr__(self) -> str:
         return f"<LibUse by {self.processes}: {self.totals!r}>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT
-from fastsmaps.figures import Frozen
 from fastsmaps.mappings import Group
 from fastsmaps.totals import Totals, beside
+from fastsmaps.values import Frozen, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def user_name(uid: int) -> str:
     return _names[uid]
 
 
-class Cost(Frozen):
+class Cost(Value):
     """What a scan took: seconds of processor time (``cpu``) and of the clock (``wall``)."""
 
     __slots__ = ("cpu", "wall")
@@ -167,11 +167,7 @@ class Cost(Frozen):
     wall: float
 
     def __init__(self, cpu: float, wall: float) -> None:
-        object.__setattr__(self, "cpu", cpu)
-        object.__setattr__(self, "wall", wall)
-
-    def __reduce__(self) -> tuple[Callable[..., Cost], tuple[float, float]]:
-        return Cost, (self.cpu, self.wall)
+        super().__init__(cpu=cpu, wall=wall)
 
     def __repr__(self) -> str:
         return f"Cost(cpu={self.cpu:.6f}, wall={self.wall:.6f})"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import Frozen, uss_column
+from fastsmaps.figures import uss_column
 from fastsmaps.totals import NAMES, Totals, beside
+from fastsmaps.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TAKEN = frozenset(_HEAD) - {"size"}
 PEAKS = ("pss", "uss", "rss", "swap")
 
 
-class Sample(Frozen):
+class Sample(Value):
     """A process at one moment; immutable, equal by value.
 
     ``elapsed`` is in seconds since the watch began (by the monotonic clock), ``time`` in seconds
@@ -41,34 +42,12 @@ class Sample(Frozen):
     peak_rss: int | None
     totals: Totals
 
-    def __init__(self, **values: object) -> None:
-        for name in self.__slots__:
-            object.__setattr__(self, name, values[name])
-
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, the figures among it; None for what the kernel did not print."""
         return beside({name: getattr(self, name) for name in _HEAD if name != "size"}, self.totals)
 
-    def _values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
-        return _sample, (self._values(),)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sample):
-            return NotImplemented
-        return self._values() == other._values()
-
-    def __hash__(self) -> int:
-        return hash((self.elapsed, self.time, self.totals))
-
     def __repr__(self) -> str:
         return f"<Sample at {self.elapsed:.3f} s: {self.totals!r}>"
-
-
-def _sample(values: dict[str, Any]) -> Sample:
-    return Sample(**values)
 
 
 class Samples:

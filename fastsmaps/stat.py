@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fastsmaps.errors import ParseError
-from fastsmaps.figures import Frozen
+from fastsmaps.values import Frozen
 
 # include/linux/sched.h; the values have not changed since 2.6.
 _PF_EXITING = 0x4
