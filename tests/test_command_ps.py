@@ -59,6 +59,15 @@ def test_ps_by(backend: ModuleType, idle: living.Process) -> None:
         assert all({by, "processes", "pss"} <= set(row) for row in rows)
         assert sum(row["processes"] for row in rows) > 1
     assert "total" in run("ps", "--by", "user").stdout
+    with living.playing("idle") as child:
+        child.ask("name", "")
+        assert "(no name)" in run("ps", "--by", "comm").stdout
+        assert "" in [row["comm"] for row in rows_of("ps", "--by", "comm")]
+
+
+def test_what_has_ended_is_told_of(backend: ModuleType) -> None:
+    with living.zombie():
+        assert "ended and not yet reaped" in run("ps").stdout
 
 
 def test_cgroups(backend: ModuleType, idle: living.Process, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ _CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 _WORDS = {
     "denied": "denied",
     "gone": "gone meanwhile",
-    "zombie": "zombies",
+    "zombie": "ended and not yet reaped",
     "skipped": "skipped",
     "failed": "failed",
 }

@@ -7,6 +7,7 @@ from fastsmaps.cli.arguments import add_limits, add_output, add_workers, is_tabl
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import (
     FIGURES,
+    NO_NAME,
     by_field,
     number,
     origin_of,
@@ -149,7 +150,7 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
     ]
     sums = scan.totals()
     read = scan.coverage["read"]
-    columns = [*sizes(FIGURES, unit), number("processes"), text(args.by)]
+    columns = [*sizes(FIGURES, unit), number("processes"), text(args.by, empty=NO_NAME)]
     show(
         args,
         records,
