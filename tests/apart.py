@@ -9,7 +9,7 @@ UNWATCHED = {
     "test_live_resources.py::test_small_readings_leave_nothing": "what was freed is kept",
     "test_packaging.py::test_the_man_page_renders": "groff is looked into, too, and found at fault",
     "test_plot.py::test_samples": "this process is GiB large, and its axis says so",
-    "test_security_processes.py::test_no_memory_in_the_midst": "ASan ends what it has no memory for",
+    "test_security_processes.py::test_no_memory_in_the_midst": "ASan ends who has none",
     "test_security_processes.py::test_the_command_without_memory": "so has ASan itself none",
 }
 
