@@ -26,20 +26,33 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     or where the block fails, nothing of it stays.
     """
     target, fd, temporary = _begun(path)
-    file = open(fd, "wb")
     try:
-        yield file
-        file.flush()
-        # After a crash of the machine the name must not lead to a file without its data.
-        os.fsync(fd)
-        file.close()
+        with _buffered(fd) as file:
+            yield file
         os.replace(temporary, target)
     except BaseException:
-        # On a full disk what is left in its buffer fails once more: that is no other error.
-        with contextlib.suppress(OSError):
-            file.close()
         os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def _buffered(fd: int) -> Iterator[BinaryIO]:
+    """A file of the descriptor, on the disk once the block has ended; both are closed then."""
+    try:
+        file = open(fd, "wb", closefd=False)
+        try:
+            yield file
+            file.flush()
+            # After a crash of the machine the name must not lead to a file without its data.
+            os.fsync(fd)
+            file.close()
+        except BaseException:
+            # On a full disk what is left in its buffer fails once more: that is no other error.
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+    finally:
+        os.close(fd)
 
 
 def check(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import shutil
 import socket
 import tarfile
@@ -209,6 +210,31 @@ def test_put_there_meanwhile(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "kept"
     assert (path.is_symlink(), path.read_bytes()) == (False, b"ours")
     assert sorted(os.listdir(tmp_path)) == ["out", "victim"]
+
+
+def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """Not as the error of what is left in the buffer; and nothing stays."""
+
+    def stopped() -> None:
+        with written_whole(tmp_path / "out") as file:
+            file.write(b"some")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        living.in_child(stopped)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_memory_for_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("builtins.open", without_memory)
+    with pytest.raises(MemoryError), written_whole(tmp_path / "out"):
+        pass
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("writer", WRITERS)
