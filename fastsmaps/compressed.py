@@ -28,7 +28,8 @@ def opener(start: bytes) -> Callable[..., Any] | None:
             import importlib
 
             try:
-                return importlib.import_module(module).open  # type: ignore[no-any-return]
+                opened: Callable[..., Any] = importlib.import_module(module).open
             except ImportError as error:
                 raise ImportError(f"compressed, and this Python has no {module}") from error
+            return opened
     return None

@@ -59,7 +59,7 @@ class Figures(Frozen):
 
     @property
     def uss(self) -> int | None:
-        """Private_Clean + Private_Dirty: what would be free if nobody had it mapped any more.
+        """Private_Clean + Private_Dirty: what would be free if the process ended, or unmapped it.
 
         Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
         """

@@ -132,7 +132,8 @@ class Mappings:
                 view = uss_column(self.column)
             else:
                 view = self._contiguous(self._table.column(key))
-            if self._is_part and key in self._places and self._absent(view) == len(self):
+            part = self._is_part and key in self._places
+            if (part or key == "uss") and self._absent(view) == len(self):
                 raise KeyError(name)
             self._columns[key] = view
         return self._columns[key]
@@ -195,9 +196,10 @@ class Mappings:
         if name in _HEADER or name == "size":
             return 0
         if name == "uss":
-            parts = ("Private_Clean", "Private_Dirty")
-            known = not any(self.absent(part) == len(self) for part in parts)
-            return self._absent(self.column("uss")) if known else len(self)
+            try:
+                return self._absent(self.column(name))
+            except KeyError:
+                return len(self)
         label = self._label(name)
         if label not in self._places:
             return len(self)

@@ -129,10 +129,9 @@ def processes(
     The mappings of each process that was read are read now, one after the other, which takes
     some two to four times what the scan took; what is not read, because it ended, is too small
     to be seen (1/5000 of all) or was not reached within `timeout` seconds, is a tile without
-    parts, as large as in the scan. `by` ("user", "comm" or "cgroup", or
-    a function of a row) adds a level above. The sum
-    differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
-    each mapping's Pss down to a KiB.
+    parts, as large as in the scan. `by` ("user", "comm", "cgroup" or a function of a row) adds a
+    level above. The sum differs from ``scan.totals().pss`` by what changed meanwhile, and because
+    the kernel rounds each mapping's Pss down to a KiB.
 
     Nothing raises for one process. Raises ValueError for another `by`, TypeError where that
     function gives what is not hashable and for a `timeout` that is no number, AttributeError for

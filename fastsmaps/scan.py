@@ -35,8 +35,7 @@ def scan(
     Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
     that. All of a row is read through one open directory, so that a number that is used again
     never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
-    reads). `cgroup` and
-    `cmdline` are read where asked for (15 to 20 us each a process).
+    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process).
 
     What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
     in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that

@@ -47,7 +47,7 @@ class Directory:
             self.file(f"{pid}/{name}", text)
 
     def file(self, name: str, text: bytes) -> None:
-        """A file of none."""
+        """A file that is no process's."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{self._path}/{name}", flags, 0o600)
         with open(fd, "wb", buffering=0) as file:
@@ -91,7 +91,7 @@ class Archive:
             self._member(f"{pid}/{name}", text, uid)
 
     def file(self, name: str, text: bytes) -> None:
-        """A file of none."""
+        """A file that is no process's."""
         self._member(name, text, None)
 
     def _member(self, name: str, text: bytes | None, uid: int | None) -> None:

@@ -55,8 +55,12 @@ def test_uss(backend: ModuleType) -> None:
     without = fastsmaps.parse(TEXT)
     assert without.absent("uss") == len(without)
     assert without[0].uss is None
-    with pytest.raises(KeyError):
-        without.column("uss")
+    # Each has a part of it, none has both.
+    halves = record(0x1000, 0x2000, Private_Clean=4) + record(0x2000, 0x3000, Private_Dirty=8)
+    for none in (without, table[1:2], table[:0], fastsmaps.parse(halves)):
+        assert none.absent("uss") == len(none)
+        with pytest.raises(KeyError):
+            none.column("uss")
 
 
 def test_a_slice_of_a_slice(backend: ModuleType) -> None:
