@@ -1,9 +1,9 @@
 """What the priority of who reads does to who is read: ``python niceness.py [MAPPINGS [ROUNDS]]``.
 
 mapper.c maps and unmaps without a pause beside many mappings. It is read once a second by
-mappings() and by totals(), in a thread of usual priority, of nice 19 and of SCHED_IDLE; the ways
-take turns, first where the processors are idle otherwise, then where each is taken by a program
-of usual priority, as on a machine that works.
+mappings() and by totals(), in a thread of usual priority and of nice 19; the ways take turns,
+first where the processors are idle otherwise, then where each is taken by a program of usual
+priority, as on a machine that works.
 
 No benchmark: it has no goal. Prints Markdown: medians of what one call of mmap or munmap took.
 Wants the right to raise a priority again (root, CAP_SYS_NICE).
@@ -41,15 +41,6 @@ def nice() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def idle() -> Iterator[None]:
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-@contextlib.contextmanager
 def burning() -> Iterator[None]:
     """A program for each processor that does nothing but take its time."""
     burners = [
@@ -64,7 +55,7 @@ def burning() -> Iterator[None]:
             burner.wait()
 
 
-PRIORITIES = {"usual": usual, "nice 19": nice, "SCHED_IDLE": idle}
+PRIORITIES = {"usual": usual, "nice 19": nice}
 
 
 def ways(pid: int) -> dict[str, Callable[[], object]]:
@@ -106,7 +97,10 @@ def main(count: str = "20000", rounds: str = "5") -> None:
                         statistics.median(getattr(run, what) for run in runs) / 1000
                         for what in ("p99", "p999", "most", "mean")
                     ]
-                    print(f"| {load} | {name} | " + " | ".join(f"{t:,.1f}" for t in times) + " |")
+                    print(
+                        f"| {load} | {name} | " + " | ".join(f"{t:,.1f}" for t in times) + " |",
+                        flush=True,
+                    )
             assert process.stdin is not None
             process.stdin.close()
 
