@@ -13,6 +13,9 @@ import living
 import pytest
 from commands import SCREEN, ZOO, Job, on_terminal, rows_of, run
 
+import fastsmaps
+from fastsmaps.cli.target import command_of
+
 GIVEN_BACK = "\x1b[?25h\x1b[?1049l"
 TAKEN = "\x1b[?1049h\x1b[?25l"
 
@@ -73,6 +76,36 @@ def test_top(backend: ModuleType, without_rich: bool) -> None:
         assert word in text
     assert text.rstrip().endswith("\x1b[?1049l")
     assert "\x1b[?25h" in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "keys", "downwards", "told"),
+    [
+        ("pid", "q", False, "by pid:"),
+        ("pid", "Rq", True, "by pid downwards:"),
+        ("+pid", "q", False, "by pid:"),
+        ("-pid", "q", True, "by pid downwards:"),
+        ("-pid", "Rq", False, "by pid:"),
+        ("command", "q", False, "by command:"),
+        ("+command", "q", False, "by command:"),
+        ("-command", "q", True, "by command downwards:"),
+        ("-pid", "cq", False, "by command:"),
+        ("pss", "cRq", True, "by command downwards:"),
+        ("+pss", "q", False, "by pss upwards:"),
+        ("+pss", "Rq", True, "by pss:"),
+    ],
+)
+def test_the_order(saved: str, sort: str, keys: str, downwards: bool, told: str) -> None:
+    """As with --sort elsewhere; R turns it round, another key begins anew."""
+    with fastsmaps.open_capture(saved) as procfs:
+        scan = fastsmaps.scan(procfs=procfs, cmdline=True)
+    by = told.split()[1].rstrip(":")
+    keyed = {row.pid: command_of(row) if by == "command" else row.as_dict()[by] for row in scan}
+    text = on_terminal("top", "--procfs", saved, f"--sort={sort}", "--interval", "3600", keys=keys)
+    last = plain(text.split(SCREEN)[len(keys) - 1])
+    assert told in last
+    pids = [int(pid) for pid in re.findall(r"^ *([0-9]+)", last, re.MULTILINE)]
+    assert pids == sorted(keyed, key=keyed.__getitem__, reverse=downwards)
 
 
 @pytest.mark.parametrize(

@@ -116,10 +116,15 @@ def by_field(records: list[Record], name: str, direction: str = "") -> list[Reco
     """Sorted by a field: figures downwards and texts upwards where no direction is told."""
     known = [record for record in records if record.get(name) is not None]
     unknown = [record for record in records if record.get(name) is None]
-    figures = all(isinstance(record[name], int | float) for record in known)
-    down = direction == "-" or (not direction and figures and name not in _UPWARDS)
-    known.sort(key=_key(name), reverse=down)
+    known.sort(key=_key(name), reverse=(direction or own_direction(known, name)) == "-")
     return known + unknown
+
+
+def own_direction(records: Iterable[Record], name: str) -> str:
+    """A field's direction where none is told."""
+    values = (record.get(name) for record in records)
+    figures = all(isinstance(value, int | float) for value in values if value is not None)
+    return "-" if figures and name not in _UPWARDS else "+"
 
 
 # Numbers that are names.

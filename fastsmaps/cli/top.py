@@ -9,7 +9,17 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import add_limits, add_output, count, seconds, share
 from fastsmaps.cli.coverage import advice, read_of
-from fastsmaps.cli.listing import FIGURES, by_field, number, show, sizes, sorted_by, text, written
+from fastsmaps.cli.listing import (
+    FIGURES,
+    by_field,
+    number,
+    own_direction,
+    show,
+    sizes,
+    sorted_by,
+    text,
+    written,
+)
 from fastsmaps.cli.output import plain_lines
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import command_of
@@ -35,6 +45,7 @@ the Rss of now since the figures were read.
 """
 
 _KEYS = {"p": "pss", "u": "uss", "r": "rss", "s": "swap", "c": "command"}
+_DIRECTIONS = {"+": " upwards", "-": " downwards"}
 _HEADS = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "AGE", "COMMAND")
 _LEFT = ("USER", "COMMAND")
 
@@ -138,11 +149,10 @@ class _Screen:
         self.args = args
         self.sampler = sampler
         self.terminal = terminal
-        self.field = "pss"
-        self.upwards = False
+        self.field, self.direction = "pss", ""
+        self.turned = False
         if args.sort:
-            self.field, direction = sorted_by(args.sort, [*_known(), "command"])
-            self.upwards = direction == "+"
+            self.field, self.direction = sorted_by(args.sort, [*_known(), "command"])
 
     def run(self) -> None:
         looks = self.args.iterations
@@ -156,9 +166,9 @@ class _Screen:
                 if key == "q":
                     return
                 if key == "R":
-                    self.upwards = not self.upwards
+                    self.turned = not self.turned
                 elif key in _KEYS:
-                    self.field, self.upwards = _KEYS[key], False
+                    self.field, self.direction, self.turned = _KEYS[key], "", False
                 elif key != REDRAW:
                     continue
                 self.draw(scan)
@@ -167,17 +177,18 @@ class _Screen:
         """What is on the screen: two lines above, and the table's cells."""
         records = [r for r in _records(self.args, scan) if r["outcome"] == "read"]
         ages = [record["age"] for record in records if record["age"] is not None]
-        down = self.field != "command"
-        records = by_field(records, self.field, "+" if self.upwards or not down else "-")
-        if self.upwards and not down:
-            records = by_field(records, self.field, "-")
+        own = own_direction(records, self.field)
+        direction = self.direction or own
+        if self.turned:
+            direction = "+" if direction == "-" else "-"
+        records = by_field(records, self.field, direction)
         sums = scan.totals()
         unit = written(self.args)
         head = [
             f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
             f"budget {self.args.budget:.1%}, oldest figure {max(ages, default=0):.0f} s; by "
             + self.field
-            + (" upwards" if self.upwards else "")
+            + ("" if direction == own else _DIRECTIONS[direction])
             + ": p u r s c R, q quits",
         ]
         most = height - 3 if self.args.limit is None else min(height - 3, self.args.limit)
