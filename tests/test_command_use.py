@@ -8,6 +8,8 @@ from types import ModuleType
 from commands import ZOO, on_terminal, run
 from independent import DATA
 
+from fastsmaps.cli import COMMANDS
+
 
 def test_wrong_use(backend: ModuleType) -> None:
     for arguments in (
@@ -21,6 +23,8 @@ def test_wrong_use(backend: ModuleType) -> None:
         ("maps",),
         ("maps", ZOO, "--fields", "nonsense"),
         ("top", "--budget", "7"),
+        ("top", "--budget", "much"),
+        ("top", "--json", "--sort", "command"),
         ("ps", "--sort", "\x1b[31m"),
     ):
         done = run(*arguments, status=2)
@@ -28,10 +32,11 @@ def test_wrong_use(backend: ModuleType) -> None:
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("fastsmaps: ")
         assert "\x1b" not in done.stderr
+        assert "seconds" not in done.stderr  # a share is none
 
 
 def test_help(backend: ModuleType) -> None:
-    for command in ("ps", "totals", "maps", "libs", "diff", "top", "capture"):
+    for command in COMMANDS:
         text = run(command, "--help").stdout
         assert "examples:" in text
         assert f"fastsmaps {command}" in text

@@ -172,7 +172,10 @@ def seconds(text: str) -> float:
 
 def share(text: str) -> float:
     """A share of one core."""
-    value = seconds(text)
-    if not 0 < value <= 1:
-        raise WrongUse(f"--budget: above 0 and at most 1, not {text}")
-    return value
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of a core: above 0, at most 1")
+    return number

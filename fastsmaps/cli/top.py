@@ -7,7 +7,7 @@ import sys
 import time
 
 import fastsmaps
-from fastsmaps.cli.arguments import add_limits, add_output, count, seconds, share
+from fastsmaps.cli.arguments import add_limits, add_output, count, is_table, seconds, share
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import (
     FIGURES,
@@ -72,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
     """Shows the processes again and again."""
     gc.enable()  # off for commands that end soon
     live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
-    live = live and not (args.json or args.csv)
+    live = live and is_table(args)
     if args.sort:
-        sorted_by(args.sort, [*_known(), "command"])  # told before anything is read
+        # Told before anything is read; programs are not given the command.
+        sorted_by(args.sort, [*_known(), *["command"] * is_table(args)])
     with (
         opened(args.procfs) as replay,
         fastsmaps.Sampler(
