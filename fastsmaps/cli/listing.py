@@ -24,7 +24,7 @@ NO_NAME = "(no name)"
 FIGURES = ("pss", "uss", "rss", "swap")
 
 # Heads of tables, where they are not the field's name.
-_ALIASES = {"command": "cmdline", "user_name": "user", "address": "start"}
+_ALIASES = {"command": "cmdline", "address": "start"}
 
 
 class Column:
