@@ -10,7 +10,7 @@ from array import array
 
 from fastsmaps import _pysmaps
 from fastsmaps.errors import ParseError
-from fastsmaps.openat import read_file
+from fastsmaps.openat import OPEN, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
 _PF_EXITING = 0x4
 _PF_KTHREAD = 0x00200000
 _MOST_TEXTS = 2
-_OPEN = os.O_RDONLY | os.O_CLOEXEC
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
@@ -65,7 +64,7 @@ class _Found:
 
 def _small_file(directory: int, name: str) -> bytes:
     try:
-        fd = os.open(name, _OPEN, dir_fd=directory)
+        fd = os.open(name, OPEN, dir_fd=directory)
         try:
             return read_file(fd)
         finally:
@@ -130,7 +129,7 @@ class Sweep:
         found = _Found(len(self._texts))
         fate = _OTHER
         try:
-            directory = os.open(str(pid), _OPEN | os.O_DIRECTORY, dir_fd=root)
+            directory = os.open(str(pid), OPEN | os.O_DIRECTORY, dir_fd=root)
         except OSError:
             pass  # gone, hidden, or no descriptor left: told apart outside
         else:
@@ -244,7 +243,7 @@ class Uses:
         try:
             if not listed and _is_thread(root, pid):
                 return False
-            fd = os.open(f"{pid}/smaps", _OPEN, dir_fd=root)
+            fd = os.open(f"{pid}/smaps", OPEN, dir_fd=root)
             try:
                 return self.add(fd, piece, pieces)
             finally:

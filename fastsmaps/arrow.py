@@ -13,7 +13,7 @@ from itertools import accumulate, cycle
 import fastsmaps
 from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
 from fastsmaps.kinds import is_deleted, kind_of
-from fastsmaps.mapping import _PERMS, Mapping
+from fastsmaps.mapping import PERMS, Mapping
 from fastsmaps.totals import Totals
 
 try:
@@ -197,7 +197,7 @@ def mappings_batch(m: Mappings) -> Batch:
             start,
             end,
             pc.subtract(end, start),
-            _dictionary(perms, pa.array(_PERMS, _TEXT)),
+            _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),
             inode,

@@ -9,7 +9,7 @@ from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps.notes import as_noted, noted, notes_text, origin
-from fastsmaps.process import Process
+from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import NOTES, PIECE
 from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
 _SYSTEM = ("meminfo", "version")
-# As many as Process grants one that calls exec in a loop.
-_ATTEMPTS = 20
 
 
 def capture(
@@ -121,7 +119,7 @@ def _taken(pid: int, root: str) -> tuple[ProcessTotals, dict[str, bytes], dict[s
     """A process's row, its files by their names, and why others could not be read."""
     try:
         with Process(pid, procfs=root) as process:
-            for _ in range(_ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 taken = _Files(process)
                 if taken.read():
                     return _row(pid, root, taken), taken.files, taken.errors

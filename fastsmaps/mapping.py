@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     # start, end, offset, inode, perms, dev, name, flags, extra; then the fields
     Row = tuple[Any, ...]
 
-_PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
+#: What a row's number of perms stands for.
+PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
 #: Where the fields begin in a row of a backend's table.
 FIRST_FIELD = 9
 
@@ -82,7 +83,7 @@ class Mapping(Figures):
     @property
     def perms(self) -> str:
         """As the kernel writes them: ``r-xp``."""
-        return _PERMS[self._row[4]]
+        return PERMS[self._row[4]]
 
     @property
     def offset(self) -> int:

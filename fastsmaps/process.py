@@ -13,7 +13,7 @@ from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadEr
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import OPEN
-from fastsmaps.procfs import PIECE, PIECES
+from fastsmaps.procfs import PAGE, PIECE, PIECES
 from fastsmaps.stat import Stat, arguments, cgroup_path, damaged, parse_stat, status_number
 from fastsmaps.totals import Totals
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# An exec while a file is read ends it early; the next attempt reads the new program. One that
-# calls exec in a loop is given up after this many, and one whose threads end as fast.
-_ATTEMPTS = 20
+#: An exec while a file is read ends it early; the next attempt reads the new program. One that
+#: calls exec in a loop is given up after this many, and one whose threads end as fast.
+ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
@@ -139,7 +139,7 @@ class Process:
             # That of a main thread that has left says 0; others have the memory still.
             living = self._living()
             pages = pages if living is None else self._pages(f"{living[0]}statm")
-        return None if pages is None else pages * os.sysconf("SC_PAGE_SIZE")
+        return None if pages is None else pages * PAGE
 
     def _pages(self, name: str) -> int | None:
         text = self._file(name)
@@ -198,7 +198,7 @@ class Process:
 
         A main thread that has left has no memory, no command line and no cgroup (v1 says "/").
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             task, memory = (self._living() if stat.has_exited else None) or ("", stat)
             texts = [self._file(task + name) for name in ("status", "cmdline", "cgroup")]
             if not task or all(texts):
@@ -305,7 +305,7 @@ class Process:
         # Looked at before the file is opened: see Stat.keeps_parents_memory.
         keep = self._may_keep()
         thread = ""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             fd = -1
             result = None
             try:
@@ -330,7 +330,7 @@ class Process:
     def _unsteady(self, name: str) -> ReadError:
         return ReadError(
             f"process {self.pid} called exec, or lost the thread that was read, "
-            f"during each of {_ATTEMPTS} readings",
+            f"during each of {ATTEMPTS} readings",
             pid=self.pid,
             path=f"{self._path}/{name}",
             errno=errno.EAGAIN,
@@ -366,7 +366,7 @@ class Process:
 
     def _living(self) -> tuple[str, Stat] | None:
         """Where a thread is that outlives the main one ("task/<tid>/"), its stat; None for none."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             ended = 0
             tids = self._threads()
             if not tids:

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 #: The file in a capture that says what could not be read.
 NOTES = "fastsmaps.json"
+#: Bytes of a page, in which statm counts.
+PAGE = os.sysconf("SC_PAGE_SIZE")
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
 # read: asking for a page less a record avoids that (see read_pieces() in src/read.pxi). As many
 # pieces a call as make 192 kB, which stays in the second-level cache.
-PIECE = os.sysconf("SC_PAGE_SIZE") - 1096
+PIECE = PAGE - 1096
 PIECES = max(1, min(64, 192_000 // PIECE))
 
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
@@ -60,10 +62,10 @@ def check_pid(pid: Pid) -> int | str:
 
 
 def is_procfs(procfs: str) -> bool:
-    """Whether this is the kernel's own /proc, here or mounted elsewhere, and not a capture.
+    """Whether this claims to be a procfs, here or mounted elsewhere, and not a capture.
 
     Every procfs has ``self`` (also with subset=pid), though it may lead nowhere in another
-    pid namespace's.
+    pid namespace's. Whether it is the kernel's own, openat.is_kernels() tells.
     """
     return os.path.lexists(f"{procfs}/self")
 

@@ -12,6 +12,7 @@ from fastsmaps import procfs as _procfs
 from fastsmaps.estimate import estimate
 from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.procfs import PAGE
 from fastsmaps.stat import parse_stat
 from fastsmaps.sweeper import Sweeper
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from fastsmaps.procfs import Procfs
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _UNREAD = 2**64 - 1
 #: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
 _OLDEST_EACH = 4
@@ -187,7 +187,7 @@ class Sampler:
             # Another program: exec. What was read of the one before says nothing of it.
             one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
         one.text = text
-        one.live = resident * _PAGE, shared * _PAGE
+        one.live = resident * PAGE, shared * PAGE
 
     def _look_by_path(self, pid: int, one: _Watched) -> bool:
         """One process by itself; False where it is not there, or another one by now."""

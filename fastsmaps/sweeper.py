@@ -15,6 +15,7 @@ from fastsmaps.notes import as_noted, noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import ProcessTotals
+from fastsmaps.procfs import PAGE
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, arguments, cgroup_path
 from fastsmaps.workers import counted, spread
@@ -31,7 +32,6 @@ FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other
 _DENIED, _OUTSIDE, _LARGE, _OTHER = map(FATES.index, ("denied", "outside", "large", "other"))
 _READ = 0
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # Processes a backend call: many, so that what is between two calls costs nothing, and fewer
 # towards the end, so that workers end together.
 _MOST_BATCH = 64
@@ -95,9 +95,9 @@ class Sweeper:
         timed = rollups and self.until is not None
         return _backend.Sweep(
             self.texts,
-            0 if least is None else min(-(-max(least, 0) // _PAGE), 2**64 - 1),
-            2**64 - 1 if most is None else min(max(most, 0) // _PAGE, 2**64 - 1),
-            _LARGE_BYTES // _PAGE if timed else 2**64 - 1,
+            0 if least is None else min(-(-max(least, 0) // PAGE), 2**64 - 1),
+            2**64 - 1 if most is None else min(max(most, 0) // PAGE, 2**64 - 1),
+            _LARGE_BYTES // PAGE if timed else 2**64 - 1,
             timed or least is not None or most is not None,
             rollups,
         )
@@ -282,7 +282,7 @@ class Sweeper:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
         if fate == _OUTSIDE:
-            error_ = self._why_outside(resident * _PAGE)
+            error_ = self._why_outside(resident * PAGE)
             return ProcessTotals(pid, "skipped", error=error_, **facts)
         path = f"{self.root}/{pid}/smaps_rollup"
         error: Error
