@@ -50,6 +50,7 @@ BACKEND, _exports = _choose()
 
 if TYPE_CHECKING:
     # The two are twins: what mypy knows of one holds for the other.
+    from fastsmaps._csmaps import Row as Row
     from fastsmaps._csmaps import Sweep as Sweep
     from fastsmaps._csmaps import Table as Table
     from fastsmaps._csmaps import Task as Task

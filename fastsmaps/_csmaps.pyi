@@ -7,6 +7,12 @@ fields.
 
 from collections.abc import Sequence
 
+# A row of a Table: see Table.row().
+Row = tuple[
+    int, int, int, int, int, bytes, bytes, bytes | None, dict[str, str] | None,
+    *tuple[int | None, ...],
+]  # fmt: skip
+
 class Table:
     """The columns of one text of maps, smaps or smaps_rollup, a row a mapping.
 
@@ -45,7 +51,7 @@ class Table:
         all rows share their memory.
         """
 
-    def row(self, i: int, /) -> tuple[object, ...]:
+    def row(self, i: int, /) -> Row:
         """The row (start, end, offset, inode, perms, dev, name, flags, extra, *fields).
 
         Texts are bytes; flags, extra and fields are None where the record has none.

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fastsmaps._csmaps import Row
+
 NO_FLAGS = 2**32 - 1  # the number of what a record without VmFlags has
 
 
@@ -47,7 +49,7 @@ class Table:
             for key in keys
         ]
 
-    def row(self, i: int, /) -> tuple[object, ...]:
+    def row(self, i: int, /) -> Row:
         if not 0 <= i < len(self):
             raise IndexError(i)
         start, end, offset, inode, perms, dev, name, flags, *fields = (

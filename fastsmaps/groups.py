@@ -70,9 +70,8 @@ class ProcessGroup:
 
 
 def _sum(values: list[int | None]) -> int | None:
-    if not values or None in values:
-        return None
-    return sum(values)  # type: ignore[arg-type]
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
 
 
 def labels_of(by: Sequence[str]) -> tuple[str, ...]:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    # start, end, offset, inode, perms, dev, name, flags, extra; then the fields
-    Row = tuple[Any, ...]
+    from fastsmaps._backend import Row
 
 #: What a row's number of perms stands for.
 PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
@@ -55,7 +54,8 @@ class Mapping(Figures):
 
     def _figure(self, label: str) -> int | None:
         place = self._places.get(label)
-        return None if place is None else self._row[place]
+        # A place of a field's, which is never below FIRST_FIELD.
+        return None if place is None else self._row[place]  # type: ignore[return-value]
 
     def _labels(self) -> Iterable[str]:
         return self._places
@@ -63,17 +63,17 @@ class Mapping(Figures):
     @property
     def start(self) -> int:
         """The first address."""
-        return self._row[0]  # type: ignore[no-any-return]
+        return self._row[0]
 
     @property
     def end(self) -> int:
         """The address after the last."""
-        return self._row[1]  # type: ignore[no-any-return]
+        return self._row[1]
 
     @property
     def size(self) -> int:
         """End - start. ``size_printed`` is what the kernel says in its ``Size:`` line."""
-        return self._row[1] - self._row[0]  # type: ignore[no-any-return]
+        return self._row[1] - self._row[0]
 
     @property
     def size_printed(self) -> int | None:
@@ -88,12 +88,12 @@ class Mapping(Figures):
     @property
     def offset(self) -> int:
         """Where in the file the mapping begins, in bytes."""
-        return self._row[2]  # type: ignore[no-any-return]
+        return self._row[2]
 
     @property
     def dev(self) -> str:
         """The device's major:minor in hex, the kernel's text: ``fd:01``."""
-        return self._row[5].decode("ascii")  # type: ignore[no-any-return]
+        return self._row[5].decode("ascii")
 
     @property
     def st_dev(self) -> int:
@@ -106,12 +106,12 @@ class Mapping(Figures):
     @property
     def inode(self) -> int:
         """The file's inode, 0 where there is none."""
-        return self._row[3]  # type: ignore[no-any-return]
+        return self._row[3]
 
     @property
     def raw_path(self) -> bytes:
         """The kernel's name of the mapping, byte for byte; empty where it has none."""
-        return self._row[6]  # type: ignore[no-any-return]
+        return self._row[6]
 
     @property
     def path(self) -> str:
