@@ -8,9 +8,6 @@ cdef extern from "<fcntl.h>" nogil:
     int O_PATH
     int openat(int directory, const char *name, int flags)
 
-cdef extern from "<errno.h>" nogil:
-    int EACCES, EPERM
-
 cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
     READ
     DENIED
@@ -134,7 +131,7 @@ cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole)
                 break
             block = <char *>realloc(w.buffer, w.buffer_room * 2)
             if block == NULL:
-                got = -12       # ENOMEM
+                got = -ENOMEM
                 break
             w.buffer = block
             w.buffer_room *= 2
@@ -375,7 +372,7 @@ def statms(fds, out):
     cdef const char *end
     PyObject_GetBuffer(fds, &view, PyBUF_SIMPLE)
     try:
-        PyObject_GetBuffer(out, &into, 1)       # PyBUF_WRITABLE
+        PyObject_GetBuffer(out, &into, PyBUF_WRITABLE)
         try:
             count = view.len // sizeof(int32_t)
             if <size_t>into.len != count * 3 * sizeof(uint64_t):

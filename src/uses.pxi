@@ -65,7 +65,7 @@ cdef class Uses:
             whole = read_whole(fd, piece, pieces, True, self.s)
             if whole:
                 with nogil:
-                    whole = self.add_rows()
+                    whole = self.add_process()
                 if not whole:
                     raise MemoryError
             return whole
@@ -100,7 +100,7 @@ cdef class Uses:
         finally:
             close(fd)
 
-    cdef bint add_rows(self) noexcept nogil:
+    cdef bint add_process(self) noexcept nogil:
         cdef Scan *s = self.s
         cdef uint32_t *groups
         cdef uint32_t *block
