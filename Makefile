@@ -30,6 +30,7 @@ lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
 	MYPYPATH=tests $(BIN)/mypy fuzz
+	$(BIN)/mypy release docs
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
