@@ -21,6 +21,7 @@ from types import ModuleType
 import linux
 import living
 import pytest
+from together import together
 
 import fastsmaps
 from fastsmaps import _backend
@@ -272,27 +273,6 @@ def test_interrupt(
 
 
 # ---- threads
-
-
-def together(*calls: Callable[[], object]) -> None:
-    """Runs them in threads that begin at once; the first error of one is raised here."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], object]) -> None:
-        try:
-            barrier.wait()
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for error in errors:
-        raise error
 
 
 def test_threads_use_the_same_functions(backend: ModuleType, idle: living.Process) -> None:

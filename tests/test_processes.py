@@ -15,13 +15,15 @@ from pathlib import Path
 from types import ModuleType
 
 import linux
+import living
 import pytest
 from independent import DATA, read
 
 import fastsmaps
 from fastsmaps.stat import cgroup_path
 
-NOBODY = 65534
+pytestmark = pytest.mark.usefixtures("backend", "no_leak")
+
 # libc first: each program uses it.
 LIBC = """
 import ctypes, mmap, os, sys, threading
@@ -58,37 +60,15 @@ def say(child: subprocess.Popen[str]) -> None:
 
 def as_nobody(function: Callable[[], str]) -> str:
     """What the function says in a child of ours without rights; its exception's text otherwise."""
-    ours, its = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def inside() -> str:
+        linux.become(linux.NOBODY if os.geteuid() == 0 else os.geteuid())
         try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setresgid(NOBODY, NOBODY, NOBODY)
-                os.setresuid(NOBODY, NOBODY, NOBODY)
-            try:
-                text = function()
-            except Exception as error:
-                text = f"{type(error).__name__}: {error}"
-            os.write(its, text.encode())
-        finally:
-            os._exit(0)
-    os.close(its)
-    with open(ours, "rb") as pipe:
-        text = pipe.read().decode()
-    os.waitpid(pid, 0)
-    return text
+            return function()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
-
-def descriptors() -> list[str]:
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_left(backend: ModuleType) -> Iterator[None]:
-    before = descriptors()
-    yield
-    assert descriptors() == before
+    return living.in_child(inside)
 
 
 ODD = (
@@ -439,17 +419,17 @@ def test_other_failures_keep_their_errno(backend: ModuleType, capture: Path) -> 
 
 
 def test_a_dropped_process_closes_its_descriptors(backend: ModuleType) -> None:
-    before = descriptors()
+    before = living.descriptors()
     process = fastsmaps.Process("self")
     process.totals()
     process.mappings()
-    assert len(descriptors()) > len(before)
+    assert len(living.descriptors()) > len(before)
     process.close()
     process.close()
     with pytest.raises(ValueError, match="closed"):
         process.totals()
     assert fastsmaps.Process("self").totals().rss
-    assert descriptors() == before
+    assert living.descriptors() == before
 
 
 def test_signals_are_heard_and_threads_share(backend: ModuleType) -> None:

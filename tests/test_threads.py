@@ -17,11 +17,11 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import living
 import pytest
 from independent import DATA
+from together import together
 
 import fastsmaps
 from fastsmaps import _backend
@@ -30,29 +30,6 @@ from fastsmaps.procfs import PIECE, PIECES
 THREADS = 8
 ZOO = DATA / "captures/7.2-amd64/zoo/smaps"
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-
-
-def together(*calls: Callable[[], object]) -> list[Any]:
-    """What they give, in threads that begin at once; the first error of one is raised here."""
-    barrier = threading.Barrier(len(calls))
-    results: dict[int, object] = {}
-    errors: list[BaseException] = []
-
-    def run(i: int) -> None:
-        try:
-            barrier.wait()
-            results[i] = calls[i]()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for error in errors:
-        raise error
-    return [results[i] for i in range(len(calls))]
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
