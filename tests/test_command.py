@@ -8,25 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import pytest
-from independent import DATA
-
-ZOO = DATA / "captures/7.2-amd64/zoo"
-
-
-def run(*arguments: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fastsmaps", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == status, done.stderr
-    return done
-
-
-@pytest.fixture(autouse=True)
-def chosen(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "c" if backend.__name__.endswith("_csmaps") else "python"
-    monkeypatch.setenv("FASTSMAPS_BACKEND", name)
+from commands import ZOO, environment, run
 
 
 def test_every_process(backend: ModuleType) -> None:
@@ -51,15 +34,15 @@ def test_totals(backend: ModuleType) -> None:
     assert row["rss"] > 1_000_000
     assert both.stderr.count("\n") == 1
     assert "no process" in both.stderr
-    assert "pss" in run("totals", pid, str(ZOO / "smaps")).stdout
+    assert "pss" in run("totals", pid, ZOO).stdout
     assert run("totals", "0", status=1).stderr.startswith("fastsmaps: ")
 
 
 def test_maps(backend: ModuleType) -> None:
-    rows = json.loads(run("maps", str(ZOO / "smaps"), "--json").stdout)
+    rows = json.loads(run("maps", ZOO, "--json").stdout)
     assert len(rows) == 110
     assert {"start", "perms", "dev", "kind", "deleted", "vm_flags", "rss"} <= set(rows[0])
-    text = run("maps", "-", input=(ZOO / "smaps").read_text("latin-1")).stdout
+    text = run("maps", "-", input=Path(ZOO).read_text("latin-1")).stdout
     assert text.splitlines()[-1].startswith("total")
     assert all(line.isprintable() for line in text.splitlines())
     assert "No such file" in run("maps", "nothing-there", status=1).stderr
@@ -77,7 +60,9 @@ def test_wrong_use_and_closed_pipes(backend: ModuleType) -> None:
     run("nonsense", status=2)
     run("maps", status=2)
     assert "usage" in run("--help").stdout
-    shell = f"{sys.executable} -m fastsmaps maps {ZOO / 'smaps'} | head -n 1"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    shell = f"{sys.executable} -m fastsmaps maps {ZOO} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=True, env=environment()
+    )
     assert done.stderr == ""
     assert "ADDRESS" in done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
+from commands import environment
 from documents import header, record
 from independent import DATA
 
@@ -151,7 +151,7 @@ def test_nothing_is_left_behind(backend: ModuleType, case: str) -> None:
             *(sys.executable, "-c", SCRIPT, choice),
             *(str(DATA / "captures/6.12-amd64/zoo/smaps"), case, str(calls)),
         ],
-        env={**os.environ, "FASTSMAPS_BACKEND": choice},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -19,6 +19,7 @@ from typing import Any
 import linux
 import living
 import pytest
+from commands import environment
 from documents import record
 from independent import DATA
 
@@ -478,9 +479,8 @@ except KeyboardInterrupt:
 
 def test_a_signal(backend: ModuleType, idle: living.Process) -> None:
     command = [sys.executable, "-c", INTERRUPTED, str(idle.pid)]
-    environment = {**os.environ, "FASTSMAPS_BACKEND": fastsmaps.BACKEND}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"[]\n"

@@ -21,6 +21,7 @@ from types import ModuleType
 import linux
 import living
 import pytest
+from commands import environment
 
 import fastsmaps
 from fastsmaps.openat import MOST_TEXT
@@ -413,8 +414,8 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
     for room in (0, 200_000, 1_000_000):
         done = subprocess.run(
             [sys.executable, "-c", code, str(room), *arguments],
-            env={**os.environ, "FASTSMAPS_BACKEND": fastsmaps.BACKEND},
-            capture_output=True, text=True, check=False,
+            env=environment(),
+            capture_output=True, text=True, check=False, timeout=living.PATIENCE,
         )  # fmt: skip
         assert done.returncode in (0, 1), (done.returncode, done.stderr)
         assert done.returncode != -signal.SIGSEGV

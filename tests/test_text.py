@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from commands import environment
 from documents import header, record
 from independent import DATA
 
@@ -217,7 +218,7 @@ def test_a_buffer_that_changes_while_it_is_parsed(backend: ModuleType) -> None:
             *(sys.executable, "-X", "faulthandler", "-c", CHANGING),
             *(choice, str(DATA / "captures/6.12-amd64/zoo/smaps")),
         ],
-        env={**os.environ, "FASTSMAPS_BACKEND": choice},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -20,6 +20,7 @@ from types import ModuleType
 
 import living
 import pytest
+from commands import environment
 from independent import DATA
 from together import together
 
@@ -38,7 +39,7 @@ def test_the_gil_stays_off(backend: ModuleType) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c",
          "import sys, fastsmaps; print(fastsmaps.BACKEND, sys._is_gil_enabled())"],
-        env={**os.environ, "FASTSMAPS_BACKEND": fastsmaps.BACKEND, "PYTHON_GIL": "0"},
+        env=environment(PYTHON_GIL="0"),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (f"{fastsmaps.BACKEND} False\n", "")

@@ -20,6 +20,7 @@ from typing import Any
 import linux
 import living
 import pytest
+from commands import environment
 from hypothesis import given
 from hypothesis import strategies as st
 from independent import DATA
@@ -346,7 +347,7 @@ def test_it_keeps_no_interpreter_alive(backend: ModuleType, interval: float) -> 
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "FASTSMAPS_BACKEND": fastsmaps.BACKEND},
+        env=environment(),
         capture_output=True, text=True, check=False, timeout=living.PATIENCE,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
