@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
 #: Where the fields begin in a row of a backend's table.
 FIRST_FIELD = 9
+#: Of a row that belongs to no group, for such a table's sums().
+NO_GROUP = 2**32 - 1
 
 
 class Mapping(Figures):

@@ -8,7 +8,7 @@ from array import array
 from fastsmaps.fields import ABSENT, LABELS, python_name
 from fastsmaps.figures import uss_column
 from fastsmaps.kinds import kind_of
-from fastsmaps.mapping import FIRST_FIELD, Mapping
+from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, Mapping
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _HEADER = ("start", "end", "offset", "inode")
 _DERIVED = ("size", "uss")
 _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
-_OUTSIDE = 2**32 - 1  # a group's number that is none
 
 
 class Group:
@@ -238,7 +237,7 @@ class Mappings:
         return self._totals(self._table.sums()[0])
 
     def _sums(self, groups: list[int], count: int) -> list[tuple[int, dict[str, int]]]:
-        numbers = array("I", [_OUTSIDE]) * len(self._table)
+        numbers = array("I", [NO_GROUP]) * len(self._table)
         for row, group in zip(self._rows, groups, strict=True):
             numbers[row] = group
         return self._table.sums(memoryview(numbers), count)

@@ -6,7 +6,7 @@ from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
 from fastsmaps.figures import uss_column
-from fastsmaps.mapping import FIRST_FIELD
+from fastsmaps.mapping import FIRST_FIELD, NO_GROUP
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps._backend import Table
-
-_NO_GROUP = 2**32 - 1
 
 
 class Rollups:
@@ -61,7 +59,7 @@ class Rollups:
         if any(ABSENT in self._table.column(label).tolist() for label in self._labels):
             # A sum of Totals has no figure that one of them lacks; the table's own would.
             return [(group, self.totals(i)) for i, group in members]
-        groups = array("I", [_NO_GROUP]) * len(self._table)
+        groups = array("I", [NO_GROUP]) * len(self._table)
         used = set()
         for i, group in members:
             groups[i] = group

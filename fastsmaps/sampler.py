@@ -136,8 +136,8 @@ class Sampler:
             raise ValueError("this Sampler is closed")
         now, cpu = time.monotonic(), time.thread_time()
         first = self._last is None
-        if not first:
-            self._credit += self.budget * (now - (self._last or now))
+        if self._last is not None:
+            self._credit += self.budget * (now - self._last)
         self._last = now
         # While the looks alone would take more than the budget, they wait until it allows one
         # and as much for rollups.
@@ -272,12 +272,13 @@ class Sampler:
                 done.add(pid)
                 yield pid
 
-    def _read_some(self, begun: float, *, everything: bool) -> None:
+    def _read_some(self, cpu: float, *, everything: bool) -> None:
+        """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
         sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, self._max_rss), until=None)
         try:
             for pid in self._order():
                 before = time.thread_time()
-                if not everything and before - begun + self._rollup > self._credit:
+                if not everything and before - cpu + self._rollup > self._credit:
                     break
                 self._read(sweeper, pid)
                 took = time.thread_time() - before

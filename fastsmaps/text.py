@@ -46,10 +46,8 @@ def _is_crlf(text: memoryview) -> bool:
         block = bytes(text[start : start + 4096])
         end = block.find(b"\n")
         if end >= 0:
-            before = (
-                block[end - 1 : end] if end else bytes(text[start - 1 : start] if start else b"")
-            )
-            if before != b"\r":
+            at = start + end
+            if bytes(text[max(at - 1, 0) : at]) != b"\r":
                 return False
             whole = bytes(text)
             return whole.count(b"\r\n") == whole.count(b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastsmaps.fields import SIZES, python_name
+from fastsmaps.fields import LABELS, SIZES, python_name
 from fastsmaps.figures import Figures, add_figures
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: Python's names of the figures that totals have, but for ``size`` and ``uss``.
 NAMES = tuple(python_name(label) for label in SIZES if label != "Size")
 
-_BY_NAME = tuple((python_name(label), label) for label in SIZES if label != "Size")
+_BY_NAME = tuple((name, LABELS[name]) for name in NAMES)
 _KNOWN = frozenset(SIZES)
 
 
