@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -412,13 +411,17 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
         "entry()\n"
     )
     for room in (0, 200_000, 1_000_000):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(room), *arguments],
-            env=environment(),
-            capture_output=True, text=True, check=False, timeout=living.PATIENCE,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(room), *arguments],
+                env=environment(),
+                capture_output=True, text=True, check=False, timeout=living.PATIENCE,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            if sys.version_info >= (3, 14):
+                raise
+            pytest.skip("CPython unwinds for ever (python/cpython#132508)")
         assert done.returncode in (0, 1), (done.returncode, done.stderr)
-        assert done.returncode != -signal.SIGSEGV
         if done.returncode:
             assert "Traceback" not in done.stderr, done.stderr
             assert done.stderr.count("\n") == 1
