@@ -88,6 +88,14 @@ class Figures(Frozen):
         raise KeyError(name)
 
 
+def cell(value: int | None) -> int:
+    """The value as a column of 64-bit numbers holds it.
+
+    ABSENT for what is not known, and for what does not fit: no kernel gives it, but captures do.
+    """
+    return value if value is not None and 0 <= value < ABSENT else ABSENT
+
+
 def uss_column(column: Callable[[str], Sequence[int]]) -> memoryview:
     """Uss of all rows, from the columns that `column` gives by the kernel's label."""
     pairs = zip(column("Private_Clean"), column("Private_Dirty"), strict=True)

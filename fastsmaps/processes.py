@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT
+from fastsmaps.figures import cell
 from fastsmaps.mappings import Group
 from fastsmaps.totals import Totals, beside
 from fastsmaps.values import Frozen, Value
@@ -269,8 +269,7 @@ class Scan:
             values = [getattr(row, name) for row in self]
         else:
             values = self._figures_of(name)
-        numbers = array("Q", [ABSENT if value is None else value for value in values])
-        return memoryview(numbers).toreadonly()
+        return memoryview(array("Q", map(cell, values))).toreadonly()
 
     def _figures_of(self, name: str) -> list[int | None]:
         values: list[int | None] = []

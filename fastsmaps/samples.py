@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import uss_column
+from fastsmaps.figures import cell, uss_column
 from fastsmaps.totals import NAMES, Totals, beside
 from fastsmaps.values import Value
 
@@ -205,9 +205,9 @@ class Series:
         for label in figures:
             if label not in labels:
                 labels[label] = len(_HEAD) + len(labels)
-        sizes = (ABSENT if value is None else value for value in (peak_rss, totals.size))
+        sizes = map(cell, (peak_rss, totals.size))
         row = array("Q", [elapsed, time, processes, unread, *sizes])
-        row.extend([figures.get(label, ABSENT) for label in labels])
+        row.extend([cell(figures.get(label)) for label in labels])
         self._source = totals.source
         for name in PEAKS:
             value = totals[name]

@@ -28,6 +28,7 @@ from fastsmaps.openat import MOST_TEXT
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 ZOO = DATA / "captures/7.2-amd64/zoo"
+USS = ("Private_Clean", "Private_Dirty")
 SECRET = "root:secret:20000::::::"
 #: All that is opened of a capture; the last three lie beside the processes.
 FILES = (
@@ -258,3 +259,29 @@ def test_hostile_notes(backend: ModuleType, tmp_path: Path, notes: bytes) -> Non
         status = 0 if arguments[0] == "ps" else 1
         done = commands.run(*arguments, "--procfs", str(root), status=status, cwd=tmp_path)
         assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())
+
+
+def test_numbers_beyond_64_bits(backend: ModuleType, tmp_path: Path) -> None:
+    root = host(tmp_path)
+    status = (ZOO / "status").read_bytes()
+    (root / "7/status").write_bytes(status + b"VmHWM:\t99999999999999999999 kB\n")
+    fields = "".join(f"{label}: {2**54 - 1} kB\n" for label in ("Rss", "Pss", *USS))
+    row = f"0-ffffffffffffffff r--p 0 00:00 0 /far\n{fields}"
+    (root / "7/smaps").write_text(row + row)
+    (root / "7/smaps_rollup").unlink()
+    shutil.copytree(root / "7", root / "8")
+    for number, ppid in ((7, 2**70), (8, -7)):
+        (root / f"{number}/stat").write_text(f"{number} (far) S {ppid} {'0 ' * 48}\n")
+    found = fastsmaps.scan(procfs=root)
+    assert [row.ppid for row in found] == [2**70, -7]
+    totals = found[0].totals
+    assert totals is not None
+    assert totals.rss == 2 * (2**64 - 1024)
+    for name in ("ppid", "rss", "uss", "size"):
+        assert list(found.column(name)) == [fastsmaps.ABSENT] * 2
+    with fastsmaps.Watch(7, procfs=root, interval=0.001, tree=True) as watch:
+        pass
+    for name in ("rss", "uss", "size"):
+        assert set(watch.samples.column(name)) == {fastsmaps.ABSENT}
+    assert watch.samples[0].totals.pss is None
+    assert watch.outcome == "read"
