@@ -51,6 +51,23 @@ def test_a_full_disk(backend: ModuleType) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["--version", "--help", "ps --help"])
+def test_what_argparse_prints(backend: ModuleType, command: str) -> None:
+    """It leaves by an exception of its own."""
+    buffered = environment()
+    buffered.pop("PYTHONUNBUFFERED", None)
+    reader, closed = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for output, status, lines in ((full, 1, 1), (closed, 128 + signal.SIGPIPE, 0)):
+        done = subprocess.run(
+            [*COMMAND, *command.split()], stdout=output, stderr=subprocess.PIPE, text=True,
+            check=False, env=buffered,
+        )  # fmt: skip
+        os.close(output)
+        assert (done.returncode, done.stderr.count("\n")) == (status, lines), done.stderr
+
+
 def test_standard_output_is_closed(backend: ModuleType) -> None:
     shell = f"{sys.executable} -m fastsmaps ps >&-"
     done = subprocess.run(

@@ -110,8 +110,12 @@ def entry() -> NoReturn:
         # A name that the terminal's encoding cannot show is no reason to fail.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    status: int | str | None
     try:
-        status = main()
+        try:
+            status = main()
+        except SystemExit as end:  # of --help and --version: what they print is not written yet
+            status = end.code
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_output()
