@@ -212,12 +212,15 @@ class Watch:
     def peak(self) -> Sample:
         """The sample with the largest Pss, the largest Rss where there is no Pss.
 
-        ValueError as long as nothing was seen.
+        ValueError as long as nothing was seen that has either.
         """
         peaks = self.peaks
-        if not peaks:
+        for name in ("pss", "rss"):
+            if name in peaks:
+                return peaks[name]
+        if not self._begun:
             raise ValueError("this Watch has not begun")
-        return peaks["pss"] if "pss" in peaks else peaks["rss"]
+        raise ValueError("this Watch has seen neither Pss nor Rss")
 
     @property
     def growth(self) -> list[Change] | None:

@@ -238,6 +238,17 @@ def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
     assert {sample.totals for sample in watch.samples} == {fastsmaps.totals(7, procfs=tmp_path)}
 
 
+def test_a_capture_without_pss_and_rss(backend: ModuleType, tmp_path: Path) -> None:
+    shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "7")
+    (tmp_path / "7/smaps_rollup").unlink(missing_ok=True)
+    (tmp_path / "7/smaps").write_text("1000-2000 rw-p 00000000 00:00 0\nSwap: 4 kB\n")
+    with fastsmaps.Watch(7, procfs=tmp_path, **OFTEN) as watch:
+        until(watch, lambda _: watch.count > 3)
+    assert {name: sample.totals.swap for name, sample in watch.peaks.items()} == {"swap": 4096}
+    with pytest.raises(ValueError, match="neither Pss nor Rss"):
+        _ = watch.peak
+
+
 # ---- how it looks
 
 
