@@ -406,7 +406,7 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
         "import fastsmaps, json, fastsmaps.cli.ps, fastsmaps.cli.libs, fastsmaps.cli.maps\n"
         "from fastsmaps.cli import entry\n"
         "room = int(sys.argv.pop(1))\n"
-        "size = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + room, size + room))\n"
         "entry()\n"
     )
