@@ -91,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parser(argv[0]).parse_args(argv)
         return module_of(args.command).run(args)
+    except SystemExit as end:  # of --help, --version and signals: entry() flushes what is printed
+        return int(end.code or 0)
     except WrongUse as error:
         complain(error)
         return 2
@@ -114,13 +116,9 @@ def entry() -> NoReturn:
         # A name that the terminal's encoding cannot show is no reason to fail.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    status: int | str | None
     without_memory = False
     try:
-        try:
-            status = main()
-        except SystemExit as end:  # of --help and --version: what they print is not written yet
-            status = end.code
+        status = main()
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_output()

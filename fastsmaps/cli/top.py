@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     live = live and is_table(args)
     if args.sort:
         # Told before anything is read; programs are not given the command.
-        sorted_by(args.sort, [*_known(), *["command"] * is_table(args)])
+        sorted_by(args.sort, [*_known(), "command"] if is_table(args) else _known())
     with (
         opened(args.procfs) as replay,
         fastsmaps.Sampler(
