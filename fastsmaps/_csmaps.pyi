@@ -16,10 +16,10 @@ Row = tuple[
 class Table:
     """The columns of one text of maps, smaps or smaps_rollup, a row a mapping.
 
-    Column keys are "start end offset inode" (u64), "perms" (bytes: r 1, w 2, x 4, s 8),
-    "dev name flags" (u32: a place in ``devs``, ``names``, ``flags``; flags 2**32 - 1 where the
-    record has no VmFlags) and the kernel's label of each number field (u64, ABSENT where the
-    record lacks it; sizes in bytes).
+    Column keys are "start end offset inode" (u64), "perms" (bytes: r 1, w 2, x 4, s 8, neither
+    s nor p 16), "dev name flags" (u32: a place in ``devs``, ``names``, ``flags``; flags 2**32 - 1
+    where the record has no VmFlags) and the kernel's label of each number field (u64, ABSENT
+    where the record lacks it; sizes in bytes).
     """
 
     @property
@@ -36,6 +36,9 @@ class Table:
     def devs(self) -> tuple[bytes, ...]: ...
     @property
     def flags(self) -> tuple[bytes, ...]: ...
+    def has_name(self, name: bytes, /) -> bool:
+        """Whether it is one of ``names``, without making them."""
+
     @property
     def extra(self) -> dict[int, dict[str, str]]:
         """By row and label: fields whose value is text."""

@@ -10,17 +10,21 @@ from fastsmaps.fields import ABSENT, FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 # [0-9] and not \d, [ \t] and not \s: for bytes they differ in what nobody expects.
 HEADER = re.compile(
-    rb"([0-9a-f]{1,16})-([0-9a-f]{1,16})[ \t]+([r-][w-][x-][sp])[ \t]+([0-9a-f]{1,16})[ \t]+"
+    rb"([0-9a-f]{1,16})-([0-9a-f]{1,16})[ \t]+([r-][w-][x-][sSp-])[ \t]+([0-9a-f]{1,16})[ \t]+"
     rb"([0-9a-f]{1,8}:[0-9a-f]{1,8})[ \t]+([0-9]+)(?:[ \t]+(.*)|\r)?",
     re.DOTALL,
 ).fullmatch
 _LABEL = re.compile(rb"([A-Z][!-9;-~]*):").match
+_UNIT = re.compile(rb"[0-9]+[ \t]*[A-Za-z]").match
 _NUMBER = re.compile(rb"([0-9]+)(?:[ \t]+(kB))?").fullmatch
 
 HEADER_START = frozenset(b"0123456789abcdef")
 FIELD_START = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_SHARING = {b"p": 0, b"s": 8, b"S": 8, b"-": 16}  # S without an MMU, "-" on early WSL1
 PERMS = {
-    bytes((b"-r"[i & 1], b"-w"[i >> 1 & 1], b"-x"[i >> 2 & 1], b"ps"[i >> 3])): i for i in range(16)
+    bytes((b"-r"[i & 1], b"-w"[i >> 1 & 1], b"-x"[i >> 2])) + letter: i | bits
+    for i in range(8)
+    for letter, bits in _SHARING.items()
 }
 _KINDS = {
     **dict.fromkeys(SIZES, "size"),
@@ -75,7 +79,9 @@ def _any_field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     number = _number(value)
     if kind != "any":
         if number is None:
-            raise Problem(errors.NO_NUMBER)
+            if not _UNIT(value):
+                raise Problem(errors.NO_NUMBER)
+            raise Problem(errors.UNIT if kind == "number" else errors.OTHER_UNIT)
         if kind == "size" and not number[1]:
             raise Problem(errors.NO_UNIT)
         if kind == "number" and number[1]:

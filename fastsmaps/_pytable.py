@@ -39,6 +39,9 @@ class Table:
     def __len__(self) -> int:
         return len(self._columns["start"])
 
+    def has_name(self, name: bytes, /) -> bool:
+        return name in self.names
+
     def column(self, key: str) -> memoryview:
         return memoryview(self._columns[key]).toreadonly()
 

@@ -13,7 +13,7 @@ from itertools import accumulate, cycle
 import fastsmaps
 from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
 from fastsmaps.kinds import is_deleted, kind_of
-from fastsmaps.mapping import PERMS, Mapping
+from fastsmaps.mapping import PERMS, SHARED, Mapping
 from fastsmaps.totals import Totals
 
 try:
@@ -235,8 +235,10 @@ def _kinds(table: Table, names: Array, perms: Array, flags: Array) -> tuple[Arra
     shared = [kind_of(name, True, False) for name in table.names]
     places = names
     if shared != kinds:  # there is a /dev/zero
+        shared_bit = pa.scalar(SHARED, pa.int8())
         others = pc.add(names, pa.scalar(len(kinds), _PLACE))
-        places = pc.if_else(pc.greater_equal(perms, pa.scalar(8, pa.int8())), others, names)
+        is_shared = pc.equal(pc.bit_wise_and(perms, shared_bit), shared_bit)
+        places = pc.if_else(is_shared, others, names)
         kinds += shared
     deleted = [is_deleted(*case) for case in zip(cycle(table.names), kinds, strict=False)]
     huge = [b"ht" in line.split() for line in table.flags]

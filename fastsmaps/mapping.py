@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Row
 
 #: What a row's number of perms stands for.
-PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps"[i >> 3] for i in range(16))
+PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps-"[i >> 3] for i in range(24))
+#: Its bit for a shared mapping.
+SHARED = 8
 #: Where the fields begin in a row of a backend's table.
 FIRST_FIELD = 9
 #: Of a row that belongs to no group, for such a table's sums().
@@ -84,7 +86,11 @@ class Mapping(Figures):
 
     @property
     def perms(self) -> str:
-        """As the kernel writes them: ``r-xp``."""
+        """As the kernel writes them: ``r-xp``.
+
+        The ``S`` of kernels without an MMU is ``s`` here; ``r-x-`` is from early WSL1, which does
+        not say whether a mapping is shared.
+        """
         return PERMS[self._row[4]]
 
     @property
@@ -139,7 +145,7 @@ class Mapping(Figures):
         """One of hugetlb heap stack anon_named shmem special anon device file."""
         flags = self._row[7]
         hugetlb = flags is not None and b"ht" in flags.split()
-        return kind_of(self._row[6], self._row[4] >= 8, hugetlb)
+        return kind_of(self._row[6], bool(self._row[4] & SHARED), hugetlb)
 
     @property
     def vm_flags(self) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from array import array
 from fastsmaps.fields import ABSENT, LABELS, python_name
 from fastsmaps.figures import uss_column
 from fastsmaps.kinds import kind_of
-from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, Mapping
+from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, SHARED, Mapping
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -254,7 +254,7 @@ class Mappings:
             kinds: dict[tuple[int, bool, bool], str] = {}
             columns = (self._part(self._table.column(key)) for key in ("name", "perms", "flags"))
             for name, perms, codes in zip(*columns, strict=True):
-                key = (name, perms >= 8, codes in huge)
+                key = (name, bool(perms & SHARED), codes in huge)
                 if key not in kinds:
                     kinds[key] = kind_of(names[name], key[1], key[2])
                 yield kinds[key]

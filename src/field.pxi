@@ -26,6 +26,17 @@ cdef Shape value_of(const char *p, const char *end, uint64_t *number) noexcept n
     return IN_KB
 
 
+cdef bint has_unit(const char *p, const char *end) noexcept nogil:
+    """Whether a value that is no number begins with one, and a letter follows it."""
+    cdef const char *start = p
+    while p < end and c'0' <= p[0] <= c'9':
+        p += 1
+    if p == start:
+        return False
+    p = blanks(p, end)
+    return p < end and (c'A' <= p[0] <= c'Z' or c'a' <= p[0] <= c'z')
+
+
 cdef inline bint label_is(
     Scan *s, uint32_t column, const char *label, size_t length
 ) noexcept nogil:
@@ -258,7 +269,9 @@ cdef bint field_line(
     if shape == OVER:
         return fail(s, TOO_LARGE)
     if shape == TEXT and kind != ANY_KIND:
-        return fail(s, NO_NUMBER)
+        if not has_unit(value, end):
+            return fail(s, NO_NUMBER)
+        return fail(s, UNIT if kind == NUMBER_KIND else OTHER_UNIT)
     if shape == BARE and (kind == SIZE_KIND or kind == PAGE_SIZE_KIND):
         return fail(s, NO_UNIT)
     if shape == IN_KB and kind == NUMBER_KIND:

@@ -48,6 +48,21 @@ cdef inline bint is_permissions(const char *p, uint32_t *perms) noexcept nogil:
     )
 
 
+cdef bint rare_permissions(const char *p, uint32_t *perms) noexcept nogil:
+    """Also S, which kernels without an MMU print, and "-" where p or s belongs (early WSL1)."""
+    cdef char[4] usual
+    memcpy(usual, p, 4)
+    if p[3] == c'S':
+        usual[3] = c's'
+    elif p[3] == c'-':
+        usual[3] = c'p'
+    if not is_permissions(usual, perms):
+        return False
+    if p[3] == c'-':
+        perms[0] |= 16
+    return True
+
+
 cdef bint read_tail(Scan *s, const char *p, const char *end) noexcept nogil:
     """The end of a header: dev, inode and name; kept to compare the next one with."""
     cdef const char *dev = p
@@ -140,7 +155,7 @@ cdef bint header_line(Scan *s, const char *p, const char *end) noexcept nogil:
     else:
         line = p
         p = blanks(p, end)
-        if p == line or end - p < 4 or not is_permissions(p, &perms):
+        if p == line or end - p < 4 or not rare_permissions(p, &perms):
             return fail(s, NO_HEADER)
         line = p + 4
         p = blanks(line, end)

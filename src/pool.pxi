@@ -83,14 +83,12 @@ cdef bint pool_add(Pool *pool, const char *text, size_t length, uint64_t hash_) 
     return True
 
 
-cdef bint pool_id(Pool *pool, const char *text, size_t length, uint32_t *id_) noexcept nogil:
-    """The text's number, a new one if it is new; False where there is no memory."""
-    cdef uint64_t hash_ = hash_of(text, length, hash_key)
-    cdef uint32_t at
+cdef inline uint32_t pool_place(
+    Pool *pool, const char *text, size_t length, uint64_t hash_
+) noexcept nogil:
+    """Where in the table the text is, or where it would be: a free place."""
+    cdef uint32_t at = <uint32_t>hash_ & pool.mask
     cdef Entry *entry
-    if pool.count * 2 >= pool.mask and not pool_grow_table(pool):
-        return False
-    at = <uint32_t>hash_ & pool.mask
     while pool.table[at] != 0:
         entry = &pool.entries[pool.table[at] - 1]
         if (
@@ -98,9 +96,27 @@ cdef bint pool_id(Pool *pool, const char *text, size_t length, uint32_t *id_) no
             and entry.length == length
             and memcmp(pool.bytes + entry.at, text, length) == 0
         ):
-            id_[0] = pool.table[at] - 1
-            return True
+            break
         at = (at + 1) & pool.mask
+    return at
+
+
+cdef bint pool_has(Pool *pool, const char *text, size_t length) noexcept nogil:
+    if pool.table == NULL:
+        return False
+    return pool.table[pool_place(pool, text, length, hash_of(text, length, hash_key))] != 0
+
+
+cdef bint pool_id(Pool *pool, const char *text, size_t length, uint32_t *id_) noexcept nogil:
+    """The text's number, a new one if it is new; False where there is no memory."""
+    cdef uint64_t hash_ = hash_of(text, length, hash_key)
+    cdef uint32_t at
+    if pool.count * 2 >= pool.mask and not pool_grow_table(pool):
+        return False
+    at = pool_place(pool, text, length, hash_)
+    if pool.table[at] != 0:
+        id_[0] = pool.table[at] - 1
+        return True
     if not pool_add(pool, text, length, hash_):
         return False
     id_[0] = pool.count - 1

@@ -31,6 +31,7 @@ cdef enum Problem:          # the order of errors.PROBLEMS
     NO_LABEL
     NO_NUMBER
     NO_UNIT
+    OTHER_UNIT
     UNIT
     TOO_LARGE
     TWICE
@@ -46,7 +47,7 @@ cdef struct Row:            # cells (uint32_t) follow
     uint64_t end
     uint64_t offset
     uint64_t inode
-    uint32_t perms          # r 1, w 2, x 4, s 8
+    uint32_t perms          # r 1, w 2, x 4, s 8, neither s nor p 16
     uint32_t dev
     uint32_t name
     uint32_t flags

@@ -123,6 +123,9 @@ cdef class Table:
     def flags(self):
         return texts_once(&self._flags, &self.s.flags)
 
+    def has_name(self, bytes name not None):
+        return pool_has(&self.s.names, PyBytes_AS_STRING(name), len(name))
+
     @property
     def extra(self):
         if published(&self._extra) == NULL:

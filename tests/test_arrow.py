@@ -187,7 +187,7 @@ def test_kinds(backend: ModuleType) -> None:
         for i, (name, perms, flags) in enumerate(
             (name, perms, flags)
             for name in names
-            for perms in (b"rw-p", b"rw-s", b"---p", b"rwxs")
+            for perms in (b"rw-p", b"rw-s", b"---p", b"rwxs", b"rw-S", b"rw--")
             for flags in (None, b"rd", b"rd ht")
         )
     )

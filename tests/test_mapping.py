@@ -118,6 +118,33 @@ def test_permissions(backend: ModuleType, perms: str) -> None:
     assert fastsmaps.parse(header(perms=perms.encode()))[0].perms == perms
 
 
+def test_capital_s_is_shared(backend: ModuleType) -> None:
+    # fs/proc/task_nommu.c prints it for what is mapped MAP_SHARED.
+    text = (
+        header(0x80400000, 0x8040A000)
+        + header(0x80410000, 0x80418000, b"/dev/zero (deleted)", perms=b"rw-S", inode=3)
+        + header(0x80420000, 0x8042F000, b"/bin/busybox", perms=b"r-xs", inode=17)
+        + header(0x80430000, 0x80431000, b"/dev/zero", perms=b"---S")
+    )
+    table = fastsmaps.parse(text)
+    assert [m.perms for m in table] == ["rw-p", "rw-s", "r-xs", "---s"]
+    assert [m.kind for m in table] == ["anon", "shmem", "file", "shmem"]
+    assert table.column("inode").tolist() == [0, 3, 17, 0]
+    assert {kind: group.count for kind, group in table.group_by("kind").items()} == {
+        "shmem": 2, "file": 1, "anon": 1,
+    }  # fmt: skip
+
+
+def test_sharing_that_is_not_told(backend: ModuleType) -> None:
+    # Early WSL1 prints "-" where p or s belongs.
+    table = fastsmaps.parse(
+        header(name=b"/usr/bin/node", perms=b"r-x-") + header(name=b"/dev/zero", perms=b"rw--")
+    )
+    assert [m.perms for m in table] == ["r-x-", "rw--"]
+    assert [m.kind for m in table] == ["file", "anon"]
+    assert list(table.group_by("kind")) == ["file", "anon"]
+
+
 def test_flags(backend: ModuleType) -> None:
     text = b"".join(record(flags=flags) for flags in (b"", b"rd", b"rd wr ?? ", b" rd  zz"))
     flags = [mapping.vm_flags for mapping in fastsmaps.parse(text + header())]

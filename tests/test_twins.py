@@ -27,6 +27,7 @@ def content(table: Any) -> tuple[Any, ...]:
     groups = array("I", [i % 3 for i in range(len(table))])
     return (
         len(table),
+        [table.has_name(name) for name in (*table.names, b"[rollup]", b"", b"/none")],
         (table.labels, table.sized, table.names, table.devs, table.flags, table.extra),
         [table.column(key).tolist() for key in keys],
         [table.column(key).format for key in keys],
@@ -96,7 +97,8 @@ def fields(draw: st.DrawFn) -> bytes:
     label = draw(LABELS)
     number = draw(NUMBERS)
     if kind == 2:
-        text = draw(st.sampled_from(["", "hello world", "7 of 12 kB", "-1", "12 kB x", "1kB"]))
+        texts = ["", "hello world", "7 of 12 kB", "-1", "12 kB x", "1kB", "5 KB", "5 MiB x"]
+        text = draw(st.sampled_from(texts))
         return f"{label}:{draw(BLANK)}{text}".encode()
     if kind == 3:
         unit = draw(st.sampled_from(["", " ", " kB", "\tkB "]))
@@ -114,7 +116,7 @@ def documents(draw: st.DrawFn) -> bytes:
     lines = []
     for _ in range(draw(st.integers(1, 6))):
         size = draw(st.sampled_from([0, 0x1000, 0x2000, 0x100000000]))
-        perms = draw(st.sampled_from(["r--p", "rw-p", "rwxs", "---p"]))
+        perms = draw(st.sampled_from(["r--p", "rw-p", "rwxs", "---p", "rw-S", "r-x-"]))
         dev = draw(st.sampled_from(["00:00", "fd:01", "103:12345"]))
         inode = draw(st.sampled_from([0, 7, 2**40, 2**64 - 1]))
         start = f"{address:08x}-{address + size:08x} {perms} {draw(st.integers(0, 2**33)):08x}"
