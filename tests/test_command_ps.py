@@ -143,3 +143,55 @@ def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> 
     assert "CAP_SYS_PTRACE would be enough" in capture
     assert re.search(r"\d+ denied", replayed)
     assert "CAP_SYS_PTRACE" not in replayed
+
+
+def test_fields(backend: ModuleType, idle: living.Process, tmp_path: Path) -> None:
+    """The named fields instead of all; order is still by any field."""
+    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "Private_Dirty, ppid,uss")}
+    mine = rows[idle.pid]
+    assert list(mine) == ["pid", "user", "outcome", "private_dirty", "ppid", "uss", "comm"]
+    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    (most,) = rows_of("ps", "--fields", "uss", "--sort", "Rss", "--limit", "1")
+    assert list(most) == ["pid", "user", "outcome", "uss", "comm"]
+    (first,) = rows_of("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
+    assert list(first) == ["pid", "user", "outcome", "comm"]
+    assert list(lines_of("ps", "--fields", "swap")[0])[3:] == ["swap", "comm"]
+    run("ps", "--fields", "rss,ppid", "--parquet", f"{tmp_path}/a")
+    assert parquet.read_table(tmp_path / "a").schema.names == [
+        "host", "taken_at", "pid", "user", "outcome", "rss", "ppid", "comm",
+    ]  # fmt: skip
+    head, *lines = run("ps", "--fields", "pss,ppid,user", "--filter", "players").stdout.splitlines()
+    assert head.split() == ["PID", "PSS", "PPID", "USER", "COMMAND"]
+    (line,) = [line.split() for line in lines if line.split()[:1] == [str(idle.pid)]]
+    assert line[2] == str(os.getpid())
+    (total,) = [line.split() for line in lines if line.startswith("total")]
+    assert len(total) == 4, "ppid is not summed"
+
+
+def test_fields_that_cost_a_read(backend: ModuleType, idle: living.Process) -> None:
+    """--fields and --sort read what they name."""
+    (own,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
+    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "cgroup,cmdline")}
+    assert rows[idle.pid]["cgroup"] == own.cgroup
+    assert tuple(rows[idle.pid]["cmdline"]) == own.cmdline
+    assert rows_of("ps", "--sort=+cgroup")[0]["cgroup"] is not None
+    assert "cmdline" in rows_of("ps", "--sort", "cmdline")[0]
+
+
+def test_fields_of_groups(backend: ModuleType, idle: living.Process) -> None:
+    for row in rows_of("ps", "--by", "user", "--fields", "locked,pss"):
+        assert list(row) == ["user", "processes", "locked", "pss"]
+    text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
+    assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]
+
+
+def test_unknown_fields(backend: ModuleType) -> None:
+    """The message lists every field there is."""
+    for more in ((), ("--json",), ("--csv",), ("--sort", "pss")):
+        for wrong in ("nonsense", "rss,nonsense", "rss,", ""):
+            done = run("ps", "--fields", wrong, *more, status=2)
+            assert done.stderr.count("\n") == 1
+            assert "no field" in done.stderr
+            listed = done.stderr.partition("there are: ")[2].split()
+            assert {"pss", "uss", "size", "ppid", "cgroup", "cmdline", "start_time"} <= set(listed)
+    assert "no field 'ppid'" in run("ps", "--by", "user", "--fields", "ppid", status=2).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.fields import add_fields, chosen, columns_of, is_size, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
     NO_NAME,
@@ -10,9 +11,7 @@ from fastsmaps.cli.listing import (
     names_of,
     number,
     origin_of,
-    resolved,
     show,
-    sizes,
     text,
     written,
 )
@@ -21,14 +20,13 @@ from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, mappings_of
 from fastsmaps.cli.working import working
-from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, python_name
+from fastsmaps.fields import LABELS, NUMBERS, python_name
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
 
     from fastsmaps.cli.output import Record
     from fastsmaps.mapping import Mapping
@@ -49,19 +47,15 @@ _PLAIN = (
     "start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted", "vm_flags",
     "extra", *map(python_name, NUMBERS),
 )  # fmt: skip
-# Sizes of which a sum says nothing.
-_PAGE_SIZES = tuple(map(python_name, PAGE_SIZES))
+# The figures of the usual table.
+_USUAL = ("size", *FIGURES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process, and what is shown of it."""
     add_target(parser, many=False)
     parser.add_argument("--by", choices=("path", "kind"), help="summed by these")
-    parser.add_argument(
-        "--fields",
-        metavar="FIELD,...",
-        help="these figures instead of the usual ones; in JSON, CSV and Parquet instead of all",
-    )
+    add_fields(parser)
     add_output(parser, filters="path", parquet=True)
     add_plot(parser, "a treemap of Pss, kind > path > range")
 
@@ -96,46 +90,28 @@ def _record(mapping: Mapping) -> Record:
     return {**mapping.as_dict(), "uss": mapping.uss}
 
 
-def _figures(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
-    """What is shown besides what tells one line from another."""
-    if not args.fields:
-        return ["size", *FIGURES]
-    return [resolved(name, names, "--fields") for name in args.fields.split(",")]
-
-
-def _only(args: argparse.Namespace, *names: str) -> list[str]:
-    """The fields of JSON, CSV and Parquet, each once; [] for all."""
-    return list(dict.fromkeys(names)) if args.fields else []
-
-
 def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
     return origin_of(args, mappings.procfs, mappings.taken_at, pid=mappings.pid)
 
 
-def _columns(names: list[str], unit: Callable[[int | None], str]) -> list[Column]:
-    plain = (*_PLAIN, "mappings")
-    return [number(name) if name in plain else sizes([name], unit)[0] for name in names]
-
-
-def _sums(records: list[Record], names: list[str], unit: Callable[[int | None], str]) -> list[str]:
-    """The cells of the last line; empty where a sum would say nothing."""
-    cells = []
-    for name in names:
+def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
+    """The sums of the lines shown, of what has one; None where no line has the field."""
+    sums: dict[str, int | None] = {}
+    for name in filter(is_size, names):
         values = [record[name] for record in records if record.get(name) is not None]
-        summed = name not in (*_PLAIN, *_PAGE_SIZES, "mappings")
-        cells.append(unit(sum(values) if values else None) if summed else "")
-    return cells
+        sums[name] = sum(values) if values else None
+    return sums
 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
     known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", "uss"))]
     unit = written(args)
-    names = _figures(args, names_of(records, known))
+    names = chosen(args, names_of(records, known), _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
-        *_columns(names, unit),
+        *columns_of(names, unit),
         text("kind"),
         text("path"),
     ]
@@ -144,8 +120,14 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[in
         records,
         columns,
         known=known,
-        total=["total", "", *_sums(records, names, unit), "", f"{len(records)} mappings"],
-        only=_only(args, "start", "end", "perms", *names, "kind", "path"),
+        total=[
+            "total",
+            "",
+            *total_cells(names, _sums(records, names), unit),
+            "",
+            f"{len(records)} mappings",
+        ],
+        only=only(args, "start", "end", "perms", *names, "kind", "path"),
         origin=_origin(args, mappings),
     )
 
@@ -164,13 +146,13 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
     ]
     known = [args.by, "mappings", *NOTHING.as_dict()]
     unit = written(args)
-    names = _figures(args, names_of(records, known))
+    names = chosen(args, names_of(records, known), _USUAL)
     show(
         args,
         records,
-        [*_columns(names, unit), number("mappings"), text(args.by, empty=NO_NAME)],
+        [*columns_of(names, unit), number("mappings"), text(args.by, empty=NO_NAME)],
         known=known,
-        total=[*_sums(records, names, unit), str(len(wanted)), "total"],
-        only=_only(args, args.by, "mappings", *names),
+        total=[*total_cells(names, _sums(records, names), unit), str(len(wanted)), "total"],
+        only=only(args, args.by, "mappings", *names),
         origin=_origin(args, mappings),
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps.cli.arguments import add_limits, add_output, add_workers, is_table, seconds, size
 from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
     NO_NAME,
     by_field,
+    names_of,
     number,
     origin_of,
     show,
-    sizes,
     text,
     written,
 )
@@ -34,6 +35,7 @@ EXAMPLES = """\
   fastsmaps ps --by user             a line a user
   fastsmaps ps --filter python       those whose command line has "python"
   fastsmaps ps --sort swap --limit 9 the nine with most swap
+  fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
   fastsmaps ps --json                all fields of the kernel, in bytes
   fastsmaps ps --filter . --json     ... and command lines, which take longer to read
   fastsmaps ps --cgroup --csv        ... and the cgroup of each, which does so too
@@ -41,6 +43,10 @@ EXAMPLES = """\
   fastsmaps ps --plot all.html       a picture: which processes, and what in them
   fastsmaps ps --max-rss 1G          leaves out what takes long to read
 """
+
+
+# What a process has, also where it has to be asked for.
+_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
     )
+    add_fields(parser)
     add_limits(parser)
     parser.add_argument(
         "--min-rss", metavar="SIZE", type=size, help="skip processes with a smaller Rss"
@@ -67,13 +74,16 @@ def run(args: argparse.Namespace) -> int:
     """Prints every process."""
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
     shown = (is_table(args) and not args.by) or args.plot is not None
+    asked = needed(args, _FIELDS)
+    args.cgroup = args.cgroup or "cgroup" in asked
+    args.cmdline = args.filter is not None or "cmdline" in asked
     with opened(args.procfs) as replay:
         with working("reading processes") as progress:
             scan = fastsmaps.scan(
                 procfs=replay.procfs,
                 workers=args.workers,
                 cgroup=args.cgroup or args.by == "cgroup",
-                cmdline=shown or args.filter is not None,
+                cmdline=shown or args.cmdline,
                 min_rss=args.min_rss,
                 max_rss=args.max_rss,
                 timeout=args.timeout,
@@ -105,38 +115,38 @@ def _save_plot(args: argparse.Namespace, scan: Scan) -> None:
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     unit = written(args)
     records = [row.as_dict() for row in scan]
-    known = list(fastsmaps.ProcessTotals(0, "read").as_dict())
-    if args.filter is not None:
-        known.append("cmdline")
+    if args.cmdline:
         for row, record in zip(scan, records, strict=True):
             record["cmdline"] = row.cmdline
+    known = [name for name in _FIELDS if name != "cmdline" or args.cmdline]
+    names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
+    fields = only(args, "pid", "user", "outcome", *names, "comm")
     if not is_table(args):
         origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(args, by_field(records, "pss"), [], known=known, origin=origin)
+        show(args, by_field(records, "pss"), [], known=known, only=fields, origin=origin)
         return
     for row, record in zip(scan, records, strict=True):
         record["command"] = command_of(row)
+    first = [name for name in ("pid", "user") if name not in names]
+    last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
+    heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}
     columns = [
-        number("pid"),
-        text("user"),
-        *sizes(FIGURES, unit),
-        *([text("cgroup")] if args.cgroup else []),
+        *(heads[name] for name in first),
+        *columns_of(names, unit),
+        *(heads[name] for name in last),
         text("command"),
     ]
-    sums = scan.totals()
-    total = [
-        "total",
-        "",
-        *(unit(sums[name]) for name in FIGURES),
-        *([""] if args.cgroup else []),
-        f"{scan.coverage['read']} read",
+    cells = [
+        *("" for _ in first),
+        *total_cells(names, scan.totals().as_dict(), unit),
+        *("" for _ in last),
     ]
     show(
         args,
         by_field(records, "pss"),
         columns,
         known=known,
-        total=total,
+        total=["total", *cells[1:], f"{scan.coverage['read']} read"],
         note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
         table_of=lambda record: record["outcome"] == "read",
     )
@@ -148,15 +158,16 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         beside({args.by: key, "processes": group.count}, group.totals)
         for key, group in scan.group_by(args.by).items()
     ]
-    sums = scan.totals()
-    read = scan.coverage["read"]
-    columns = [*sizes(FIGURES, unit), number("processes"), text(args.by, empty=NO_NAME)]
+    known = [args.by, "processes", *NOTHING.as_dict()]
+    names = chosen(args, names_of(records, known), FIGURES)
+    sums = total_cells(names, scan.totals().as_dict(), unit)
     show(
         args,
         records,
-        columns,
-        known=[args.by, "processes", *NOTHING.as_dict()],
-        total=[*(unit(sums[name]) for name in FIGURES), str(read), "total"],
+        [*columns_of(names, unit), number("processes"), text(args.by, empty=NO_NAME)],
+        known=known,
+        total=[*sums, str(scan.coverage["read"]), "total"],
         note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
+        only=only(args, args.by, "processes", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),
     )
