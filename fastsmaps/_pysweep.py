@@ -25,6 +25,8 @@ _MOST_TEXTS = 2
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
+_MOST_LINES = 1 << 16  # of maps in one go
+_PIECES = 5  # as many as fit the extension's buffer
 _MOST_DIGITS = 18  # of a number that is surely below 2**64
 
 
@@ -60,6 +62,7 @@ class _Found:
         self.resident = 0
         self.texts: tuple[bytes | None, ...] = (None,) * texts
         self.who: tuple[bytes, int, int, int] | None = None
+        self.mappings: int | None = None
 
 
 def _small_file(directory: int, name: str) -> bytes:
@@ -73,6 +76,20 @@ def _small_file(directory: int, name: str) -> bytes:
         raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from None
 
 
+def _count(maps: int, piece: int) -> int | None:
+    try:
+        return _pysmaps.lines(maps, piece, _PIECES)
+    except OSError:
+        return None
+
+
+def _gives_a_byte(fd: int) -> bool:
+    try:
+        return bool(os.pread(fd, 1, 0))
+    except OSError:
+        return False
+
+
 class Sweep:
     """Many processes, a row each; see _csmaps.pyi."""
 
@@ -84,6 +101,7 @@ class Sweep:
         large: int = _NEVER,
         sized: bool = False,
         rollups: bool = True,
+        mappings: int = 0,
     ) -> None:
         if len(texts) > _MOST_TEXTS:
             raise ValueError(f"texts: {_MOST_TEXTS} at most")
@@ -91,6 +109,7 @@ class Sweep:
         self._limits = least, most, large
         self._sized = sized
         self._rollups = rollups
+        self._piece = mappings
         self._rows: list[Task] = []
         self._scanner = _pysmaps.Scanner(crlf=False)
         self._taking = _Alone(
@@ -141,7 +160,7 @@ class Sweep:
                 fate = _OTHER  # numbers that are none, from what is no procfs
             finally:
                 os.close(directory)
-        return pid, fate, found.record, found.resident, found.texts, found.who
+        return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
 
     def _files(self, directory: int, found: _Found) -> int:
         # The owner before stat: see take_files() in src/sweep.pxi.
@@ -172,11 +191,34 @@ class Sweep:
         if self._sized:
             least, most, large = self._limits
             resident = found.resident = int(_small_file(directory, "statm").split()[1])
-            if not least <= resident <= most:
+            if resident < least or (resident > most and not self._piece):
                 return _OUTSIDE
-            if resident > large:
+            if large < resident <= most:
                 return _LARGE
-        return self._rollup(directory, found)
+        return self._memory(directory, found)
+
+    def _memory(self, directory: int, found: _Found) -> int:
+        # The order: see take_memory() in src/sweep.pxi.
+        if not self._piece:
+            return self._rollup(directory, found)
+        try:
+            maps = os.open("maps", OPEN, dir_fd=directory)
+        except OSError:
+            return self._rollup(directory, found)
+        try:
+            count = _count(maps, self._piece)
+            if count is not None and count > _MOST_LINES:
+                return _LARGE
+            try:
+                outside = found.resident > self._limits[1]
+                fate = _OUTSIDE if outside else self._rollup(directory, found)
+            except _Fate as told:
+                fate = told.args[0]
+            if count is not None and _gives_a_byte(maps):
+                found.mappings = count
+            return fate
+        finally:
+            os.close(maps)
 
     def _rollup(self, directory: int, found: _Found) -> int:
         text = _small_file(directory, "smaps_rollup")

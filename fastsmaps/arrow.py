@@ -74,6 +74,7 @@ PROCESS = {
     "start_time": pa.float64(),
     "cgroup": _TEXT,
     "cmdline": _TEXTS,
+    "mappings": FIGURE,
     "outcome": _TEXT,
     "error": _TEXT,
     "age": pa.float64(),

@@ -161,6 +161,50 @@ class Process:
         size, figures = self._needed("smaps", take)
         return Totals(figures, size, "smaps")
 
+    def _counted(self, take: Callable[[], T], until: float | None) -> tuple[T, int | None]:
+        """What `take` reads, and how many mappings there are.
+
+        None where they cannot be counted, or the process calls exec meanwhile. TimeoutError once
+        time.monotonic() is `until`.
+        """
+        if not _procfs.is_procfs(self.procfs):
+            return take(), self._captured_count()
+        fd = -1
+        count = None
+        try:
+            try:
+                living = self._living() if self._stat().has_exited else None
+                fd = self._open(f"{living[0] if living else ''}maps")
+                count = _backend.lines(fd, PIECE, PIECES, until or 0)
+            except TimeoutError:
+                raise
+            except (Error, OSError):
+                pass  # `take` fails too, or it is the count alone that may not be had
+            result = take()
+            # See take_memory() in src/sweep.pxi.
+            if count is not None and not self._gives_a_byte(fd):
+                count = None
+            return result, count
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    @staticmethod
+    def _gives_a_byte(fd: int) -> bool:
+        try:
+            return bool(os.pread(fd, 1, 0))
+        except OSError:
+            return False
+
+    def _captured_count(self) -> int | None:
+        """The rows of a capture's maps, of its smaps where it has no maps (smem's)."""
+        for sizes in (False, True):
+            try:
+                return len(self.mappings(sizes=sizes))
+            except Error:
+                pass
+        return None
+
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """As fastsmaps.mappings(), of this process."""
         table = self._needed("smaps" if sizes else "maps", take_mappings)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The file in a capture that says what could not be read.
 NOTES = "fastsmaps.json"
+#: How many mappings a process may have; a capture has it in the same place.
+MAX_MAP_COUNT = "sys/vm/max_map_count"
 #: Bytes of a page, in which statm counts.
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
@@ -79,6 +81,24 @@ def self_pid(procfs: str) -> int | None:
         return int(os.readlink(f"{procfs}/self"))
     except (OSError, ValueError):
         return None
+
+
+def max_map_count(procfs: str) -> int | None:
+    """The kernel's limit of mappings for one process; None where it is not known.
+
+    A procfs mounted with subset=pid has no sys, and a capture may lack it.
+    """
+    try:
+        fd = open_in(procfs, MAX_MAP_COUNT)
+        try:
+            text = read_file(fd, 32)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    number = text.removesuffix(b"\n")
+    # The kernel's is an int: what is longer is in no capture of ours.
+    return int(number) if number.isdigit() and len(number) <= 18 else None
 
 
 def is_hidden(pid: int, path: str, procfs: str) -> bool:
