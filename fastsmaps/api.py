@@ -13,7 +13,7 @@ from fastsmaps.errors import ParseError
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import KERNELS, OPEN, open_in
 from fastsmaps.process import Process, take_mappings, take_rollup
-from fastsmaps.procfs import check_is_process, check_pid, root, self_pid
+from fastsmaps.procfs import check_is_process, check_pid, is_procfs, root, self_pid
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -41,7 +41,9 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """
     procfs = root(procfs)
     number = check_pid(pid)
-    result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
+    result = None
+    if procfs == KERNELS or is_procfs(procfs):
+        result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
     if result is None:
         with Process(pid, procfs=procfs) as process:
             return process.totals()

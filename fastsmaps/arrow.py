@@ -197,7 +197,7 @@ def mappings_batch(m: Mappings) -> Batch:
         [
             start,
             end,
-            pc.subtract(end, start),
+            _figures(m.column("size"), m.absent("size")) if m._rollups else pc.subtract(end, start),
             _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),

@@ -33,7 +33,9 @@ ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
-    return _backend.read(fd, PIECE, PIECES)
+    table = _backend.read(fd, PIECE, PIECES)
+    # Blank lines alone, in a capture, are no text.
+    return table if table is not None and len(table) else None
 
 
 def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
@@ -124,11 +126,15 @@ class Process:
 
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
+        if not _procfs.is_procfs(self.procfs):
+            # What a capture's file holds may be several rollups, or a rollup beside its smaps.
+            table = self._take("smaps_rollup", take_mappings)
+            return Mappings(table or self._needed("smaps", take_mappings)).totals()
         if self._has_rollup:
             result = self._take("smaps_rollup", take_rollup)
             if result is not None:
                 return Totals(result[1], None, "smaps_rollup")
-            self._has_rollup = False  # kernels before 4.14, and captures of smaps alone
+            self._has_rollup = False  # kernels before 4.14
         size, figures = self._needed("smaps", take_sums)
         return Totals(figures, size, "smaps")
 

@@ -26,7 +26,7 @@ class _Sums(Figures):
     _derived = ("size", "uss")
 
     _figures: dict[str, int]
-    #: The sum of end - start; None from a rollup, which does not tell it.
+    #: The sum of end - start; None from a rollup, which does not tell it, and for no mappings.
     size: int | None
 
     def _figure(self, label: str) -> int | None:
@@ -86,7 +86,7 @@ class Totals(_Sums):
     __slots__ = ("source",)
 
     #: The file it comes from: "smaps_rollup" or "smaps" ("maps" if that was read, which has no
-    #: figures but ``size``; "mixed" for a sum of different ones).
+    #: figures but ``size``; "mixed" for a sum of different ones, also within one text).
     source: str
 
     def __init__(self, figures: dict[str, int], size: int | None, source: str) -> None:

@@ -107,8 +107,10 @@ def test_where_they_come_from(backend: ModuleType) -> None:
     assert (rollup + rollup).source == "smaps_rollup"
     assert (rollup + totals_of(Rss=8)).source == "mixed"
     assert (rollup + totals_of(Rss=8)).size is None
-    # A mapping that is only called so, among others, is no rollup.
-    assert fastsmaps.parse(ROLLUP + ROLLUP).totals().source == "smaps"
+    assert fastsmaps.parse(ROLLUP + ROLLUP).totals() == rollup + rollup
+    assert fastsmaps.parse(ROLLUP + ROLLUP).totals().source == "smaps_rollup"
+    # A mapping that is only called so is no rollup.
+    assert fastsmaps.parse(header(name=b"[rollup]")).totals().source == "maps"
 
 
 def test_adding(backend: ModuleType) -> None:

@@ -67,7 +67,10 @@ def run(args: argparse.Namespace) -> int:
             name = command_line(args.target, replay.procfs) if args.plot else ""
             mappings = mappings_of(args.target, replay.procfs)
         if mappings.overlaps:
-            complain("ranges overlap: the map changed while it was read")
+            if mappings.pid is None:
+                complain("ranges overlap: several processes, or one map that changed meanwhile")
+            else:
+                complain("ranges overlap: the map changed while it was read")
         if args.filter:
             wanted = [i for i, m in enumerate(mappings) if args.filter.search(m.path)]
         else:
@@ -99,6 +102,8 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
     sums: dict[str, int | None] = {}
     for name in filter(is_size, names):
         values = [record[name] for record in records if record.get(name) is not None]
+        if name == "size" and len(values) < len(records):
+            values = []  # a rollup has none, so the sum is not known
         sums[name] = sum(values) if values else None
     return sums
 
