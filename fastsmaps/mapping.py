@@ -45,7 +45,7 @@ class Mapping(Figures):
     __slots__ = ("_places", "_row")
 
     _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
-    _derived = ("size", "size_printed", "uss")
+    _derived = ("size", "size_printed", "uss", "rss_swap")
 
     _row: Row
     _places: dict[str, int]
@@ -176,8 +176,8 @@ class Mapping(Figures):
         start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
         number field that some record of the table has, None where this one lacks it, with
         ``Size:`` as size_printed; last ``extra``. A field whose name is an attribute's already has
-        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, and the fields
-        that no record has.
+        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, rss_swap, and
+        the fields that no record has.
         """
         names = (
             "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",

@@ -6,7 +6,7 @@ import os
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import uss_column
+from fastsmaps.figures import SUMS, sum_column
 from fastsmaps.kinds import kind_of
 from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
 from fastsmaps.totals import Totals
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
-_DERIVED = ("size", "uss")
+_DERIVED = ("size", *SUMS)
 _NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
 
@@ -126,9 +126,9 @@ class Mappings:
         """A field of all records: a contiguous, read-only memoryview of format "Q".
 
         `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
-        start, end, size (end - start; ``Size`` is what the kernel printed), uss, offset and inode.
-        Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at the
-        first request and kept. KeyError for a field that no record has.
+        start, end, size (end - start; ``Size`` is what the kernel printed), uss, rss_swap, offset
+        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at
+        the first request and kept. KeyError for a field that no record has.
         """
         if name in _HEADER or name in _DERIVED:
             key = name
@@ -139,12 +139,12 @@ class Mappings:
         if key not in self._columns:
             if key == "size":
                 view = self._sizes()
-            elif key == "uss":
-                view = uss_column(self.column)
+            elif key in SUMS:
+                view = sum_column(key, self.column)
             else:
                 view = self._contiguous(self._table.column(key))
             part = self._is_part and key in self._places
-            if (part or key == "uss") and self._absent(view) == len(self):
+            if (part or key in SUMS) and self._absent(view) == len(self):
                 raise KeyError(name)
             self._columns[key] = view
         return self._columns[key]
@@ -219,7 +219,7 @@ class Mappings:
             return 0
         if name == "size":
             return len(self._rollup_places())
-        if name == "uss":
+        if name in SUMS:
             try:
                 return self._absent(self.column(name))
             except KeyError:

@@ -274,10 +274,10 @@ class Scan:
     def column(self, name: str) -> memoryview:
         """A figure of all processes: a contiguous, read-only memoryview, in the rows' order.
 
-        `name` is Python's or the kernel's of a field, or "uss", "size", "pid", "ppid", "uid" or
-        "mappings" (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and "age"
-        are in seconds (format "d", not a number for what is not known). KeyError for what is no
-        field.
+        `name` is Python's or the kernel's of a field, or "uss", "rss_swap", "size", "pid", "ppid",
+        "uid" or "mappings" (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and
+        "age" are in seconds (format "d", not a number for what is not known). KeyError for what is
+        no field.
         """
         if name in _SECONDS:
             seconds = (getattr(row, name) for row in self)

@@ -64,6 +64,25 @@ def test_uss(backend: ModuleType) -> None:
             none.column("uss")
 
 
+def test_rss_and_swap(backend: ModuleType) -> None:
+    text = record(0x1000, 0x2000, Rss=9, Swap=4) + record(0x2000, 0x3000, Rss=9)
+    table = fastsmaps.parse(text)
+    assert [row.rss_swap for row in table] == [row["rss_swap"] for row in table] == [13312, None]
+    assert table.column("rss_swap").tolist() == [13312, fastsmaps.ABSENT]
+    assert table.absent("rss_swap") == 1
+    assert [row.start for row in table.top(9, "rss_swap")] == [0x1000]
+    totals = fastsmaps.parse(record(Rss=9, Swap=4) + record(0x2000, 0x3000, Rss=1, Swap=2)).totals()
+    assert totals.rss_swap == totals["rss_swap"] == totals.as_dict()["rss_swap"] == 16384
+    assert (totals - totals).rss_swap == 0
+    swapless = fastsmaps.parse(record(Rss=9))
+    assert swapless.absent("rss_swap") == 1
+    assert swapless.totals().rss_swap is None
+    with pytest.raises(KeyError):
+        swapless.column("rss_swap")
+    # A field of tomorrow with that name keeps the kernel's spelling.
+    assert fastsmaps.parse(record(Rss=1, Swap=1, RssSwap=5)).totals()["RssSwap"] == 5120
+
+
 def test_a_slice_of_a_slice(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)

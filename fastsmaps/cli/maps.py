@@ -21,6 +21,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, mappings_of
 from fastsmaps.cli.working import working
 from fastsmaps.fields import LABELS, NUMBERS, python_name
+from fastsmaps.figures import SUMS
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
 
@@ -90,7 +91,7 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], 
 
 
 def _record(mapping: Mapping) -> Record:
-    return {**mapping.as_dict(), "uss": mapping.uss}
+    return {**mapping.as_dict(), **{name: mapping[name] for name in SUMS}}
 
 
 def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
@@ -110,7 +111,7 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
-    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", "uss"))]
+    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", *SUMS))]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
     columns = [
