@@ -34,16 +34,17 @@ print("grown", flush=True)
 sys.exit(len(sys.stdin.read()))
 """
 
-# Tells each signal that it gets, and ends at the second SIGUSR1.
+# Reports each signal it gets, and exits at SIGUSR2. By os.write(): one handler may interrupt
+# another, and a print() inside a print() raises RuntimeError (reentrant call).
 LISTENING = """
-import signal, sys, time
+import os, signal, sys, time
 def hear(number, frame):
-    print(signal.Signals(number).name, flush=True)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")
     if number == signal.SIGUSR2:
         sys.exit(7)
 for name in ("INT", "QUIT", "TERM", "HUP", "USR1", "USR2"):
     signal.signal(getattr(signal, "SIG" + name), hear)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while True:  # pause() would not end for a signal that came just before it
     time.sleep(0.1)
 """
