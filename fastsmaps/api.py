@@ -30,7 +30,9 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """The memory of a process, summed by the kernel (smaps_rollup), in bytes.
 
     Where the kernel has no smaps_rollup (before 4.14), smaps is summed. `procfs` may be another
-    directory with procfs's layout: a host's /proc in a container, or a capture.
+    directory with procfs's layout: a host's /proc in a container, or a capture. `pid` is a number
+    in that: where `procfs` belongs to another pid namespace than this process, os.getpid() and
+    subprocess give other numbers (see Process).
 
     Raises ProcessGone, AccessDenied (it names what would be enough), NoMemoryMap for a kernel
     thread or zombie, ReadError for another failure of the system, ParseError for a damaged
@@ -55,7 +57,8 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
 
     `sizes=False` reads maps instead of smaps: addresses and names alone, without the walk over
     the page tables that the sizes cost. The table is whole: a process that ends or calls exec
-    meanwhile gives an error, or the new program's mappings.
+    meanwhile gives an error, or the new program's mappings. `pid` is a number in `procfs`, as for
+    totals().
 
     Raises what totals() raises. Source: proc_pid_maps(5), proc_pid_smaps(5).
     """

@@ -13,6 +13,7 @@ from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadEr
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import OPEN
+from fastsmaps.pidfd import pidfd_number
 from fastsmaps.procfs import PAGE, PIECE, PIECES
 from fastsmaps.stat import Stat, arguments, cgroup_path, damaged, parse_stat, status_number
 from fastsmaps.totals import Totals
@@ -20,7 +21,7 @@ from fastsmaps.totals import Totals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn, TypeVar
+    from typing import NoReturn, SupportsIndex, TypeVar
 
     from fastsmaps._backend import Table
     from fastsmaps.procfs import Pid, Procfs
@@ -55,9 +56,13 @@ class Process:
     The descriptors of smaps and smaps_rollup are kept and read again from their start, which
     saves about 4 us a call; after an exec they are opened anew.
 
-    `pid` is a process's number or "self". Raises TypeError or ValueError for what is neither,
-    ProcessGone, AccessDenied, or Error for a thread's number (it names the process). After close()
-    whatever reads raises ValueError.
+    `pid` is a process's number in `procfs`, or "self". `procfs` may belong to another pid namespace
+    than this process, as a host's /proc in a container does: then os.getpid(), subprocess and
+    multiprocessing give numbers that are another process's there. For a child, open a pidfd and
+    use from_pidfd().
+
+    Raises TypeError or ValueError for what is neither, ProcessGone, AccessDenied, or Error for a
+    thread's number (it names the process). After close() whatever reads raises ValueError.
     """
 
     _fd = -1  # of its directory; in the instance while it is open
@@ -88,6 +93,39 @@ class Process:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def from_pidfd(cls, fd: SupportsIndex, *, procfs: Procfs = "/proc") -> Process:
+        """The process of a pidfd (os.pidfd_open()), whatever its number in `procfs` is.
+
+            with subprocess.Popen(command) as child:
+                fd = os.pidfd_open(child.pid)
+                with fastsmaps.Process.from_pidfd(fd) as process:
+                    process.totals()
+
+        `procfs` must show this process too. The descriptor stays open; it is not used later.
+
+        Raises TypeError or ValueError for what is not an open pidfd, ProcessGone where the process
+        has ended and was reaped, and Error where it is not in the pid namespace of `procfs`, where
+        the kernel does not show its number, or where the pidfd is a thread's (PIDFD_THREAD).
+        Otherwise as Process().
+
+        Source: pidfd_open(2), proc_pid_fdinfo(5).
+        """
+        procfs = _procfs.root(procfs)
+        number = pidfd_number(fd, procfs)
+        try:
+            process = cls(number, procfs=procfs)
+        except Error:
+            pidfd_number(fd, procfs)  # ProcessGone: then the number may be another's
+            raise
+        try:
+            if pidfd_number(fd, procfs) != number:
+                raise ProcessGone(f"process {number} has ended", pid=number, path=process._path)
+        except BaseException:
+            process.close()
+            raise
+        return process
 
     # ---- its life
 

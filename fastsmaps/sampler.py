@@ -68,9 +68,9 @@ class Sampler:
     of the same program shows when its figures are read next.
 
     `cgroup`, `cmdline` and the number of `mappings` are read with the figures where asked for, as
-    scan() does; processes above `max_rss`
-    bytes and those in `exclude` (pids; no function, as scan() takes) are skipped. At most a
-    quarter of RLIMIT_NOFILE is kept open. A context manager; not for several threads at once.
+    scan() does; processes above `max_rss` bytes and those in `exclude` (numbers of `procfs`; no
+    function, as scan() takes) are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
+    context manager; not for several threads at once.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`

@@ -33,6 +33,9 @@ def scan(
 ) -> Scan:
     """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
 
+    `pids`, `exclude` and the rows have numbers of `procfs`, which are not those of os.getpid() and
+    subprocess where it belongs to another pid namespace than this process (see Process).
+
     Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
     that. All of a row is read through one open directory, so that a number that is used again
     never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
