@@ -11,22 +11,26 @@ from array import array
 from fastsmaps import _pysmaps
 from fastsmaps.errors import ParseError
 from fastsmaps.openat import OPEN, read_file
+from fastsmaps.texts import LEAST_TEXT, MOST_TEXT, MOST_TEXTS, cut, limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastsmaps._csmaps import Task
     from fastsmaps._pytable import Table
 
+    # A Task with the numbers of its texts.
+    Row = tuple[
+        int, int, int | None, int, tuple[int | None, ...], tuple[bytes, int, int, int] | None
+    ]
+
 # The order of the extension's enum Fate, and of fastsmaps.sweeper.FATES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
 _PF_EXITING = 0x4
 _PF_KTHREAD = 0x00200000
-_MOST_TEXTS = 2
+_MOST_KEPT = 2
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
-_MOST_LINES = 1 << 16  # of maps in one go
-_PIECES = 5  # as many as fit the extension's buffer
 _MOST_DIGITS = 18  # of a number that is surely below 2**64
 
 
@@ -60,9 +64,12 @@ class _Found:
     def __init__(self, texts: int) -> None:
         self.record: int | None = None
         self.resident = 0
-        self.texts: tuple[bytes | None, ...] = (None,) * texts
+        self.texts: tuple[int | None, ...] = (None,) * texts
         self.who: tuple[bytes, int, int, int] | None = None
-        self.mappings: int | None = None
+
+
+def _is_number(field: bytes) -> bool:
+    return field.isdigit() and len(field) <= _MOST_DIGITS
 
 
 def _small_file(directory: int, name: str) -> bytes:
@@ -76,18 +83,35 @@ def _small_file(directory: int, name: str) -> bytes:
         raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from None
 
 
-def _count(maps: int, piece: int) -> int | None:
-    try:
-        return _pysmaps.lines(maps, piece, _PIECES)
-    except OSError:
-        return None
+class _Pool:
+    """Equal texts once each, by their numbers; keep_file() in src/sweep.pxi does the same."""
 
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._texts: list[bytes] = []
+        self._used = 0
+        self._limit = MOST_TEXT
+        self._allowed = MOST_TEXTS
 
-def _gives_a_byte(fd: int) -> bool:
-    try:
-        return bool(os.pread(fd, 1, 0))
-    except OSError:
-        return False
+    def add(self, text: bytes) -> int:
+        text = cut(text, self._limit)
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+            self._used += len(text)
+            if self._used > self._allowed:
+                self._lower()
+        return number
+
+    def _lower(self) -> None:
+        self._limit = limit_of(map(len, self._texts), max(LEAST_TEXT, self._limit // 2))
+        self._texts = [cut(text, self._limit) for text in self._texts]
+        self._numbers = {text: number for number, text in enumerate(self._texts)}
+        self._used = sum(map(len, self._texts))
+        self._allowed = max(MOST_TEXTS, 2 * self._used)
+
+    def text(self, number: int | None) -> bytes | None:
+        return None if number is None else self._texts[number]
 
 
 class Sweep:
@@ -101,16 +125,15 @@ class Sweep:
         large: int = _NEVER,
         sized: bool = False,
         rollups: bool = True,
-        mappings: int = 0,
     ) -> None:
-        if len(texts) > _MOST_TEXTS:
-            raise ValueError(f"texts: {_MOST_TEXTS} at most")
+        if len(texts) > _MOST_KEPT:
+            raise ValueError(f"texts: {_MOST_KEPT} at most")
         self._texts = texts
         self._limits = least, most, large
         self._sized = sized
         self._rollups = rollups
-        self._piece = mappings
-        self._rows: list[Task] = []
+        self._kept = [_Pool() for _ in texts]
+        self._rows: list[Row] = []
         self._scanner = _pysmaps.Scanner(crlf=False)
         self._taking = _Alone(
             "a sweep is taken by one thread at a time, and not looked at meanwhile"
@@ -142,9 +165,11 @@ class Sweep:
 
     def row(self, i: int) -> Task:
         self._taking.check()
-        return self._rows[i]
+        pid, fate, record, resident, numbers, who = self._rows[i]
+        texts = [pool.text(number) for pool, number in zip(self._kept, numbers, strict=True)]
+        return pid, fate, record, resident, tuple(texts), who
 
-    def _process(self, root: int, pid: int) -> Task:
+    def _process(self, root: int, pid: int) -> Row:
         found = _Found(len(self._texts))
         fate = _OTHER
         try:
@@ -160,7 +185,7 @@ class Sweep:
                 fate = _OTHER  # numbers that are none, from what is no procfs
             finally:
                 os.close(directory)
-        return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
+        return pid, fate, found.record, found.resident, found.texts, found.who
 
     def _files(self, directory: int, found: _Found) -> int:
         # The owner before stat: see take_files() in src/sweep.pxi.
@@ -168,6 +193,9 @@ class Sweep:
         comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
         fields = rest.split()
         if not closed or len(fields) < 36 or len(comm) > _MOST_COMM:
+            return _OTHER
+        # ppid, flags, threads and the start: damage is for Process to report.
+        if not all(_is_number(fields[i]) for i in (1, 6, 17, 19)):
             return _OTHER
         found.who = comm, int(fields[1]), uid, int(fields[19])
         fate = _READ
@@ -179,46 +207,27 @@ class Sweep:
             fate = _ZOMBIE
         elif fields[35].startswith(b"-"):
             return _OTHER
-        texts: list[bytes | None] = []
-        for name in self._texts:
-            try:
-                texts.append(_small_file(directory, name))
-            except _Fate:
-                texts.append(None)
-        found.texts = tuple(texts)
+        found.texts = tuple(map(self._text, [directory] * _MOST_KEPT, self._texts, self._kept))
         if fate != _READ or not self._rollups:
             return fate
         if self._sized:
             least, most, large = self._limits
-            resident = found.resident = int(_small_file(directory, "statm").split()[1])
-            if resident < least or (resident > most and not self._piece):
+            pages = _small_file(directory, "statm").split()[1]
+            if not _is_number(pages):
+                return _OTHER
+            resident = found.resident = int(pages)
+            if not least <= resident <= most:
                 return _OUTSIDE
-            if large < resident <= most:
+            if resident > large:
                 return _LARGE
-        return self._memory(directory, found)
+        return self._rollup(directory, found)
 
-    def _memory(self, directory: int, found: _Found) -> int:
-        # The order: see take_memory() in src/sweep.pxi.
-        if not self._piece:
-            return self._rollup(directory, found)
+    @staticmethod
+    def _text(directory: int, name: str, pool: _Pool) -> int | None:
         try:
-            maps = os.open("maps", OPEN, dir_fd=directory)
-        except OSError:
-            return self._rollup(directory, found)
-        try:
-            count = _count(maps, self._piece)
-            if count is not None and count > _MOST_LINES:
-                return _LARGE
-            try:
-                outside = found.resident > self._limits[1]
-                fate = _OUTSIDE if outside else self._rollup(directory, found)
-            except _Fate as told:
-                fate = told.args[0]
-            if count is not None and _gives_a_byte(maps):
-                found.mappings = count
-            return fate
-        finally:
-            os.close(maps)
+            return pool.add(_small_file(directory, name))
+        except _Fate:
+            return None
 
     def _rollup(self, directory: int, found: _Found) -> int:
         text = _small_file(directory, "smaps_rollup")
@@ -301,10 +310,6 @@ class Uses:
             ]
 
 
-def _is_pages(field: bytes) -> bool:
-    return field.isdigit() and len(field) <= _MOST_DIGITS
-
-
 def statms(fds: memoryview, out: memoryview) -> None:
     pages = array("Q")
     for fd in fds.cast("B").cast("i"):
@@ -312,7 +317,7 @@ def statms(fds: memoryview, out: memoryview) -> None:
             fields = os.pread(fd, 256, 0).split()[1:4]
         except OSError:
             fields = []
-        good = len(fields) == 3 and all(map(_is_pages, fields))
+        good = len(fields) == 3 and all(map(_is_number, fields))
         pages.extend(map(int, fields) if good else (_NEVER,) * 3)
     if out.nbytes != len(pages) * 8:
         raise ValueError("out: three 64-bit numbers for each descriptor")

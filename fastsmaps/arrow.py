@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from itertools import accumulate, cycle
+from itertools import accumulate, cycle, islice
 
 import fastsmaps
 from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
-from fastsmaps.figures import SUMS
 from fastsmaps.kinds import is_deleted, kind_of
 from fastsmaps.mapping import PERMS, SHARED, Mapping
 from fastsmaps.totals import Totals
@@ -75,7 +74,6 @@ PROCESS = {
     "start_time": pa.float64(),
     "cgroup": _TEXT,
     "cmdline": _TEXTS,
-    "mappings": FIGURE,
     "outcome": _TEXT,
     "error": _TEXT,
     "age": pa.float64(),
@@ -103,6 +101,20 @@ def column_of(values: Sequence[object], kind: DataType) -> Array:
         return pa.array(values, kind)
     except (OverflowError, TypeError, ValueError):  # pyarrow's own are of these
         return pa.array([_fitting(value, kind) for value in values], kind)
+
+
+def lists_of(values: Iterable[Iterable[str] | None], kind: DataType) -> Array:
+    """Lists of texts as an array; made from a few at a time, since command lines may be long."""
+    parts = [pa.array([], kind)]
+    waiting = iter(values)
+    while some := [None if one is None else list(one) for one in islice(waiting, 16)]:
+        try:
+            parts.append(pa.array(some, kind))
+        except (TypeError, ValueError):
+            # Text by text it would take ten times as long to find those that are no UTF-8.
+            texts = [one and [utf8(text) for text in one] for one in some]
+            parts.append(pa.array(texts, kind))
+    return pa.concat_arrays(parts)
 
 
 def _fitting(value: object, kind: DataType) -> object:
@@ -198,7 +210,7 @@ def mappings_batch(m: Mappings) -> Batch:
         [
             start,
             end,
-            _figures(m.column("size"), m.absent("size")) if m._rollups else pc.subtract(end, start),
+            pc.subtract(end, start),
             _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),
@@ -293,13 +305,18 @@ def _extras(m: Mappings) -> Array:
 
 def scan_schema(scan: Scan) -> Schema:
     """Columns as in ``ProcessTotals.as_dict()``, and ``cmdline``, ``age``, ``estimated``."""
-    figures = dict.fromkeys(["size", *SUMS, *_figure_names(scan).values()], FIGURE)
+    figures = dict.fromkeys(["size", "uss", *_figure_names(scan).values()], FIGURE)
     return pa.schema({**PROCESS, **figures}, _facts(scan))
 
 
 def scan_batch(scan: Scan) -> Batch:
     """A table of processes as one record batch."""
-    heads = [column_of([getattr(row, name) for row in scan], PROCESS[name]) for name in PROCESS]
+    heads = [
+        lists_of((row.cmdline for row in scan), PROCESS[name])
+        if name == "cmdline"
+        else column_of([getattr(row, name) for row in scan], PROCESS[name])
+        for name in PROCESS
+    ]
     return pa.RecordBatch.from_arrays([*heads, *_scan_figures(scan)], schema=scan_schema(scan))
 
 
@@ -312,7 +329,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
     for totals in others:
         labels |= dict.fromkeys(() if totals is None else totals._labels())
     del labels["Size"]  # what is summed is end - start
-    return _names(labels, Totals, {*PROCESS, "size", *SUMS})
+    return _names(labels, Totals, {*PROCESS, "size", "uss"})
 
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
@@ -348,13 +365,11 @@ def _scan_figures(scan: Scan) -> list[Array]:
         for label in _figure_names(scan)
     }
     size = column("", [None if totals is None else totals.size for totals in others])
-    return [size, *(_sum(columns[a], columns[b]) for a, b in SUMS.values()), *columns.values()]
-
-
-def _sum(one: Array, other: Array) -> Array:
-    both = pc.add(one, other)
+    clean, dirty = columns["Private_Clean"], columns["Private_Dirty"]
+    uss = pc.add(clean, dirty)
     # Beyond 64 bits, which no kernel prints, the sum would begin at 0 again.
-    return pc.if_else(pc.greater_equal(both, one), both, pa.scalar(None, FIGURE))
+    uss = pc.if_else(pc.greater_equal(uss, clean), uss, pa.scalar(None, FIGURE))
+    return [size, uss, *columns.values()]
 
 
 # ---- handing over

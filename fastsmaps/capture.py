@@ -11,9 +11,10 @@ from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outc
 from fastsmaps.notes import as_noted, noted, notes_text, origin
 from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import MAX_MAP_COUNT, NOTES, PIECE
-from fastsmaps.stat import Stat, arguments, cgroup_path, parse_stat, status_number
+from fastsmaps.procfs import NOTES, PIECE
+from fastsmaps.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps.text import parse
+from fastsmaps.texts import Shared
 from fastsmaps.workers import counted
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
-_SYSTEM = ("meminfo", "version", MAX_MAP_COUNT)
+_SYSTEM = ("meminfo", "version")
 
 
 def capture(
@@ -65,7 +66,8 @@ def capture(
     begun, cpu = time.monotonic(), time.thread_time()
     numbers = _procfs.numbers_of(pids, root)
     writing = target_of(path)
-    rows = []
+    rows: list[ProcessTotals] = []
+    shared = Shared()
     before = noted(root)
     notes: dict[str, dict[str, Any]] = {}
     try:
@@ -77,7 +79,9 @@ def capture(
                     saved.process(pid, files, row.uid)
                 if row.outcome != "read" or errors:
                     notes[str(pid)] = _note(row, errors)
-                rows.append(row)
+                rows.append(shared.fit(row))
+                if shared.is_full:
+                    rows = shared.refit(rows)
             taken_at = time.time()
             for name in _SYSTEM:
                 text = _system_file(root, name)
@@ -287,8 +291,7 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             }
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
-        facts["cmdline"] = arguments(files.get("cmdline"))
-        facts["cgroup"] = cgroup_path(files.get("cgroup", b""), pid, f"{path}/cgroup")
+        facts |= texts_of({name: files.get(name) for name in ("cgroup", "cmdline")}, pid, path)
         # A rollup is the kernel's own sum of all of it; some kernels have none.
         for name in ("smaps_rollup", "smaps"):
             if name in taken.errors:
@@ -300,4 +303,4 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             raise NoMemoryMap(taken.what, pid=pid, path=path)
         raise Error(f"{path}/smaps is missing or empty", pid=pid, path=f"{path}/smaps")
     except Error as error:
-        return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+        return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})

@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import stat
 
+from fastsmaps.texts import MARK, MOST_TEXT, cut
+
 #: Where the kernel's own is on every system.
 KERNELS = "/proc"
-OPEN = os.O_RDONLY | os.O_CLOEXEC
+#: O_NONBLOCK is for a FIFO that somebody mounted over a file: opening it would wait for ever.
+OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 #: Of a file that anybody may have made. A million mappings, more than most kernels allow, have
 # 1.1 GB of smaps; what needs no walk is small.
 MOST_BYTES = 2 << 30
-#: Bytes of a command line or another small file; what is beyond is cut off. A process may name
-#: all of its memory as its command line (PR_SET_MM_MAP, no right needed): 3 GB from one that has
-#: 6 MB. What ps(1) shows ends at 128 KiB.
-MOST_TEXT = 1 << 20
 
 
 def open_in(procfs: str, name: str, directory: int = -1) -> int:
@@ -43,7 +42,7 @@ def open_in(procfs: str, name: str, directory: int = -1) -> int:
             opened.append(directory := os.open(parent, way | os.O_NOFOLLOW, dir_fd=directory))
         # Before it is opened, and after: another may stand there by then.
         _check_file(os.stat(name, dir_fd=directory, follow_symlinks=False))
-        opened.append(fd := os.open(name, OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory))
+        opened.append(fd := os.open(name, OPEN | os.O_NOFOLLOW, dir_fd=directory))
         _check_file(os.fstat(fd))
         return opened.pop()
     finally:
@@ -66,13 +65,18 @@ def _check_file(status: os.stat_result) -> None:
 
 
 def read_file(fd: int, most: int = MOST_TEXT) -> bytes:
-    """An open small file from its start, and no more of it than `most` bytes."""
+    """An open small file from its start; after `most` bytes it is cut.
+
+    A process may name all of its memory as its command line (PR_SET_MM_MAP, no right needed): 3 GB
+    from one that has 6 MB.
+    """
     blocks = []
     offset = 0
-    while block := os.pread(fd, min(1 << 16, most - offset), offset):
+    beyond = most + len(MARK) + 1
+    while block := os.pread(fd, min(1 << 16, beyond - offset), offset):
         blocks.append(block)
         offset += len(block)
-    return b"".join(blocks)
+    return cut(b"".join(blocks), most)
 
 
 def is_kernels(procfs: str, directory: int) -> bool:

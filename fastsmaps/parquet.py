@@ -5,7 +5,7 @@ Importing this raises ImportError without pyarrow, and names the extra.
 
 from __future__ import annotations
 
-from fastsmaps.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, utf8
+from fastsmaps.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
 from fastsmaps.files import written_whole
 
 TYPE_CHECKING = False
@@ -41,6 +41,9 @@ def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  #
         kind = kinds.get(name, FIGURE)
         if pa.types.is_dictionary(kind):  # Parquet has dictionaries of its own
             kind = kind.value_type
+        if pa.types.is_list(kind):
+            columns[name] = lists_of((record.get(name) for record in records), kind)
+            continue
         values = [record.get(name) for record in records]
         if name == "extra":
             values = [

@@ -243,7 +243,7 @@ def _last_part(path: str) -> str:
 def _facts(row: ProcessTotals) -> list[str]:
     facts = [f"process {row.pid}, user {row.user}"]
     if row.cmdline:
-        facts.append(" ".join(row.cmdline))
+        facts.append(_ends(" ".join(row.cmdline), _LONGEST))
     return facts
 
 
@@ -353,9 +353,14 @@ def _unit(largest: int) -> tuple[str, int]:
     return "KiB", 1 << 10
 
 
+def _ends(text: str, longest: int) -> str:
+    """What _shown() shows of a text, before anything is escaped, which takes time and room."""
+    return text if len(text) <= 2 * longest else text[:longest] + text[-longest:]
+
+
 def _shown(text: str, longest: int) -> str:
     """A name as plotly shows it to the letter: it takes tags such as <b> and <a href>."""
-    text = harmless(text)
+    text = harmless(_ends(text, longest))
     if len(text) > longest:
         half = longest // 2
         text = f"{text[:half]}…{text[-half:]}"

@@ -6,6 +6,7 @@ from array import array
 
 from fastsmaps.figures import cell
 from fastsmaps.mappings import Group
+from fastsmaps.stat import arguments
 from fastsmaps.totals import Totals, beside
 from fastsmaps.values import Frozen, Value
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: Every way in which a process can come out of a scan; ``coverage`` counts them.
 OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
 
-_NUMBERS = ("pid", "ppid", "uid", "mappings")
+_NUMBERS = ("pid", "ppid", "uid")
 _SECONDS = ("start_time", "age")
 
 
@@ -28,18 +29,17 @@ class ProcessTotals(Frozen):
 
     ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
     that is not dumpable), ``start_time`` (seconds since boot), ``cgroup`` and ``cmdline`` (where
-    they were asked for), ``mappings`` (their number, where it was asked for: the lines of maps,
-    x86's [vsyscall] among them, which the kernel does not count against vm.max_map_count),
-    ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not read), ``error`` (why,
-    None for what was read). On a Sampler's also ``age``, the seconds since its figures were
-    read, and ``estimated``, whether they were scaled since. None stands for what is not known.
+    they were asked for), ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not
+    read), ``error`` (why; of a process that was read, which of the other facts is damaged). On a
+    Sampler's also ``age``, the seconds since its figures were read, and ``estimated``, whether
+    they were scaled since. None stands for what is not known.
 
-    Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
+    Sources: proc_pid_stat(5), proc_pid_smaps(5), cgroups(7).
     """
 
     __slots__ = (
-        "_figures", "age", "cgroup", "cmdline", "comm", "error", "estimated", "mappings",
-        "outcome", "pid", "ppid", "start_time", "uid",
+        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "outcome", "pid",
+        "ppid", "start_time", "uid",
     )  # fmt: skip
 
     pid: int
@@ -48,14 +48,13 @@ class ProcessTotals(Frozen):
     uid: int | None
     start_time: float | None
     cgroup: str | None
-    cmdline: tuple[str, ...] | None
-    mappings: int | None
     outcome: str
     error: str | None
     age: float | None
     estimated: bool
     # A place in a sweep's rollups until the totals are asked for: making them is half of a row.
     _figures: Totals | tuple[Rollups, int] | None
+    _cmdline: bytes | None
 
     def __init__(
         self,
@@ -67,8 +66,7 @@ class ProcessTotals(Frozen):
         uid: int | None = None,
         start_time: float | None = None,
         cgroup: str | None = None,
-        cmdline: tuple[str, ...] | None = None,
-        mappings: int | None = None,
+        cmdline: bytes | None = None,
         totals: Totals | tuple[Rollups, int] | None = None,
         error: str | None = None,
         age: float | None = None,
@@ -82,8 +80,7 @@ class ProcessTotals(Frozen):
         set_(self, "uid", uid)
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
-        set_(self, "cmdline", cmdline)
-        set_(self, "mappings", mappings)
+        set_(self, "_cmdline", cmdline)
         set_(self, "_figures", totals)
         set_(self, "error", error)
         set_(self, "age", age)
@@ -100,6 +97,15 @@ class ProcessTotals(Frozen):
         return figures
 
     @property
+    def cmdline(self) -> tuple[str, ...] | None:
+        """The arguments; () for a kernel thread or zombie, None where they were not read.
+
+        Made anew each time. A command line is cut after 128 KiB and 4,096 arguments, and further
+        where those of all processes have more than 8 MiB: then it ends in "...".
+        """
+        return arguments(self._cmdline)
+
+    @property
     def user(self) -> str | None:
         """The user's name, the uid's digits where it has none."""
         return None if self.uid is None else user_name(self.uid)
@@ -109,22 +115,26 @@ class ProcessTotals(Frozen):
 
         ``cmdline``, ``age`` and ``estimated`` are attributes alone.
         """
-        return beside(
-            {name: getattr(self, name) for name in _SHOWN}, self.totals or NOTHING, _TAKEN
-        )
+        head = {
+            name: getattr(self, name)
+            for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")
+        }
+        return beside({**head, "error": self.error}, self.totals or NOTHING, _TAKEN)
 
     def _replaced(self, **changes: object) -> ProcessTotals:
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        return ProcessTotals(**{**values, "totals": self._figures, **changes})
+        values |= {"totals": self._figures, "cmdline": self._cmdline}
+        return ProcessTotals(**{**values, **changes})
 
     def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
         values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
-        return _process_totals, (values,)
+        return _process_totals, ({**values, "cmdline": self._cmdline},)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProcessTotals):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in (*_NAMES, "totals"))
+        compared = (*_NAMES, "totals", "_cmdline")
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
 
     def __hash__(self) -> int:
         return hash((self.pid, self.start_time, self.totals))
@@ -133,11 +143,8 @@ class ProcessTotals(Frozen):
         return f"<ProcessTotals {self.pid} {self.comm!r} {self.outcome}: {self.totals!r}>"
 
 
-_SHOWN = (
-    "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
-)  # fmt: skip
-_NAMES = tuple(name for name in ProcessTotals.__slots__ if name != "_figures")
-_TAKEN = frozenset({*_NAMES, "user"})
+_NAMES = tuple(name for name in ProcessTotals.__slots__ if not name.startswith("_"))
+_TAKEN = frozenset({*_NAMES, "cmdline", "user"})
 
 
 def _process_totals(values: dict[str, Any]) -> ProcessTotals:
@@ -183,13 +190,9 @@ class Scan:
 
     Rows (ProcessTotals) are made when first asked for. ``taken_at`` is when the sweep ended
     (seconds since the epoch), ``cost`` what it took, ``procfs`` where it was read.
-    ``max_map_count`` is the kernel's limit of mappings for one process
-    (/proc/sys/vm/max_map_count), where their numbers were asked for; None where it is not known.
     """
 
-    __slots__ = (
-        "_by_pid", "_count", "_make", "_rows", "cost", "max_map_count", "procfs", "taken_at",
-    )  # fmt: skip
+    __slots__ = ("_by_pid", "_count", "_make", "_rows", "cost", "procfs", "taken_at")
 
     def __init__(
         self,
@@ -199,7 +202,6 @@ class Scan:
         taken_at: float,
         procfs: str,
         count: int = 0,
-        max_map_count: int | None = None,
     ) -> None:
         # `count` is how many rows a function would make: nobody pays for them who only counts.
         self._count = count
@@ -214,7 +216,6 @@ class Scan:
         self.cost = cost
         self.taken_at = taken_at
         self.procfs = procfs
-        self.max_map_count = max_map_count
 
     def _all(self) -> list[ProcessTotals]:
         make = self._make
@@ -224,16 +225,10 @@ class Scan:
         return self._rows
 
     def _part(self, rows: Iterable[ProcessTotals]) -> Scan:
-        return Scan(
-            rows,
-            cost=self.cost,
-            taken_at=self.taken_at,
-            procfs=self.procfs,
-            max_map_count=self.max_map_count,
-        )
+        return Scan(rows, cost=self.cost, taken_at=self.taken_at, procfs=self.procfs)
 
     def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
-        return _scan, (self._all(), self.cost, self.taken_at, self.procfs, self.max_map_count)
+        return _scan, (self._all(), self.cost, self.taken_at, self.procfs)
 
     def __len__(self) -> int:
         return self._count
@@ -274,10 +269,9 @@ class Scan:
     def column(self, name: str) -> memoryview:
         """A figure of all processes: a contiguous, read-only memoryview, in the rows' order.
 
-        `name` is Python's or the kernel's of a field, or "uss", "rss_swap", "size", "pid", "ppid",
-        "uid" or "mappings" (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and
-        "age" are in seconds (format "d", not a number for what is not known). KeyError for what is
-        no field.
+        `name` is Python's or the kernel's of a field, or "uss", "size", "pid", "ppid" or "uid"
+        (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and "age" are in
+        seconds (format "d", not a number for what is not known). KeyError for what is no field.
         """
         if name in _SECONDS:
             seconds = (getattr(row, name) for row in self)
@@ -390,14 +384,8 @@ class Scan:
         return self._part(row for row in self if row.pid in wanted)
 
 
-def _scan(
-    rows: list[ProcessTotals],
-    cost: Cost,
-    taken_at: float,
-    procfs: str,
-    max_map_count: int | None,
-) -> Scan:
-    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs, max_map_count=max_map_count)
+def _scan(rows: list[ProcessTotals], cost: Cost, taken_at: float, procfs: str) -> Scan:
+    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs)
 
 
 def row_key(by: str | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTotals], Hashable]:

@@ -15,6 +15,7 @@ from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import PAGE
 from fastsmaps.stat import parse_stat
 from fastsmaps.sweeper import Sweeper
+from fastsmaps.texts import Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,10 +68,9 @@ class Sampler:
     another's number starts anew, as does one that called exec, by the size of its text: an exec
     of the same program shows when its figures are read next.
 
-    `cgroup`, `cmdline` and the number of `mappings` are read with the figures where asked for, as
-    scan() does; processes above `max_rss` bytes and those in `exclude` (numbers of `procfs`; no
-    function, as scan() takes) are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
-    context manager; not for several threads at once.
+    `cgroup` and `cmdline` are read with the figures where asked for; processes above `max_rss`
+    bytes and those in `exclude` (pids; no function, as scan() takes) are skipped. At most a
+    quarter of RLIMIT_NOFILE is kept open. A context manager; not for several threads at once.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
@@ -84,7 +84,6 @@ class Sampler:
         procfs: Procfs = "/proc",
         cgroup: bool = False,
         cmdline: bool = False,
-        mappings: bool = False,
         max_rss: int | None = None,
         exclude: Container[int] = (),
     ) -> None:
@@ -96,10 +95,10 @@ class Sampler:
 
         self.budget = budget
         self.procfs = _procfs.root(procfs)
-        self._mappings = mappings
         self._texts = ("cgroup",) * cgroup + ("cmdline",) * cmdline
         self._max_rss = max_rss
         self._exclude = exclude
+        self._shared = Shared()  # the texts of all rows
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_kept = (2**31 if soft == resource.RLIM_INFINITY else soft) // 4
         self._kept = 0
@@ -161,7 +160,6 @@ class Sampler:
             taken_at=taken_at,
             procfs=self.procfs,
             count=len(state),
-            max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
         )
 
     # ---- statm of all
@@ -278,13 +276,7 @@ class Sampler:
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
         """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
-        sweeper = Sweeper(
-            self.procfs,
-            texts=self._texts,
-            limits=(None, self._max_rss),
-            until=None,
-            mappings=self._mappings,
-        )
+        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, self._max_rss), until=None)
         try:
             for pid in self._order():
                 before = time.thread_time()
@@ -309,7 +301,11 @@ class Sampler:
             self._drop(pid)
             one = self._watched[pid] = _Watched(pid, self._keep(pid))
             self._look_by_path(pid, one)
-        one.row, one.read_at, one.then = row, time.monotonic(), one.live
+        one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
+        if self._shared.is_full:
+            rows = self._shared.refit(one.row for one in self._watched.values())
+            for one, row in zip(self._watched.values(), rows, strict=True):
+                one.row = row
 
 
 def _row(

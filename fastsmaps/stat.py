@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 
 from fastsmaps.errors import ParseError
+from fastsmaps.texts import MARK
 from fastsmaps.values import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # include/linux/sched.h; the values have not changed since 2.6.
 _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
+
+#: Bytes of a name: TASK_COMM_LEN is 16, of kernel workers stat shows more.
+_MOST_COMM = 64
+#: Arguments of a command line that are made; behind them stands MARK.
+MOST_ARGUMENTS = 4096
 
 #: Of a second: the unit of times in stat.
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -64,7 +74,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
     """The line's fields; comm may hold anything, so they begin after the last ")"."""
     comm, closed, rest = text.partition(b"(")[2].rpartition(b")")
     try:
-        if not closed:
+        if not closed or len(comm) > _MOST_COMM:
             raise ValueError
         return Stat(comm, rest.split())
     except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture
@@ -72,7 +82,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
 
 
 def status_number(
-    status: bytes, label: bytes, pid: int | None, path: str, *, place: int = 0
+    status: bytes, label: bytes, pid: int, path: str, *, place: int = 0
 ) -> int | None:
     """A number of a line of ``status``, None where there is no such line."""
     # In a status only the name could imitate a label, and its newlines are escaped.
@@ -88,29 +98,55 @@ def status_number(
 
 
 def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
-    """The path that ``cgroup`` gives for memory: cgroup v2's, or v1's controller."""
+    """The path that ``cgroup`` gives for memory: cgroup v2's, or v1's controller.
+
+    None for an empty text, and where the text was cut before that path ends.
+    """
     paths = {}
     offset = 0
     # Not splitlines(): a cgroup's name may hold any character but "/" and newline.
-    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
+    lines = text.removesuffix(b"\n").split(b"\n") if text else []
+    was_cut = text.endswith(MARK)
+    if was_cut:
+        lines.pop()
+    for number, line in enumerate(lines, 1):
         fields = line.split(b":", 2)
         if len(fields) < 3:
             raise damaged("not a line of cgroup", line, number, offset, pid, path)
         for controller in fields[1].split(b","):
             paths[controller] = os.fsdecode(fields[2])
         offset += len(line) + 1
-    return paths.get(b"memory", paths.get(b""))
+    # v2's line comes last.
+    return paths.get(b"memory", None if was_cut else paths.get(b""))
+
+
+def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[str, Any]:
+    """What a row of a scan holds of these files, None for what is missing or damaged.
+
+    "cmdline" is left as bytes; "error" is there where the cgroup is damaged.
+    """
+    facts: dict[str, Any] = dict(texts)
+    if "cgroup" in texts:
+        try:
+            facts["cgroup"] = cgroup_path(texts["cgroup"] or b"", pid, f"{directory}/cgroup")
+        except ParseError as error:
+            facts |= {"cgroup": None, "error": str(error)}
+    return facts
 
 
 def arguments(cmdline: bytes | None) -> tuple[str, ...] | None:
-    """The arguments of ``cmdline``: () for a kernel thread or zombie, None where it is missing."""
+    """The arguments of ``cmdline``: () for a kernel thread or zombie, None where it is missing.
+
+    After MOST_ARGUMENTS there is one more, MARK.
+    """
     if not cmdline:
         return None if cmdline is None else ()
-    return tuple(map(os.fsdecode, cmdline.removesuffix(b"\0").split(b"\0")))
+    words = cmdline.removesuffix(b"\0").split(b"\0", MOST_ARGUMENTS)
+    if len(words) > MOST_ARGUMENTS:
+        words[-1] = MARK
+    return tuple(map(os.fsdecode, words))
 
 
-def damaged(
-    problem: str, line: bytes, number: int, offset: int, pid: int | None, path: str
-) -> ParseError:
+def damaged(problem: str, line: bytes, number: int, offset: int, pid: int, path: str) -> ParseError:
     """The error for a line that no kernel wrote: that of a capture."""
     return ParseError(problem, offset=offset, line_number=number, line=line, pid=pid, path=path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from _thread import allocate_lock
 from array import array
 
 from fastsmaps import _backend
@@ -15,9 +16,10 @@ from fastsmaps.notes import as_noted, noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import ProcessTotals
-from fastsmaps.procfs import PAGE, PIECE
+from fastsmaps.procfs import PAGE
 from fastsmaps.rollups import Rollups
-from fastsmaps.stat import TICKS, arguments, cgroup_path
+from fastsmaps.stat import TICKS, texts_of
+from fastsmaps.texts import Shared
 from fastsmaps.workers import counted, spread
 
 TYPE_CHECKING = False
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps._backend import Sweep, Task
-    from fastsmaps.totals import Totals
 
 # What the backends' Sweep says of a row.
 FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other")
@@ -62,20 +63,20 @@ class Sweeper:
         texts: tuple[str, ...],
         limits: tuple[int | None, int | None],
         until: float | None,
-        mappings: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
         self.root = root
         self.texts = texts
         self.limits = limits
         self.until = until
-        self.mappings = mappings
         self.progress = progress
         self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
         self.order: list[int] = []
         self.excluded = 0
         self.sweeps: list[Sweep] = []
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
+        self._shared = Shared()  # their texts
+        self._lock = allocate_lock()  # for these two
         self._notes: dict[int, tuple[str, str]] | None = None
         # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
         # process after the other.
@@ -103,7 +104,6 @@ class Sweeper:
             _LARGE_BYTES // PAGE if timed else 2**64 - 1,
             timed or least is not None or most is not None,
             rollups,
-            PIECE if self.mappings else 0,
         )
 
     # ---- what is left out
@@ -116,11 +116,11 @@ class Sweeper:
         if callable(exclude):
             rows = self._excluded(exclude, self._seen(numbers))
         else:
-            rows = {pid: ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude}
-        for pid, row in rows.items():
-            self.known[pid] = row._replaced(outcome="skipped", error="excluded", totals=None)
-        self.excluded = len(rows)
-        return [pid for pid in numbers if pid not in rows]
+            rows = (ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude)
+        for row in rows:
+            self._know(row._replaced(outcome="skipped", error="excluded", totals=None))
+        self.excluded = len(self.known)
+        return [pid for pid in numbers if pid not in self.known]
 
     def _seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
         """Rows without figures: no memory is walked for them."""
@@ -136,14 +136,12 @@ class Sweeper:
 
     def _excluded(
         self, exclude: Callable[[ProcessTotals], bool], seen: Iterable[ProcessTotals]
-    ) -> dict[int, ProcessTotals]:
-        rows = {}
+    ) -> Iterator[ProcessTotals]:
         for row in seen:
             if self._over():
                 break  # what is left is not read either
             if exclude(row):
-                rows[row.pid] = row
-        return rows
+                yield row
 
     # ---- reading
 
@@ -174,8 +172,15 @@ class Sweeper:
         for i, fate in enumerate(sweep.fates(before), before):
             if fate in (_LARGE, _OTHER):
                 pid = sweep.row(i)[0]
-                self.known[pid] = self._by_process(pid, large=fate == _LARGE, figures=rollups)
+                self._know(self._by_process(pid, large=fate == _LARGE, figures=rollups))
         return taken
+
+    def _know(self, row: ProcessTotals) -> None:
+        with self._lock:
+            self.known[row.pid] = self._shared.fit(row)
+            if self._shared.is_full:
+                for one in self._shared.refit(self.known.values()):
+                    self.known[one.pid] = one
 
     def _turn(self) -> float:
         return _TURN if self.until is None else min(_TURN, self.until - time.monotonic())
@@ -187,7 +192,7 @@ class Sweeper:
         for pid in counted(numbers, self.progress):
             if self._over():
                 break
-            self.known[pid] = self._replayed(pid)
+            self._know(self._replayed(pid))
         self.costs.append(time.thread_time() - cpu)
 
     def _replayed(self, pid: int) -> ProcessTotals:
@@ -200,38 +205,23 @@ class Sweeper:
         facts: dict[str, Any] = {}
         try:
             with Process(pid, procfs=self.root) as process:
-                info = process.info(heap=False)
-                facts = {
-                    "ppid": info.ppid,
-                    "comm": info.comm,
-                    "uid": info.uid,
-                    "start_time": info.start_time,
-                    "cgroup": info.cgroup if "cgroup" in self.texts else None,
-                    "cmdline": info.cmdline if "cmdline" in self.texts else None,
-                }
+                facts = process._facts(self.texts)
                 if not figures:
                     return ProcessTotals(pid, "skipped", **facts)
                 if self.fd < 0 or not large:
                     resident = process._resident() if self.limits != (None, None) else None
                     if resident is not None and not self._within(resident):
-                        if self.mappings and resident >= (self.limits[0] or 0):
-                            facts["mappings"] = process._counted(_nothing, self.until)[1]
-                        error = self._why_outside(resident)
-                        return ProcessTotals(pid, "skipped", error=error, **facts)
-                until = self.until if large else None
-
-                def take() -> Totals:
-                    return process.totals() if until is None else process._totals_until(until)
-
-                if self.mappings:
-                    totals, facts["mappings"] = process._counted(take, self.until)
+                        facts["error"] = self._why_outside(resident)
+                        return ProcessTotals(pid, "skipped", **facts)
+                if large and self.until is not None:
+                    totals = process._totals_until(self.until)
                 else:
-                    totals = take()
+                    totals = process.totals()
             return ProcessTotals(pid, "read", totals=totals, **facts)
         except TimeoutError:
-            return ProcessTotals(pid, "skipped", error=_TIME_OVER, **facts)
+            return ProcessTotals(pid, "skipped", **{**facts, "error": _TIME_OVER})
         except Error as error:
-            return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
+            return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
 
     def _within(self, resident: int) -> bool:
         least, most = self.limits
@@ -253,7 +243,7 @@ class Sweeper:
         self._take(sweep, memoryview(array("i", [pid])), True)
         if pid in self.known:
             return self.known.pop(pid)
-        row = self._row(sweep.row(len(sweep) - 1), Rollups(sweep.table))
+        row = self._row(sweep.row(len(sweep) - 1), Rollups(sweep.table), Shared())
         # The totals are made now: whoever keeps the row should not keep the table for it.
         return row._replaced(totals=row.totals)
 
@@ -262,39 +252,39 @@ class Sweeper:
     def rows(self) -> list[ProcessTotals]:
         """All rows, in the order asked for."""
         found = dict(self.known)
+        shared = Shared()
         for sweep in self.sweeps:
             rollups = Rollups(sweep.table)
             for task in map(sweep.row, range(len(sweep))):
                 if task[0] not in found:
-                    found[task[0]] = self._row(task, rollups)
+                    found[task[0]] = self._row(task, rollups, shared)
         return [
             found.get(pid) or ProcessTotals(pid, "skipped", error=_TIME_OVER) for pid in self.order
         ]
 
-    def _row(self, task: Task, rollups: Rollups) -> ProcessTotals:
-        pid, fate, record, resident, texts, who, mappings = task
-        facts: dict[str, Any] = {"mappings": mappings}
+    def _row(self, task: Task, rollups: Rollups, shared: Shared) -> ProcessTotals:
+        pid, fate, record, resident, texts, who = task
+        facts: dict[str, Any] = {}
         if who is not None:
             comm, ppid, uid, start = who
-            facts |= {
+            facts = {
                 "comm": os.fsdecode(comm),
                 "ppid": ppid,
                 "uid": uid,
                 "start_time": start / TICKS,
             }
-        for name, text in zip(self.texts, texts, strict=True):
-            path = f"{self.root}/{pid}/{name}"
-            if name == "cmdline":
-                facts[name] = arguments(text)
-            else:
-                facts[name] = cgroup_path(text or b"", pid, path)
+        if self.texts:
+            files = dict(zip(self.texts, texts, strict=True))
+            facts |= texts_of(files, pid, f"{self.root}/{pid}")
+            facts["cmdline"] = shared.text(facts.get("cmdline"))
+            facts["cgroup"] = shared.cgroup(facts.get("cgroup"))
         if fate == _READ:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
         if fate == _OUTSIDE:
-            error_ = self._why_outside(resident * PAGE)
-            return ProcessTotals(pid, "skipped", error=error_, **facts)
+            facts["error"] = self._why_outside(resident * PAGE)
+            return ProcessTotals(pid, "skipped", **facts)
         path = f"{self.root}/{pid}/smaps_rollup"
         error: Error
         if fate == _DENIED:
@@ -303,11 +293,7 @@ class Sweeper:
             error = _procfs.denied(PermissionError(number, ""), pid, path, self.root)
         else:
             error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
-        return ProcessTotals(pid, outcome_of(error), error=str(error), **facts)
-
-
-def _nothing() -> None:
-    """For a count of mappings alone."""
+        return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
 
 
 _TIME_OVER = "the time was over before it was read"

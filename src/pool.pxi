@@ -27,21 +27,47 @@ cdef void pool_free(Pool *pool) noexcept nogil:
     memset(pool, 0, sizeof(Pool))
 
 
+cdef void pool_fill_table(Pool *pool) noexcept nogil:
+    """Enters all texts into the table, which is empty."""
+    cdef uint32_t i, at
+    for i in range(pool.count):
+        at = <uint32_t>pool.entries[i].hash & pool.mask
+        while pool.table[at] != 0:
+            at = (at + 1) & pool.mask
+        pool.table[at] = i + 1
+
+
 cdef bint pool_grow_table(Pool *pool) noexcept nogil:
     cdef uint32_t size = 32 if pool.table == NULL else (pool.mask + 1) * 2
     cdef uint32_t *table = <uint32_t *>calloc(size, sizeof(uint32_t))
-    cdef uint32_t i, at
     if table == NULL:
         return False
-    for i in range(pool.count):
-        at = <uint32_t>pool.entries[i].hash & (size - 1)
-        while table[at] != 0:
-            at = (at + 1) & (size - 1)
-        table[at] = i + 1
     free(pool.table)
     pool.table = table
     pool.mask = size - 1
+    pool_fill_table(pool)
     return True
+
+
+cdef void pool_cut(Pool *pool, size_t limit) noexcept nogil:
+    """Cuts the texts that are longer, with "..." behind them; each keeps its number."""
+    cdef Entry *entry
+    cdef size_t at = 0
+    cdef uint32_t i
+    for i in range(pool.count):
+        entry = &pool.entries[i]
+        if entry.length <= limit + 3:
+            memmove(pool.bytes + at, pool.bytes + entry.at, entry.length)
+        else:
+            memmove(pool.bytes + at, pool.bytes + entry.at, limit)
+            memcpy(pool.bytes + at + limit, b"...", 3)
+            entry.length = limit + 3
+            entry.hash = hash_of(pool.bytes + at, entry.length, hash_key)
+        entry.at = at
+        at += entry.length
+    pool.used = at
+    memset(pool.table, 0, (<size_t>pool.mask + 1) * sizeof(uint32_t))
+    pool_fill_table(pool)
 
 
 cdef char *grow_bytes(char *old, size_t *room, size_t needed) noexcept nogil:

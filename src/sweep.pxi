@@ -1,6 +1,6 @@
 # Many processes: of each the stat line and the rollup, through one directory descriptor.
 
-from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_RDONLY
+from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport fstat, struct_stat
 from posix.unistd cimport close
 
@@ -21,8 +21,10 @@ cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
     MOST_KEPT = 2           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
-    MOST_LINES = 1 << 16    # of maps in one go: 24 ms
-    MOST_TEXT = 1048576     # as in fastsmaps/openat.py; what is beyond is cut off
+    MOST_TEXT = 131072      # these four as in fastsmaps/texts.py
+    LEAST_TEXT = 64
+    MOST_TEXTS = 8388608
+    MARK = 3                # bytes of "..."
     PF_EXITING = 0x4
     PF_KTHREAD = 0x00200000
 
@@ -33,7 +35,6 @@ cdef struct Task:
     uint32_t record         # its place among the rollups' rows
     uint64_t start          # ticks since boot
     uint64_t resident       # pages, by statm
-    uint32_t mappings       # lines of maps
     uint32_t kept[MOST_KEPT]
     uint8_t fate
     uint8_t has_stat
@@ -46,6 +47,8 @@ cdef struct Sweeper:
     size_t count
     size_t room
     Pool kept[MOST_KEPT]
+    size_t limit[MOST_KEPT]     # longer texts are cut
+    size_t allowed[MOST_KEPT]   # bytes of all of them
     const char *names[MOST_KEPT]
     int names_count
     bint sized              # statm is read
@@ -53,7 +56,6 @@ cdef struct Sweeper:
     uint64_t most
     uint64_t large
     bint rollups
-    size_t piece            # in which maps is read, 0 where its lines are not counted
     char *buffer
     size_t buffer_room
 
@@ -76,11 +78,20 @@ cdef uint64_t decimal(const char *p, const char *end) noexcept nogil:
     return value
 
 
+cdef bint is_number(const char *p, const char *end) noexcept nogil:
+    """Whether a number stands there, and one that is surely below 2**64: 18 digits."""
+    cdef const char *start = p
+    while p < end and c'0' <= p[0] <= c'9':
+        p += 1
+    return 0 < p - start <= 18 and (p == end or p[0] == c' ' or p[0] == c'\n')
+
+
 cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
     """What the stat line says; READ for a process that should have memory of its own."""
     cdef const char *name
     cdef const char *stop = end
     cdef uint64_t flags, threads
+    cdef bint good
     cdef char state
     name = <const char *>memchr(p, c'(', end - p)
     while stop > p and (stop - 1)[0] != c')':   # comm may hold anything: after the last one
@@ -92,16 +103,20 @@ cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
     p = stop + 1
     state = p[0]
     p = skip_fields(p, end, 1)
+    good = is_number(p, end)
     task.ppid = <int32_t>decimal(p, end)
     p = skip_fields(p, end, 5)
+    good = good and is_number(p, end)
     flags = decimal(p, end)
     p = skip_fields(p, end, 11)
+    good = good and is_number(p, end)
     threads = decimal(p, end)
     p = skip_fields(p, end, 2)
+    good = good and is_number(p, end)
     task.start = decimal(p, end)
     p = skip_fields(p, end, 16)
-    if p == end:
-        return OTHER
+    if p == end or not good:
+        return OTHER            # damage is for Process to report
     task.has_stat = True
     if flags & PF_KTHREAD:
         return KERNEL_THREAD
@@ -113,7 +128,8 @@ cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
 
 cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole) noexcept nogil:
     """Bytes of the file in the buffer; -errno. Without `whole` one read must give all of it."""
-    cdef int fd = openat(directory, name, O_RDONLY | O_CLOEXEC)
+    # O_NONBLOCK: as fastsmaps.openat.OPEN.
+    cdef int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     cdef ssize_t got
     cdef size_t used = 0
     cdef char *block
@@ -129,7 +145,7 @@ cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole)
             got = used
             break
         if used == w.buffer_room:
-            if used >= MOST_TEXT:
+            if used > MOST_TEXT + MARK:
                 got = used
                 break
             block = <char *>realloc(w.buffer, w.buffer_room * 2)
@@ -140,6 +156,40 @@ cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole)
             w.buffer_room *= 2
     close(fd)
     return got
+
+
+cdef void lower_limit(Sweeper *w, int kind) noexcept nogil:
+    """Cuts the longest texts, so that all of them need half of what is allowed."""
+    cdef Pool *pool = &w.kept[kind]
+    cdef size_t limit = w.limit[kind]
+    cdef size_t needed
+    cdef uint32_t i
+    if limit > LEAST_TEXT:
+        limit //= 2
+    while limit > LEAST_TEXT:
+        needed = 0
+        for i in range(pool.count):
+            needed += pool.entries[i].length if pool.entries[i].length < limit else limit
+        if needed <= MOST_TEXTS // 2:
+            break
+        limit //= 2
+    pool_cut(pool, limit)
+    w.limit[kind] = limit
+    # With very many texts even the shortest limit may need more.
+    w.allowed[kind] = 2 * pool.used if 2 * pool.used > MOST_TEXTS else MOST_TEXTS
+
+
+cdef bint keep_file(Sweeper *w, int kind, size_t length, uint32_t *id_) noexcept nogil:
+    """Keeps the text that is in the buffer, cut at the limit; False where there is no memory."""
+    cdef size_t limit = w.limit[kind]
+    if length > limit + MARK:
+        length = limit + MARK
+        memcpy(w.buffer + limit, b"...", MARK)
+    if not pool_id(&w.kept[kind], w.buffer, length, id_):
+        return False
+    if w.kept[kind].used > w.allowed[kind]:
+        lower_limit(w, kind)
+    return True
 
 
 cdef inline Fate refused(ssize_t got) noexcept nogil:
@@ -167,48 +217,6 @@ cdef Fate take_rollup(Sweeper *w, Task *task, int directory) noexcept nogil:
     return READ
 
 
-cdef Fate count_mappings(Sweeper *w, Task *task, int maps) noexcept nogil:
-    """READ where the count is known or cannot be had here, LARGE for too many in one go."""
-    cdef Reader r
-    cdef Outcome outcome = MORE
-    memset(&r, 0, sizeof(Reader))
-    r.fd = maps
-    r.buffer = w.buffer
-    r.piece = w.piece if w.piece < w.buffer_room else w.buffer_room
-    r.pieces = MOST_PIECES
-    if r.piece * MOST_PIECES > w.buffer_room:
-        r.pieces = <int>(w.buffer_room // r.piece)
-    r.waits = waits_so_far()
-    while outcome == MORE or outcome == INTERRUPTED:
-        outcome = count_pieces(&r, 1)
-        if r.lines > MOST_LINES:
-            return LARGE
-    if outcome == WHOLE:
-        task.mappings = <uint32_t>r.lines
-    return READ
-
-
-cdef Fate take_memory(Sweeper *w, Task *task, int directory) noexcept nogil:
-    """The rollup, and how many mappings there are."""
-    cdef Fate fate
-    cdef char byte
-    cdef int maps
-    if w.piece == 0:
-        return take_rollup(w, task, directory)
-    # Opened first and looked at last: an exec meanwhile ends this text. As long as it gives a
-    # byte the count and the rollup are of the same program.
-    maps = openat(directory, b"maps", O_RDONLY | O_CLOEXEC)
-    if maps < 0:
-        return take_rollup(w, task, directory)
-    fate = count_mappings(w, task, maps)
-    if fate == READ:
-        fate = take_rollup(w, task, directory) if task.resident <= w.most else OUTSIDE
-        if task.mappings != NOTHING and pread(maps, &byte, 1, 0) <= 0:
-            task.mappings = NOTHING
-    close(maps)
-    return fate
-
-
 cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
     cdef struct_stat owner
     cdef ssize_t got
@@ -228,7 +236,7 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
         return fate
     for i in range(w.names_count):
         got = small_file(w, directory, w.names[i], True)
-        if got >= 0 and not pool_id(&w.kept[i], w.buffer, got, &task.kept[i]):
+        if got >= 0 and not keep_file(w, i, got, &task.kept[i]):
             return OTHER
     if fate != READ or not w.rollups:
         return fate
@@ -237,14 +245,14 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
         if got <= 0:
             return refused(got)
         number = skip_fields(w.buffer, w.buffer + got, 1)
-        if number == w.buffer + got:
+        if not is_number(number, w.buffer + got):
             return OTHER
         task.resident = decimal(number, w.buffer + got)
-        if task.resident < w.least or (task.resident > w.most and w.piece == 0):
+        if task.resident < w.least or task.resident > w.most:
             return OUTSIDE
-        if w.large < task.resident <= w.most:
+        if task.resident > w.large:
             return LARGE
-    return take_memory(w, task, directory)
+    return take_rollup(w, task, directory)
 
 
 cdef char *pid_text(char *end, int32_t pid) noexcept nogil:
@@ -270,7 +278,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     task = &w.tasks[w.count]
     memset(task, 0, sizeof(Task))
     task.pid = pid
-    task.record = task.mappings = task.kept[0] = task.kept[1] = NOTHING
+    task.record = task.kept[0] = task.kept[1] = NOTHING
     w.count += 1
     name[15] = 0
     directory = openat(root, pid_text(name + 15, pid), O_PATH | O_CLOEXEC | O_DIRECTORY)
@@ -295,7 +303,7 @@ cdef class Sweep:
 
     def __cinit__(
         self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
-        bint rollups=True, size_t mappings=0,
+        bint rollups=True,
     ):
         memset(&self.w, 0, sizeof(Sweeper))
         if len(texts) > MOST_KEPT:
@@ -305,10 +313,12 @@ cdef class Sweep:
         self._names = [text.encode("ascii") for text in texts]
         self.w.s = self._table.s
         self.w.names_count = len(texts)
+        for i in range(MOST_KEPT):
+            self.w.limit[i], self.w.allowed[i] = MOST_TEXT, MOST_TEXTS
         for i in range(len(texts)):
             self.w.names[i] = PyBytes_AS_STRING(self._names[i])
         self.w.least, self.w.most, self.w.large = least, most, large
-        self.w.sized, self.w.rollups, self.w.piece = sized, rollups, mappings
+        self.w.sized, self.w.rollups = sized, rollups
         self.w.buffer = <char *>malloc(ROLLUP_ROOM)
         if self.w.buffer == NULL:
             raise MemoryError
@@ -385,7 +395,6 @@ cdef class Sweep:
             tuple([self.text(k, task.kept[k]) for k in range(self.w.names_count)]),
             (task.comm[:task.comm_length], task.ppid, task.uid, task.start)
             if task.has_stat else None,
-            task.mappings if task.mappings != NOTHING else None,
         )
 
     cdef object text(self, int kind, uint32_t id_):
@@ -394,14 +403,6 @@ cdef class Sweep:
             return None
         entry = &self.w.kept[kind].entries[id_]
         return PyBytes_FromStringAndSize(self.w.kept[kind].bytes + entry.at, entry.length)
-
-
-cdef bint is_pages(const char *p, const char *end) noexcept nogil:
-    """Whether a number stands there, and one that is surely below 2**64: 18 digits."""
-    cdef const char *start = p
-    while p < end and c'0' <= p[0] <= c'9':
-        p += 1
-    return 0 < p - start <= 18 and (p == end or p[0] == c' ' or p[0] == c'\n')
 
 
 def statms(fds, out):
@@ -432,7 +433,7 @@ def statms(fds, out):
                     end = p + (got if got > 0 else 0)
                     for k in range(3):
                         p = skip_fields(p, end, 1)
-                        if not is_pages(p, end):
+                        if not is_number(p, end):
                             pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
                             break
                         pages[3 * i + k] = decimal(p, end)

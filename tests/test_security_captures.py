@@ -23,7 +23,7 @@ import pytest
 from independent import DATA
 
 import fastsmaps
-from fastsmaps.openat import MOST_TEXT
+from fastsmaps.texts import MOST_TEXT
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -167,7 +167,7 @@ def test_texts_without_end(backend: ModuleType, tmp_path: Path, name: str) -> No
         assert "beyond" not in limited(way)[-100_000:]
     if name == "cmdline":
         (row,) = fastsmaps.scan(procfs=root, cmdline=True)
-        assert row.cmdline == ("x" * MOST_TEXT,)
+        assert row.cmdline == ("x" * MOST_TEXT + "...",)
 
 
 @pytest.mark.parametrize("where", ["7", "7/task", "7/task/8"])

@@ -23,7 +23,8 @@ import pytest
 from commands import environment
 
 import fastsmaps
-from fastsmaps.openat import MOST_TEXT
+from fastsmaps.stat import MOST_ARGUMENTS
+from fastsmaps.texts import MARK, MOST_TEXT
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -112,9 +113,9 @@ def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_pat
         if said != "done":
             pytest.skip("the kernel has no PR_SET_MM_MAP")
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            assert len(file.read(MOST_TEXT + 1)) > MOST_TEXT
+            assert len(file.read(MOST_TEXT + 10)) == MOST_TEXT + 10
         # Its bytes are zeros, each of which ends an argument.
-        assert living.in_child(lambda: within(pid)) == [MOST_TEXT] * 2
+        assert living.in_child(lambda: within(pid)) == [MOST_ARGUMENTS + 1, MOST_TEXT + len(MARK)]
 
 
 # ---- what it changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 from fastsmaps.cli.arguments import WrongUse, cannot_write, is_table
@@ -12,7 +13,7 @@ from fastsmaps.fields import python_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from fastsmaps.cli.output import Record
@@ -175,11 +176,14 @@ def show(
     elif args.csv:
         print_csv(records, names)
     else:
-        rows = [[column.cell(record) for column in columns] for record in records]
+        *first, last = columns
+        cells = [[column.cell(record) for column in first] for record in records]
+        lasts: Iterator[str] = map(last.cell, records)
         if total:
-            rows.append(list(total))
+            cells.append(list(total[:-1]))
+            lasts = itertools.chain(lasts, total[-1:])
         left = [column.head for column in columns if column.left]
-        print_table([column.head for column in columns], rows, left)
+        print_table([column.head for column in columns], cells, lasts, left)
         if note:
             sys.stdout.write(f"\n{note}\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -9,16 +10,55 @@ from fastsmaps.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
+    from fastsmaps.processes import ProcessTotals
+
     Record = dict[str, Any]
+
+
+# Characters of JSON that are written at once.
+_BLOCK = 1 << 16
+# Characters of a command line in a table, where no terminal's width is the limit.
+_MOST_SHOWN = 4096
 
 
 def complain(problem: Exception | str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
         print(f"fastsmaps: {harmless(str(problem))}", file=sys.stderr)
+
+
+class CommandLine:
+    """A row's command line in a record: decoded when it is shown, and no more than is shown.
+
+    Iteration gives the arguments; str() at most `most` characters and "..." for what is cut off.
+    """
+
+    __slots__ = ("_most", "_row")
+
+    def __init__(self, row: ProcessTotals, most: int = _MOST_SHOWN) -> None:
+        self._row = row
+        self._most = most
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row.cmdline or ())
+
+    def __str__(self) -> str:
+        text = self._bytes()
+        # A character has four bytes at most.
+        shown = os.fsdecode(text[: 4 * self._most + 4].replace(b"\0", b" "))
+        return shown if len(shown) <= self._most else shown[: self._most] + "..."
+
+    def __lt__(self, other: CommandLine) -> bool:
+        return self._bytes() < other._bytes()
+
+    def _bytes(self) -> bytes:
+        text = (self._row._cmdline or b"").removesuffix(b"\0")
+        if text.strip(b"\0"):
+            return text
+        return b"?" if self._row.comm is None else b"[%b]" % os.fsencode(self._row.comm)
 
 
 def print_json(records: Iterable[Record]) -> None:
@@ -29,9 +69,21 @@ def print_json(records: Iterable[Record]) -> None:
     """
     import json
 
-    encode = json.JSONEncoder().encode
-    # Whole, so that it costs one write for each 8 KiB and not two for each row.
-    sys.stdout.write("[" + ",\n ".join(map(encode, records)) + "]\n")
+    encode = json.JSONEncoder(default=list).encode  # of command lines arguments are made here
+    # Some rows a write, and never the text of all of them at once.
+    texts: list[str] = []
+    length = 0
+    before = "["
+    for record in records:
+        texts.append(encode(record))
+        length += len(texts[-1])
+        if length > _BLOCK:
+            sys.stdout.write(before + ",\n ".join(texts))
+            texts, length, before = [], 0, ",\n "
+    if texts:
+        sys.stdout.write(before + ",\n ".join(texts))
+        before = ""
+    sys.stdout.write("[]\n" if before == "[" else "]\n")
 
 
 def print_csv(records: Sequence[Record], names: Sequence[str], *, head: bool = True) -> None:
@@ -54,24 +106,30 @@ def _csv_cell(value: object) -> str | int | float:
         return value
     if isinstance(value, dict):
         return harmless(" ".join(f"{name}={text}" for name, text in value.items()))
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | CommandLine):
         return harmless(" ".join(map(str, value)))
     return harmless(str(value))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> None:
-    """Columns under their heads, numbers to the right.
+def print_table(
+    head: Sequence[str], cells: Sequence[Sequence[str]], lasts: Iterable[str], left: Sequence[str]
+) -> None:
+    """Columns under their heads, numbers to the right; `lasts` are the cells of the last one.
 
     In colour on a terminal where rich is installed; otherwise plain, and where no terminal is,
-    with every name in full.
+    with every name in full. The last column's cells are then made one after the other: command
+    lines may be long.
     """
-    safe = [[harmless(cell) for cell in row] for row in rows]
+    safe = [[harmless(cell) for cell in row] for row in cells]
+    last: Iterator[str] = map(harmless, lasts)
     if sys.stdout.isatty():
         from fastsmaps.cli.pretty import print_pretty
 
-        if print_pretty(head, safe, left):
+        rows = [[*row, cell] for row, cell in zip(safe, last, strict=True)]
+        if print_pretty(head, rows, left):
             return
-    for line in plain_lines(head, safe, left, terminal_width()):
+        last = iter([row[-1] for row in rows])
+    for line in _lines(head, safe, last, left, terminal_width()):
         print(line)
 
 
@@ -89,14 +147,27 @@ def plain_lines(
     head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str], limit: int | None
 ) -> list[str]:
     """The table's lines: columns as wide as their widest cell, the last one not filled."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return [
-        "  ".join(
-            [
-                cell.ljust(width) if name in left else cell.rjust(width)
-                for name, cell, width in zip(head, line, widths, strict=True)
-            ]
-        ).rstrip()[:limit]
-        for line in lines
-    ]
+    lasts = iter([row[-1] for row in rows])
+    return list(_lines(head, [row[:-1] for row in rows], lasts, left, limit))
+
+
+def _lines(
+    head: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    lasts: Iterator[str],
+    left: Sequence[str],
+    limit: int | None,
+) -> Iterator[str]:
+    *names, name = head
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    width = 0
+    if name not in left:
+        every = [*lasts]
+        width = max(map(len, [name, *every]))
+        lasts = iter(every)
+    for row, last in zip([names, *cells], itertools.chain([name], lasts), strict=True):
+        line = [
+            cell.ljust(size) if column in left else cell.rjust(size)
+            for column, cell, size in zip(names, row, widths, strict=True)
+        ]
+        yield "  ".join([*line, last.rjust(width)]).rstrip()[:limit]

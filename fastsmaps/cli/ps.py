@@ -17,6 +17,7 @@ from fastsmaps.cli.listing import (
     text,
     written,
 )
+from fastsmaps.cli.output import CommandLine
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import command_of
@@ -35,7 +36,6 @@ EXAMPLES = """\
   fastsmaps ps --by user             a line a user
   fastsmaps ps --filter python       those whose command line has "python"
   fastsmaps ps --sort swap --limit 9 the nine with most swap
-  fastsmaps ps --sort rss+swap       most memory in use, swapped out or not
   fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
   fastsmaps ps --json                all fields of the kernel, in bytes
   fastsmaps ps --filter . --json     ... and command lines, which take longer to read
@@ -118,7 +118,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     records = [row.as_dict() for row in scan]
     if args.cmdline:
         for row, record in zip(scan, records, strict=True):
-            record["cmdline"] = row.cmdline
+            record["cmdline"] = None if row._cmdline is None else CommandLine(row)
     known = [name for name in _FIELDS if name != "cmdline" or args.cmdline]
     names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
     fields = only(args, "pid", "user", "outcome", *names, "comm")
@@ -127,7 +127,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         show(args, by_field(records, "pss"), [], known=known, only=fields, origin=origin)
         return
     for row, record in zip(scan, records, strict=True):
-        record["command"] = command_of(row)
+        record["command"] = CommandLine(row)
     first = [name for name in ("pid", "user") if name not in names]
     last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
     heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}

@@ -84,6 +84,7 @@ def command_line(target: str, procfs: str) -> str:
 
 def command_of(process: ProcessTotals | Info) -> str:
     """The arguments as they were given, or the name in brackets, as ps does."""
-    if process.cmdline and any(process.cmdline):
-        return " ".join(process.cmdline)
+    words = process.cmdline
+    if words and any(words):
+        return " ".join(words)
     return "?" if process.comm is None else f"[{process.comm}]"

@@ -20,7 +20,7 @@ from fastsmaps.cli.listing import (
     text,
     written,
 )
-from fastsmaps.cli.output import plain_lines
+from fastsmaps.cli.output import CommandLine, plain_lines
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import command_of
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
@@ -101,7 +101,7 @@ def _records(args: argparse.Namespace, scan: Scan) -> list[Record]:
             **row.as_dict(),
             "age": row.age,
             "estimated": row.estimated,
-            "command": command_of(row),
+            "command": CommandLine(row),
         }
         for row in rows
     ]
@@ -199,7 +199,7 @@ class _Screen:
                 record["user"] or "?",
                 *(_marked(record, unit, name) for name in FIGURES),
                 _age(record),
-                record["command"],
+                str(record["command"])[:width],
             ]
             for record in records[: max(0, most)]
         ]
