@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a backend exports.
-NAMES = ("Sweep", "Table", "Uses", "parse", "read", "statms", "total")
+NAMES = ("Sweep", "Table", "Uses", "lines", "parse", "read", "statms", "total")
 
 
 def exports(backend: str) -> dict[str, Any]:
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fastsmaps._csmaps import Table as Table
     from fastsmaps._csmaps import Task as Task
     from fastsmaps._csmaps import Uses as Uses
+    from fastsmaps._csmaps import lines as lines
     from fastsmaps._csmaps import parse as parse
     from fastsmaps._csmaps import read as read
     from fastsmaps._csmaps import statms as statms

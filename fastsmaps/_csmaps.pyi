@@ -93,9 +93,21 @@ def total(
     (time.monotonic()) TimeoutError is raised between two calls once that time has come.
     """
 
+def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
+    """How many lines the descriptor's text has; as read(), but nothing is looked at or kept.
+
+    `until` is that of total().
+    """
+
 # A row of a Sweep: see Sweep.row().
 Task = tuple[
-    int, int, int | None, int, tuple[bytes | None, ...], tuple[bytes, int, int, int] | None
+    int,
+    int,
+    int | None,
+    int,
+    tuple[bytes | None, ...],
+    tuple[bytes, int, int, int] | None,
+    int | None,
 ]
 
 class Sweep:
@@ -105,7 +117,9 @@ class Sweep:
     last. `texts` names up to two small files whose bytes are kept as well, once each. With
     `sized` statm is read before the rollup, which is left out for a process of fewer than
     `least` pages or more than `most` (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves
-    all of them out.
+    all of them out. With `mappings` the lines of maps are counted, read in pieces of so many
+    bytes, also of a process that has more pages than `most`: no page is walked for them. One
+    that has more than 65,536 of them is LARGE.
 
     One thread takes at a time, others get a RuntimeError meanwhile, also who asks for rows;
     afterwards any number of threads may look at it.
@@ -119,6 +133,7 @@ class Sweep:
         large: int = ...,
         sized: bool = False,
         rollups: bool = True,
+        mappings: int = 0,
     ) -> None: ...
     def __len__(self) -> int: ...
     def take(self, root: int, pids: memoryview, seconds: float) -> int:
@@ -138,9 +153,10 @@ class Sweep:
         """What became of each row from `start` on: a place in sweeper.FATES."""
 
     def row(self, i: int) -> Task:
-        """The row (pid, fate, its place in `table`, resident pages, texts, who).
+        """The row (pid, fate, its place in `table`, resident pages, texts, who, mappings).
 
-        `who` is (comm, ppid, uid, start in ticks), None where stat was not read.
+        `who` is (comm, ppid, uid, start in ticks), None where stat was not read. `mappings` is
+        None where they were not counted, or the process ended or called exec meanwhile.
         """
 
 class Uses:

@@ -322,6 +322,23 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
     return table if whole else None
 
 
+def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
+    count = offset = 0
+    kept = _slices(piece, pieces)
+    _, _, buffer, slices = kept
+    try:
+        while True:
+            if until and time.monotonic() >= until:
+                raise TimeoutError("the time is over")
+            got = os.preadv(fd, slices, offset)
+            if not got:
+                return count if os.pread(fd, 1, 0) else None
+            count += buffer.count(b"\n", 0, got)
+            offset += got
+    finally:
+        _spare[:] = [kept]
+
+
 def read(fd: int, piece: int, pieces: int) -> Table | None:
     return _read(fd, piece, pieces, confirm=True)
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     # A Task with the numbers of its texts.
     Row = tuple[
-        int, int, int | None, int, tuple[int | None, ...], tuple[bytes, int, int, int] | None
-    ]
+        int, int, int | None, int, tuple[int | None, ...], tuple[bytes, int, int, int] | None,
+        int | None,
+    ]  # fmt: skip
 
 # The order of the extension's enum Fate, and of fastsmaps.sweeper.FATES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
@@ -31,6 +32,8 @@ _MOST_KEPT = 2
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
+_MOST_LINES = 1 << 16  # of maps in one go
+_PIECES = 5  # as many as fit the extension's buffer
 _MOST_DIGITS = 18  # of a number that is surely below 2**64
 
 
@@ -66,6 +69,7 @@ class _Found:
         self.resident = 0
         self.texts: tuple[int | None, ...] = (None,) * texts
         self.who: tuple[bytes, int, int, int] | None = None
+        self.mappings: int | None = None
 
 
 def _is_number(field: bytes) -> bool:
@@ -81,6 +85,20 @@ def _small_file(directory: int, name: str) -> bytes:
             os.close(fd)
     except OSError as error:
         raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from None
+
+
+def _count(maps: int, piece: int) -> int | None:
+    try:
+        return _pysmaps.lines(maps, piece, _PIECES)
+    except OSError:
+        return None
+
+
+def _gives_a_byte(fd: int) -> bool:
+    try:
+        return bool(os.pread(fd, 1, 0))
+    except OSError:
+        return False
 
 
 class _Pool:
@@ -125,6 +143,7 @@ class Sweep:
         large: int = _NEVER,
         sized: bool = False,
         rollups: bool = True,
+        mappings: int = 0,
     ) -> None:
         if len(texts) > _MOST_KEPT:
             raise ValueError(f"texts: {_MOST_KEPT} at most")
@@ -132,6 +151,7 @@ class Sweep:
         self._limits = least, most, large
         self._sized = sized
         self._rollups = rollups
+        self._piece = mappings
         self._kept = [_Pool() for _ in texts]
         self._rows: list[Row] = []
         self._scanner = _pysmaps.Scanner(crlf=False)
@@ -165,9 +185,9 @@ class Sweep:
 
     def row(self, i: int) -> Task:
         self._taking.check()
-        pid, fate, record, resident, numbers, who = self._rows[i]
+        pid, fate, record, resident, numbers, who, mappings = self._rows[i]
         texts = [pool.text(number) for pool, number in zip(self._kept, numbers, strict=True)]
-        return pid, fate, record, resident, tuple(texts), who
+        return pid, fate, record, resident, tuple(texts), who, mappings
 
     def _process(self, root: int, pid: int) -> Row:
         found = _Found(len(self._texts))
@@ -185,7 +205,7 @@ class Sweep:
                 fate = _OTHER  # numbers that are none, from what is no procfs
             finally:
                 os.close(directory)
-        return pid, fate, found.record, found.resident, found.texts, found.who
+        return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
 
     def _files(self, directory: int, found: _Found) -> int:
         # The owner before stat: see take_files() in src/sweep.pxi.
@@ -216,11 +236,34 @@ class Sweep:
             if not _is_number(pages):
                 return _OTHER
             resident = found.resident = int(pages)
-            if not least <= resident <= most:
+            if resident < least or (resident > most and not self._piece):
                 return _OUTSIDE
-            if resident > large:
+            if large < resident <= most:
                 return _LARGE
-        return self._rollup(directory, found)
+        return self._memory(directory, found)
+
+    def _memory(self, directory: int, found: _Found) -> int:
+        # The order: see take_memory() in src/sweep.pxi.
+        if not self._piece:
+            return self._rollup(directory, found)
+        try:
+            maps = os.open("maps", OPEN, dir_fd=directory)
+        except OSError:
+            return self._rollup(directory, found)
+        try:
+            count = _count(maps, self._piece)
+            if count is not None and count > _MOST_LINES:
+                return _LARGE
+            try:
+                outside = found.resident > self._limits[1]
+                fate = _OUTSIDE if outside else self._rollup(directory, found)
+            except _Fate as told:
+                fate = told.args[0]
+            if count is not None and _gives_a_byte(maps):
+                found.mappings = count
+            return fate
+        finally:
+            os.close(maps)
 
     @staticmethod
     def _text(directory: int, name: str, pool: _Pool) -> int | None:

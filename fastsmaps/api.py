@@ -13,7 +13,7 @@ from fastsmaps.errors import ParseError
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import KERNELS, OPEN, open_in
 from fastsmaps.process import Process, take_mappings, take_rollup
-from fastsmaps.procfs import check_is_process, check_pid, root, self_pid
+from fastsmaps.procfs import check_is_process, check_pid, is_procfs, root, self_pid
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
@@ -30,7 +30,9 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """The memory of a process, summed by the kernel (smaps_rollup), in bytes.
 
     Where the kernel has no smaps_rollup (before 4.14), smaps is summed. `procfs` may be another
-    directory with procfs's layout: a host's /proc in a container, or a capture.
+    directory with procfs's layout: a host's /proc in a container, or a capture. `pid` is a number
+    in that: where `procfs` belongs to another pid namespace than this process, os.getpid() and
+    subprocess give other numbers (see Process).
 
     Raises ProcessGone, AccessDenied (it names what would be enough), NoMemoryMap for a kernel
     thread or zombie, ReadError for another failure of the system, ParseError for a damaged
@@ -41,7 +43,9 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """
     procfs = root(procfs)
     number = check_pid(pid)
-    result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
+    result = None
+    if procfs == KERNELS or is_procfs(procfs):
+        result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
     if result is None:
         with Process(pid, procfs=procfs) as process:
             return process.totals()
@@ -53,7 +57,8 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
 
     `sizes=False` reads maps instead of smaps: addresses and names alone, without the walk over
     the page tables that the sizes cost. The table is whole: a process that ends or calls exec
-    meanwhile gives an error, or the new program's mappings.
+    meanwhile gives an error, or the new program's mappings. `pid` is a number in `procfs`, as for
+    totals().
 
     Raises what totals() raises. Source: proc_pid_maps(5), proc_pid_smaps(5).
     """

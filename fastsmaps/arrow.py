@@ -12,6 +12,7 @@ from itertools import accumulate, cycle, islice
 
 import fastsmaps
 from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
+from fastsmaps.figures import SUMS
 from fastsmaps.kinds import is_deleted, kind_of
 from fastsmaps.mapping import PERMS, SHARED, Mapping
 from fastsmaps.totals import Totals
@@ -74,6 +75,7 @@ PROCESS = {
     "start_time": pa.float64(),
     "cgroup": _TEXT,
     "cmdline": _TEXTS,
+    "mappings": FIGURE,
     "outcome": _TEXT,
     "error": _TEXT,
     "age": pa.float64(),
@@ -210,7 +212,7 @@ def mappings_batch(m: Mappings) -> Batch:
         [
             start,
             end,
-            pc.subtract(end, start),
+            _figures(m.column("size"), m.absent("size")) if m._rollups else pc.subtract(end, start),
             _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),
@@ -305,7 +307,7 @@ def _extras(m: Mappings) -> Array:
 
 def scan_schema(scan: Scan) -> Schema:
     """Columns as in ``ProcessTotals.as_dict()``, and ``cmdline``, ``age``, ``estimated``."""
-    figures = dict.fromkeys(["size", "uss", *_figure_names(scan).values()], FIGURE)
+    figures = dict.fromkeys(["size", *SUMS, *_figure_names(scan).values()], FIGURE)
     return pa.schema({**PROCESS, **figures}, _facts(scan))
 
 
@@ -329,7 +331,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
     for totals in others:
         labels |= dict.fromkeys(() if totals is None else totals._labels())
     del labels["Size"]  # what is summed is end - start
-    return _names(labels, Totals, {*PROCESS, "size", "uss"})
+    return _names(labels, Totals, {*PROCESS, "size", *SUMS})
 
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
@@ -365,11 +367,13 @@ def _scan_figures(scan: Scan) -> list[Array]:
         for label in _figure_names(scan)
     }
     size = column("", [None if totals is None else totals.size for totals in others])
-    clean, dirty = columns["Private_Clean"], columns["Private_Dirty"]
-    uss = pc.add(clean, dirty)
+    return [size, *(_sum(columns[a], columns[b]) for a, b in SUMS.values()), *columns.values()]
+
+
+def _sum(one: Array, other: Array) -> Array:
+    both = pc.add(one, other)
     # Beyond 64 bits, which no kernel prints, the sum would begin at 0 again.
-    uss = pc.if_else(pc.greater_equal(uss, clean), uss, pa.scalar(None, FIGURE))
-    return [size, uss, *columns.values()]
+    return pc.if_else(pc.greater_equal(both, one), both, pa.scalar(None, FIGURE))
 
 
 # ---- handing over

@@ -11,7 +11,7 @@ from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outc
 from fastsmaps.notes import as_noted, noted, notes_text, origin
 from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.procfs import NOTES, PIECE
+from fastsmaps.procfs import MAX_MAP_COUNT, NOTES, PIECE
 from fastsmaps.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps.text import parse
 from fastsmaps.texts import Shared
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
-_SYSTEM = ("meminfo", "version")
+_SYSTEM = ("meminfo", "version", MAX_MAP_COUNT)
 
 
 def capture(

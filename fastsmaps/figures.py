@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
+#: Figures that are sums of two fields, None where the kernel printed only one of them or none.
+SUMS = {"uss": ("Private_Clean", "Private_Dirty"), "rss_swap": ("Rss", "Swap")}
+
+
 class Figures(Frozen):
     """Something with figures by the kernel's labels: ``x.pss``, ``x["Pss"]``, ``x["pss"]``.
 
@@ -63,8 +67,19 @@ class Figures(Frozen):
 
         Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
         """
-        clean, dirty = self._figure("Private_Clean"), self._figure("Private_Dirty")
-        return None if clean is None or dirty is None else clean + dirty
+        return self._sum("uss")
+
+    @property
+    def rss_swap(self) -> int | None:
+        """Rss + Swap: memory in use, wherever it is now; top(1) calls it USED.
+
+        Pages that several processes share count in each of them, as in Rss.
+        """
+        return self._sum("rss_swap")
+
+    def _sum(self, name: str) -> int | None:
+        one, other = map(self._figure, SUMS[name])
+        return None if one is None or other is None else one + other
 
     def __getattr__(self, name: str) -> int | None:
         # Only reached for what the class does not have: a field nobody has seen yet.
@@ -96,11 +111,15 @@ def cell(value: int | None) -> int:
     return value if value is not None and 0 <= value < ABSENT else ABSENT
 
 
-def uss_column(column: Callable[[str], Sequence[int]]) -> memoryview:
-    """Uss of all rows, from the columns that `column` gives by the kernel's label."""
-    pairs = zip(column("Private_Clean"), column("Private_Dirty"), strict=True)
+def sum_column(name: str, column: Callable[[str], Sequence[int]]) -> memoryview:
+    """One of SUMS for all rows, from the columns that `column` gives by the kernel's label.
+
+    Empty where either column is.
+    """
+    one, other = map(column, SUMS[name])
     # ABSENT is the largest number: with it, or beyond 64 bits, which no kernel prints, all is.
-    values = array("Q", [min(clean + dirty, ABSENT) for clean, dirty in pairs])
+    pairs = zip(one, other, strict=bool(one and other))
+    values = array("Q", [min(a + b, ABSENT) for a, b in pairs])
     return memoryview(values).toreadonly()
 
 

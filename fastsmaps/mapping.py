@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 
 #: What a row's number of perms stands for.
 PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps-"[i >> 3] for i in range(24))
+#: The kernel's name for the one record of smaps_rollup.
+ROLLUP = b"[rollup]"
 #: Its bit for a shared mapping.
 SHARED = 8
 #: Where the fields begin in a row of a backend's table.
 FIRST_FIELD = 9
 #: Of a row that belongs to no group, for such a table's sums().
 NO_GROUP = 2**32 - 1
+
+
+def is_rollup(row: Row) -> bool:
+    """Whether a row is a process's sum: ``[rollup]`` with ``---p 00000000 00:00 0``."""
+    # No mapping can have that name: a file's begins with a slash, others are [anon:...].
+    return row[6] == ROLLUP and row[2:5] == (0, 0, 0) and row[5].strip(b"0") == b":"
 
 
 class Mapping(Figures):
@@ -37,7 +45,7 @@ class Mapping(Figures):
     __slots__ = ("_places", "_row")
 
     _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
-    _derived = ("size", "size_printed", "uss")
+    _derived = ("size", "size_printed", "uss", "rss_swap")
 
     _row: Row
     _places: dict[str, int]
@@ -75,9 +83,13 @@ class Mapping(Figures):
         return self._row[1]
 
     @property
-    def size(self) -> int:
-        """End - start. ``size_printed`` is what the kernel says in its ``Size:`` line."""
-        return self._row[1] - self._row[0]
+    def size(self) -> int | None:
+        """End - start; None for a rollup, whose range holds other memory and none.
+
+        ``size_printed`` is what the kernel says in its ``Size:`` line.
+        """
+        row = self._row
+        return None if row[6] == ROLLUP and is_rollup(row) else row[1] - row[0]
 
     @property
     def size_printed(self) -> int | None:
@@ -164,8 +176,8 @@ class Mapping(Figures):
         start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
         number field that some record of the table has, None where this one lacks it, with
         ``Size:`` as size_printed; last ``extra``. A field whose name is an attribute's already has
-        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, and the fields
-        that no record has.
+        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, rss_swap, and
+        the fields that no record has.
         """
         names = (
             "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",

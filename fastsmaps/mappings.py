@@ -6,20 +6,21 @@ import os
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import uss_column
+from fastsmaps.figures import SUMS, sum_column
 from fastsmaps.kinds import kind_of
-from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, SHARED, Mapping
+from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
 from fastsmaps.totals import Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence, Set
     from typing import Any, NoReturn, overload
 
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
-_DERIVED = ("size", "uss")
+_DERIVED = ("size", *SUMS)
+_NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
 
 
@@ -41,10 +42,15 @@ class Mappings:
 
     Rows are made when asked for. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch,
     when the reading ended) say where it comes from; None for a text.
+
+    In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
+    rollup that stands beside the smaps of its process is left out, so that nothing counts twice:
+    docs/fields.md ("Rollups in a text") says how it is known.
     """
 
     __slots__ = (
-        "_columns", "_overlaps", "_places", "_rows", "_table", "pid", "procfs", "taken_at",
+        "_columns", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid", "procfs",
+        "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +62,12 @@ class Mappings:
         taken_at: float | None = None,
     ) -> None:
         self._table = table
-        self._rows = range(len(table))
+        self._rows: Sequence[int] = range(len(table))
+        self._rollups: Set[int] = _NO_ROLLUPS
+        if table.has_name(ROLLUP):  # a text's alone: a process's smaps has none
+            from fastsmaps.rollup_rows import kept_rows
+
+            self._rows, self._rollups = kept_rows(table)
         self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
         self._columns: dict[str, memoryview] = {}
         self._overlaps: bool | None = None  # not known yet
@@ -86,6 +97,7 @@ class Mappings:
         if isinstance(index, slice):
             part = Mappings(self._table, pid=self.pid, procfs=self.procfs, taken_at=self.taken_at)
             part._rows = self._rows[index]
+            part._rollups = self._rollups
             return part
         return Mapping(self._table.row(self._rows[index]), self._places)
 
@@ -114,9 +126,9 @@ class Mappings:
         """A field of all records: a contiguous, read-only memoryview of format "Q".
 
         `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
-        start, end, size (end - start; ``Size`` is what the kernel printed), uss, offset and inode.
-        Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at the
-        first request and kept. KeyError for a field that no record has.
+        start, end, size (end - start; ``Size`` is what the kernel printed), uss, rss_swap, offset
+        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at
+        the first request and kept. KeyError for a field that no record has.
         """
         if name in _HEADER or name in _DERIVED:
             key = name
@@ -127,12 +139,12 @@ class Mappings:
         if key not in self._columns:
             if key == "size":
                 view = self._sizes()
-            elif key == "uss":
-                view = uss_column(self.column)
+            elif key in SUMS:
+                view = sum_column(key, self.column)
             else:
                 view = self._contiguous(self._table.column(key))
             part = self._is_part and key in self._places
-            if (part or key == "uss") and self._absent(view) == len(self):
+            if (part or key in SUMS) and self._absent(view) == len(self):
                 raise KeyError(name)
             self._columns[key] = view
         return self._columns[key]
@@ -160,6 +172,9 @@ class Mappings:
         rows = self._rows
         if not rows:
             return whole[:0]
+        if not isinstance(rows, range):
+            values = array(whole.format, map(whole.__getitem__, rows))
+            return memoryview(values).toreadonly()
         # A stop below 0 is before the first in a range, but counts from the end in a slice.
         return whole[rows.start : None if rows.stop < 0 else rows.stop : rows.step]
 
@@ -179,7 +194,15 @@ class Mappings:
     def _sizes(self) -> memoryview:
         starts, ends = self.column("start"), self.column("end")
         sizes = array("Q", [end - start for start, end in zip(starts, ends, strict=True)])
+        for i in self._rollup_places():
+            sizes[i] = ABSENT
         return memoryview(sizes).toreadonly()
+
+    def _rollup_places(self) -> list[int]:
+        """Which of these rows are rollups."""
+        if not self._rollups:
+            return []
+        return [i for i, row in enumerate(self._rows) if row in self._rollups]
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -192,9 +215,11 @@ class Mappings:
 
     def absent(self, name: str) -> int:
         """How many records lack the field; KeyError for what neither they nor we know."""
-        if name in _HEADER or name == "size":
+        if name in _HEADER:
             return 0
-        if name == "uss":
+        if name == "size":
+            return len(self._rollup_places())
+        if name in SUMS:
             try:
                 return self._absent(self.column(name))
             except KeyError:
@@ -224,23 +249,42 @@ class Mappings:
 
     # ---- sums
 
-    def _totals(self, figures: tuple[int, dict[str, int]]) -> Totals:
-        size, sums = figures
-        if len(self._table) == 1 and self._table.names[0] == b"[rollup]":
-            return Totals(sums, None, "smaps_rollup")
-        return Totals(sums, size, "smaps" if self._places else "maps")
-
     def totals(self) -> Totals:
-        """The fields summed over the mappings."""
-        if self._is_part:
-            return self._totals(self._sums([0] * len(self), 1)[0])
-        return self._totals(self._table.sums()[0])
+        """The fields summed over the mappings; ``size`` is None for none, as every figure is.
 
-    def _sums(self, groups: list[int], count: int) -> list[tuple[int, dict[str, int]]]:
+        ``source`` is "smaps" or "maps" ("maps" has no figures but ``size``), "smaps_rollup" for a
+        text of rollups, which have no size, and "mixed" for rollups beside the mappings of other
+        processes. A sum over rollups lacks what one of them lacks.
+        """
+        if not self._is_part and not self._rollups:
+            size, figures = self._table.sums()[0]
+            return Totals(figures, size if len(self) else None, self._source)
+        return self._sums([0] * len(self), 1)[0]
+
+    @property
+    def _source(self) -> str:
+        return "smaps" if self._places else "maps"
+
+    def _sums(self, groups: list[int], count: int) -> list[Totals]:
+        """Totals of each group of rows."""
         numbers = array("I", [NO_GROUP]) * len(self._table)
         for row, group in zip(self._rows, groups, strict=True):
             numbers[row] = group
-        return self._table.sums(memoryview(numbers), count)
+        rollups = [(self._rows[i], groups[i]) for i in self._rollup_places()]
+        mapped = set(groups)
+        if rollups:
+            for row, _ in rollups:
+                numbers[row] = NO_GROUP
+            mapped = {numbers[row] for row in self._rows} - {NO_GROUP}
+        sums = [
+            Totals(figures, size if group in mapped else None, self._source)
+            for group, (size, figures) in enumerate(self._table.sums(memoryview(numbers), count))
+        ]
+        if rollups:
+            from fastsmaps.rollup_rows import with_rollups
+
+            return with_rollups(sums, mapped, self._table, rollups)
+        return sums
 
     def _keys(self, by: str | Callable[[Mapping], Hashable]) -> Iterator[Any]:
         if callable(by):
@@ -272,11 +316,8 @@ class Mappings:
         counts = [0] * len(numbers)
         for number in groups:
             counts[number] += 1
-        figures = self._sums(groups, len(numbers))
-        result = {
-            key: Group(self._totals(figures[number]), counts[number])
-            for key, number in numbers.items()
-        }
+        sums = self._sums(groups, len(numbers))
+        result = {key: Group(sums[number], counts[number]) for key, number in numbers.items()}
         order = sorted(
             result,
             key=lambda key: (result[key].totals.pss or 0, result[key].totals.size or 0),
@@ -298,11 +339,14 @@ class Mappings:
         return [self[i] for i in rows[: max(n, 0)]]
 
     def find(self, address: int) -> Mapping | None:
-        """The mapping that holds the address; of overlapping ones the first. None for none."""
+        """The mapping that holds the address; of overlapping ones the first. None for none.
+
+        A rollup, which holds many mappings, is none.
+        """
         starts, ends = self.column("start"), self.column("end")
-        if self.overlaps:
+        if self._rollups or self.overlaps:
             for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                if start <= address < end:
+                if start <= address < end and self._rows[i] not in self._rollups:
                     return self[i]
             return None
         from bisect import bisect_right
@@ -312,15 +356,18 @@ class Mappings:
 
     @property
     def overlaps(self) -> bool:
-        """True where ranges overlap or go back.
+        """True where ranges overlap or go back; rollups are left aside.
 
-        A table of a live process has such a place only where the map changed between two reads
-        of the text: a mapping that was told already and grew is told again, and its figures are
-        in the sums twice (seen on 6.18: [heap] while brk moved). Who must know reads again.
+        In a text that is where the next process begins. A table of a live process has such a
+        place only where the map changed between two reads of the text: a mapping that was read
+        already and grew is read again, and its figures are in the sums twice (seen on 6.18:
+        [heap] while brk moved). Read again where that matters.
         """
         # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
         if self._overlaps is None:
             starts, ends = self.column("start").tolist(), self.column("end").tolist()
+            for i in reversed(self._rollup_places()):
+                del starts[i], ends[i]
             pairs = zip(starts[1:], ends, strict=False)
             self._overlaps = any(start < end for start, end in pairs)
         return self._overlaps

@@ -13,6 +13,7 @@ from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadEr
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import OPEN
+from fastsmaps.pidfd import pidfd_number
 from fastsmaps.procfs import PAGE, PIECE, PIECES
 from fastsmaps.stat import (
     Stat,
@@ -28,7 +29,7 @@ from fastsmaps.totals import Totals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, NoReturn, SupportsIndex, TypeVar
 
     from fastsmaps._backend import Table
     from fastsmaps.procfs import Pid, Procfs
@@ -41,7 +42,9 @@ ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
-    return _backend.read(fd, PIECE, PIECES)
+    table = _backend.read(fd, PIECE, PIECES)
+    # Blank lines alone, in a capture, are no text.
+    return table if table is not None and len(table) else None
 
 
 def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
@@ -61,9 +64,13 @@ class Process:
     The descriptors of smaps and smaps_rollup are kept and read again from their start, which
     saves about 4 us a call; after an exec they are opened anew.
 
-    `pid` is a process's number or "self". Raises TypeError or ValueError for what is neither,
-    ProcessGone, AccessDenied, or Error for a thread's number (it names the process). After close()
-    whatever reads raises ValueError.
+    `pid` is a process's number in `procfs`, or "self". `procfs` may belong to another pid namespace
+    than this process, as a host's /proc in a container does: then os.getpid(), subprocess and
+    multiprocessing give numbers that are another process's there. For a child, open a pidfd and
+    use from_pidfd().
+
+    Raises TypeError or ValueError for what is neither, ProcessGone, AccessDenied, or Error for a
+    thread's number (it names the process). After close() whatever reads raises ValueError.
     """
 
     _fd = -1  # of its directory; in the instance while it is open
@@ -94,6 +101,39 @@ class Process:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def from_pidfd(cls, fd: SupportsIndex, *, procfs: Procfs = "/proc") -> Process:
+        """The process of a pidfd (os.pidfd_open()), whatever its number in `procfs` is.
+
+            with subprocess.Popen(command) as child:
+                fd = os.pidfd_open(child.pid)
+                with fastsmaps.Process.from_pidfd(fd) as process:
+                    process.totals()
+
+        `procfs` must show this process too. The descriptor stays open; it is not used later.
+
+        Raises TypeError or ValueError for what is not an open pidfd, ProcessGone where the process
+        has ended and was reaped, and Error where it is not in the pid namespace of `procfs`, where
+        the kernel does not show its number, or where the pidfd is a thread's (PIDFD_THREAD).
+        Otherwise as Process().
+
+        Source: pidfd_open(2), proc_pid_fdinfo(5).
+        """
+        procfs = _procfs.root(procfs)
+        number = pidfd_number(fd, procfs)
+        try:
+            process = cls(number, procfs=procfs)
+        except Error:
+            pidfd_number(fd, procfs)  # ProcessGone: then the number may be another's
+            raise
+        try:
+            if pidfd_number(fd, procfs) != number:
+                raise ProcessGone(f"process {number} has ended", pid=number, path=process._path)
+        except BaseException:
+            process.close()
+            raise
+        return process
 
     # ---- its life
 
@@ -132,11 +172,15 @@ class Process:
 
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
+        if not _procfs.is_procfs(self.procfs):
+            # What a capture's file holds may be several rollups, or a rollup beside its smaps.
+            table = self._take("smaps_rollup", take_mappings)
+            return Mappings(table or self._needed("smaps", take_mappings)).totals()
         if self._has_rollup:
             result = self._take("smaps_rollup", take_rollup)
             if result is not None:
                 return Totals(result[1], None, "smaps_rollup")
-            self._has_rollup = False  # kernels before 4.14, and captures of smaps alone
+            self._has_rollup = False  # kernels before 4.14
         size, figures = self._needed("smaps", take_sums)
         return Totals(figures, size, "smaps")
 
@@ -168,6 +212,50 @@ class Process:
 
         size, figures = self._needed("smaps", take)
         return Totals(figures, size, "smaps")
+
+    def _counted(self, take: Callable[[], T], until: float | None) -> tuple[T, int | None]:
+        """What `take` reads, and how many mappings there are.
+
+        None where they cannot be counted, or the process calls exec meanwhile. TimeoutError once
+        time.monotonic() is `until`.
+        """
+        if not _procfs.is_procfs(self.procfs):
+            return take(), self._captured_count()
+        fd = -1
+        count = None
+        try:
+            try:
+                living = self._living() if self._stat().has_exited else None
+                fd = self._open(f"{living[0] if living else ''}maps")
+                count = _backend.lines(fd, PIECE, PIECES, until or 0)
+            except TimeoutError:
+                raise
+            except (Error, OSError):
+                pass  # `take` fails too, or it is the count alone that may not be had
+            result = take()
+            # See take_memory() in src/sweep.pxi.
+            if count is not None and not self._gives_a_byte(fd):
+                count = None
+            return result, count
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    @staticmethod
+    def _gives_a_byte(fd: int) -> bool:
+        try:
+            return bool(os.pread(fd, 1, 0))
+        except OSError:
+            return False
+
+    def _captured_count(self) -> int | None:
+        """The rows of a capture's maps, of its smaps where it has no maps (smem's)."""
+        for sizes in (False, True):
+            try:
+                return len(self.mappings(sizes=sizes))
+            except Error:
+                pass
+        return None
 
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """As fastsmaps.mappings(), of this process."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Every way in which a process can come out of a scan; ``coverage`` counts them.
 OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
 
-_NUMBERS = ("pid", "ppid", "uid")
+_NUMBERS = ("pid", "ppid", "uid", "mappings")
 _SECONDS = ("start_time", "age")
 
 
@@ -29,17 +29,19 @@ class ProcessTotals(Frozen):
 
     ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
     that is not dumpable), ``start_time`` (seconds since boot), ``cgroup`` and ``cmdline`` (where
-    they were asked for), ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not
-    read), ``error`` (why; of a process that was read, which of the other facts is damaged). On a
-    Sampler's also ``age``, the seconds since its figures were read, and ``estimated``, whether
-    they were scaled since. None stands for what is not known.
+    they were asked for), ``mappings`` (their number, where it was asked for: the lines of maps,
+    x86's [vsyscall] among them, which the kernel does not count against vm.max_map_count),
+    ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not read), ``error`` (why; of
+    a process that was read, which of the other facts is damaged). On a Sampler's also ``age``,
+    the seconds since its figures were read, and ``estimated``, whether they were scaled since.
+    None stands for what is not known.
 
-    Sources: proc_pid_stat(5), proc_pid_smaps(5), cgroups(7).
+    Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
     """
 
     __slots__ = (
-        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "outcome", "pid",
-        "ppid", "start_time", "uid",
+        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "mappings",
+        "outcome", "pid", "ppid", "start_time", "uid",
     )  # fmt: skip
 
     pid: int
@@ -48,6 +50,7 @@ class ProcessTotals(Frozen):
     uid: int | None
     start_time: float | None
     cgroup: str | None
+    mappings: int | None
     outcome: str
     error: str | None
     age: float | None
@@ -67,6 +70,7 @@ class ProcessTotals(Frozen):
         start_time: float | None = None,
         cgroup: str | None = None,
         cmdline: bytes | None = None,
+        mappings: int | None = None,
         totals: Totals | tuple[Rollups, int] | None = None,
         error: str | None = None,
         age: float | None = None,
@@ -81,6 +85,7 @@ class ProcessTotals(Frozen):
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
         set_(self, "_cmdline", cmdline)
+        set_(self, "mappings", mappings)
         set_(self, "_figures", totals)
         set_(self, "error", error)
         set_(self, "age", age)
@@ -115,11 +120,9 @@ class ProcessTotals(Frozen):
 
         ``cmdline``, ``age`` and ``estimated`` are attributes alone.
         """
-        head = {
-            name: getattr(self, name)
-            for name in ("pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "outcome")
-        }
-        return beside({**head, "error": self.error}, self.totals or NOTHING, _TAKEN)
+        return beside(
+            {name: getattr(self, name) for name in _SHOWN}, self.totals or NOTHING, _TAKEN
+        )
 
     def _replaced(self, **changes: object) -> ProcessTotals:
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
@@ -143,6 +146,9 @@ class ProcessTotals(Frozen):
         return f"<ProcessTotals {self.pid} {self.comm!r} {self.outcome}: {self.totals!r}>"
 
 
+_SHOWN = (
+    "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
+)  # fmt: skip
 _NAMES = tuple(name for name in ProcessTotals.__slots__ if not name.startswith("_"))
 _TAKEN = frozenset({*_NAMES, "cmdline", "user"})
 
@@ -190,9 +196,13 @@ class Scan:
 
     Rows (ProcessTotals) are made when first asked for. ``taken_at`` is when the sweep ended
     (seconds since the epoch), ``cost`` what it took, ``procfs`` where it was read.
+    ``max_map_count`` is the kernel's limit of mappings for one process
+    (/proc/sys/vm/max_map_count), where their numbers were asked for; None where it is not known.
     """
 
-    __slots__ = ("_by_pid", "_count", "_make", "_rows", "cost", "procfs", "taken_at")
+    __slots__ = (
+        "_by_pid", "_count", "_make", "_rows", "cost", "max_map_count", "procfs", "taken_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -202,6 +212,7 @@ class Scan:
         taken_at: float,
         procfs: str,
         count: int = 0,
+        max_map_count: int | None = None,
     ) -> None:
         # `count` is how many rows a function would make: nobody pays for them who only counts.
         self._count = count
@@ -216,6 +227,7 @@ class Scan:
         self.cost = cost
         self.taken_at = taken_at
         self.procfs = procfs
+        self.max_map_count = max_map_count
 
     def _all(self) -> list[ProcessTotals]:
         make = self._make
@@ -225,10 +237,16 @@ class Scan:
         return self._rows
 
     def _part(self, rows: Iterable[ProcessTotals]) -> Scan:
-        return Scan(rows, cost=self.cost, taken_at=self.taken_at, procfs=self.procfs)
+        return Scan(
+            rows,
+            cost=self.cost,
+            taken_at=self.taken_at,
+            procfs=self.procfs,
+            max_map_count=self.max_map_count,
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
-        return _scan, (self._all(), self.cost, self.taken_at, self.procfs)
+        return _scan, (self._all(), self.cost, self.taken_at, self.procfs, self.max_map_count)
 
     def __len__(self) -> int:
         return self._count
@@ -269,9 +287,10 @@ class Scan:
     def column(self, name: str) -> memoryview:
         """A figure of all processes: a contiguous, read-only memoryview, in the rows' order.
 
-        `name` is Python's or the kernel's of a field, or "uss", "size", "pid", "ppid" or "uid"
-        (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and "age" are in
-        seconds (format "d", not a number for what is not known). KeyError for what is no field.
+        `name` is Python's or the kernel's of a field, or "uss", "rss_swap", "size", "pid", "ppid",
+        "uid" or "mappings" (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and
+        "age" are in seconds (format "d", not a number for what is not known). KeyError for what is
+        no field.
         """
         if name in _SECONDS:
             seconds = (getattr(row, name) for row in self)
@@ -384,8 +403,14 @@ class Scan:
         return self._part(row for row in self if row.pid in wanted)
 
 
-def _scan(rows: list[ProcessTotals], cost: Cost, taken_at: float, procfs: str) -> Scan:
-    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs)
+def _scan(
+    rows: list[ProcessTotals],
+    cost: Cost,
+    taken_at: float,
+    procfs: str,
+    max_map_count: int | None,
+) -> Scan:
+    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs, max_map_count=max_map_count)
 
 
 def row_key(by: str | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTotals], Hashable]:

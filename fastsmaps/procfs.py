@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
+from fastsmaps.forks import own_process
 from fastsmaps.openat import KERNELS, open_in, read_file
 from fastsmaps.stat import status_number
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The file in a capture that says what could not be read.
 NOTES = "fastsmaps.json"
+#: How many mappings a process may have; a capture has it in the same place.
+MAX_MAP_COUNT = "sys/vm/max_map_count"
 #: Bytes of a page, in which statm counts.
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
@@ -81,6 +84,49 @@ def self_pid(procfs: str) -> int | None:
         return None
 
 
+def max_map_count(procfs: str) -> int | None:
+    """The kernel's limit of mappings for one process; None where it is not known.
+
+    A procfs mounted with subset=pid has no sys, and a capture may lack it.
+    """
+    try:
+        fd = open_in(procfs, MAX_MAP_COUNT)
+        try:
+            text = read_file(fd, 32)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    number = text.removesuffix(b"\n")
+    # The kernel's is an int: what is longer is in no capture of ours.
+    return int(number) if number.isdigit() and len(number) <= 18 else None
+
+
+def counts_ours(procfs: str) -> bool:
+    """Whether the numbers of this procfs are those of our own pid namespace.
+
+    Those are what fork(), os.getpid(), subprocess and every system call use. A procfs of an outer
+    namespace shows our processes by other numbers, and strangers by the numbers that we know.
+    """
+    number = self_pid(procfs)
+    if number is None:
+        return False
+    try:
+        fd = open_in(procfs, f"{number}/status")
+        try:
+            status = read_file(fd)
+        finally:
+            os.close(fd)
+    except OSError:
+        status = b""
+    # A number for each namespace from that of the procfs to ours: the same number in two
+    # namespaces may be chance.
+    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    if numbers:
+        return len(numbers) == 1
+    return number == os.getpid()  # before Linux 4.1
+
+
 def is_hidden(pid: int, path: str, procfs: str) -> bool:
     """Whether a process that cannot be found is there: hidepid=2 and 4 hide it.
 
@@ -88,7 +134,7 @@ def is_hidden(pid: int, path: str, procfs: str) -> bool:
     the process may be hidden too: hidepid=4 hides from its own user what is not dumpable (seen
     on 6.18). Signals go by our own pid namespace, so the procfs must be of that.
     """
-    if self_pid(procfs) != os.getpid():
+    if not counts_ours(procfs):
         return False
     try:
         os.kill(pid, 0)
@@ -158,9 +204,9 @@ def check_is_process(pid: int, procfs: str) -> None:
     /proc/<tid> is not listed, but opens; its files tell of the process, so that a sum over
     numbers of threads would count a process many times.
     """
-    if procfs == KERNELS:
+    if procfs == KERNELS and _kernels_counts_ours():
         # 2 us; status takes 20. pidfd_open refuses a thread's number, and whatever else it
-        # refuses is looked at again.
+        # refuses is looked at again. It goes by our own pid namespace.
         try:
             os.close(os.pidfd_open(pid))
         except (OSError, AttributeError):
@@ -179,6 +225,21 @@ def check_is_process(pid: int, procfs: str) -> None:
     finally:
         os.close(fd)
     check_owner(status, pid, path)
+
+
+#: A process, and what counts_ours() says of /proc there: a child may be in another namespace.
+_asked: tuple[object, bool] = (None, False)
+
+
+def _kernels_counts_ours() -> bool:
+    """counts_ours() of /proc, asked once a process: a call of totals() takes no longer for it."""
+    global _asked
+    own = own_process()
+    process, ours = _asked
+    if process != own:
+        ours = counts_ours(KERNELS)
+        _asked = own, ours
+    return ours
 
 
 def check_owner(status: bytes, pid: int, path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import uss_column
+from fastsmaps.figures import SUMS, sum_column
 from fastsmaps.mapping import FIRST_FIELD, NO_GROUP
 from fastsmaps.totals import Totals
 
@@ -43,8 +43,8 @@ class Rollups:
 
         KeyError for what is no field.
         """
-        if name == "uss":
-            return uss_column(self.column)
+        if name in SUMS:
+            return sum_column(name, self.column)
         label = LABELS.get(name, name)
         if label not in self._labels:
             new = [own for own in self._labels if python_name(own) == name]

@@ -68,9 +68,10 @@ class Sampler:
     another's number starts anew, as does one that called exec, by the size of its text: an exec
     of the same program shows when its figures are read next.
 
-    `cgroup` and `cmdline` are read with the figures where asked for; processes above `max_rss`
-    bytes and those in `exclude` (pids; no function, as scan() takes) are skipped. At most a
-    quarter of RLIMIT_NOFILE is kept open. A context manager; not for several threads at once.
+    `cgroup`, `cmdline` and the number of `mappings` are read with the figures where asked for, as
+    scan() does; processes above `max_rss` bytes and those in `exclude` (numbers of `procfs`; no
+    function, as scan() takes) are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
+    context manager; not for several threads at once.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
@@ -84,6 +85,7 @@ class Sampler:
         procfs: Procfs = "/proc",
         cgroup: bool = False,
         cmdline: bool = False,
+        mappings: bool = False,
         max_rss: int | None = None,
         exclude: Container[int] = (),
     ) -> None:
@@ -95,6 +97,7 @@ class Sampler:
 
         self.budget = budget
         self.procfs = _procfs.root(procfs)
+        self._mappings = mappings
         self._texts = ("cgroup",) * cgroup + ("cmdline",) * cmdline
         self._max_rss = max_rss
         self._exclude = exclude
@@ -160,6 +163,7 @@ class Sampler:
             taken_at=taken_at,
             procfs=self.procfs,
             count=len(state),
+            max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
         )
 
     # ---- statm of all
@@ -276,7 +280,13 @@ class Sampler:
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
         """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
-        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, self._max_rss), until=None)
+        sweeper = Sweeper(
+            self.procfs,
+            texts=self._texts,
+            limits=(None, self._max_rss),
+            until=None,
+            mappings=self._mappings,
+        )
         try:
             for pid in self._order():
                 before = time.thread_time()

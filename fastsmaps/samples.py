@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
-from fastsmaps.figures import cell, uss_column
+from fastsmaps.figures import SUMS, cell, sum_column
 from fastsmaps.totals import NAMES, Totals, beside
 from fastsmaps.values import Value
 
@@ -106,7 +106,7 @@ class Samples:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all columns, in the order of ``Sample.as_dict()``."""
-        known = dict.fromkeys((*_HEAD, "uss", *NAMES))
+        known = dict.fromkeys((*_HEAD, *SUMS, *NAMES))
         return tuple(known | dict.fromkeys(self._name(label) for label in self._labels))
 
     @staticmethod
@@ -147,15 +147,15 @@ class Samples:
     def column(self, name: str) -> memoryview:
         """A figure of all samples: a contiguous, read-only memoryview of format "Q".
 
-        `name` is Python's or the kernel's of a field, "uss", "size", "peak_rss", "processes" or
-        "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not print. "elapsed"
-        and "time" are in seconds (format "d"). KeyError for what is no field.
+        `name` is Python's or the kernel's of a field, "uss", "rss_swap", "size", "peak_rss",
+        "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
+        print. "elapsed" and "time" are in seconds (format "d"). KeyError for what is no field.
         """
         if name in _SECONDS:
             place = _HEAD.index(name)
             return memoryview(array("d", [row[place] / 1e9 for row in self._rows])).toreadonly()
-        if name == "uss":
-            return uss_column(self.column)
+        if name in SUMS:
+            return sum_column(name, self.column)
         at = self._place(name)
         values = [row[at] if at < len(row) else ABSENT for row in self._rows]
         return memoryview(array("Q", values)).toreadonly()

@@ -24,6 +24,7 @@ def scan(
     workers: int = 1,
     cgroup: bool = False,
     cmdline: bool = False,
+    mappings: bool = False,
     min_rss: int | None = None,
     max_rss: int | None = None,
     exclude: Container[int] | Callable[[ProcessTotals], bool] | None = None,
@@ -32,10 +33,15 @@ def scan(
 ) -> Scan:
     """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
 
+    `pids`, `exclude` and the rows have numbers of `procfs`, which are not those of os.getpid() and
+    subprocess where it belongs to another pid namespace than this process (see Process).
+
     Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
     that. All of a row is read through one open directory, so that a number that is used again
     never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
-    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process).
+    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process). With
+    `mappings` the lines of maps are counted (about 1 us each), also of processes above `max_rss`,
+    as that walks no page; the Scan then has ``max_map_count``, the kernel's limit for a process.
 
     What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
     in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that
@@ -46,7 +52,7 @@ def scan(
 
     Raises Error where `procfs` cannot be listed, TypeError and ValueError for wrong arguments.
 
-    Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5).
+    Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
     """
     root = _procfs.root(procfs)
     check_workers(workers)
@@ -60,6 +66,7 @@ def scan(
         texts=("cgroup",) * cgroup + ("cmdline",) * cmdline,
         limits=(min_rss, max_rss),
         until=None if timeout is None else begun + timeout,
+        mappings=mappings,
         progress=progress,
     )
     try:
@@ -77,4 +84,5 @@ def scan(
         taken_at=time.time(),
         procfs=root,
         count=len(sweeper.order),
+        max_map_count=_procfs.max_map_count(root) if mappings else None,
     )

@@ -82,7 +82,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
 
 
 def status_number(
-    status: bytes, label: bytes, pid: int, path: str, *, place: int = 0
+    status: bytes, label: bytes, pid: int | None, path: str, *, place: int = 0
 ) -> int | None:
     """A number of a line of ``status``, None where there is no such line."""
     # In a status only the name could imitate a label, and its newlines are escaped.
@@ -147,6 +147,8 @@ def arguments(cmdline: bytes | None) -> tuple[str, ...] | None:
     return tuple(map(os.fsdecode, words))
 
 
-def damaged(problem: str, line: bytes, number: int, offset: int, pid: int, path: str) -> ParseError:
+def damaged(
+    problem: str, line: bytes, number: int, offset: int, pid: int | None, path: str
+) -> ParseError:
     """The error for a line that no kernel wrote: that of a capture."""
     return ParseError(problem, offset=offset, line_number=number, line=line, pid=pid, path=path)

@@ -16,7 +16,7 @@ from fastsmaps.notes import as_noted, noted
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import ProcessTotals
-from fastsmaps.procfs import PAGE
+from fastsmaps.procfs import PAGE, PIECE
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, texts_of
 from fastsmaps.texts import Shared
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps._backend import Sweep, Task
+    from fastsmaps.totals import Totals
 
 # What the backends' Sweep says of a row.
 FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other")
@@ -63,12 +64,14 @@ class Sweeper:
         texts: tuple[str, ...],
         limits: tuple[int | None, int | None],
         until: float | None,
+        mappings: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
         self.root = root
         self.texts = texts
         self.limits = limits
         self.until = until
+        self.mappings = mappings
         self.progress = progress
         self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
         self.order: list[int] = []
@@ -104,6 +107,7 @@ class Sweeper:
             _LARGE_BYTES // PAGE if timed else 2**64 - 1,
             timed or least is not None or most is not None,
             rollups,
+            PIECE if self.mappings else 0,
         )
 
     # ---- what is left out
@@ -211,12 +215,19 @@ class Sweeper:
                 if self.fd < 0 or not large:
                     resident = process._resident() if self.limits != (None, None) else None
                     if resident is not None and not self._within(resident):
+                        if self.mappings and resident >= (self.limits[0] or 0):
+                            facts["mappings"] = process._counted(_nothing, self.until)[1]
                         facts["error"] = self._why_outside(resident)
                         return ProcessTotals(pid, "skipped", **facts)
-                if large and self.until is not None:
-                    totals = process._totals_until(self.until)
+                until = self.until if large else None
+
+                def take() -> Totals:
+                    return process.totals() if until is None else process._totals_until(until)
+
+                if self.mappings:
+                    totals, facts["mappings"] = process._counted(take, self.until)
                 else:
-                    totals = process.totals()
+                    totals = take()
             return ProcessTotals(pid, "read", totals=totals, **facts)
         except TimeoutError:
             return ProcessTotals(pid, "skipped", **{**facts, "error": _TIME_OVER})
@@ -263,11 +274,11 @@ class Sweeper:
         ]
 
     def _row(self, task: Task, rollups: Rollups, shared: Shared) -> ProcessTotals:
-        pid, fate, record, resident, texts, who = task
-        facts: dict[str, Any] = {}
+        pid, fate, record, resident, texts, who, mappings = task
+        facts: dict[str, Any] = {"mappings": mappings}
         if who is not None:
             comm, ppid, uid, start = who
-            facts = {
+            facts |= {
                 "comm": os.fsdecode(comm),
                 "ppid": ppid,
                 "uid": uid,
@@ -294,6 +305,10 @@ class Sweeper:
         else:
             error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
         return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
+
+
+def _nothing() -> None:
+    """For a count of mappings alone."""
 
 
 _TIME_OVER = "the time was over before it was read"

@@ -48,6 +48,11 @@ class Directory:
 
     def file(self, name: str, text: bytes) -> None:
         """A file that is no process's."""
+        parent = self._path
+        for part in name.split("/")[:-1]:
+            parent = f"{parent}/{part}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{self._path}/{name}", flags, 0o600)
         with open(fd, "wb", buffering=0) as file:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
-#: Python's names of the figures that totals have, but for ``size`` and ``uss``.
+#: Python's names of the figures that totals have, but for ``size``, ``uss`` and ``rss_swap``.
 NAMES = tuple(python_name(label) for label in SIZES if label != "Size")
 
 _BY_NAME = tuple((name, LABELS[name]) for name in NAMES)
@@ -23,10 +23,10 @@ class _Sums(Figures):
     __slots__ = ("_figures", "size")
 
     _known = SIZES
-    _derived = ("size", "uss")
+    _derived = ("size", "uss", "rss_swap")
 
     _figures: dict[str, int]
-    #: The sum of end - start; None from a rollup, which does not tell it.
+    #: The sum of end - start; None from a rollup, which does not tell it, and for no mappings.
     size: int | None
 
     def _figure(self, label: str) -> int | None:
@@ -39,6 +39,7 @@ class _Sums(Figures):
         """Every figure by Python's name, None for what the kernel did not print."""
         figures = self._figures
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
+        result["rss_swap"] = self.rss_swap
         # By label, not by attribute: a scan does this for each process (5 us).
         for name, label in _BY_NAME:
             result[name] = figures.get(label)
@@ -86,7 +87,7 @@ class Totals(_Sums):
     __slots__ = ("source",)
 
     #: The file it comes from: "smaps_rollup" or "smaps" ("maps" if that was read, which has no
-    #: figures but ``size``; "mixed" for a sum of different ones).
+    #: figures but ``size``; "mixed" for a sum of different ones, also within one text).
     source: str
 
     def __init__(self, figures: dict[str, int], size: int | None, source: str) -> None:

@@ -9,6 +9,7 @@ import time
 from fastsmaps import procfs as _procfs
 from fastsmaps.diff import diff
 from fastsmaps.errors import Error, NoMemoryMap, ProcessGone, outcome_of
+from fastsmaps.forks import own_process
 from fastsmaps.process import Process
 from fastsmaps.samples import Series
 from fastsmaps.scan import scan
@@ -67,6 +68,9 @@ class Watch:
     two neighbours the one with the larger Pss stays, and so on for those to come: a long watch
     is told coarsely, its peaks never lost. The first and the last sample are always there.
 
+    `pid` is a number as `procfs` counts (see Process), or "self". It may also be an open Process,
+    as Process.from_pidfd() gives for a child; it stays open, and `procfs` is that of the Process.
+
     `tree=True` sums over the process and all that descend from it at the time of a look; that
     lists all processes each time (30 us each). ``peak_rss`` and ``growth`` remain those of the
     process itself.
@@ -81,7 +85,7 @@ class Watch:
 
     def __init__(
         self,
-        pid: Pid = "self",
+        pid: Pid | Process = "self",
         *,
         interval: float = 0.1,
         budget: float = 0.05,
@@ -101,6 +105,11 @@ class Watch:
         self.interval = interval
         self.budget = budget
         self.tree = tree
+        self._given = isinstance(pid, Process)  # the caller's, who closes it
+        self._process: Process | None = None
+        if isinstance(pid, Process):
+            self._process, procfs = pid, pid.procfs
+            pid = pid.pid
         self.procfs = _procfs.root(procfs)
         self.pid = _procfs.check_pid(pid)
         self.outcome = "read"
@@ -113,9 +122,8 @@ class Watch:
         self._tabled = 0  # the largest weight at which mappings were read
         self._table_due = 0.0
         self._series = Series(max_samples)
-        self._process: Process | None = None
         self._status = -1
-        self._owner = 0
+        self._owner: tuple[int, int] | None = None
         self._thread: Thread | None = None
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -129,10 +137,11 @@ class Watch:
     def __enter__(self) -> Watch:
         import threading
 
-        if self._owner:
+        if self._owner is not None:
             raise ValueError("this Watch was used already")
-        self._owner = os.getpid()
-        self._process = Process(self.pid, procfs=self.procfs)
+        self._owner = own_process()
+        if self._process is None:
+            self._process = Process(self.pid, procfs=self.procfs)
         try:
             self.pid = self._process.pid
             self._status = self._open_status(self._process)
@@ -150,7 +159,7 @@ class Watch:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         assert self._thread is not None
         try:
-            if self._owner != os.getpid():
+            if self._owner != own_process():
                 return  # a fork's: the thread is in the parent, and so is the rest of the watch
             self.stop()
             self._thread.join()
@@ -182,7 +191,7 @@ class Watch:
             self._ended = time.monotonic()
 
     def _close(self) -> None:
-        if self._process is not None:
+        if self._process is not None and not self._given:
             self._process.close()
         if self._status >= 0:
             fd, self._status = self._status, -1

@@ -37,6 +37,7 @@ cdef struct Reader:
     size_t piece
     int pieces
     bint confirm
+    size_t lines            # where they are counted, not scanned
     bint filled             # by the last call, all its pieces
     size_t unlooked         # bytes since the last look at what follows
     bint contended          # the process wants to change its map meanwhile
@@ -168,8 +169,7 @@ cdef int read_whole(
     cdef Reader r
     cdef int turn = TURN if until == 0 else 1
     cdef Outcome outcome = MORE
-    if not 1 <= pieces <= MOST_PIECES or piece < 1:
-        raise ValueError(f"pieces: 1 to {MOST_PIECES} of 1 byte or more")
+    check_pieces(piece, pieces)
     r.fd = fd
     r.carry = 0
     r.offset = 0
@@ -204,6 +204,79 @@ cdef int read_whole(
         if r.room == SPARE_SIZE:
             r.buffer = <char *>exchange(&spare_buffer, r.buffer)
         free(r.buffer)
+
+
+cdef Outcome count_pieces(Reader *r, int calls) noexcept nogil:
+    """Counts lines until the end, at most `calls` times; nothing of them is kept."""
+    cdef iovec[MOST_PIECES] iov
+    cdef const char *p
+    cdef const char *end
+    cdef char byte
+    cdef ssize_t got
+    cdef int i
+    for i in range(r.pieces):
+        iov[i].iov_base = r.buffer + i * r.piece
+        iov[i].iov_len = r.piece
+    for _ in range(calls):
+        got = preadv(r.fd, iov, r.pieces, r.offset)
+        if got == 0:
+            # As in read_pieces(): a process that has gone or called exec ends its text early.
+            got = pread(r.fd, &byte, 1, 0)
+            if got >= 0:
+                return WHOLE if got > 0 else NOT_WHOLE
+        if got < 0:
+            if errno == EINTR:
+                return INTERRUPTED
+            r.error = errno
+            return FAILED
+        r.offset += got
+        r.unlooked += got
+        if r.unlooked >= GIVE_WAY:
+            r.unlooked = 0
+            give_way(r)
+        p = r.buffer
+        end = p + got
+        while True:
+            p = <const char *>memchr(p, c'\n', end - p)
+            if p == NULL:
+                break
+            r.lines += 1
+            p += 1
+    return MORE
+
+
+def lines(int fd, size_t piece, int pieces, double until=0):
+    """See _csmaps.pyi."""
+    cdef Reader r
+    cdef int turn = TURN if until == 0 else 1
+    cdef Outcome outcome = MORE
+    check_pieces(piece, pieces)
+    memset(&r, 0, sizeof(Reader))
+    r.fd = fd
+    r.piece = piece
+    r.pieces = pieces
+    r.waits = waits_so_far()
+    r.buffer = <char *>malloc(piece * pieces)
+    if r.buffer == NULL:
+        raise MemoryError
+    try:
+        while outcome == MORE or outcome == INTERRUPTED:
+            PyErr_CheckSignals()
+            if until != 0 and seconds_now() >= until:
+                raise TimeoutError("the time is over")
+            with nogil:
+                outcome = count_pieces(&r, turn)
+        if outcome == FAILED:
+            raise OSError(r.error, _strerror(r.error))
+        return r.lines if outcome == WHOLE else None
+    finally:
+        free(r.buffer)
+
+
+cdef int check_pieces(size_t piece, int pieces) except -1:
+    if not 1 <= pieces <= MOST_PIECES or piece < 1:
+        raise ValueError(f"pieces: 1 to {MOST_PIECES} of 1 byte or more")
+    return 0
 
 
 cdef int raise_problem(Scan *s) except -1:

@@ -21,6 +21,7 @@ cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
     MOST_KEPT = 2           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
+    MOST_LINES = 1 << 16    # of maps in one go: 24 ms
     MOST_TEXT = 131072      # these four as in fastsmaps/texts.py
     LEAST_TEXT = 64
     MOST_TEXTS = 8388608
@@ -35,6 +36,7 @@ cdef struct Task:
     uint32_t record         # its place among the rollups' rows
     uint64_t start          # ticks since boot
     uint64_t resident       # pages, by statm
+    uint32_t mappings       # lines of maps
     uint32_t kept[MOST_KEPT]
     uint8_t fate
     uint8_t has_stat
@@ -56,6 +58,7 @@ cdef struct Sweeper:
     uint64_t most
     uint64_t large
     bint rollups
+    size_t piece            # in which maps is read, 0 where its lines are not counted
     char *buffer
     size_t buffer_room
 
@@ -217,6 +220,48 @@ cdef Fate take_rollup(Sweeper *w, Task *task, int directory) noexcept nogil:
     return READ
 
 
+cdef Fate count_mappings(Sweeper *w, Task *task, int maps) noexcept nogil:
+    """READ where the count is known or cannot be had here, LARGE for too many in one go."""
+    cdef Reader r
+    cdef Outcome outcome = MORE
+    memset(&r, 0, sizeof(Reader))
+    r.fd = maps
+    r.buffer = w.buffer
+    r.piece = w.piece if w.piece < w.buffer_room else w.buffer_room
+    r.pieces = MOST_PIECES
+    if r.piece * MOST_PIECES > w.buffer_room:
+        r.pieces = <int>(w.buffer_room // r.piece)
+    r.waits = waits_so_far()
+    while outcome == MORE or outcome == INTERRUPTED:
+        outcome = count_pieces(&r, 1)
+        if r.lines > MOST_LINES:
+            return LARGE
+    if outcome == WHOLE:
+        task.mappings = <uint32_t>r.lines
+    return READ
+
+
+cdef Fate take_memory(Sweeper *w, Task *task, int directory) noexcept nogil:
+    """The rollup, and how many mappings there are."""
+    cdef Fate fate
+    cdef char byte
+    cdef int maps
+    if w.piece == 0:
+        return take_rollup(w, task, directory)
+    # Opened first and looked at last: an exec meanwhile ends this text. As long as it gives a
+    # byte the count and the rollup are of the same program.
+    maps = openat(directory, b"maps", O_RDONLY | O_CLOEXEC)
+    if maps < 0:
+        return take_rollup(w, task, directory)
+    fate = count_mappings(w, task, maps)
+    if fate == READ:
+        fate = take_rollup(w, task, directory) if task.resident <= w.most else OUTSIDE
+        if task.mappings != NOTHING and pread(maps, &byte, 1, 0) <= 0:
+            task.mappings = NOTHING
+    close(maps)
+    return fate
+
+
 cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
     cdef struct_stat owner
     cdef ssize_t got
@@ -248,11 +293,11 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
         if not is_number(number, w.buffer + got):
             return OTHER
         task.resident = decimal(number, w.buffer + got)
-        if task.resident < w.least or task.resident > w.most:
+        if task.resident < w.least or (task.resident > w.most and w.piece == 0):
             return OUTSIDE
-        if task.resident > w.large:
+        if w.large < task.resident <= w.most:
             return LARGE
-    return take_rollup(w, task, directory)
+    return take_memory(w, task, directory)
 
 
 cdef char *pid_text(char *end, int32_t pid) noexcept nogil:
@@ -278,7 +323,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     task = &w.tasks[w.count]
     memset(task, 0, sizeof(Task))
     task.pid = pid
-    task.record = task.kept[0] = task.kept[1] = NOTHING
+    task.record = task.mappings = task.kept[0] = task.kept[1] = NOTHING
     w.count += 1
     name[15] = 0
     directory = openat(root, pid_text(name + 15, pid), O_PATH | O_CLOEXEC | O_DIRECTORY)
@@ -303,7 +348,7 @@ cdef class Sweep:
 
     def __cinit__(
         self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
-        bint rollups=True,
+        bint rollups=True, size_t mappings=0,
     ):
         memset(&self.w, 0, sizeof(Sweeper))
         if len(texts) > MOST_KEPT:
@@ -318,7 +363,7 @@ cdef class Sweep:
         for i in range(len(texts)):
             self.w.names[i] = PyBytes_AS_STRING(self._names[i])
         self.w.least, self.w.most, self.w.large = least, most, large
-        self.w.sized, self.w.rollups = sized, rollups
+        self.w.sized, self.w.rollups, self.w.piece = sized, rollups, mappings
         self.w.buffer = <char *>malloc(ROLLUP_ROOM)
         if self.w.buffer == NULL:
             raise MemoryError
@@ -395,6 +440,7 @@ cdef class Sweep:
             tuple([self.text(k, task.kept[k]) for k in range(self.w.names_count)]),
             (task.comm[:task.comm_length], task.ppid, task.uid, task.start)
             if task.has_stat else None,
+            task.mappings if task.mappings != NOTHING else None,
         )
 
     cdef object text(self, int kind, uint32_t id_):

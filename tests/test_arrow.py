@@ -374,6 +374,9 @@ def test_scan_of_a_capture(backend: ModuleType, tmp_path: Path) -> None:
     assert table["ppid"].to_pylist() == [1, 1, None]
     assert table["cmdline"].to_pylist()[2] == ["a\\xff", "b"]
     assert table["uss"].to_pylist() == [scan[0].totals.uss, scan[1].totals.uss, None]  # type: ignore[union-attr]
+    assert table["rss_swap"].to_pylist() == [
+        None if row.totals is None else row.totals.rss_swap for row in scan
+    ]
     assert table["private_dirty"].to_pylist()[2] == (2**54 - 2) * 1024
     assert table["uid"].null_count == 3
 

@@ -178,6 +178,14 @@ def test_fields_that_cost_a_read(backend: ModuleType, idle: living.Process) -> N
     assert "cmdline" in rows_of("ps", "--sort", "cmdline")[0]
 
 
+def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
+    for name in ("rss+swap", "rss_swap", "Rss+Swap"):
+        rows = rows_of("ps", "--sort", name, "--fields", "rss,swap,rss_swap")
+        known = [row for row in rows if row["rss_swap"] is not None]
+        assert known == sorted(known, key=lambda row: -row["rss_swap"])
+        assert all(row["rss"] + row["swap"] == row["rss_swap"] for row in known)
+
+
 def test_fields_of_groups(backend: ModuleType, idle: living.Process) -> None:
     for row in rows_of("ps", "--by", "user", "--fields", "locked,pss"):
         assert list(row) == ["user", "processes", "locked", "pss"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import linux
 import living
 import pytest
 from commands import COMMAND, WITHOUT_RICH, Job, environment, run
@@ -34,16 +35,17 @@ print("grown", flush=True)
 sys.exit(len(sys.stdin.read()))
 """
 
-# Tells each signal that it gets, and ends at the second SIGUSR1.
+# Reports each signal it gets, and exits at SIGUSR2. By os.write(): one handler may interrupt
+# another, and a print() inside a print() raises RuntimeError (reentrant call).
 LISTENING = """
-import signal, sys, time
+import os, signal, sys, time
 def hear(number, frame):
-    print(signal.Signals(number).name, flush=True)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")
     if number == signal.SIGUSR2:
         sys.exit(7)
 for name in ("INT", "QUIT", "TERM", "HUP", "USR1", "USR2"):
     signal.signal(getattr(signal, "SIG" + name), hear)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while True:  # pause() would not end for a signal that came just before it
     time.sleep(0.1)
 """
@@ -89,6 +91,32 @@ def is_read_by(pid: int, reader: int) -> bool:
 def until_it_looks(at: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + living.PATIENCE
     while not is_read_by(at, process.pid):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_it_looked(process: subprocess.Popen[str]) -> None:
+    """Waits for two looks from now on, whatever pid namespace /proc is of.
+
+    The thread that looks gives up the processor of itself at least once a look.
+    """
+    fd = os.pidfd_open(process.pid)
+    with fastsmaps.Process.from_pidfd(fd) as reader:
+        number = reader.pid
+    os.close(fd)
+    deadline = time.monotonic() + living.PATIENCE
+    begun: int | None = None
+    while True:
+        count = 0
+        for tid in os.listdir(f"/proc/{number}/task"):
+            if int(tid) != number:
+                text = Path(f"/proc/{number}/task/{tid}/status").read_text()
+                count += int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        if count and begun is None:
+            begun = count
+        if begun is not None and count > begun + 20:
+            return
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -165,6 +193,51 @@ def test_a_command(backend: ModuleType) -> None:
     assert report["peaks"]["pss"]["pss"] > 24 * MIB
     assert report["growth"][0]["path"] == ""
     assert report["growth"][0]["pss"] > 20 * MIB
+
+
+@pytest.mark.parametrize("tree", [(), ("--tree",)])
+def test_a_command_where_proc_is_of_an_outer_pid_namespace(
+    backend: ModuleType, tree: tuple[str, ...]
+) -> None:
+    """Its number there is not the one that subprocess gives, which may be a stranger's."""
+
+    def inside() -> tuple[dict[str, Any], int]:
+        with begun("--json", *tree, *QUICK, "--", sys.executable, "-c", GROWING) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "grown\n"
+            until_it_looked(process)
+            _, errors = process.communicate(timeout=living.PATIENCE)
+            return json.loads(errors), process.pid
+
+    try:
+        report, inner = living.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace: {refused}")
+    assert report["pid"] not in (inner, inner + 1)
+    assert report["peaks"]["pss"]["pss"] > 24 * MIB
+    assert report["peak_rss"] > 24 * MIB or tree
+    assert report["looks"] > 1
+
+
+def test_a_stranger_who_has_its_number_in_proc(backend: ModuleType, idle: living.Process) -> None:
+    def inside() -> tuple[dict[str, Any], int]:
+        # What is started next is fastsmaps, and then its command.
+        linux.give_next(idle.pid - 1)
+        with begun("--json", *QUICK, "--", "sh", "-c", "echo $$; read line") as process:
+            assert process.stdout is not None
+            number = int(process.stdout.readline())
+            until_it_looked(process)
+            _, errors = process.communicate("\n", timeout=living.PATIENCE)
+            return json.loads(errors), number
+
+    try:
+        report, number = living.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+    if number != idle.pid:
+        pytest.skip(f"the kernel gave {number} instead of {idle.pid}")
+    assert report["pid"] != idle.pid
+    assert report["outcome"] in ("gone", "zombie")
 
 
 def test_its_output_is_untouched(backend: ModuleType, tmp_path: Path) -> None:

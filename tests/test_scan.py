@@ -135,7 +135,7 @@ def test_rows_and_columns_agree(
         totals = [row.totals for row in made if row.totals]
         assert len(totals) == len(made) == len(pids or range(40))
         assert swept.totals() == sum(totals[1:], totals[0]) == made.totals()
-        for name in ("pss", "uss", "Private_Dirty", "swap", "size"):
+        for name in ("pss", "uss", "rss_swap", "Private_Dirty", "swap", "size"):
             figures = [one[name] for one in totals]
             expected = [fastsmaps.ABSENT if one is None else one for one in figures]
             assert swept.column(name).tolist() == made.column(name).tolist() == expected

@@ -66,7 +66,10 @@ def test_every_contiguous_buffer(backend: ModuleType, name: str) -> None:
 )
 def test_no_text(backend: ModuleType, data: Any) -> None:
     table = fastsmaps.parse(data)
-    assert (len(table), table.totals().size) == (0, 0)
+    # Nothing was read: that is not "has nothing".
+    assert (len(table), table.totals().size, table.totals().rss) == (0, None, None)
+    assert (table.group_by("path"), table.group_by("kind"), table.top(3, "size")) == ({}, {}, [])
+    assert fastsmaps.parse(TEXT)[7:].totals().size is None
 
 
 def test_buffers_that_are_not_contiguous(backend: ModuleType) -> None:

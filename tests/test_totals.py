@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fastsmaps
 from fastsmaps import Change, Totals
 from fastsmaps.fields import LABELS, SIZES, python_name
+from fastsmaps.figures import SUMS
 from fastsmaps.totals import NAMES
 
 
@@ -43,6 +44,7 @@ def test_every_field_that_the_kernel_has_had(backend: ModuleType) -> None:
     assert totals.as_dict() == {
         "size": totals.size,
         "uss": totals.uss,
+        "rss_swap": totals.rss_swap,
         **{python_name(label): totals[label] for label in SIZES if label != "Size"},
     }
 
@@ -50,12 +52,12 @@ def test_every_field_that_the_kernel_has_had(backend: ModuleType) -> None:
 def test_what_is_absent_is_none_not_0(backend: ModuleType) -> None:
     totals = totals_of(Rss=0)
     assert totals.rss == 0
-    for name in (*NAMES, "uss"):
+    for name in (*NAMES, *SUMS):
         if name != "rss":
             assert getattr(totals, name) is None
             assert totals[name] is None
             assert totals.as_dict()[name] is None
-    assert set(totals.as_dict()) == {"size", "uss", *NAMES}
+    assert set(totals.as_dict()) == {"size", *SUMS, *NAMES}
 
 
 def test_what_is_never_summed(backend: ModuleType) -> None:
@@ -107,8 +109,10 @@ def test_where_they_come_from(backend: ModuleType) -> None:
     assert (rollup + rollup).source == "smaps_rollup"
     assert (rollup + totals_of(Rss=8)).source == "mixed"
     assert (rollup + totals_of(Rss=8)).size is None
-    # A mapping that is only called so, among others, is no rollup.
-    assert fastsmaps.parse(ROLLUP + ROLLUP).totals().source == "smaps"
+    assert fastsmaps.parse(ROLLUP + ROLLUP).totals() == rollup + rollup
+    assert fastsmaps.parse(ROLLUP + ROLLUP).totals().source == "smaps_rollup"
+    # A mapping that is only called so is no rollup.
+    assert fastsmaps.parse(header(name=b"[rollup]")).totals().source == "maps"
 
 
 def test_adding(backend: ModuleType) -> None:

@@ -21,6 +21,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, mappings_of
 from fastsmaps.cli.working import working
 from fastsmaps.fields import LABELS, NUMBERS, python_name
+from fastsmaps.figures import SUMS
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
 
@@ -67,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
             name = command_line(args.target, replay.procfs) if args.plot else ""
             mappings = mappings_of(args.target, replay.procfs)
         if mappings.overlaps:
-            complain("ranges overlap: the map changed while it was read")
+            if mappings.pid is None:
+                complain("ranges overlap: several processes, or one map that changed meanwhile")
+            else:
+                complain("ranges overlap: the map changed while it was read")
         if args.filter:
             wanted = [i for i, m in enumerate(mappings) if args.filter.search(m.path)]
         else:
@@ -87,7 +91,7 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], 
 
 
 def _record(mapping: Mapping) -> Record:
-    return {**mapping.as_dict(), "uss": mapping.uss}
+    return {**mapping.as_dict(), **{name: mapping[name] for name in SUMS}}
 
 
 def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
@@ -99,13 +103,15 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
     sums: dict[str, int | None] = {}
     for name in filter(is_size, names):
         values = [record[name] for record in records if record.get(name) is not None]
+        if name == "size" and len(values) < len(records):
+            values = []  # a rollup has none, so the sum is not known
         sums[name] = sum(values) if values else None
     return sums
 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
-    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", "uss"))]
+    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", *SUMS))]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
     columns = [

@@ -36,6 +36,7 @@ EXAMPLES = """\
   fastsmaps ps --by user             a line a user
   fastsmaps ps --filter python       those whose command line has "python"
   fastsmaps ps --sort swap --limit 9 the nine with most swap
+  fastsmaps ps --sort rss+swap       most memory in use, swapped out or not
   fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
   fastsmaps ps --json                all fields of the kernel, in bytes
   fastsmaps ps --filter . --json     ... and command lines, which take longer to read

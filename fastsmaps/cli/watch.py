@@ -23,6 +23,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.report import Ended, write
 from fastsmaps.cli.signals import handled, waking
 from fastsmaps.cli.target import command_line, is_pid, pid_of
+from fastsmaps.procfs import counts_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
     return _watch_process(args) if is_pid(target) else _watch_command(args)
 
 
-def _watch(args: argparse.Namespace, pid: int | str, procfs: str) -> fastsmaps.Watch:
+def _watch(
+    args: argparse.Namespace, pid: int | str | fastsmaps.Process, procfs: str
+) -> fastsmaps.Watch:
     try:
         return fastsmaps.Watch(
             pid,
@@ -237,14 +240,33 @@ def _closed(*fds: int) -> Iterator[None]:
             os.close(fd)
 
 
+def _followed(pid: int, procfs: str) -> fastsmaps.Process:
+    """The process that has this number in our own pid namespace, whatever it is in the procfs."""
+    if counts_ours(procfs):
+        return fastsmaps.Process(pid, procfs=procfs)
+    # A number of another namespace may be a stranger's there: nothing else is certain.
+    try:
+        fd = os.pidfd_open(pid)
+    except (OSError, AttributeError) as error:
+        raise fastsmaps.Error(
+            f"{procfs} is of another pid namespace, where this system cannot say which process "
+            f"the command is: pidfd_open: {error}",
+            path=procfs,
+        ) from None
+    with _closed(fd):
+        return fastsmaps.Process.from_pidfd(fd, procfs=procfs)
+
+
 def _watch_command(args: argparse.Namespace) -> int:
     import resource
 
+    # Wrong use, and a procfs in which the command cannot be found, are reported before it runs.
+    watch = _watch(args, "self", args.procfs)
+    _followed(os.getpid(), args.procfs).close()
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
     command = _Command(signals)
     failure = None
-    watch = _watch(args, "self", args.procfs)  # wrong use is told before anything runs
     # Of a child whose SIGCHLD is ignored nobody is told how it ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     handlers = {**dict.fromkeys(_FORWARDED, command.forward), signal.SIGCHLD: _is_heard}
@@ -256,10 +278,12 @@ def _watch_command(args: argparse.Namespace) -> int:
             return 127 if isinstance(error, FileNotFoundError) else 126
         assert command.pid is not None
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        watch = _watch(args, command.pid, args.procfs)
+        watch.pid = command.pid
         try:
-            with watch:
-                command.wait()
+            with _followed(command.pid, args.procfs) as process:
+                watch = _watch(args, process, args.procfs)
+                with watch:
+                    command.wait()
         except (fastsmaps.ProcessGone, fastsmaps.NoMemoryMap):
             pass  # it ended before the first look
         except fastsmaps.Error as error:
