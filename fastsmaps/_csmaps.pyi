@@ -167,7 +167,7 @@ class Uses:
 
     def __init__(self) -> None: ...
     def add(self, fd: int, piece: int, pieces: int) -> bool:
-        """Adds one process's smaps; False, and nothing is added, where read() gives None."""
+        """Adds one process's smaps; False, and nothing is added, where read() has no row."""
 
     def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
         """Adds a process of the procfs open at `root`; False where anything stands in the way.

@@ -311,7 +311,7 @@ class Uses:
     def add(self, fd: int, piece: int, pieces: int) -> bool:
         with self._adding:
             table = _pysmaps.read(fd, piece, pieces)
-            if table is None:
+            if table is None or not len(table):
                 return False
             self._add(table)
             return True

@@ -152,7 +152,9 @@ class _Files:
             raise ProcessGone(
                 f"process {process.pid} has ended", pid=process.pid, path=process._path
             )
-        if text is not None:
+        if text is None:
+            self.stat = process._stat()  # as far as the capture's other files say it
+        else:
             self.files["stat"] = text
             self.stat = parse_stat(text, process.pid, f"{process._path}/stat")
         self._look()
@@ -285,7 +287,7 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
     try:
         if stat is not None:
             facts = {
-                "comm": os.fsdecode(stat.comm),
+                "comm": stat.name,
                 "ppid": stat.ppid,
                 "start_time": stat.start_time,
             }
@@ -296,9 +298,8 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
         for name in ("smaps_rollup", "smaps"):
             if name in taken.errors:
                 raise taken.errors[name]
-            if files.get(name):
-                totals = parse(files[name]).totals()
-                return ProcessTotals(pid, "read", totals=totals, **facts)
+            if len(table := parse(files.get(name, b""))):
+                return ProcessTotals(pid, "read", totals=table.totals(), **facts)
         if taken.what:
             raise NoMemoryMap(taken.what, pid=pid, path=path)
         raise Error(f"{path}/smaps is missing or empty", pid=pid, path=f"{path}/smaps")

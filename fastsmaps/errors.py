@@ -79,7 +79,10 @@ class CaptureError(_SystemError):
 
 
 class NoMemoryMap(Error):
-    """The process has no memory of its own; ``what`` is "kernel thread" or "zombie"."""
+    """The process has no memory of its own: ``what`` is "kernel thread" or "zombie".
+
+    It is "kernel thread or zombie" where a capture does not say which.
+    """
 
     def __init__(self, what: str, *, pid: int | None = None, path: str | None = None) -> None:
         super().__init__(f"process {pid} is a {what}: it has no memory map", pid=pid, path=path)
@@ -157,5 +160,6 @@ def outcome_of(error: Error) -> str:
     if isinstance(error, ProcessGone):
         return "gone"
     if isinstance(error, NoMemoryMap):
-        return "kernel_thread" if error.what == "kernel thread" else "zombie"
+        # Some captures do not say which of the two it is.
+        return {"kernel thread": "kernel_thread", "zombie": "zombie"}.get(error.what, "failed")
     return "failed"

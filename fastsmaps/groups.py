@@ -86,8 +86,8 @@ def grouped(scan: Scan, labels: Sequence[str]) -> dict[Key, ProcessGroup]:
     key = _key_of(labels)
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
-        # What was not looked at yet has no name: coverage counts it.
-        if row.outcome not in _UNSEEN and row.comm is not None:
+        # What was not looked at yet has no name: coverage counts it. Some captures have no names.
+        if row.outcome not in _UNSEEN and (row.comm is not None or row.totals is not None):
             members.setdefault(key(row), []).append(row)
     return {name: ProcessGroup(rows) for name, rows in members.items()}
 

@@ -17,7 +17,8 @@ class Info(Value):
     ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
     v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
     ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
-    is not there or may not be seen; start_brk and heap need the right to read maps.
+    is not there or may not be seen; start_brk and heap need the right to read maps. Of a capture
+    without stat, ppid, comm and threads are status's, and start_time is not known.
 
     Sources: proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5), cgroups(7).
     """
@@ -28,12 +29,12 @@ class Info(Value):
     )  # fmt: skip
 
     pid: int
-    ppid: int
-    comm: str
+    ppid: int | None
+    comm: str | None
     cmdline: tuple[str, ...] | None
     uid: int | None
-    start_time: float
-    threads: int
+    start_time: float | None
+    threads: int | None
     peak_rss: int | None
     cgroup: str | None
     start_brk: int | None

@@ -16,11 +16,13 @@ from fastsmaps.openat import OPEN
 from fastsmaps.pidfd import pidfd_number
 from fastsmaps.procfs import PAGE, PIECE, PIECES
 from fastsmaps.stat import (
+    UNKNOWN,
     Stat,
     arguments,
     cgroup_path,
     damaged,
     parse_stat,
+    stat_of_status,
     status_number,
     texts_of,
 )
@@ -278,7 +280,7 @@ class Process:
         return Info(
             pid=self.pid,
             ppid=stat.ppid,
-            comm=os.fsdecode(stat.comm),
+            comm=stat.name,
             cmdline=arguments(command),
             uid=uid,
             start_time=stat.start_time,
@@ -298,7 +300,7 @@ class Process:
         _, (status, *texts), path = self._texts(stat, ("status", *wanted), self._readable)
         facts = {
             "ppid": stat.ppid,
-            "comm": os.fsdecode(stat.comm),
+            "comm": stat.name,
             "uid": self._uid(status, path),
             "start_time": stat.start_time,
             **texts_of(dict(zip(wanted, texts, strict=True)), self.pid, path.removesuffix("/")),
@@ -385,7 +387,8 @@ class Process:
             if _procfs.is_procfs(self.procfs):
                 # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
                 raise _procfs.not_found(self.pid, self._path, self.procfs)
-            raise Error(f"{self._path}/stat is missing", pid=self.pid, path=f"{self._path}/stat")
+            path = f"{self._path}/status"
+            return stat_of_status(self._file("status"), self._file("comm"), self.pid, path)
         return parse_stat(text, self.pid, f"{self._path}/stat")
 
     def _needed(self, name: str, take: Callable[[int], T | None]) -> T:
@@ -478,17 +481,16 @@ class Process:
 
         Raises NoMemoryMap or ProcessGone where there is nothing to be read.
         """
-        if not _procfs.is_procfs(self.procfs) and self._file("stat") is None:
-            raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self._path)
         stat = self._stat()
         if stat.is_kernel_thread:
             raise NoMemoryMap("kernel thread", pid=self.pid, path=self._path)
         if not stat.has_exited:
-            if not _procfs.is_procfs(self.procfs):
-                raise Error(
-                    f"{self._path} was captured without text", pid=self.pid, path=self._path
-                )
-            return ""
+            if _procfs.is_procfs(self.procfs):
+                return ""
+            # Neither of the two has a command line.
+            if stat.state == UNKNOWN and not self._file("cmdline"):
+                raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self._path)
+            raise Error(f"{self._path} was captured without text", pid=self.pid, path=self._path)
         # The main thread has left; others may live, and have the memory still.
         living = self._living()
         if living is None:
@@ -511,7 +513,8 @@ class Process:
                     return f"task/{tid}/", stat
                 ended += 1
             # One that ended while they were listed cuts the list short, or has started another.
-            if self._stat().threads <= ended:
+            threads = self._stat().threads
+            if threads is None or threads <= ended:
                 return None
         raise self._unsteady("task")
 

@@ -22,33 +22,49 @@ _MOST_COMM = 64
 #: Arguments of a command line that are made; behind them stands MARK.
 MOST_ARGUMENTS = 4096
 
+#: The state of a process where nothing says it.
+UNKNOWN = "?"
 #: Of a second: the unit of times in stat.
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stat(Frozen):
-    """What is used of the stat line."""
+    """What is used of the stat line; None for what a capture without it does not hold."""
 
     __slots__ = ("comm", "flags", "ppid", "start_brk", "start_time", "state", "threads")
 
-    comm: bytes
+    comm: bytes | None
     state: str
-    ppid: int
+    ppid: int | None
     flags: int
-    threads: int
-    start_time: float
+    threads: int | None
+    start_time: float | None
     start_brk: int | None
 
-    def __init__(self, comm: bytes, fields: list[bytes]) -> None:
+    def __init__(
+        self,
+        comm: bytes | None,
+        *,
+        state: str = UNKNOWN,
+        ppid: int | None = None,
+        flags: int = 0,
+        threads: int | None = None,
+        start_time: float | None = None,
+        start_brk: int | None = None,
+    ) -> None:
         set_ = object.__setattr__
         set_(self, "comm", comm)
-        set_(self, "state", fields[0].decode("ascii"))
-        set_(self, "ppid", int(fields[1]))
-        set_(self, "flags", int(fields[6]))
-        set_(self, "threads", int(fields[17]))
-        set_(self, "start_time", int(fields[19]) / TICKS)
-        # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
-        set_(self, "start_brk", int(fields[44]) or None if len(fields) > 44 else None)
+        set_(self, "state", state)
+        set_(self, "ppid", ppid)
+        set_(self, "flags", flags)
+        set_(self, "threads", threads)
+        set_(self, "start_time", start_time)
+        set_(self, "start_brk", start_brk)
+
+    @property
+    def name(self) -> str | None:
+        """The comm as a text."""
+        return None if self.comm is None else os.fsdecode(self.comm)
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -76,9 +92,59 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
     try:
         if not closed or len(comm) > _MOST_COMM:
             raise ValueError
-        return Stat(comm, rest.split())
+        fields = rest.split()
+        return Stat(
+            comm,
+            state=fields[0].decode("ascii"),
+            ppid=int(fields[1]),
+            flags=int(fields[6]),
+            threads=int(fields[17]),
+            start_time=int(fields[19]) / TICKS,
+            # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
+            start_brk=int(fields[44]) or None if len(fields) > 44 else None,
+        )
     except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture
         raise damaged("not a stat line", text.rstrip(b"\n"), 1, 0, pid, path) from None
+
+
+def stat_of_status(status: bytes | None, comm: bytes | None, pid: int, path: str) -> Stat:
+    """The same as far as ``status`` says it, the name where there is only ``comm``.
+
+    Captures of other tools have no stat: `sos report` saves smaps and status.
+    """
+    if not status:
+        return Stat(None if comm is None else _checked(comm.removesuffix(b"\n"), pid, path))
+    name = _status_text(status, b"Name:")
+    if name is not None:
+        # fs/proc/array.c escapes newline and backslash in the name, and nothing else.
+        parts = name.split(b"\\\\")
+        name = b"\\".join([part.replace(b"\\n", b"\n") for part in parts])
+        name = _checked(name, pid, path)
+    state = (_status_text(status, b"State:") or b"")[:1].decode("ascii", "replace") or UNKNOWN
+    threads = status_number(status, b"Threads:", pid, path)
+    is_kernel_thread = status_number(status, b"Kthread:", pid, path)  # since 6.8
+    if is_kernel_thread is None and threads is not None and state not in "ZX":
+        # In a whole status (Threads comes after them) only what has no memory has no sizes.
+        is_kernel_thread = _status_text(status, b"VmSize:") is None
+    return Stat(
+        name,
+        state=state,
+        ppid=status_number(status, b"PPid:", pid, path),
+        flags=_PF_KTHREAD if is_kernel_thread else 0,
+        threads=threads,
+    )
+
+
+def _checked(name: bytes, pid: int, path: str) -> bytes:
+    if len(name) > _MOST_COMM:
+        raise damaged("not a process's name", name, 1, 0, pid, path)
+    return name
+
+
+def _status_text(status: bytes, label: bytes) -> bytes | None:
+    """The text of a line of ``status``, without the blanks before it."""
+    _, found, rest = (b"\n" + status).partition(b"\n" + label)
+    return rest.partition(b"\n")[0].lstrip(b" \t") if found else None
 
 
 def status_number(

@@ -62,7 +62,7 @@ cdef class Uses:
         if not enter_alone(&self.threads):
             raise RuntimeError(ADDING)
         try:
-            whole = read_whole(fd, piece, pieces, True, self.s)
+            whole = read_whole(fd, piece, pieces, True, self.s) and self.s.count > 0
             if whole:
                 with nogil:
                     whole = self.add_process()

@@ -166,6 +166,7 @@ def test_the_heap_and_the_rest_of_info(odd: tuple[int, str, int]) -> None:
     assert info.uid == os.geteuid()
     assert info.peak_rss is not None
     assert info.peak_rss >= 4096 * 100
+    assert info.start_time is not None
     assert info.start_time > 0
 
 
