@@ -19,12 +19,14 @@ from fastsmaps.texts import Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Callable, Container, Iterable
     from typing import NoReturn
 
     from fastsmaps.procfs import Procfs
 
 _UNREAD = 2**64 - 1
+#: A process that a function excluded is asked about again at each so many-th sweep.
+_ASKED_EACH = 16
 #: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
 _OLDEST_EACH = 4
 
@@ -32,9 +34,10 @@ _OLDEST_EACH = 4
 class _Watched:
     """A process between two sweeps."""
 
-    __slots__ = ("fd", "inode", "live", "read_at", "row", "text", "then")
+    __slots__ = ("excluded", "fd", "inode", "live", "read_at", "row", "text", "then")
 
     def __init__(self, pid: int, fd: int) -> None:
+        self.excluded: bool | None = None  # None where that has to be asked
         self.fd = fd  # of its statm, -1 where none could be kept
         self.inode = 0  # of its directory, where it is looked at by its path
         self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
@@ -69,9 +72,10 @@ class Sampler:
     of the same program shows when its figures are read next.
 
     `cgroup`, `cmdline` and the number of `mappings` are read with the figures where asked for, as
-    scan() does; processes above `max_rss` bytes and those in `exclude` (numbers of `procfs`; no
-    function, as scan() takes) are skipped. At most a quarter of RLIMIT_NOFILE is kept open. A
-    context manager; not for several threads at once.
+    scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`: numbers
+    of `procfs`, or a function of a row without totals, which is asked about each new process, after
+    an exec, and now and then. At most a quarter of RLIMIT_NOFILE is kept open. A context manager;
+    not for several threads at once.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
@@ -87,7 +91,7 @@ class Sampler:
         cmdline: bool = False,
         mappings: bool = False,
         max_rss: int | None = None,
-        exclude: Container[int] = (),
+        exclude: Container[int] | Callable[[ProcessTotals], bool] = (),
     ) -> None:
         if not 0 < budget <= 1:
             raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
@@ -101,6 +105,7 @@ class Sampler:
         self._texts = ("cgroup",) * cgroup + ("cmdline",) * cmdline
         self._max_rss = max_rss
         self._exclude = exclude
+        self._sweeps = 0
         self._shared = Shared()  # the texts of all rows
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_kept = (2**31 if soft == resource.RLIM_INFINITY else soft) // 4
@@ -189,9 +194,11 @@ class Sampler:
 
     @staticmethod
     def _see(one: _Watched, resident: int, shared: int, text: int) -> None:
-        if text != one.text and one.read_at is not None:
+        if text != one.text:
             # Another program: exec. What was read of the one before says nothing of it.
-            one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
+            one.excluded = None
+            if one.read_at is not None:
+                one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
         one.text = text
         one.live = resident * PAGE, shared * PAGE
 
@@ -251,15 +258,48 @@ class Sampler:
             os.close(one.fd)
             self._kept -= 1
 
+    # ---- who is left out
+
+    def _judge(self) -> None:
+        """Finds who is excluded; by a function only of those of which that may have changed."""
+        exclude = self._exclude
+        if not callable(exclude):
+            for pid, one in self._watched.items():
+                one.excluded = pid in exclude
+                if one.excluded:
+                    one.row = one.row._replaced(outcome="skipped", error="excluded")
+            return
+        self._sweeps += 1
+        due = [
+            pid
+            for pid, one in self._watched.items()
+            # A process may change its command line without an exec.
+            if one.excluded is None or (one.excluded and not (pid + self._sweeps) % _ASKED_EACH)
+        ]
+        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, None), until=None)
+        try:
+            for row in sweeper.seen(due):
+                if row.outcome != "gone":
+                    self._exclude_or_not(row, exclude(row))
+        finally:
+            sweeper.close()
+
+    def _exclude_or_not(self, row: ProcessTotals, excluded: bool) -> None:
+        one = self._watched[row.pid]
+        one.excluded = bool(excluded)
+        if excluded:
+            row = row._replaced(outcome="skipped", error="excluded", totals=None)
+            one.row, one.read_at = self._shared.fit(row), None
+
     # ---- rollups of some
 
     def _order(self) -> Iterable[int]:
         """Which to read: those never seen, then the most changed, every fourth the oldest."""
         new, moved, old = [], [], []
         for pid, one in self._watched.items():
-            if pid in self._exclude:
-                one.row = one.row._replaced(outcome="skipped", error="excluded")
-            elif one.read_at is None:
+            if one.excluded:
+                continue
+            if one.read_at is None:
                 new.append(pid)
             elif one.row.outcome != "kernel_thread":
                 old.append((one.read_at, pid))
@@ -280,6 +320,7 @@ class Sampler:
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
         """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
+        self._judge()
         sweeper = Sweeper(
             self.procfs,
             texts=self._texts,
@@ -312,6 +353,8 @@ class Sampler:
             one = self._watched[pid] = _Watched(pid, self._keep(pid))
             self._look_by_path(pid, one)
         one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
+        if callable(self._exclude) and self._exclude(row._replaced(totals=None)):
+            self._exclude_or_not(row, True)  # it has changed its command line
         if self._shared.is_full:
             rows = self._shared.refit(one.row for one in self._watched.values())
             for one, row in zip(self._watched.values(), rows, strict=True):

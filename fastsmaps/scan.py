@@ -11,7 +11,7 @@ from fastsmaps.workers import check_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from fastsmaps.processes import ProcessTotals
     from fastsmaps.procfs import Procfs
@@ -86,3 +86,16 @@ def scan(
         count=len(sweeper.order),
         max_map_count=_procfs.max_map_count(root) if mappings else None,
     )
+
+
+def seen(
+    pids: Iterable[int] | None, *, procfs: Procfs = "/proc", cmdline: bool = False
+) -> Iterator[ProcessTotals]:
+    """Rows of these processes without figures, to choose by: no memory is read for them."""
+    root = _procfs.root(procfs)
+    numbers = _procfs.numbers_of(pids, root)
+    sweeper = Sweeper(root, texts=("cmdline",) * cmdline, limits=(None, None), until=None)
+    try:
+        yield from sweeper.seen(numbers)
+    finally:
+        sweeper.close()

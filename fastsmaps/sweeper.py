@@ -118,7 +118,7 @@ class Sweeper:
         """The processes that are not excluded; the others' rows are made."""
         self.order = numbers
         if callable(exclude):
-            rows = self._excluded(exclude, self._seen(numbers))
+            rows = self._excluded(exclude, self.seen(numbers))
         else:
             rows = (ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude)
         for row in rows:
@@ -126,8 +126,8 @@ class Sweeper:
         self.excluded = len(self.known)
         return [pid for pid in numbers if pid not in self.known]
 
-    def _seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
-        """Rows without figures: no memory is walked for them."""
+    def seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
+        """Rows without figures: no memory is read for them."""
         if self.fd < 0:
             return (self._by_process(pid, figures=False) for pid in numbers)
         first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=self.until)

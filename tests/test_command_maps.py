@@ -18,11 +18,11 @@ def test_totals(backend: ModuleType, idle: living.Process) -> None:
     (line,) = lines_of("totals", ZOO)
     assert (line["pid"], line["source"], line["nonlinear"]) == ("", "smaps", "")
     assert line["pss"] == str(fastsmaps.load(ZOO).totals().pss)
-    assert rows_of("totals", str(idle.pid), "--filter", "no such thing") == []
+    assert rows_of("totals", str(idle.pid), "--filter", "no such thing", status=1) == []
     # A process without arguments is seen as ps shows it.
     thread = living.kernel_thread()
     if thread is not None:
-        assert rows_of("totals", str(thread), "--filter", "^(?!\\[)") == []
+        assert rows_of("totals", str(thread), "--filter", "^(?!\\[)", status=1) == []
     assert run("totals", ZOO, OTHER).stdout.splitlines()[0].split()[0] == "KiB"
     assert run("totals", "0", status=1).stderr.count("\n") == 1
 
@@ -62,8 +62,8 @@ def test_fields_of_maps(backend: ModuleType) -> None:
         assert list(rows_of("maps", ZOO, "--by", by, "--fields", "rss,uss")[0]) == [
             by, "mappings", "rss", "uss",
         ]  # fmt: skip
-    nothing = run("maps", ZOO, "--fields", "rss", "--filter", "no such thing", "--csv").stdout
-    assert nothing == "start,end,perms,rss,kind,path\n"
+    words = ("maps", ZOO, "--fields", "rss", "--filter", "no such thing", "--csv")
+    assert run(*words, status=1).stdout == "start,end,perms,rss,kind,path\n"
     for more in ((), ("--by", "kind"), ("--filter", "no such thing"), ("--json",)):
         done = run("maps", ZOO, "--fields", "rss,nonsense", *more, status=2)
         assert "no field 'nonsense'" in done.stderr

@@ -46,7 +46,8 @@ examples:
   fastsmaps export --by unit           metrics for Prometheus, by systemd's units
 
 `fastsmaps COMMAND --help` has more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0; 1
-where something that was named could not be read; 2 for wrong use.
+where something that was named could not be read, and where --filter matches nothing; 2 for wrong
+use.
 """
 
 

@@ -61,7 +61,10 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool =
         "--filter",
         metavar="REGEX",
         type=pattern,
-        help=f"only those whose {filters} has a match for it",
+        help=f"only those whose {filters} has a match for it (as far as it is kept: "
+        "128 KiB); exit status 1 where nothing has"
+        if filters == "command line"
+        else f"only those whose {filters} has a match for it; exit status 1 where nothing has",
     )
     parser.add_argument(
         "--procfs",

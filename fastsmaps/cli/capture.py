@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output
+from fastsmaps.cli.choose import check_matches, choose
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import command_of, pids_of
+from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.display import harmless
 
@@ -41,12 +42,16 @@ def run(args: argparse.Namespace) -> int:
     """Saves them, and says what was saved."""
     pids = pids_of(args.target) or None
     with opened(args.procfs) as replay:
-        if args.filter:
-            found = fastsmaps.scan(pids, procfs=replay.procfs, cmdline=True, max_rss=-1)
-            pids = [row.pid for row in found if args.filter.search(command_of(row))]
+        choice = choose(args, replay.procfs, pids)
+        if status := check_matches(args, choice.pids, "process"):
+            if args.json or args.csv:
+                show(args, [], [], known=["pid", "outcome"])
+            return status
         with working("saving processes") as progress:
             try:
-                scan = fastsmaps.capture(args.output, pids, procfs=replay.procfs, progress=progress)
+                scan = fastsmaps.capture(
+                    args.output, choice.pids, procfs=replay.procfs, progress=progress
+                )
             except ValueError as error:  # a name that no capture has
                 if isinstance(error, fastsmaps.Error):
                     raise

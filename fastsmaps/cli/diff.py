@@ -8,6 +8,7 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output, seconds
+from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.listing import FIGURES, NO_NAME, show, sizes, sorted_by, text, written
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     unit = written(args)
     columns = [*sizes([*FIGURES, "old", "new"], unit), text(name, empty=NO_NAME)]
     show(args, records, columns, known=_known(name))
-    return status
+    return check_matches(args, records, f"{name} that changed") or status
 
 
 def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:

@@ -6,6 +6,7 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import add_output, add_workers
+from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import FIGURES, number, origin_of, show, sizes, text, written
 from fastsmaps.cli.output import complain
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         note=read_of(libs.coverage) + advice(libs.coverage, replay.procfs),
         origin=origin,
     )
+    replay.status = check_matches(args, records, "path") or replay.status
     if pids:
         for error in libs.errors.values():
             complain(error)

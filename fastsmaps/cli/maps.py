@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, is_size, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if args.plot:
             _save_plot(args, mappings, wanted, name)
         (_show_groups if args.by else _show_mappings)(args, mappings, wanted)
+        replay.status = check_matches(args, wanted, "path") or replay.status
     return replay.status
 
 

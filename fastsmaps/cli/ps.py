@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import fastsmaps
 from fastsmaps.cli.arguments import add_limits, add_output, add_workers, is_table, seconds, size
+from fastsmaps.cli.choose import check_matches, choose, users_of
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.listing import (
@@ -17,10 +20,10 @@ from fastsmaps.cli.listing import (
     text,
     written,
 )
-from fastsmaps.cli.output import CommandLine
+from fastsmaps.cli.output import CommandLine, complain
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import command_of
+from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
@@ -53,6 +56,10 @@ _FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which processes, grouped how."""
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    parser.add_argument(
+        "--user", metavar="NAME,...", help="only processes of these users, by name or number"
+    )
     parser.add_argument(
         "--by", choices=("comm", "user", "cgroup"), help="a line for each of these instead"
     )
@@ -79,23 +86,31 @@ def run(args: argparse.Namespace) -> int:
     asked = needed(args, _FIELDS)
     args.cgroup = args.cgroup or "cgroup" in asked
     args.cmdline = args.filter is not None or "cmdline" in asked
+    pids = pids_of(args.target) or None
+    users = users_of(args.user) if args.user is not None else ()
+    begun = time.monotonic()
     with opened(args.procfs) as replay:
         with working("reading processes") as progress:
+            choice = choose(args, replay.procfs, pids, users)
             scan = fastsmaps.scan(
+                choice.pids,
                 procfs=replay.procfs,
                 workers=args.workers,
                 cgroup=args.cgroup or args.by == "cgroup",
                 cmdline=shown or args.cmdline,
                 min_rss=args.min_rss,
                 max_rss=args.max_rss,
-                timeout=args.timeout,
+                timeout=_left(args, begun),
                 progress=progress,
             )
-        if args.filter is not None:
-            rows = [row for row in scan if args.filter.search(command_of(row))]
-            scan = fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
+        scan = choice.only(scan)
+        replay.status = check_matches(args, scan, "process") or replay.status
+        for row in scan if pids else ():
+            if row.outcome != "read":
+                complain(row.error or row.outcome)
+                replay.status = 1
         if args.plot:
-            _save_plot(args, scan)
+            _save_plot(args, scan, begun)
         if args.by:
             _show_groups(args, scan)
         else:
@@ -103,14 +118,17 @@ def run(args: argparse.Namespace) -> int:
     return replay.status
 
 
-def _save_plot(args: argparse.Namespace, scan: Scan) -> None:
+def _left(args: argparse.Namespace, begun: float) -> float | None:
+    """Seconds until --timeout, which is one for all that is read."""
+    return None if args.timeout is None else max(0.0, begun + args.timeout - time.monotonic())
+
+
+def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
     from fastsmaps import plot
 
     with working("reading mappings"):
         title = read_of(scan.coverage)
-        # One time for both: what the scan took is gone.
-        left = None if args.timeout is None else max(0.0, args.timeout - scan.cost.wall)
-        figure = plot.processes(scan, by=args.by, timeout=left, title=title)
+        figure = plot.processes(scan, by=args.by, timeout=_left(args, begun), title=title)
     save_plot(figure, args.plot)
 
 

@@ -8,6 +8,7 @@ import time
 
 import fastsmaps
 from fastsmaps.cli.arguments import add_limits, add_output, count, is_table, seconds, share
+from fastsmaps.cli.choose import Match, check_matches
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import (
     FIGURES,
@@ -22,7 +23,6 @@ from fastsmaps.cli.listing import (
 )
 from fastsmaps.cli.output import CommandLine, plain_lines
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import command_of
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 from fastsmaps.display import harmless
 
@@ -76,26 +76,42 @@ def run(args: argparse.Namespace) -> int:
     if args.sort:
         # Told before anything is read; programs are not given the command.
         sorted_by(args.sort, [*_known(), "command"] if is_table(args) else _known())
-    with (
-        opened(args.procfs) as replay,
-        fastsmaps.Sampler(
-            budget=args.budget, procfs=replay.procfs, cmdline=True, max_rss=args.max_rss
-        ) as sampler,
-    ):
-        if live:
-            with own_terminal() as terminal:
-                _Screen(args, sampler, terminal).run()
-        else:
-            _print(args, sampler)
+    with opened(args.procfs) as replay:
+        match = None if args.filter is None else Match(args.filter, replay.procfs)
+        with fastsmaps.Sampler(
+            budget=args.budget,
+            procfs=replay.procfs,
+            cmdline=True,
+            max_rss=args.max_rss,
+            exclude=() if match is None else lambda row: not match(row),
+        ) as sampler:
+            if live:
+                with own_terminal() as terminal:
+                    _Screen(args, sampler, terminal).run()
+            else:
+                replay.status = check_matches(args, _print(args, sampler), "process")
     return replay.status
+
+
+def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
+    """A sweep, without what --filter leaves out."""
+    scan = sampler.sweep()
+    if args.filter is None:
+        return scan
+    rows = [
+        row
+        for row in scan
+        # A process that the budget has not reached yet has no name.
+        if row.error != "excluded" and (row.comm is not None or row.outcome != "skipped")
+    ]
+    return fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
 
 
 def _known() -> list[str]:
     return [*fastsmaps.ProcessTotals(0, "read").as_dict(), "age", "estimated"]
 
 
-def _records(args: argparse.Namespace, scan: Scan) -> list[Record]:
-    rows = (row for row in scan if args.filter is None or args.filter.search(command_of(row)))
+def _records(scan: Scan) -> list[Record]:
     return [
         {
             **row.as_dict(),
@@ -103,7 +119,7 @@ def _records(args: argparse.Namespace, scan: Scan) -> list[Record]:
             "estimated": row.estimated,
             "command": CommandLine(row),
         }
-        for row in rows
+        for row in scan
     ]
 
 
@@ -118,15 +134,17 @@ def _age(record: Record) -> str:
     return "-" if age is None else f"{age:.0f}s"
 
 
-def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
-    """Where no terminal is: a table a look."""
+def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> bool:
+    """Prints a table for each look, where no terminal is; whether one had a process."""
     unit = written(args)
     looks = 1 if args.iterations is None else args.iterations
+    found = not looks
     for look in range(looks):
         if look:
             time.sleep(args.interval)
-        scan = sampler.sweep()
-        records = by_field(_records(args, scan), "pss")
+        scan = _sweep(args, sampler)
+        found = found or len(scan) > 0
+        records = by_field(_records(scan), "pss")
         if args.json or args.csv:
             for record in records:
                 del record["command"]
@@ -139,6 +157,7 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> None:
             table_of=lambda record: record["outcome"] == "read",
         )
         sys.stdout.flush()
+    return found
 
 
 class _Screen:
@@ -159,7 +178,7 @@ class _Screen:
         looks = self.args.iterations
         while looks is None or looks > 0:
             looks = None if looks is None else looks - 1
-            scan = self.sampler.sweep()
+            scan = _sweep(self.args, self.sampler)
             self.draw(scan)
             until = time.monotonic() + self.args.interval
             while (left := until - time.monotonic()) > 0:
@@ -176,7 +195,7 @@ class _Screen:
 
     def lines(self, scan: Scan, width: int, height: int) -> tuple[list[str], list[list[str]]]:
         """What is on the screen: two lines above, and the table's cells."""
-        records = [r for r in _records(self.args, scan) if r["outcome"] == "read"]
+        records = [r for r in _records(scan) if r["outcome"] == "read"]
         ages = [record["age"] for record in records if record["age"] is not None]
         own = own_direction(records, self.field)
         direction = self.direction or own

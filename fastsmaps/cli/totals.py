@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastsmaps import Error
 from fastsmaps.cli.arguments import add_output
+from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             head = {"pid": number, "target": target, "source": totals.source}
             records.append({**head, **totals.as_dict()})
+    if not replay.status:  # what could not be read may have matched
+        replay.status = check_matches(args, records, "process")
     known = ["pid", "target", "source", *NOTHING.as_dict()]
     if args.json or args.csv:
         show(args, records, [], known=known)

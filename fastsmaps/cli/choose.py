@@ -1,0 +1,124 @@
+"""Which processes a command is about: chosen by their names, before any memory is read."""
+
+from __future__ import annotations
+
+import sys
+
+import fastsmaps
+from fastsmaps.cli.arguments import WrongUse
+from fastsmaps.cli.output import complain
+from fastsmaps.cli.target import command_of
+from fastsmaps.procfs import self_pid
+from fastsmaps.scan import seen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    import re
+    from collections.abc import Collection
+
+    from fastsmaps.processes import ProcessTotals
+
+
+class Match:
+    """Whether a process's command line matches --filter; that of fastsmaps itself never does.
+
+    Nor does one that was called to run fastsmaps, and so holds its arguments: sudo, timeout, sh -c.
+    """
+
+    def __init__(self, pattern: re.Pattern[str], procfs: str) -> None:
+        self._pattern = pattern
+        self._own = _own(procfs)
+
+    def __call__(self, row: ProcessTotals) -> bool:
+        return row.pid not in self._own and self._pattern.search(command_of(row)) is not None
+
+
+def _own(procfs: str) -> set[int]:
+    """This process, and those of its ancestors whose command lines hold its arguments."""
+    own = self_pid(procfs)
+    if own is None:  # a capture, or the procfs of another pid namespace
+        return set()
+    found = {own}
+    pid = own
+    while True:
+        try:
+            with fastsmaps.Process(pid, procfs=procfs) as process:
+                info = process.info(heap=False)
+        except fastsmaps.Error:
+            return found
+        if _holds(" ".join(info.cmdline or ()), sys.argv[1:]):
+            found.add(pid)
+        pid = info.ppid
+        if pid == 0 or pid in found:
+            return found
+
+
+def _holds(text: str, words: list[str]) -> bool:
+    """Whether all words are in the text, one behind the other: a shell's may be in quotes."""
+    at = 0
+    for word in words:
+        at = text.find(word, at)
+        if at < 0:
+            return False
+        at += len(word)
+    return True
+
+
+class Choice:
+    """The processes that were chosen; ``pids`` is None for all."""
+
+    def __init__(self, rows: Collection[ProcessTotals] | None, pids: list[int] | None) -> None:
+        self._starts = {} if rows is None else {row.pid: row.start_time for row in rows}
+        self.pids = pids if rows is None else list(self._starts)
+
+    def only(self, scan: fastsmaps.Scan) -> fastsmaps.Scan:
+        """The scan without processes that got a chosen one's number meanwhile."""
+        rows = [row for row in scan if self._is_chosen(row)]
+        return fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
+
+    def _is_chosen(self, row: ProcessTotals) -> bool:
+        start = self._starts.get(row.pid)
+        return start is None or row.start_time is None or row.start_time == start
+
+
+def choose(
+    args: argparse.Namespace, procfs: str, pids: list[int] | None, users: Collection[int] = ()
+) -> Choice:
+    """The processes of `pids` (None: all) that --filter and these users leave."""
+    if args.filter is None and not users:
+        return Choice(None, pids)
+    match = None if args.filter is None else Match(args.filter, procfs)
+    rows = [
+        row
+        for row in seen(pids, procfs=procfs, cmdline=match is not None)
+        # One that was named and is not there is reported by whoever reads it.
+        if (pids is not None and row.comm is None)
+        or ((match is None or match(row)) and (not users or row.uid in users))
+    ]
+    return Choice(rows, None)
+
+
+def users_of(names: str) -> list[int]:
+    """The numbers of users, by names or numbers with commas between them."""
+    import pwd
+
+    numbers = []
+    for name in names.split(","):
+        try:
+            numbers.append(pwd.getpwnam(name).pw_uid)
+        except (KeyError, ValueError):
+            if not (name.isascii() and name.isdecimal() and len(name) < 11):
+                raise WrongUse(f"--user: there is no user {name!r}") from None
+            numbers.append(int(name))
+    return numbers
+
+
+def check_matches(args: argparse.Namespace, found: object, what: str) -> int:
+    """The exit status: 1, and a line on standard error, where --filter or --user leaves nothing."""
+    given = {"filter": args.filter and args.filter.pattern, "user": getattr(args, "user", None)}
+    asked = [f"--{name} {value!r}" for name, value in given.items() if value is not None]
+    if found or not asked:
+        return 0
+    complain(f"no {what} matches {' '.join(asked)}")
+    return 1
