@@ -49,9 +49,9 @@ def _own(procfs: str) -> set[int]:
             return found
         if _holds(" ".join(info.cmdline or ()), sys.argv[1:]):
             found.add(pid)
-        pid = info.ppid
-        if pid == 0 or pid in found:
+        if not info.ppid or info.ppid in found:
             return found
+        pid = info.ppid
 
 
 def _holds(text: str, words: list[str]) -> bool:
