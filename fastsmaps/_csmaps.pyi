@@ -114,7 +114,8 @@ class Sweep:
     """Of many processes the stat line and the rollup, a row each, in the order they were taken.
 
     Everything of a row is read through one descriptor of the process's directory, the rollup
-    last. `texts` names up to two small files whose bytes are kept as well, once each. With
+    last. `texts` names up to three small files whose bytes are kept as well, once each; of the
+    link "exe" its text. With
     `sized` statm is read before the rollup, which is left out for a process of fewer than
     `least` pages or more than `most` (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves
     all of them out. With `mappings` the lines of maps are counted, read in pieces of so many

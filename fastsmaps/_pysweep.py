@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
 _PF_EXITING = 0x4
 _PF_KTHREAD = 0x00200000
-_MOST_KEPT = 2
+_MOST_KEPT = 3
 _NEVER = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MOST_COMM = 64
@@ -268,8 +268,10 @@ class Sweep:
     @staticmethod
     def _text(directory: int, name: str, pool: _Pool) -> int | None:
         try:
+            if name == "exe":
+                return pool.add(os.fsencode(os.readlink(name, dir_fd=directory)))
             return pool.add(_small_file(directory, name))
-        except _Fate:
+        except (_Fate, OSError):
             return None
 
     def _rollup(self, directory: int, found: _Found) -> int:

@@ -75,6 +75,7 @@ PROCESS = {
     "start_time": pa.float64(),
     "cgroup": _TEXT,
     "cmdline": _TEXTS,
+    "exe": _TEXT,
     "mappings": FIGURE,
     "outcome": _TEXT,
     "error": _TEXT,
@@ -306,7 +307,7 @@ def _extras(m: Mappings) -> Array:
 
 
 def scan_schema(scan: Scan) -> Schema:
-    """Columns as in ``ProcessTotals.as_dict()``, and ``cmdline``, ``age``, ``estimated``."""
+    """Columns as in ``ProcessTotals.as_dict()``, and its attributes that are not in there."""
     figures = dict.fromkeys(["size", *SUMS, *_figure_names(scan).values()], FIGURE)
     return pa.schema({**PROCESS, **figures}, _facts(scan))
 

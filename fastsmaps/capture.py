@@ -229,6 +229,9 @@ class _Files:
             else:
                 if text is not None:
                     self.files[name] = text
+        exe = self.process._readable(f"{self._thread}exe")
+        if exe is not None:
+            self.files["exe"] = exe  # the text of the link: nothing in a capture is a link
 
     def _memory(self, fds: dict[str, int]) -> bool:
         for name, fd in fds.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fastsmaps.keys import key_of
 from fastsmaps.mappings import Mappings
-from fastsmaps.processes import ProcessTotals, Scan, row_key
+from fastsmaps.processes import ProcessTotals, Scan
 from fastsmaps.totals import Change, Totals
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ def diff(
 
     Two tables are compared by "path", "kind" or a function of a Mapping. Two scans are compared
     process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was used again
-    is two changes: one process went, one came), or by "comm", "user", "cgroup" or a function of
-    a row.
+    is two changes: one process went, one came), or by the words and functions of
+    Scan.group_by().
 
     The largest change of Pss comes first, whether it grew or shrank. What did not change is left
     out. Of what came or went the other side counts as 0. A process that only one of the scans
@@ -55,7 +56,7 @@ def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) 
     if by is None or by == "path" or by == "pid":
         # No groups: a number that was used again has two changes.
         return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
-    key = row_key(by)
+    key = key_of(by)
     sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
     for _, *pair in _pairs(old, new):
         for side, row in zip(sides, pair, strict=True):

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from fastsmaps.display import harmless
-from fastsmaps.units import unit_of
+from fastsmaps.keys import Keys, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
+    from fastsmaps.keys import By
     from fastsmaps.processes import ProcessTotals, Scan
 
     Key = tuple[str, ...]
 
-#: What processes are grouped by, and the labels that this gives; a pid says little alone.
-BY: dict[str, tuple[str, ...]] = {
-    "comm": ("comm",),
-    "user": ("user",),
-    "cgroup": ("cgroup",),
-    "unit": ("unit",),
-    "pid": ("pid", "comm"),
-}
 #: The name of the group that holds what is beyond the limit.
 OTHER = "other"
 #: The figures that are summed, in bytes.
@@ -30,8 +23,8 @@ SUMMED = ("pss", "uss", "rss", "swap", "hugetlb")
 # nearly the same size would otherwise change places at every sweep.
 _INCUMBENT = 1.25
 
-# These have no memory that could be told; all others belong to a group, read or not.
-_UNSEEN = ("kernel_thread", "zombie", "gone")
+#: Outcomes of processes without memory; all others belong to a group, read or not.
+UNSEEN = ("kernel_thread", "zombie", "gone")
 
 
 class ProcessGroup:
@@ -74,21 +67,21 @@ def _sum(values: list[int | None]) -> int | None:
     return sum(known) if known and len(known) == len(values) else None
 
 
-def labels_of(by: Sequence[str]) -> tuple[str, ...]:
-    """The labels of groups by these, each once; ValueError for what nothing is grouped by."""
-    if not by or not set(by) <= BY.keys():
-        raise ValueError(f"by: one or several of {', '.join(BY)}, not {by!r}")
-    return tuple(dict.fromkeys(label for name in by for label in BY[name]))
+def keys_of(by: By) -> Keys:
+    """The keys by these words, whose names are labels; a pid says little alone: with its comm."""
+    words = words_of(by)
+    both = (("pid", "comm") if word == "pid" else (word,) for word in words)
+    return Keys([word for some in both for word in some])
 
 
-def grouped(scan: Scan, labels: Sequence[str]) -> dict[Key, ProcessGroup]:
+def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
     """All processes that have memory, by the values of these labels."""
-    key = _key_of(labels)
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
         # What was not looked at yet has no name: coverage counts it. Some captures have no names.
-        if row.outcome not in _UNSEEN and (row.comm is not None or row.totals is not None):
-            members.setdefault(key(row), []).append(row)
+        if row.outcome not in UNSEEN and (row.comm is not None or row.totals is not None):
+            key = tuple([label_value(value) for value in keys.values(row)])
+            members.setdefault(key, []).append(row)
     return {name: ProcessGroup(rows) for name, rows in members.items()}
 
 
@@ -112,35 +105,14 @@ def bounded(
 # ---- names
 
 
-def _key_of(labels: Sequence[str]) -> Callable[[ProcessTotals], Key]:
-    # Most processes of a sweep share a few cgroups, and a look at one takes 3 us.
-    units: dict[str | None, str] = {}
-
-    def unit(row: ProcessTotals) -> str:
-        if row.cgroup not in units:
-            units[row.cgroup] = unit_of(row.cgroup)
-        return units[row.cgroup]
-
-    values: dict[str, Callable[[ProcessTotals], str | None]] = {
-        "comm": lambda row: row.comm,
-        "user": lambda row: row.user,
-        "cgroup": lambda row: row.cgroup,
-        "unit": unit,
-        "pid": lambda row: str(row.pid),
-    }
-    chosen = [values[label] for label in labels]
-    return lambda row: tuple([label_value(value(row)) for value in chosen])
-
-
-def label_value(text: str | None) -> str:
+def label_value(value: object) -> str:
     r"""A name as it is told: without what a terminal would act on, and valid UTF-8.
 
     Control characters, changes of the writing direction and bytes that are no UTF-8 are made
     visible, ``\x1b``, ``\xff``. "" stands for what is not known, as for Prometheus, to which an
     empty label is none. What is really called "other" is ``\x6fther``: it is not the rest.
     """
-    if text is None:
+    if value is None:
         return ""
-    if text == OTHER:
-        return r"\x6fther"
-    return harmless(text)
+    text = str(value)
+    return r"\x6fther" if text == OTHER else harmless(text)

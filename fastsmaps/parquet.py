@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  # noqa: ANN401
+def table_of(
+    records: Sequence[dict[str, Any]], names: Iterable[str], texts: Iterable[str] = ()
+) -> Any:  # noqa: ANN401
     r"""Rows as ``as_dict()`` gives them, as a pyarrow.Table of these columns.
 
     A column's type is that of its name, whatever the rows hold, so that the files of many
-    machines fit together: numbers are UINT64 unless they are known to be something else. Texts
-    are UTF-8, bytes that are none as ``\xff``. What a row lacks is null, and so is a value that
-    does not fit the type.
+    machines fit together: numbers are UINT64 unless they are known to be something else, or named
+    in `texts`. Texts are UTF-8, bytes that are none as ``\xff``. What a row lacks is null, and so
+    is a value that does not fit the type.
 
     `records` are gone through once for each column, so an iterator will not do. Raises TypeError
     for what cannot be gone through, AttributeError for rows that are no dicts and for an ``extra``
@@ -35,6 +37,7 @@ def table_of(records: Sequence[dict[str, Any]], names: Iterable[str]) -> Any:  #
         "extra": EXTRA,
         "host": pa.string(),
         "taken_at": pa.timestamp("us", tz="UTC"),
+        **dict.fromkeys(texts, pa.string()),
     }
     columns = {}
     for name in names:

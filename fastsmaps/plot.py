@@ -19,9 +19,9 @@ from fastsmaps.display import harmless, human
 from fastsmaps.errors import Error, ProcessGone
 from fastsmaps.fields import ABSENT
 from fastsmaps.files import written_whole
+from fastsmaps.keys import key_of
 from fastsmaps.page import page_of
 from fastsmaps.process import Process
-from fastsmaps.processes import row_key
 
 try:
     import plotly.graph_objects as go
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from fastsmaps.figures import Figures
+    from fastsmaps.keys import By
     from fastsmaps.mapping import Mapping
     from fastsmaps.mappings import Mappings
     from fastsmaps.processes import ProcessTotals, Scan
@@ -120,7 +121,7 @@ def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
 def processes(
     scan: Scan,
     *,
-    by: str | Callable[[ProcessTotals], Hashable] | None = None,
+    by: By | Callable[[ProcessTotals], Hashable] | None = None,
     timeout: float | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -129,15 +130,15 @@ def processes(
     The mappings of each process that was read are read now, one after the other, which takes
     some two to four times what the scan took; what is not read, because it ended, is too small
     to be seen (1/5000 of all) or was not reached within `timeout` seconds, is a tile without
-    parts, as large as in the scan. `by` ("user", "comm", "cgroup" or a function of a row) adds a
-    level above. The sum differs from ``scan.totals().pss`` by what changed meanwhile, and because
-    the kernel rounds each mapping's Pss down to a KiB.
+    parts, as large as in the scan. `by` (as of Scan.group_by()) adds a level above. The sum
+    differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
+    each mapping's Pss down to a KiB.
 
     Nothing raises for one process. Raises ValueError for another `by`, TypeError where that
     function gives what is not hashable and for a `timeout` that is no number, AttributeError for
     what is no Scan.
     """
-    key_of = None if by is None else row_key(by)
+    group_of = None if by is None else key_of(by)
     until = None if timeout is None else time.monotonic() + timeout
     figure = _figure_of([scan.totals()])
     rows = [(row, row.totals[figure]) for row in scan if row.totals is not None]
@@ -145,9 +146,9 @@ def processes(
     root = _Tile("all processes")
     for row, size in rows:
         group = root
-        if key_of is not None:
-            key = key_of(row)
-            group = root.part(key, str(key))
+        if group_of is not None:
+            key = group_of(row)
+            group = root.part(key, ", ".join(map(str, key)) if isinstance(key, tuple) else str(key))
         tile = _Tile(f"{row.comm or '?'} {row.pid}", _facts(row))
         if (size or 0) >= max(least, 1) and (until is None or time.monotonic() < until):
             table = _mappings_of(row, scan.procfs)

@@ -292,9 +292,9 @@ class Process:
         )
 
     def _facts(self, wanted: Sequence[str]) -> dict[str, Any]:
-        """What a row of a scan shows besides the figures; of "cmdline" and "cgroup" the `wanted`.
+        """What a row of a scan shows besides the figures; of cmdline, cgroup and exe the `wanted`.
 
-        One of these two that cannot be read is None; ``error`` is there where it is damaged.
+        One of these that cannot be read is None; ``error`` is there where it is damaged.
         """
         stat = self._stat()
         _, (status, *texts), path = self._texts(stat, ("status", *wanted), self._readable)
@@ -373,12 +373,14 @@ class Process:
                 os.close(fd)
 
     def _readable(self, name: str) -> bytes | None:
-        """As _file(), None too where it may not or cannot be read."""
+        """As _file(), None too where it may not or cannot be read; of the link exe its text."""
         try:
+            if name.endswith("exe") and _procfs.is_procfs(self.procfs):
+                return os.fsencode(os.readlink(name, dir_fd=self._fd))
             return self._file(name)
         except ProcessGone:
             raise
-        except Error:
+        except (Error, OSError):
             return None
 
     def _stat(self) -> Stat:

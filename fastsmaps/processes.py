@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from fastsmaps.figures import cell
+from fastsmaps.keys import key_of
 from fastsmaps.mappings import Group
 from fastsmaps.stat import arguments
 from fastsmaps.totals import Totals, beside
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from typing import Any, overload
 
+    from fastsmaps.keys import By
     from fastsmaps.rollups import Rollups
 
 #: Every way in which a process can come out of a scan; ``coverage`` counts them.
@@ -28,19 +30,19 @@ class ProcessTotals(Frozen):
     """One process of a scan; immutable, equal by value.
 
     ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
-    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup`` and ``cmdline`` (where
-    they were asked for), ``mappings`` (their number, where it was asked for: the lines of maps,
-    x86's [vsyscall] among them, which the kernel does not count against vm.max_map_count),
-    ``outcome`` (one of OUTCOMES), ``totals`` (None where they were not read), ``error`` (why; of
-    a process that was read, which of the other facts is damaged). On a Sampler's also ``age``,
-    the seconds since its figures were read, and ``estimated``, whether they were scaled since.
-    None stands for what is not known.
+    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup``, ``cmdline`` and ``exe``
+    (the program's path, as the link says it; these where they were asked for), ``mappings``
+    (their number, where it was asked for: the lines of maps, x86's [vsyscall] among them, which
+    the kernel does not count against vm.max_map_count), ``outcome`` (one of OUTCOMES), ``totals``
+    (None where they were not read), ``error`` (why; of a process that was read, which of the
+    other facts is damaged). On a Sampler's also ``age``, the seconds since its figures were read,
+    and ``estimated``, whether they were scaled since. None stands for what is not known.
 
     Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
     """
 
     __slots__ = (
-        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "mappings",
+        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "exe", "mappings",
         "outcome", "pid", "ppid", "start_time", "uid",
     )  # fmt: skip
 
@@ -50,6 +52,7 @@ class ProcessTotals(Frozen):
     uid: int | None
     start_time: float | None
     cgroup: str | None
+    exe: str | None
     mappings: int | None
     outcome: str
     error: str | None
@@ -70,6 +73,7 @@ class ProcessTotals(Frozen):
         start_time: float | None = None,
         cgroup: str | None = None,
         cmdline: bytes | None = None,
+        exe: str | None = None,
         mappings: int | None = None,
         totals: Totals | tuple[Rollups, int] | None = None,
         error: str | None = None,
@@ -85,6 +89,7 @@ class ProcessTotals(Frozen):
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
         set_(self, "_cmdline", cmdline)
+        set_(self, "exe", exe)
         set_(self, "mappings", mappings)
         set_(self, "_figures", totals)
         set_(self, "error", error)
@@ -118,7 +123,7 @@ class ProcessTotals(Frozen):
     def as_dict(self) -> dict[str, Any]:
         """What ps shows, by name, the figures among them; None for what was not read.
 
-        ``cmdline``, ``age`` and ``estimated`` are attributes alone.
+        ``cmdline``, ``exe``, ``age`` and ``estimated`` are attributes alone.
         """
         return beside(
             {name: getattr(self, name) for name in _SHOWN}, self.totals or NOTHING, _TAKEN
@@ -364,15 +369,20 @@ class Scan:
                 parts[group].append(totals)
         return [sum(some[1:], some[0]) if some else NOTHING for some in parts]
 
-    def group_by(self, by: str | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
-        """Groups of what was read by "comm", "user", "cgroup" or a function of a row.
+    def group_by(self, by: By | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
+        """Groups of what was read, by words or a function of a row; the largest Pss comes first.
 
-        Each has ``totals`` and ``count``; the largest Pss comes first. For "cgroup" the scan
-        must have been told to read it (``cgroup=True``); otherwise all is one group, None.
-        Raises ValueError for another `by`, TypeError where the function gives what is not
-        hashable.
+        Each has ``totals`` and ``count``. The words: "comm", "user", "cgroup", "unit" (systemd's),
+        "exe" (the program; its comm in brackets where the kernel does not show it), "cmdline" and
+        "pid". "cmdline:REGEX" groups by what the pattern finds in the command line: its named
+        groups if it has some, else the whole match; "" for no match. Several words, with commas
+        between them or as a sequence, give tuples as keys; a pattern comes last in a text.
+
+        The scan must have read what they are about (``cgroup=True`` for cgroup and unit,
+        ``cmdline=True``, ``exe=True``); what is not known is None. Raises ValueError for another
+        `by` and a bad pattern, TypeError where the function gives what is not hashable.
         """
-        key = row_key(by)
+        key = key_of(by)
         numbers: dict[Any, int] = {}
         read = self._part(row for row in self if row._figures is not None)
         places = [numbers.setdefault(key(row), len(numbers)) for row in read]
@@ -411,12 +421,3 @@ def _scan(
     max_map_count: int | None,
 ) -> Scan:
     return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs, max_map_count=max_map_count)
-
-
-def row_key(by: str | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTotals], Hashable]:
-    """What rows are grouped by: "comm", "user", "cgroup" or the function itself."""
-    if callable(by):
-        return by
-    if by not in ("comm", "user", "cgroup"):
-        raise ValueError(f"by: 'comm', 'user', 'cgroup' or a function, not {by!r}")
-    return lambda row: getattr(row, by)

@@ -11,7 +11,7 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps.groups import OTHER, SUMMED, bounded, grouped, labels_of
+from fastsmaps.groups import OTHER, SUMMED, bounded, grouped, keys_of
 
 try:
     from prometheus_client.metrics_core import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from fastsmaps.groups import Key
+    from fastsmaps.keys import By, Keys
     from fastsmaps.processes import Scan
     from fastsmaps.procfs import Procfs
 
@@ -62,10 +63,11 @@ class Collector:
     Before the first sweep is done, and when one failed, ``fastsmaps_up`` is 0 and there are no
     figures.
 
-    `by` names what processes are grouped by: one or several of "comm", "user", "cgroup", "unit"
-    (systemd's) and "pid". The `limit` largest groups by Pss have series of their own, the rest
-    is summed as "other". A figure that is not known has no sample; docs/prometheus.md explains
-    each metric. `procfs`, `max_rss` and `exclude` are those of Sampler.
+    `by` names what processes are grouped by: the words of Scan.group_by(), each a label; "pid"
+    comes with "comm". What a pattern finds in the command line is the label "cmdline". The
+    `limit` largest groups by Pss have series of their own, the rest is summed as "other". A
+    figure that is not known has no sample; docs/prometheus.md explains each metric. `procfs`,
+    `max_rss` and `exclude` are those of Sampler.
 
     Time that the caller's other threads take is not charged to the budget, unless the program
     does nothing else and says so by `whole_process`. `on_error` is called in the thread with
@@ -81,7 +83,7 @@ class Collector:
 
     def __init__(
         self,
-        by: str | Sequence[str] = "comm",
+        by: By = "comm",
         *,
         limit: int = 100,
         budget: float = 0.01,
@@ -96,19 +98,19 @@ class Collector:
             raise ValueError(f"limit: 1 or more groups, not {limit!r}")
         if not 0 < interval <= threading.TIMEOUT_MAX:
             raise ValueError(f"interval: a number of seconds above 0, not {interval!r}")
-        labels = labels_of([by] if isinstance(by, str) else by)
+        keys = keys_of(by)
 
         def sampler() -> fastsmaps.Sampler:
             return fastsmaps.Sampler(
                 budget=budget,
                 procfs=procfs,
-                cgroup=not {"cgroup", "unit"}.isdisjoint(labels),
+                **keys.reads,
                 max_rss=max_rss,
                 exclude=exclude,
             )
 
         def sweeps() -> _Sweeps:
-            return _Sweeps(sampler(), labels, limit, interval, whole_process)
+            return _Sweeps(sampler(), keys, limit, interval, whole_process)
 
         sampler().close()  # it knows what is wrong with its arguments
         self._make_sweeps = sweeps
@@ -179,14 +181,14 @@ class _Sweeps:
     def __init__(
         self,
         sampler: fastsmaps.Sampler,
-        labels: tuple[str, ...],
+        keys: Keys,
         limit: int,
         interval: float,
         whole_process: bool,
     ) -> None:
         self._sampler = sampler
         self._budget = sampler.budget
-        self._labels = labels
+        self._keys = keys
         self._limit = limit
         self._interval = interval
         self._clock = time.process_time if whole_process else time.thread_time
@@ -277,7 +279,7 @@ class _Sweeps:
         return at, outcomes
 
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
-        labels = self._labels
+        labels = self._keys.names
         figures = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
         processes = _gauge("processes", "Processes that have memory, read or not.", labels)
         unread = _gauge("unread_processes", "Processes that are missing in the sums.", labels)
@@ -293,7 +295,7 @@ class _Sweeps:
         )
         folded = _gauge("folded_groups", f'Groups beyond the limit, which are summed as "{OTHER}".')
         if scan is not None:
-            groups, rest, count = bounded(grouped(scan, labels), self._limit, self._named)
+            groups, rest, count = bounded(grouped(scan, self._keys), self._limit, self._named)
             self._named = set(groups)
             folded.add_metric((), count)
             others = [] if rest is None else [((OTHER,) * len(labels), rest)]

@@ -14,7 +14,7 @@ from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import PAGE
 from fastsmaps.stat import parse_stat
-from fastsmaps.sweeper import Sweeper
+from fastsmaps.sweeper import Sweeper, files_of
 from fastsmaps.texts import Shared
 
 TYPE_CHECKING = False
@@ -71,11 +71,11 @@ class Sampler:
     another's number starts anew, as does one that called exec, by the size of its text: an exec
     of the same program shows when its figures are read next.
 
-    `cgroup`, `cmdline` and the number of `mappings` are read with the figures where asked for, as
-    scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`: numbers
-    of `procfs`, or a function of a row without totals, which is asked about each new process, after
-    an exec, and now and then. At most a quarter of RLIMIT_NOFILE is kept open. A context manager;
-    not for several threads at once.
+    `cgroup`, `cmdline`, `exe` and the number of `mappings` are read with the figures if asked
+    for, as scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`:
+    numbers of `procfs`, or a function of a row without totals, which is asked about each new
+    process, after an exec, and now and then. At most a quarter of RLIMIT_NOFILE is kept open. A
+    context manager; not for several threads at once.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
@@ -89,6 +89,7 @@ class Sampler:
         procfs: Procfs = "/proc",
         cgroup: bool = False,
         cmdline: bool = False,
+        exe: bool = False,
         mappings: bool = False,
         max_rss: int | None = None,
         exclude: Container[int] | Callable[[ProcessTotals], bool] = (),
@@ -102,7 +103,7 @@ class Sampler:
         self.budget = budget
         self.procfs = _procfs.root(procfs)
         self._mappings = mappings
-        self._texts = ("cgroup",) * cgroup + ("cmdline",) * cmdline
+        self._texts = files_of(cgroup=cgroup, cmdline=cmdline, exe=exe)
         self._max_rss = max_rss
         self._exclude = exclude
         self._sweeps = 0

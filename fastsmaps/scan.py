@@ -6,7 +6,7 @@ import time
 
 from fastsmaps import procfs as _procfs
 from fastsmaps.processes import Cost, Scan
-from fastsmaps.sweeper import Sweeper
+from fastsmaps.sweeper import Sweeper, files_of
 from fastsmaps.workers import check_workers
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ def scan(
     workers: int = 1,
     cgroup: bool = False,
     cmdline: bool = False,
+    exe: bool = False,
     mappings: bool = False,
     min_rss: int | None = None,
     max_rss: int | None = None,
@@ -39,7 +40,8 @@ def scan(
     Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
     that. All of a row is read through one open directory, so that a number that is used again
     never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
-    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process). With
+    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process), and `exe`,
+    the program's path: the text of the link, also in a capture. With
     `mappings` the lines of maps are counted (about 1 us each), also of processes above `max_rss`,
     as that walks no page; the Scan then has ``max_map_count``, the kernel's limit for a process.
 
@@ -63,7 +65,7 @@ def scan(
     numbers = _procfs.numbers_of(pids, root)
     sweeper = Sweeper(
         root,
-        texts=("cgroup",) * cgroup + ("cmdline",) * cmdline,
+        texts=files_of(cgroup=cgroup, cmdline=cmdline, exe=exe),
         limits=(min_rss, max_rss),
         until=None if timeout is None else begun + timeout,
         mappings=mappings,

@@ -197,6 +197,8 @@ def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[s
             facts["cgroup"] = cgroup_path(texts["cgroup"] or b"", pid, f"{directory}/cgroup")
         except ParseError as error:
             facts |= {"cgroup": None, "error": str(error)}
+    if "exe" in texts:
+        facts["exe"] = exe_path(texts["exe"])
     return facts
 
 
@@ -211,6 +213,11 @@ def arguments(cmdline: bytes | None) -> tuple[str, ...] | None:
     if len(words) > MOST_ARGUMENTS:
         words[-1] = MARK
     return tuple(map(os.fsdecode, words))
+
+
+def exe_path(link: bytes | None) -> str | None:
+    """The program's path by the text of ``exe``; None where there is none, or it was cut."""
+    return os.fsdecode(link) if link and not link.endswith(MARK) else None
 
 
 def damaged(

@@ -54,6 +54,11 @@ def _batches(numbers: Sequence[int], workers: int) -> Iterator[memoryview]:
         at += size
 
 
+def files_of(*, cgroup: bool, cmdline: bool, exe: bool) -> tuple[str, ...]:
+    """The files to read of each process besides its figures."""
+    return ("cgroup",) * cgroup + ("cmdline",) * cmdline + ("exe",) * exe
+
+
 class Sweeper:
     """One scan under way: what it was told, and what it found."""
 
@@ -288,7 +293,8 @@ class Sweeper:
             files = dict(zip(self.texts, texts, strict=True))
             facts |= texts_of(files, pid, f"{self.root}/{pid}")
             facts["cmdline"] = shared.text(facts.get("cmdline"))
-            facts["cgroup"] = shared.cgroup(facts.get("cgroup"))
+            facts["cgroup"] = shared.path(facts.get("cgroup"))
+            facts["exe"] = shared.path(facts.get("exe"))
         if fate == _READ:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)

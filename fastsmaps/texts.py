@@ -1,4 +1,4 @@
-"""Texts that belong to others (command lines, cgroups), kept within a bound.
+"""Texts that belong to others (command lines, cgroups, programs), kept within a bound.
 
 Whoever runs a process chooses them. A process may name all of its memory as its command line, and
 every process may do so. What is cut off ends in MARK.
@@ -42,7 +42,7 @@ class Shared:
     def __init__(self) -> None:
         self.limit = MOST_TEXT
         self._texts: dict[bytes, bytes] = {}
-        self._cgroups: dict[str, str] = {}
+        self._paths: dict[str, str] = {}
         self._size = 0
         self._allowed = MOST_TEXTS
 
@@ -56,18 +56,20 @@ class Shared:
             self._size += len(text)
         return known
 
-    def cgroup(self, cgroup: str | None) -> str | None:
-        """A cgroup's path equal to this one; None if it is too long: a part is another cgroup's."""
-        if cgroup is None or len(cgroup) > self.limit:
+    def path(self, path: str | None) -> str | None:
+        """A path equal to this one; None if it is too long: a part is another path."""
+        if path is None or len(path) > self.limit:
             return None
-        known = self._cgroups.setdefault(cgroup, cgroup)
-        if known is cgroup:
-            self._size += len(cgroup)
+        known = self._paths.setdefault(path, path)
+        if known is path:
+            self._size += len(path)
         return known
 
     def fit(self, row: ProcessTotals) -> ProcessTotals:
         """The row with shared texts."""
-        return row._replaced(cmdline=self.text(row._cmdline), cgroup=self.cgroup(row.cgroup))
+        return row._replaced(
+            cmdline=self.text(row._cmdline), cgroup=self.path(row.cgroup), exe=self.path(row.exe)
+        )
 
     @property
     def is_full(self) -> bool:
@@ -78,9 +80,9 @@ class Shared:
         """All rows that are kept, their longest texts cut; texts of other rows are forgotten."""
         kept = list(rows)
         texts = {row._cmdline for row in kept if row._cmdline is not None}
-        cgroups = {row.cgroup for row in kept if row.cgroup is not None}
-        self.limit = limit_of([*map(len, texts), *map(len, cgroups)])
-        self._texts, self._cgroups, self._size = {}, {}, 0
+        paths = {path for row in kept for path in (row.cgroup, row.exe) if path is not None}
+        self.limit = limit_of([*map(len, texts), *map(len, paths)])
+        self._texts, self._paths, self._size = {}, {}, 0
         result = [self.fit(row) for row in kept]
         # With very many texts even the shortest limit may need more.
         self._allowed = max(MOST_TEXTS, 2 * self._size)

@@ -8,6 +8,9 @@ cdef extern from "<fcntl.h>" nogil:
     int O_PATH
     int openat(int directory, const char *name, int flags)
 
+cdef extern from "<unistd.h>" nogil:
+    ssize_t readlinkat(int directory, const char *name, char *buffer, size_t room)
+
 cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
     READ
     DENIED
@@ -19,7 +22,7 @@ cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
 
 cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
-    MOST_KEPT = 2           # texts beside
+    MOST_KEPT = 3           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
     MOST_LINES = 1 << 16    # of maps in one go: 24 ms
     MOST_TEXT = 131072      # these four as in fastsmaps/texts.py
@@ -52,6 +55,7 @@ cdef struct Sweeper:
     size_t limit[MOST_KEPT]     # longer texts are cut
     size_t allowed[MOST_KEPT]   # bytes of all of them
     const char *names[MOST_KEPT]
+    bint is_link[MOST_KEPT]
     int names_count
     bint sized              # statm is read
     uint64_t least
@@ -280,7 +284,10 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
     if fate != READ and fate != ZOMBIE and fate != KERNEL_THREAD:
         return fate
     for i in range(w.names_count):
-        got = small_file(w, directory, w.names[i], True)
+        if w.is_link[i]:
+            got = readlinkat(directory, w.names[i], w.buffer, w.buffer_room)
+        else:
+            got = small_file(w, directory, w.names[i], True)
         if got >= 0 and not keep_file(w, i, got, &task.kept[i]):
             return OTHER
     if fate != READ or not w.rollups:
@@ -314,6 +321,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     cdef Task *task
     cdef char[16] name
     cdef int directory
+    cdef int i
     if w.count == w.room:
         tasks = <Task *>realloc(w.tasks, (w.room * 2 + 64) * sizeof(Task))
         if tasks == NULL:
@@ -323,7 +331,9 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     task = &w.tasks[w.count]
     memset(task, 0, sizeof(Task))
     task.pid = pid
-    task.record = task.mappings = task.kept[0] = task.kept[1] = NOTHING
+    task.record = task.mappings = NOTHING
+    for i in range(MOST_KEPT):
+        task.kept[i] = NOTHING
     w.count += 1
     name[15] = 0
     directory = openat(root, pid_text(name + 15, pid), O_PATH | O_CLOEXEC | O_DIRECTORY)
@@ -362,6 +372,7 @@ cdef class Sweep:
             self.w.limit[i], self.w.allowed[i] = MOST_TEXT, MOST_TEXTS
         for i in range(len(texts)):
             self.w.names[i] = PyBytes_AS_STRING(self._names[i])
+            self.w.is_link[i] = texts[i] == "exe"
         self.w.least, self.w.most, self.w.large = least, most, large
         self.w.sized, self.w.rollups, self.w.piece = sized, rollups, mappings
         self.w.buffer = <char *>malloc(ROLLUP_ROOM)

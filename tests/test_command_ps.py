@@ -188,7 +188,7 @@ def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
 
 def test_fields_of_groups(backend: ModuleType, idle: living.Process) -> None:
     for row in rows_of("ps", "--by", "user", "--fields", "locked,pss"):
-        assert list(row) == ["user", "processes", "locked", "pss"]
+        assert list(row) == ["user", "processes", "unread", "locked", "pss"]
     text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
     assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]
 

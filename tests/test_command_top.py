@@ -14,7 +14,7 @@ import pytest
 from commands import SCREEN, ZOO, Job, on_terminal, rows_of, run
 
 import fastsmaps
-from fastsmaps.cli.target import command_of
+from fastsmaps.keys import command_of
 
 GIVEN_BACK = "\x1b[?25h\x1b[?1049l"
 TAKEN = "\x1b[?1049h\x1b[?25l"

@@ -134,7 +134,7 @@ def test_groups_of_scans() -> None:
     assert told(diff(old, new, by="comm")) == [("a", 21)]
     assert told(diff(old, new, by="cgroup")) == [(None, 20), ("/x", 1)]
     assert told(diff(old, new, by=lambda row: row.pid % 2)) == [(0, 20), (1, 1)]
-    with pytest.raises(ValueError, match="a function, not 'kind'"):
+    with pytest.raises(ValueError, match="cmdline:REGEX, not 'kind'"):
         diff(old, new, by="kind")
 
 

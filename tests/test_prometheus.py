@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
 from fastsmaps.groups import ProcessGroup, bounded, grouped, label_value
+from fastsmaps.keys import Keys
 from fastsmaps.prometheus import Collector
 
 KB = 1024
@@ -173,7 +174,7 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
         rows[2]._replaced(comm="web", totals=None, outcome="denied", age=500.0),
     ]
     scan = fastsmaps.Scan(rows, cost=fastsmaps.Cost(0, 0), taken_at=1000.0, procfs=str(host))
-    group = grouped(scan, ("comm",))["web",]
+    group = grouped(scan, Keys("comm"))["web",]
     assert (group.processes, group.unread) == (3, 1)
     assert (group.pss, group.estimated, group.age) == (800 * KB, 500 * KB, 40.0)
 
@@ -203,7 +204,7 @@ def test_series_stay(backend: ModuleType, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "host", ignore_errors=True)
         process(tmp_path / "host", 1, b"a", Pss=small)
         process(tmp_path / "host", 2, b"b", Pss=large)
-        return grouped(fastsmaps.scan(procfs=tmp_path / "host"), ("comm",))
+        return grouped(fastsmaps.scan(procfs=tmp_path / "host"), Keys("comm"))
 
     largest, rest, folded = bounded(groups(100, 99), 1, ())
     assert (list(largest), rest and rest.processes, folded) == ([("a",)], 1, 1)

@@ -7,6 +7,7 @@ import os
 import re
 
 import fastsmaps
+from fastsmaps.keys import WORDS, Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 MAX_RSS = "64G"
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+#: What --by takes, in its help.
+BY = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between them"
 
 
 class WrongUse(Exception):
@@ -144,6 +149,14 @@ def pattern(text: str) -> re.Pattern[str]:
     except (re.error, RecursionError, OverflowError) as error:
         message = f"{text!r} is no regular expression: {error}"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def keys(text: str) -> Keys:
+    """What processes are grouped by."""
+    try:
+        return Keys(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("by: ")) from None
 
 
 def count(text: str) -> int:

@@ -7,7 +7,7 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse
 from fastsmaps.cli.output import complain
-from fastsmaps.cli.target import command_of
+from fastsmaps.keys import command_of
 from fastsmaps.procfs import self_pid
 from fastsmaps.scan import seen
 

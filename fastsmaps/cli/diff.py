@@ -7,9 +7,9 @@ import os
 import time
 
 import fastsmaps
-from fastsmaps.cli.arguments import WrongUse, add_output, seconds
+from fastsmaps.cli.arguments import BY, WrongUse, add_output, keys, seconds
 from fastsmaps.cli.choose import check_matches
-from fastsmaps.cli.listing import FIGURES, NO_NAME, show, sizes, sorted_by, text, written
+from fastsmaps.cli.listing import FIGURES, key_columns, show, sizes, sorted_by, written
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from fastsmaps.cli.output import Record
+    from fastsmaps.keys import Keys
     from fastsmaps.mappings import Mappings
     from fastsmaps.processes import Scan
     from fastsmaps.totals import Change
@@ -41,11 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        choices=("path", "kind", "comm", "user", "cgroup"),
+        type=_by,
+        metavar="KEY",
         default="path",
-        help="of what the changes are; captures: comm, user, cgroup, otherwise a process each",
+        help=f"path or kind; of captures {BY}, without it a process each",
     )
     add_output(parser, filters="path (or whatever --by tells)")
+
+
+def _by(text: str) -> str | Keys:
+    return text if text in ("path", "kind", "pid") else keys(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,22 +73,26 @@ def run(args: argparse.Namespace) -> int:
                     time.sleep(args.after)
                 after = process.mappings()
         else:
-            before, one = _look(args.old, replay.procfs)
-            after, other = _look(args.new, replay.procfs)
+            before, one = _look(args, args.old, replay.procfs)
+            after, other = _look(args, args.new, replay.procfs)
             _check(args, before, after)
             status = one or other
             if status and isinstance(before, fastsmaps.Scan) and isinstance(after, fastsmaps.Scan):
                 before, after = _in_both(before, after)
         status = status or replay.status
-    name = _name(args, before)
+    names = _names(args, before)
     changes = fastsmaps.diff(before, after, by=args.by)
-    records = [_record(name, change) for change in changes]
+    records = [_record(names, change) for change in changes]
     if args.filter:
-        records = [record for record in records if args.filter.search(str(record[name]))]
+        records = [
+            record
+            for record in records
+            if args.filter.search(" ".join(str(record[name]) for name in names))
+        ]
     unit = written(args)
-    columns = [*sizes([*FIGURES, "old", "new"], unit), text(name, empty=NO_NAME)]
-    show(args, records, columns, known=_known(name))
-    return check_matches(args, records, f"{name} that changed") or status
+    columns = [*sizes([*FIGURES, "old", "new"], unit), *key_columns(names)]
+    show(args, records, columns, known=_known(names))
+    return check_matches(args, records, f"{', '.join(names)} that changed") or status
 
 
 def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:
@@ -90,12 +100,12 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     many = isinstance(before, fastsmaps.Scan)
     if many != isinstance(after, fastsmaps.Scan):
         raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
-    fitting = ("path", "comm", "user", "cgroup") if many else ("path", "kind")
-    if args.by not in fitting:
-        what = "captures" if many else "a process"
-        raise WrongUse(f"diff: --by for {what}: one of {', '.join(fitting)}, not {args.by}")
+    if many and args.by == "kind":
+        raise WrongUse(f"diff: --by for captures: {BY}, not kind")
+    if not many and args.by not in ("path", "kind"):
+        raise WrongUse(f"diff: --by for a process: one of path, kind, not {args.by}")
     if args.sort:
-        names = dict.fromkeys([*_known(_name(args, before)), *before.totals().as_dict()])
+        names = dict.fromkeys([*_known(_names(args, before)), *before.totals().as_dict()])
         sorted_by(args.sort, list(names))
 
 
@@ -113,28 +123,33 @@ def _in_both(before: Scan, after: Scan) -> list[Scan]:
     ]
 
 
-def _name(args: argparse.Namespace, before: Mappings | Scan) -> str:
+def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
     """What the changes are of."""
-    return "pid" if isinstance(before, fastsmaps.Scan) and args.by == "path" else args.by
+    if isinstance(args.by, str):
+        return ("pid",) if isinstance(before, fastsmaps.Scan) else (args.by,)
+    names: tuple[str, ...] = args.by.names
+    return names
 
 
-def _known(name: str) -> list[str]:
-    return [name, "old", "new", "change", *NOTHING.as_dict()]
+def _known(names: tuple[str, ...]) -> list[str]:
+    return [*names, "old", "new", "change", *NOTHING.as_dict()]
 
 
-def _record(name: str, change: Change) -> Record:
+def _record(names: tuple[str, ...], change: Change) -> Record:
     """Pss before and after (size, where there is no Pss), and the changes of all figures."""
     figure = "size" if change.pss is None else "pss"
     old, new = change.old[figure], change.new[figure]
-    head = {name: change.key, "old": old, "new": new, "change": change[figure]}
+    key = change.key if len(names) > 1 else (change.key,)
+    head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
     return {**head, **change.as_dict()}
 
 
-def _look(target: str, procfs: str) -> tuple[Mappings | Scan, int]:
+def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:
     """A table, or a scan of a capture; and the status that its damage leads to."""
     if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
         with opened(target) as replay:
-            return fastsmaps.scan(procfs=replay.procfs, cgroup=True), replay.status
+            reads = {} if isinstance(args.by, str) else args.by.reads
+            return fastsmaps.scan(procfs=replay.procfs, **reads), replay.status
     return mappings_of(target, procfs), 0
 
 

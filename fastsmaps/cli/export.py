@@ -9,7 +9,7 @@ import threading
 
 import fastsmaps
 from fastsmaps import groups, procfs
-from fastsmaps.cli.arguments import WrongUse, add_limits, positive, seconds, share
+from fastsmaps.cli.arguments import BY, WrongUse, add_limits, positive, seconds, share
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         metavar="LABEL,...",
         default="comm",
-        help=f"a series for each of these: {', '.join(groups.BY)} (comm)",
+        help=f"a series for each of these: {BY} (comm)",
     )
     parser.add_argument(
         "--limit",
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         def collector(on_error: Callable[[Exception], object]) -> Collector:
             try:
                 return Collector(
-                    args.by.split(","),
+                    args.by,
                     limit=args.limit,
                     budget=args.budget,
                     interval=args.interval,

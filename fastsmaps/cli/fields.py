@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
-    ("cgroup", "cmdline", "comm", "error", "extra", "kind", "outcome", "path", "perms", "user",
-     "vm_flags")
+    ("cgroup", "cmdline", "comm", "error", "exe", "extra", "kind", "outcome", "path", "perms",
+     "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
     ("deleted", "dev", "end", "inode", "mappings", "offset", "pid", "ppid", "processes", "start",

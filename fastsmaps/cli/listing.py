@@ -44,6 +44,13 @@ def text(name: str, head: str | None = None, *, empty: str = "") -> Column:
     return Column(head or name.upper(), lambda record: _shown(record.get(name)) or empty, left=True)
 
 
+def key_columns(names: Iterable[str]) -> list[Column]:
+    """Columns of what groups have in common."""
+    # Only a pattern gives an empty command line.
+    empty = {"cmdline": "(no match)", "unit": "(no unit)"}
+    return [text(name, empty=empty.get(name, NO_NAME)) for name in names]
+
+
 def number(name: str, head: str | None = None) -> Column:
     """A column of plain numbers."""
     return Column(head or name.upper(), lambda record: _shown(record.get(name)))
@@ -154,19 +161,21 @@ def show(
     table_of: Callable[[Record], bool] = lambda record: True,
     only: Sequence[str] = (),
     origin: Record | None = None,
+    texts: Iterable[str] = (),
 ) -> None:
     """Prints the records as the arguments say, or writes them.
 
     `known` names the fields where there are no records. In a table a `total` line and a `note`
     follow; it shows only records for which `table_of` is true. JSON, CSV and Parquet have the
-    fields in `only`, all of them where it is empty; Parquet has those of `origin` before them.
+    fields in `only`, all of them where it is empty; Parquet has those of `origin` before them, and
+    in it the columns `texts` are texts, whatever fields of that name are elsewhere.
     """
     names = names_of(records, known)
     if is_table(args):
         records = [record for record in records if table_of(record)]
     records = arranged(records, names, args.sort, args.limit)
     if args.parquet:
-        _write(args.parquet, records, list(only) or [*known, *names], origin or {})
+        _write(args.parquet, records, list(only) or [*known, *names], origin or {}, texts)
         return
     if only and not is_table(args):
         names = list(only)
@@ -209,12 +218,18 @@ def origin_of(
     return {"host": host, "taken_at": taken_at, **more}
 
 
-def _write(path: str, records: Iterable[Record], names: Iterable[str], origin: Record) -> None:
+def _write(
+    path: str,
+    records: Iterable[Record],
+    names: Iterable[str],
+    origin: Record,
+    texts: Iterable[str],
+) -> None:
     from fastsmaps.parquet import table_of, write_parquet
 
     rows = [{**record, **origin} for record in records]
     # What a kernel does not print is a column nevertheless, so that a fleet's files are alike.
-    table = table_of(rows, dict.fromkeys([*origin, *names]))
+    table = table_of(rows, dict.fromkeys([*origin, *names]), texts)
     try:
         write_parquet(table, path)
     except OSError as error:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import time
 
 import fastsmaps
-from fastsmaps.cli.arguments import add_limits, add_output, add_workers, is_table, seconds, size
+from fastsmaps.cli.arguments import (
+    BY,
+    add_limits,
+    add_output,
+    add_workers,
+    is_table,
+    keys,
+    seconds,
+    size,
+)
 from fastsmaps.cli.choose import check_matches, choose, users_of
 from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
-    NO_NAME,
     by_field,
+    key_columns,
     names_of,
     number,
     origin_of,
@@ -25,18 +34,22 @@ from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
+from fastsmaps.groups import UNSEEN
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from fastsmaps.cli.output import Record
     from fastsmaps.processes import Scan
 
 EXAMPLES = """\
-  fastsmaps ps --by user             a line a user
+  fastsmaps ps --by user             a line a user; also comm, cgroup, unit, exe, cmdline
+  fastsmaps ps --by user,comm        ... and name
+  fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  a line a name; those without are one line
   fastsmaps ps --filter python       those whose command line has "python"
   fastsmaps ps --sort swap --limit 9 the nine with most swap
   fastsmaps ps --sort rss+swap       most memory in use, swapped out or not
@@ -51,7 +64,7 @@ EXAMPLES = """\
 
 
 # What a process has, also where it has to be asked for.
-_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline")
+_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--user", metavar="NAME,...", help="only processes of these users, by name or number"
     )
     parser.add_argument(
-        "--by", choices=("comm", "user", "cgroup"), help="a line for each of these instead"
+        "--by", metavar="KEY,...", type=keys, help=f"a line for each of these instead: {BY}"
     )
     parser.add_argument(
         "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
@@ -86,6 +99,14 @@ def run(args: argparse.Namespace) -> int:
     asked = needed(args, _FIELDS)
     args.cgroup = args.cgroup or "cgroup" in asked
     args.cmdline = args.filter is not None or "cmdline" in asked
+    args.exe = "exe" in asked
+    reads = {
+        "cgroup": args.cgroup,
+        "cmdline": shown or args.cmdline,
+        "exe": args.exe,
+        "mappings": "mappings" in asked,
+        **(args.by.reads if args.by else {}),
+    }
     pids = pids_of(args.target) or None
     users = users_of(args.user) if args.user is not None else ()
     begun = time.monotonic()
@@ -96,8 +117,7 @@ def run(args: argparse.Namespace) -> int:
                 choice.pids,
                 procfs=replay.procfs,
                 workers=args.workers,
-                cgroup=args.cgroup or args.by == "cgroup",
-                cmdline=shown or args.cmdline,
+                **reads,
                 min_rss=args.min_rss,
                 max_rss=args.max_rss,
                 timeout=_left(args, begun),
@@ -135,10 +155,14 @@ def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     unit = written(args)
     records = [row.as_dict() for row in scan]
+    if args.exe:
+        for row, record in zip(scan, records, strict=True):
+            record["exe"] = row.exe
     if args.cmdline:
         for row, record in zip(scan, records, strict=True):
             record["cmdline"] = None if row._cmdline is None else CommandLine(row)
-    known = [name for name in _FIELDS if name != "cmdline" or args.cmdline]
+    extra = [name for name in ("cmdline", "exe") if getattr(args, name)]
+    known = [name for name in _FIELDS if name not in ("cmdline", "exe") or name in extra]
     names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
     fields = only(args, "pid", "user", "outcome", *names, "comm")
     if not is_table(args):
@@ -174,20 +198,35 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
 
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
     unit = written(args)
+    groups = scan.group_by(args.by)
+    unread: dict[Any, int] = {}
+    for row in scan:
+        if row.outcome not in ("read", *UNSEEN) and row.comm is not None:
+            key = args.by(row)
+            unread[key] = unread.get(key, 0) + 1
     records: list[Record] = [
-        beside({args.by: key, "processes": group.count}, group.totals)
-        for key, group in scan.group_by(args.by).items()
+        beside(
+            {**args.by.named(key), "processes": group.count, "unread": unread.pop(key, 0)},
+            group.totals,
+        )
+        for key, group in groups.items()
     ]
-    known = [args.by, "processes", *NOTHING.as_dict()]
+    records += [
+        beside({**args.by.named(key), "processes": 0, "unread": count}, NOTHING)
+        for key, count in unread.items()
+    ]
+    known = [*args.by.names, "processes", "unread", *NOTHING.as_dict()]
     names = chosen(args, names_of(records, known), FIGURES)
     sums = total_cells(names, scan.totals().as_dict(), unit)
     show(
         args,
         records,
-        [*columns_of(names, unit), number("processes"), text(args.by, empty=NO_NAME)],
+        [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
         known=known,
-        total=[*sums, str(scan.coverage["read"]), "total"],
+        total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
         note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
-        only=only(args, args.by, "processes", *names),
+        table_of=lambda record: record["processes"] > 0,
+        only=only(args, *args.by.names, "processes", "unread", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),
+        texts=[name for name in args.by.names if name != "pid"],
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 
 import fastsmaps
+from fastsmaps.keys import command_of
 from fastsmaps.procfs import self_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-
-    from fastsmaps.info import Info
-    from fastsmaps.processes import ProcessTotals
 
 WHAT = 'a process\'s number, "self", a file with the text of smaps, or "-" (standard input)'
 
@@ -80,11 +78,3 @@ def command_line(target: str, procfs: str) -> str:
     with fastsmaps.Process(pid_of(target), procfs=procfs) as process:
         info = process.info(heap=False)
     return command_of(info)
-
-
-def command_of(process: ProcessTotals | Info) -> str:
-    """The arguments as they were given, or the name in brackets, as ps does."""
-    words = process.cmdline
-    if words and any(words):
-        return " ".join(words)
-    return "?" if process.comm is None else f"[{process.comm}]"
