@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OTHER = "other"
 #: The figures that are summed, in bytes.
 SUMMED = ("pss", "uss", "rss", "swap", "hugetlb")
+#: The parts of Pss; kernels before 5.3 do not print them.
+PARTS = ("anon", "file", "shmem")
 
 # A group with a place of its own gives it up only to one that is larger by this factor: two of
 # nearly the same size would otherwise change places at every sweep.
@@ -32,11 +34,12 @@ class ProcessGroup:
 
     ``processes`` counts them, ``unread`` those of them that are missing in the sums. ``figures``
     are in bytes, in the order of SUMMED, None for what is not known: nothing was read, or a
-    process lacks it. ``estimated`` is the part of Pss that was scaled since it was read, ``age``
-    how old the oldest figure is, in seconds.
+    process lacks it. ``parts`` are those of Pss, in the order of PARTS; ``mappings`` is the number
+    of the process that has most, None where it is not known. ``estimated`` is the part of Pss
+    that was scaled since it was read, ``age`` how old the oldest figure is, in seconds.
     """
 
-    __slots__ = ("age", "estimated", "figures", "processes", "rows", "unread")
+    __slots__ = ("age", "estimated", "figures", "mappings", "parts", "processes", "rows", "unread")
 
     def __init__(self, rows: Sequence[ProcessTotals]) -> None:
         self.rows = rows
@@ -51,6 +54,14 @@ class ProcessGroup:
             _sum([one.swap for one in totals]),
             _sum([one.shared_hugetlb for one in totals] + [one.private_hugetlb for one in totals]),
         )
+        self.parts: tuple[int | None, ...] = (
+            _sum([one.pss_anon for one in totals]),
+            _sum([one.pss_file for one in totals]),
+            _sum([one.pss_shmem for one in totals]),
+        )
+        # Also those of processes that are too large to be read.
+        counts = [row.mappings for row in rows if row.mappings is not None]
+        self.mappings = max(counts, default=None)
         self.age = max((row.age for row in read if row.age is not None), default=0.0)
         self.estimated = sum(
             row.totals.pss or 0 for row in read if row.estimated and row.totals is not None

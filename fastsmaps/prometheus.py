@@ -11,7 +11,7 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps.groups import OTHER, SUMMED, bounded, grouped, keys_of
+from fastsmaps.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
 
 try:
     from prometheus_client.metrics_core import (
@@ -67,7 +67,8 @@ class Collector:
     comes with "comm". What a pattern finds in the command line is the label "cmdline". The
     `limit` largest groups by Pss have series of their own, the rest is summed as "other". A
     figure that is not known has no sample; docs/prometheus.md explains each metric. `procfs`,
-    `max_rss` and `exclude` are those of Sampler.
+    `mappings` (their numbers, which takes a read of maps for each process), `max_rss` and
+    `exclude` are those of Sampler.
 
     Time that the caller's other threads take is not charged to the budget, unless the program
     does nothing else and says so by `whole_process`. `on_error` is called in the thread with
@@ -89,6 +90,7 @@ class Collector:
         budget: float = 0.01,
         interval: float = 5.0,
         procfs: Procfs = "/proc",
+        mappings: bool = False,
         max_rss: int | None = None,
         exclude: Container[int] = (),
         whole_process: bool = False,
@@ -105,6 +107,7 @@ class Collector:
                 budget=budget,
                 procfs=procfs,
                 **keys.reads,
+                mappings=mappings,
                 max_rss=max_rss,
                 exclude=exclude,
             )
@@ -281,6 +284,17 @@ class _Sweeps:
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
         labels = self._keys.names
         figures = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
+        parts = _gauge(
+            "pss_part_bytes",
+            "The parts of Pss: anonymous memory, files, shared memory (Linux 5.3).",
+            (*labels, "part"),
+        )
+        mappings = _gauge(
+            "mappings_max",
+            "Mappings of the process in the group that has most of them.",
+            labels,
+        )
+        limit = _gauge("mappings_limit", "Mappings that a process may have: vm.max_map_count.")
         processes = _gauge("processes", "Processes that have memory, read or not.", labels)
         unread = _gauge("unread_processes", "Processes that are missing in the sums.", labels)
         estimated = _gauge(
@@ -298,6 +312,8 @@ class _Sweeps:
             groups, rest, count = bounded(grouped(scan, self._keys), self._limit, self._named)
             self._named = set(groups)
             folded.add_metric((), count)
+            if scan.max_map_count is not None:
+                limit.add_metric((), scan.max_map_count)
             others = [] if rest is None else [((OTHER,) * len(labels), rest)]
             for values, group in (*groups.items(), *others):
                 processes.add_metric(values, group.processes)
@@ -305,11 +321,16 @@ class _Sweeps:
                 for family, figure in zip(figures, group.figures, strict=True):
                     if figure is not None:
                         family.add_metric(values, figure)
+                for part, figure in zip(PARTS, group.parts, strict=True):
+                    if figure is not None:
+                        parts.add_metric((*values, part), figure)
+                if group.mappings is not None:
+                    mappings.add_metric(values, group.mappings)
                 if group.unread == group.processes:
                     continue
                 estimated.add_metric(values, group.estimated)
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
-        return *figures, processes, unread, estimated, oldest, folded
+        return *figures, parts, mappings, limit, processes, unread, estimated, oldest, folded
 
 
 def _gauge(

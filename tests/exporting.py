@@ -225,8 +225,26 @@ def small_host(root: Path) -> Path:
     return root
 
 
-def swept(host: Path, by: str | tuple[str, ...] = "comm", limit: int = 100) -> Told:
+def with_mappings(root: Path, limit: int = 65530, **counts: int) -> None:
+    """Gives the machine a limit of mappings, and these processes (p7=3) so many."""
+    (root / "sys/vm").mkdir(parents=True)
+    (root / "sys/vm/max_map_count").write_text(f"{limit}\n")
+    for pid, count in counts.items():
+        lines = (header(0x1000 * i, 0x1000 * i + 0x1000) for i in range(1, count + 1))
+        (root / pid.removeprefix("p") / "maps").write_bytes(b"".join(lines))
+
+
+def swept(
+    host: Path,
+    by: str | tuple[str, ...] = "comm",
+    limit: int = 100,
+    *,
+    mappings: bool = False,
+    max_rss: int | None = None,
+) -> Told:
     """What is told after a first sweep."""
-    with Collector(by, limit=limit, procfs=str(host)) as collector:
+    with Collector(
+        by, limit=limit, procfs=str(host), mappings=mappings, max_rss=max_rss
+    ) as collector:
         assert collector.wait(living.PATIENCE)
         return told(collector)

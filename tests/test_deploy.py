@@ -9,14 +9,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from exporting import promtool, small_host, swept
+from exporting import process, promtool, small_host, swept, with_mappings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    return small_host(tmp_path / "host")
+    root = small_host(tmp_path / "host")
+    process(root, 10, b"split", Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
+    with_mappings(root, p7=3)
+    return root
 
 
 def test_alerts() -> None:
@@ -29,7 +32,7 @@ def names_in(expressions: str) -> set[str]:
 
 
 def names_told(host: Path) -> set[str]:
-    return {name for name, _ in swept(host).samples}
+    return {name for name, _ in swept(host, mappings=True).samples}
 
 
 def test_alerts_are_about_what_is_told(host: Path) -> None:

@@ -16,13 +16,26 @@ from types import ModuleType
 import exporting
 import living
 import pytest
-from exporting import HOSTILE, Told, hold, process, promtool, small_host, swept, told, until
+from commands import run
+from exporting import (
+    HOSTILE,
+    Told,
+    hold,
+    parsed,
+    process,
+    promtool,
+    small_host,
+    swept,
+    told,
+    until,
+    with_mappings,
+)
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
-from fastsmaps.groups import ProcessGroup, bounded, grouped, label_value
+from fastsmaps.groups import PARTS, ProcessGroup, bounded, grouped, label_value
 from fastsmaps.keys import Keys
 from fastsmaps.prometheus import Collector
 
@@ -410,3 +423,48 @@ def test_without_prometheus_client() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\nimport fastsmaps.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "fastsmaps[prometheus]"' in done.stderr.splitlines()[-1]
+
+
+def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
+    """A group has them where all of its processes do; a kernel before 5.3 prints none."""
+    process(tmp_path, 7, b"web", Pss=60, Pss_Anon=10, Pss_File=20, Pss_Shmem=30)
+    process(tmp_path, 8, b"web", Pss=6, Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
+    process(tmp_path, 9, b"old", Pss=50)
+    process(tmp_path, 10, b"both", Pss=0, Pss_Anon=0, Pss_File=0, Pss_Shmem=0)
+    process(tmp_path, 11, b"both")
+    says = swept(tmp_path)
+    parts = {part: says.get("pss_part_bytes", comm="web", part=part) for part in PARTS}
+    assert parts == {"anon": 11 << 10, "file": 22 << 10, "shmem": 33 << 10}
+    assert sum(value or 0 for value in parts.values()) == says.get("pss_bytes", comm="web")
+    for comm in ("old", "both"):
+        assert all(says.get("pss_part_bytes", comm=comm, part=part) is None for part in PARTS)
+
+
+def test_numbers_of_mappings(backend: ModuleType, tmp_path: Path) -> None:
+    """The most that a process of the group has, and the limit; only where they are asked for."""
+    host = small_host(tmp_path / "host")
+    with_mappings(host, 1000, p7=3, p8=5, p9=2)
+    says = swept(host, mappings=True)
+    assert says.of("mappings_max") == {"web": 5, "db": 2}
+    assert says.get("mappings_limit") == 1000
+    assert swept(host, limit=1, mappings=True).of("mappings_max") == {"web": 5, "other": 2}
+    # Too large to be read, but counted.
+    says = swept(host, mappings=True, max_rss=1)
+    assert says.of("mappings_max") == {"web": 5, "db": 2}
+    says = swept(host)
+    assert says.get("mappings_limit") is None
+    assert not any(name.startswith("fastsmaps_mappings") for name, _ in says.samples)
+    (host / "sys/vm/max_map_count").unlink()
+    assert swept(host, mappings=True).get("mappings_limit") is None
+    text = run("export", "--once", "--mappings", "--procfs", str(host)).stdout
+    assert parsed(text).of("mappings_max") == {"web": 5, "db": 2}
+    assert "mappings_max{" not in run("export", "--once", "--procfs", str(host)).stdout
+
+
+def test_mappings_of_live_processes(backend: ModuleType, idle: living.Process) -> None:
+    (row,) = fastsmaps.scan([idle.pid], mappings=True)
+    with Collector("pid", mappings=True, limit=10_000) as collector:
+        assert collector.wait(living.PATIENCE)
+        says = told(collector)
+    labels = {"pid": str(idle.pid), "comm": label_value(row.comm)}
+    assert says.get("mappings_max", **labels) == row.mappings

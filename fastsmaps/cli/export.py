@@ -26,6 +26,7 @@ EXAMPLES = """\
   fastsmaps export --by unit                 by systemd's units; also: user, cgroup, pid
   fastsmaps export --by user,comm            by both
   fastsmaps export --listen 192.0.2.7:19779   for a Prometheus on another machine
+  fastsmaps export --mappings                how near processes are to vm.max_map_count
   fastsmaps export --budget 0.05             may take 5 % of a core instead of 1 %
   fastsmaps export --once                    the metrics of now, on standard output
 """
@@ -68,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval", metavar="SECONDS", type=seconds, default=5.0, help="between two sweeps (5)"
     )
+    parser.add_argument(
+        "--mappings",
+        action="store_true",
+        help="count each process's mappings too, and tell vm.max_map_count (reads maps)",
+    )
     parser.add_argument("--once", action="store_true", help="print the metrics, and listen nowhere")
     add_limits(parser)
     parser.add_argument(
@@ -96,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
                     budget=args.budget,
                     interval=args.interval,
                     procfs=replay.procfs,
+                    mappings=args.mappings,
                     max_rss=args.max_rss,
                     whole_process=True,
                     on_error=on_error,
