@@ -79,7 +79,11 @@ def test_arguments(backend: ModuleType, tmp_path: Path) -> None:
         ("--budget 7", 2),
         ("--interval 0", 2),
         ("--listen=", 2),
-        ("--listen :19779", 2),
+        ("--listen :", 2),
+        ("--listen []:1", 2),
+        ("--listen " + "1" * 5000, 2),
+        ("--listen 127.0.0.1:" + "1" * 5000, 2),
+        ("--listen 127.0.0.1:" + "\u0663", 2),
         ("--listen ::1", 2),
         ("--listen ::1:19779", 2),
         ("--listen 127.0.0.1:x", 2),
@@ -121,6 +125,7 @@ def test_addresses() -> None:
         ("localhost:80", ("localhost", 80)),
         ("[::1]:80", ("::1", 80)),
         ("[::]", ("::", 7)),
+        (":80", ("", 80)),
     ):
         assert serving.address_of(text, 7) == address
 
@@ -145,7 +150,10 @@ def test_answers(backend: ModuleType, idle: living.Process) -> None:
         assert int(answer.getheader("Content-Length", "")) > 100
         for path in ("/nothing", "/metrics/", "/../metrics", "/%2e%2e/etc/passwd"):
             assert exporter.ask(path)[0].status == 404
-        assert exporter.ask(method="POST")[0].status == 501
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
+            answer, body = exporter.ask(method=method)
+            assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
+            assert body.count(b"\n") == 1
         assert exporter.end() == (0, b"")
 
 
@@ -172,6 +180,84 @@ def test_formats(backend: ModuleType) -> None:
             answer, body = exporter.ask(Accept=odd)
             assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), odd
         assert exporter.end() == (0, b"")
+
+
+def test_caches_keep_the_formats_apart(backend: ModuleType) -> None:
+    with Exporter() as exporter:
+        answer, _ = exporter.ask()
+        assert answer.getheader("Vary") == "Accept, Accept-Encoding"
+
+
+def test_health(backend: ModuleType, tmp_path: Path) -> None:
+    """Healthy at once; ready once a sweep has ended, also if it failed."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    waiting = (
+        "import fastsmaps\n"
+        "sweep = fastsmaps.Sampler.sweep\n"
+        f"fastsmaps.Sampler.sweep = lambda self: (open({str(gate)!r}).close(), sweep(self))[1]\n"
+        "from fastsmaps.cli import entry; entry()"
+    )
+    command = [sys.executable, "-c", waiting]
+    with Exporter("--interval", "1000", command=command) as exporter:
+        answer, body = exporter.ask("/-/healthy")
+        assert (answer.status, body) == (200, b"fastsmaps is healthy.\n")
+        answer, body = exporter.ask("/-/ready")
+        assert (answer.status, body) == (503, b"The first sweep is under way.\n")
+        with gate.open("w"):
+            until(lambda: exporter.ask("/-/ready")[0].status == 200)
+        assert exporter.ask("/-/ready")[1] == b"fastsmaps is ready.\n"
+        assert exporter.told().up
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:19779", True),
+        ("[::1]:19779", True),
+        ("[::1]", True),
+        ("[fe80::1%eth0]:1", True),
+        ("192.0.2.7", True),
+        ("localhost", True),
+        ("LocalHost.:19779", True),
+        ("a.localhost", True),
+        ("node7", True),
+        ("NODE7:19779", True),
+        ("evil.example", False),
+        ("evil.example:19779", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("notlocalhost", False),
+        ("node7.evil.example", False),
+        ("127.0.0.1:evil.example", False),
+        ("localhost:1@evil.example", False),
+        ("[::1].evil.example", False),
+        ("", False),
+    ],
+)
+def test_hosts(host: str, served: bool) -> None:
+    assert serving.is_served(host, {"node7"}) == served
+
+
+def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
+    """A web page whose name was made to lead here (DNS rebinding) learns nothing."""
+    with Exporter("--allow-host", "Metrics.example") as exporter:
+        exporter.told()
+        for path in ("/", "/metrics", "/-/healthy", "/nothing"):
+            answer, body = exporter.ask(path, Host="evil.example:19779")
+            assert (answer.status, body.count(b"\n")) == (421, 1)
+            assert b"evil" not in body
+        for host in ("localhost", "metrics.example:80", socket.gethostname()):
+            assert exporter.ask(Host=host)[0].status == 200
+        two = raw(exporter, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n")
+        assert two.startswith(b"HTTP/1.0 400 ")
+        # Without a name there is nothing that a browser would send.
+        assert raw(exporter, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+        other = b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert raw(exporter, other).startswith(b"HTTP/1.0 404 ")
+    with Exporter("--allow-host", "*") as exporter:
+        assert exporter.ask(Host="evil.example")[0].status == 200
 
 
 def raw(exporter: Exporter, request: bytes) -> bytes:
@@ -234,6 +320,18 @@ def test_ipv6(backend: ModuleType) -> None:
         assert exporter.told().up
 
 
+def test_all_addresses(backend: ModuleType) -> None:
+    with Exporter(listen=":0") as exporter:
+        families = [socket.AF_INET] + [socket.AF_INET6] * socket.has_dualstack_ipv6()
+        for family in families:
+            address = "127.0.0.1" if family == socket.AF_INET else "::1"
+            with socket.socket(family) as client:
+                client.settimeout(living.PATIENCE)
+                client.connect((address, exporter.port))
+                client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+                assert client.recv(1 << 12).startswith(b"HTTP/1.0 200 ")
+
+
 def test_where_it_cannot_listen(backend: ModuleType) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -277,7 +375,7 @@ def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[serving.Ser
     monkeypatch.setattr(serving, "_PATIENCE", 0.2)
     monkeypatch.setattr(serving, "_LOOK", 0.01)
     with serving.Server("127.0.0.1", 0) as one:
-        one.serve({"/": lambda _: (body, {})})
+        one.serve({"/": lambda _: (200, body, {})})
         yield one
         one.shutdown()
 

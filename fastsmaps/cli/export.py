@@ -16,7 +16,7 @@ from fastsmaps.cli.replay import opened
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from email.message import Message
 
     from fastsmaps.prometheus import Collector
@@ -25,7 +25,8 @@ EXAMPLES = """\
   fastsmaps export                           http://127.0.0.1:19779/metrics, by comm
   fastsmaps export --by unit                 by systemd's units; also: user, cgroup, pid
   fastsmaps export --by user,comm            by both
-  fastsmaps export --listen 192.0.2.7:19779   for a Prometheus on another machine
+  fastsmaps export --listen 192.0.2.7:19779  for a Prometheus on another machine
+  fastsmaps export --listen :19779           on all addresses of this machine
   fastsmaps export --mappings                how near processes are to vm.max_map_count
   fastsmaps export --budget 0.05             may take 5 % of a core instead of 1 %
   fastsmaps export --once                    the metrics of now, on standard output
@@ -61,7 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="ADDRESS:PORT",
         default=f"127.0.0.1:{_PORT}",
-        help="where to listen (%(default)s)",
+        help="where to listen (%(default)s); :PORT is all addresses",
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="answer requests for this host name too, besides localhost, addresses and this "
+        'machine\'s own name; "*" allows any',
     )
     parser.add_argument(
         "--budget", metavar="SHARE", type=share, default=0.01, help="of one core (0.01)"
@@ -113,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         if args.once:
             _print(collector)
         else:
-            _serve(args.listen, collector)
+            _serve(args.listen, args.allow_host, collector)
     return replay.status
 
 
@@ -128,7 +137,11 @@ def _print(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
     sys.stdout.buffer.write(generate_latest(collector))
 
 
-def _serve(listen: str, make: Callable[[Callable[[Exception], object]], Collector]) -> None:
+def _serve(
+    listen: str,
+    names: Sequence[str],
+    make: Callable[[Callable[[Exception], object]], Collector],
+) -> None:
     from fastsmaps.cli.serving import Server, address_of
 
     host, port = address_of(listen, _PORT)
@@ -146,15 +159,23 @@ def _serve(listen: str, make: Callable[[Callable[[Exception], object]], Collecto
     try:
         # The place first: where it cannot be had no sweep begins.
         try:
-            server = Server(host, port)
+            server = Server(host, port, names)
         except OSError as error:
             raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
         try:
-            metrics = _Metrics(make(_Complaints()))
+            collector = make(_Complaints())
+            metrics = _Metrics(collector)
         except BaseException:
             server.server_close()
             raise
-        server.serve({"/": _index, "/metrics": metrics})
+        server.serve(
+            {
+                "/": _index,
+                "/metrics": metrics,
+                "/-/healthy": _healthy,
+                "/-/ready": lambda _: _ready(collector),
+            }
+        )
         print(f"listening on {server.url}/metrics", flush=True)
         number = signal.sigwait(ends)
     finally:
@@ -175,8 +196,19 @@ class _Complaints:
             complain(error)
 
 
-def _index(_: Message) -> tuple[bytes, Mapping[str, str]]:
-    return _INDEX, {"Content-Type": "text/html; charset=utf-8"}
+def _index(_: Message) -> tuple[int, bytes, Mapping[str, str]]:
+    return 200, _INDEX, {"Content-Type": "text/html; charset=utf-8"}
+
+
+def _healthy(_: Message) -> tuple[int, bytes, Mapping[str, str]]:
+    return 200, b"fastsmaps is healthy.\n", {}
+
+
+def _ready(collector: Collector) -> tuple[int, bytes, Mapping[str, str]]:
+    """Ready once the first sweep ended, also if it failed: fastsmaps_up says so."""
+    if collector.wait(0):
+        return 200, b"fastsmaps is ready.\n", {}
+    return 503, b"The first sweep is under way.\n", {}
 
 
 class _Metrics:
@@ -195,7 +227,7 @@ class _Metrics:
         self._of: object = None
         self._forms: dict[tuple[str, bool], bytes] = {}
 
-    def __call__(self, asked: Message) -> tuple[bytes, Mapping[str, str]]:
+    def __call__(self, asked: Message) -> tuple[int, bytes, Mapping[str, str]]:
         accept = asked.get("Accept", "")
         try:
             # Part of it is repeated in the answer's head; and a version may be any word.
@@ -214,7 +246,7 @@ class _Metrics:
                 if compressed:
                     body = self._compress(body, 1, mtime=0)
                 self._forms[content_type, compressed] = body
-        headers = {"Content-Type": content_type}
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compressed:
             headers["Content-Encoding"] = "gzip"
-        return body, headers
+        return 200, body, headers

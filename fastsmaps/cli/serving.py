@@ -15,11 +15,11 @@ from fastsmaps.cli.output import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from email.message import Message
 
-    #: From a request's headers: the answer's content, and headers of its own.
-    Answer = Callable[[Message], tuple[bytes, Mapping[str, str]]]
+    #: From a request's headers: the answer's status, its content, and headers of its own.
+    Answer = Callable[[Message], tuple[int, bytes, Mapping[str, str]]]
 
 # A request and its answer are over after so many seconds, or ended: a client that sends or reads
 # a byte now and then would keep a thread for ever.
@@ -29,17 +29,54 @@ _MOST = 32
 # How often the server looks for connections that take too long, in seconds.
 _LOOK = 1.0
 
+_METHODS = ("GET", "HEAD")
+_PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
+
 
 def address_of(text: str, port: int) -> tuple[str, int]:
-    """Host and port of "ADDRESS:PORT", "[IPv6]:PORT" or either alone; WrongUse for others."""
+    """Host and port of "ADDRESS:PORT", "[IPv6]:PORT" or either alone; WrongUse for others.
+
+    Without an address (":PORT") the host is "", which stands for all addresses of the machine.
+    """
     host, colon, number = text.rpartition(":")
     if not colon or number.endswith("]"):
         host, number = (text, str(port)) if not text.isdecimal() else ("127.0.0.1", text)
     bare = host.removeprefix("[").removesuffix("]")
-    fine = number.isascii() and number.isdecimal() and int(number) < 1 << 16
-    if not bare or not fine or (":" in bare) != (host == f"[{bare}]"):
-        raise WrongUse(f"--listen: ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, not {text!r}")
+    # The length first: Python refuses to convert more than 4,300 digits.
+    fine = number.isascii() and number.isdecimal() and len(number) < 6 and int(number) < 1 << 16
+    if not text or not fine or (":" in bare) != (host == f"[{bare}]") or (host and not bare):
+        shown = repr(text[:80])
+        raise WrongUse(f"--listen: ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, not {shown}")
     return bare, int(number)
+
+
+def own_names() -> set[str]:
+    """The host names of this machine, as its kernel knows them: with and without the domain."""
+    name = socket.gethostname().lower()
+    return {name, name.partition(".")[0]} - {""}
+
+
+def is_served(host: str, names: Collection[str]) -> bool:
+    """Whether requests for this host (the Host header's value) are answered.
+
+    A page of any web site can make its own name lead to 127.0.0.1 (DNS rebinding), and a browser
+    here would then hand it our answers. Such a request names that site in its Host header. So a
+    name is answered only if it is localhost or one of `names`; an address always is.
+    """
+    bare = host.strip().lower()
+    if bare.startswith("["):
+        bare, _, port = bare[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        bare, _, port = bare.partition(":")
+    if port and not port.isdecimal():
+        return False
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, bare.partition("%")[0])
+            return True
+    bare = bare.removesuffix(".")
+    return bare == "localhost" or bare.endswith(".localhost") or bare in names
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -49,8 +86,16 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int) -> None:
-        """Raises OSError where it cannot listen there."""
+    def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
+        """Raises OSError where it cannot listen there.
+
+        `host` "" listens on all addresses, IPv6 and IPv4. Requests are answered for `host`,
+        for this machine's own names and for `names`; see is_served().
+        """
+        self.names = {name.lower() for name in (host, *names) if name} | own_names()
+        self._both = not host and socket.has_dualstack_ipv6()
+        if not host:
+            host = "::" if self._both else "0.0.0.0"
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except UnicodeError:  # an empty or overlong part between two dots
@@ -76,6 +121,12 @@ class Server(socketserver.ThreadingTCPServer):
         ).start()
 
     # ---- what socketserver calls
+
+    def server_bind(self) -> None:
+        """Binds; with "" as host to IPv4 too."""
+        if self._both:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, object]:
         """The next connection."""
@@ -127,14 +178,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     timeout = _PATIENCE
 
+    def parse_request(self) -> bool:
+        """Whether it is a request that can be answered; otherwise it was refused."""
+        if not super().parse_request():
+            return False
+        hosts = self.headers.get_all("Host", [])
+        if self.command not in _METHODS:
+            self._answer(405, b"Only GET and HEAD are answered.\n", {"Allow": ", ".join(_METHODS)})
+        elif len(hosts) > 1:
+            self.send_error(400)
+        elif hosts and "*" not in self.server.names and not is_served(hosts[0], self.server.names):
+            self._answer(421, b"No answer for this host name; --allow-host NAME allows one.\n", {})
+        else:
+            return True
+        return False
+
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.partition("?")[0])
         if answer is None:
             self.send_error(404)
             return
-        body, headers = answer(self.headers)
-        self.send_response(200)
-        for name, value in headers.items():
+        self._answer(*answer(self.headers))
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**_PLAIN, **headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Content-Type-Options", "nosniff")
