@@ -9,6 +9,7 @@ from fastsmaps.keys import key_of
 from fastsmaps.mappings import Group
 from fastsmaps.stat import arguments
 from fastsmaps.totals import Totals, beside
+from fastsmaps.tree import below
 from fastsmaps.values import Frozen, Value
 
 TYPE_CHECKING = False
@@ -398,19 +399,11 @@ class Scan:
         """The process and all that descend from it, so that a tree's Pss is one call.
 
         By the parents at the time of the scan: what lost its parent before belongs to whoever
-        took it over. KeyError for a process that is not in the scan.
+        took it over. A parent is never younger than its child: such a number was used again.
+        KeyError for a process that is not in the scan.
         """
-        children: dict[int | None, list[ProcessTotals]] = {}
-        for row in self:
-            children.setdefault(row.ppid, []).append(row)
-        wanted = {pid: self.by_pid[pid]}
-        new = [pid]
-        while new:
-            for row in children.get(new.pop(), ()):
-                if row.pid not in wanted:  # a number used again may close a circle
-                    wanted[row.pid] = row
-                    new.append(row.pid)
-        return self._part(row for row in self if row.pid in wanted)
+        self.by_pid[pid]
+        return self._part(below(self, [pid]))
 
 
 def _scan(

@@ -10,12 +10,13 @@ from fastsmaps.cli.output import complain
 from fastsmaps.keys import command_of
 from fastsmaps.procfs import self_pid
 from fastsmaps.scan import seen
+from fastsmaps.tree import below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     import re
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from fastsmaps.processes import ProcessTotals
 
@@ -75,7 +76,13 @@ class Choice:
     def only(self, scan: fastsmaps.Scan) -> fastsmaps.Scan:
         """The scan without processes that got a chosen one's number meanwhile."""
         rows = [row for row in scan if self._is_chosen(row)]
-        return fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
+        return fastsmaps.Scan(
+            rows,
+            cost=scan.cost,
+            taken_at=scan.taken_at,
+            procfs=scan.procfs,
+            max_map_count=scan.max_map_count,
+        )
 
     def _is_chosen(self, row: ProcessTotals) -> bool:
         start = self._starts.get(row.pid)
@@ -83,15 +90,31 @@ class Choice:
 
 
 def choose(
-    args: argparse.Namespace, procfs: str, pids: list[int] | None, users: Collection[int] = ()
+    args: argparse.Namespace,
+    procfs: str,
+    pids: list[int] | None,
+    users: Collection[int] = (),
+    *,
+    tree: bool = False,
 ) -> Choice:
-    """The processes of `pids` (None: all) that --filter and these users leave."""
-    if args.filter is None and not users:
+    """The processes of `pids` (None: all) that --filter and these users leave.
+
+    With `tree` also those that descend from `pids`.
+    """
+    trees = pids is not None and tree
+    if args.filter is None and not users and not trees:
         return Choice(None, pids)
     match = None if args.filter is None else Match(args.filter, procfs)
+    found: Iterable[ProcessTotals] = seen(
+        None if trees else pids, procfs=procfs, cmdline=match is not None
+    )
+    if pids is not None and trees:
+        found = below(found, pids)
+        missing = set(pids).difference([row.pid for row in found])
+        found = [*found, *seen(missing, procfs=procfs)]
     rows = [
         row
-        for row in seen(pids, procfs=procfs, cmdline=match is not None)
+        for row in found
         # One that was named and is not there is reported by whoever reads it.
         if (pids is not None and row.comm is None)
         or ((match is None or match(row)) and (not users or row.uid in users))

@@ -19,8 +19,8 @@ _TEXTS = frozenset(
      "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
-    ("deleted", "dev", "end", "inode", "mappings", "offset", "pid", "ppid", "processes", "start",
-     "start_time", "uid"),
+    ("deleted", "depth", "dev", "end", "inode", "mappings", "offset", "pid", "ppid", "processes",
+     "start", "start_time", "tree_processes", "tree_read", "uid", "unread"),
     map(python_name, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.
@@ -81,4 +81,4 @@ def total_cells(
     names: Iterable[str], sums: Mapping[str, int | None], unit: Callable[[int | None], str]
 ) -> list[str]:
     """The cells of a table's total line; empty for fields that are not summed."""
-    return [unit(sums.get(name)) if is_size(name) else "" for name in names]
+    return [unit(sums[name]) if is_size(name) and name in sums else "" for name in names]

@@ -7,6 +7,7 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import (
     BY,
+    WrongUse,
     add_limits,
     add_output,
     add_workers,
@@ -20,12 +21,14 @@ from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
+    Column,
     by_field,
     key_columns,
     names_of,
     number,
     origin_of,
     show,
+    sorted_by,
     text,
     written,
 )
@@ -37,14 +40,16 @@ from fastsmaps.cli.working import working
 from fastsmaps.groups import UNSEEN
 from fastsmaps.processes import NOTHING
 from fastsmaps.totals import beside
+from fastsmaps.tree import forest, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from typing import Any
 
     from fastsmaps.cli.output import Record
-    from fastsmaps.processes import Scan
+    from fastsmaps.processes import ProcessTotals, Scan
 
 EXAMPLES = """\
   fastsmaps ps --by user             a line a user; also comm, cgroup, unit, exe, cmdline
@@ -59,6 +64,8 @@ EXAMPLES = """\
   fastsmaps ps --cgroup --csv        ... and the cgroup of each, which does so too
   fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
   fastsmaps ps --plot all.html       a picture: which processes, and what in them
+  fastsmaps ps --tree                below each other, each with the sum of its whole tree
+  fastsmaps ps --tree 1234           the tree of process 1234
   fastsmaps ps --max-rss 1G          leaves out what takes long to read
 """
 
@@ -79,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
     )
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="each process below its parent, with the sum of its tree; with PIDs their trees",
+    )
     add_fields(parser)
     add_limits(parser)
     parser.add_argument(
@@ -94,6 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints every process."""
+    if args.tree and args.by:
+        raise WrongUse("ps: either --tree or --by")
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
     shown = (is_table(args) and not args.by) or args.plot is not None
     asked = needed(args, _FIELDS)
@@ -108,11 +122,12 @@ def run(args: argparse.Namespace) -> int:
         **(args.by.reads if args.by else {}),
     }
     pids = pids_of(args.target) or None
+    named = set(pids or ())
     users = users_of(args.user) if args.user is not None else ()
     begun = time.monotonic()
     with opened(args.procfs) as replay:
         with working("reading processes") as progress:
-            choice = choose(args, replay.procfs, pids, users)
+            choice = choose(args, replay.procfs, pids, users, tree=args.tree)
             scan = fastsmaps.scan(
                 choice.pids,
                 procfs=replay.procfs,
@@ -126,13 +141,15 @@ def run(args: argparse.Namespace) -> int:
         scan = choice.only(scan)
         replay.status = check_matches(args, scan, "process") or replay.status
         for row in scan if pids else ():
-            if row.outcome != "read":
+            if row.pid in named and row.outcome != "read":
                 complain(row.error or row.outcome)
                 replay.status = 1
         if args.plot:
             _save_plot(args, scan, begun)
         if args.by:
             _show_groups(args, scan)
+        elif args.tree:
+            _show_tree(args, scan)
         else:
             _show_processes(args, scan)
     return replay.status
@@ -152,25 +169,58 @@ def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
     save_plot(figure, args.plot)
 
 
-def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
-    unit = written(args)
-    records = [row.as_dict() for row in scan]
-    if args.exe:
-        for row, record in zip(scan, records, strict=True):
+def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Record]:
+    """A record a process, with what costs a read where it was asked for."""
+    records = []
+    for row in rows:
+        record = row.as_dict()
+        if args.exe:
             record["exe"] = row.exe
-    if args.cmdline:
-        for row, record in zip(scan, records, strict=True):
+        if args.cmdline:
             record["cmdline"] = None if row._cmdline is None else CommandLine(row)
-    extra = [name for name in ("cmdline", "exe") if getattr(args, name)]
-    known = [name for name in _FIELDS if name not in ("cmdline", "exe") or name in extra]
+        records.append(record)
+    return records
+
+
+def _known(args: argparse.Namespace) -> list[str]:
+    unread = [name for name in ("cmdline", "exe") if not getattr(args, name)]
+    return [name for name in _FIELDS if name not in unread]
+
+
+def _note(scan: Scan) -> str:
+    limit = scan.max_map_count
+    text = "" if limit is None else f"\nvm.max_map_count: {limit} mappings a process at most"
+    return read_of(scan.coverage) + text + advice(scan.coverage, scan.procfs)
+
+
+def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
+    records = _records(args, scan)
+    known = _known(args)
     names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
-    fields = only(args, "pid", "user", "outcome", *names, "comm")
     if not is_table(args):
+        fields = only(args, "pid", "user", "outcome", *names, "comm")
         origin = origin_of(args, scan.procfs, scan.taken_at)
         show(args, by_field(records, "pss"), [], known=known, only=fields, origin=origin)
         return
     for row, record in zip(scan, records, strict=True):
         record["command"] = CommandLine(row)
+    columns, total = _columns(args, scan, names, text("command"))
+    show(
+        args,
+        by_field(records, "pss"),
+        columns,
+        known=known,
+        total=total,
+        note=_note(scan),
+        table_of=lambda record: record["outcome"] == "read",
+    )
+
+
+def _columns(
+    args: argparse.Namespace, scan: Scan, names: list[str], command: Column
+) -> tuple[list[Column], list[str]]:
+    """The columns of a table of processes, and the cells of its total."""
+    unit = written(args)
     first = [name for name in ("pid", "user") if name not in names]
     last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
     heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}
@@ -178,22 +228,69 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         *(heads[name] for name in first),
         *columns_of(names, unit),
         *(heads[name] for name in last),
-        text("command"),
+        command,
     ]
-    cells = [
-        *("" for _ in first),
-        *total_cells(names, scan.totals().as_dict(), unit),
-        *("" for _ in last),
-    ]
+    sums = scan.totals().as_dict()
+    cells = [*("" for _ in first), *total_cells(names, sums, unit), *("" for _ in last)]
+    return columns, ["total", *cells[1:], f"{scan.coverage['read']} read"]
+
+
+# ---- --tree
+
+_TREE = "tree_"
+_TREE_FIGURES = tuple(_TREE + name for name in NOTHING.as_dict())
+_TREE_FIELDS = ("depth", "tree_processes", "tree_read", *_TREE_FIGURES)
+_TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_read", "tree_processes")
+# Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
+_MAX_INDENT = 20
+
+
+def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
+    rows = list(scan)
+    records = dict(zip([row.pid for row in rows], _records(args, rows), strict=True))
+    roots = forest(rows)
+    for branch in walk(roots):
+        record = records[branch.row.pid]
+        record |= {
+            "depth": branch.depth,
+            "tree_processes": branch.processes,
+            "tree_read": branch.read,
+            **{_TREE + name: size for name, size in (branch.totals or NOTHING).as_dict().items()},
+        }
+    known = [*_known(args), *_TREE_FIELDS]
+    every = names_of(records.values(), known)
+    field, direction = sorted_by(args.sort, every) if args.sort else ("tree_pss", "")
+    places = {
+        record["pid"]: place
+        for place, record in enumerate(by_field(list(records.values()), field, direction))
+    }
+    ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
+    args.sort = None
+    names = chosen(args, [*dict.fromkeys((*every, *_FIELDS))], _TREE_USUAL)
+    if not is_table(args):
+        fields = only(args, "pid", "ppid", "depth", "user", "outcome", *names, "comm")
+        origin = origin_of(args, scan.procfs, scan.taken_at)
+        show(args, ordered, [], known=known, only=fields, origin=origin)
+        return
+    for row in rows:
+        records[row.pid]["command"] = CommandLine(row)
+    columns, total = _columns(args, scan, names, Column("COMMAND", _indented, left=True))
     show(
         args,
-        by_field(records, "pss"),
+        ordered,
         columns,
         known=known,
-        total=["total", *cells[1:], f"{scan.coverage['read']} read"],
-        note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
-        table_of=lambda record: record["outcome"] == "read",
+        total=total,
+        note=_note(scan),
+        # A process that was not read is there for those below it.
+        table_of=lambda record: record["tree_read"] > 0,
     )
+
+
+def _indented(record: Record) -> str:
+    depth = record["depth"]
+    more = f"+{depth - _MAX_INDENT} " if depth > _MAX_INDENT else ""
+    return f"{'  ' * min(depth, _MAX_INDENT)}{more}{record['command']}"
 
 
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
@@ -224,7 +321,7 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
         known=known,
         total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
-        note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
+        note=_note(scan),
         table_of=lambda record: record["processes"] > 0,
         only=only(args, *args.by.names, "processes", "unread", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fastsmaps
 from fastsmaps import Error
-from fastsmaps.cli.arguments import add_output
-from fastsmaps.cli.choose import check_matches
+from fastsmaps.cli.arguments import WrongUse, add_output, is_table
+from fastsmaps.cli.choose import check_matches, choose
+from fastsmaps.cli.coverage import advice, read_of
 from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
-from fastsmaps.cli.target import add_target, command_line, number_of, totals_of
+from fastsmaps.cli.target import add_target, command_line, number_of, pid_of, totals_of
+from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
+from fastsmaps.tree import MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,20 +23,31 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps totals 1234              a line a field
+  fastsmaps totals --tree 1234       of 1234 and all that descend from it, together
   fastsmaps totals self 1 --human    two processes side by side
   fastsmaps totals 1234 --json       in bytes; null is what the kernel did not print
   xzcat saved.xz | fastsmaps totals -
 """
 
 
+_HEAD = ("pid", "target", "source")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The processes."""
     add_target(parser, many=True)
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="the sum of these processes and all that descend from them, each counted once",
+    )
     add_output(parser, filters="command line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the totals of each that can be read; 1 if one cannot."""
+    if args.tree:
+        return _tree(args)
     records: list[Record] = []
     with opened(args.procfs) as replay:
         for target in args.target:
@@ -49,18 +64,66 @@ def run(args: argparse.Namespace) -> int:
             records.append({**head, **totals.as_dict()})
     if not replay.status:  # what could not be read may have matched
         replay.status = check_matches(args, records, "process")
-    known = ["pid", "target", "source", *NOTHING.as_dict()]
+    known = [*_HEAD, *NOTHING.as_dict()]
+    _show(args, records, known)
+    return replay.status
+
+
+def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> None:
     if args.json or args.csv:
         show(args, records, [], known=known)
     elif records:
         _show_side_by_side(args, arranged(records, names_of(records), args.sort, args.limit))
+
+
+def _tree(args: argparse.Namespace) -> int:
+    """Prints one sum over the trees of all these processes; 1 if one of these cannot be read."""
+    with opened(args.procfs) as replay:
+        pids = _roots(args, replay.procfs)
+        choice = choose(args, replay.procfs, pids, tree=True)
+        with working("reading processes"):
+            scan = choice.only(fastsmaps.scan(choice.pids, procfs=replay.procfs))
+        named = [row for row in scan if row.pid in pids]
+        for row in named:
+            if row.totals is None:
+                complain(row.error or row.outcome)
+                replay.status = 1
+        if not replay.status:
+            replay.status = check_matches(args, scan, "process")
+    read = scan.coverage["read"]
+    totals = scan.totals()
+    records: list[Record] = []
+    if any(row.comm is not None or row.totals is not None for row in scan):
+        head = {
+            "pid": pids[0] if len(pids) == 1 else None,
+            "target": " ".join(args.target),
+            "source": totals.source if read else None,
+            "processes": sum(row.outcome in (*MISSING, "read") for row in scan),
+            "read": read,
+        }
+        records = [{**head, **totals.as_dict()}]
+    _show(args, records, [*_HEAD, "processes", "read", *NOTHING.as_dict()])
+    if records and is_table(args):
+        print(f"\n{read_of(scan.coverage)}{advice(scan.coverage, scan.procfs)}")
     return replay.status
+
+
+def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
+    pids = []
+    for target in args.target:
+        number = number_of(target, procfs)
+        if number is None:
+            raise WrongUse(f"totals --tree is about processes, and {target!r} is not a pid")
+        pid_of(target)  # Error for a number that no process has
+        pids.append(number)
+    return pids
 
 
 def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     """A line a field, a column a process: so that all of it fits a terminal."""
     unit = written(args)
-    names = [name for name in names_of(records) if name not in ("pid", "target", "source")]
+    heads = (*_HEAD, "processes", "read")
+    names = [name for name in names_of(records) if name not in heads]
     rows: list[Record] = [
         {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
         for name in names
