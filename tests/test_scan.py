@@ -102,7 +102,7 @@ def test_columns_groups_and_sums(backend: ModuleType, idle: living.Process) -> N
     for wrong in ("nonsense", "cpu"):
         with pytest.raises(KeyError):
             scan.column(wrong)
-    with pytest.raises(ValueError, match="or a function"):
+    with pytest.raises(ValueError, match="one or several of comm"):
         scan.group_by("nonsense")
     nothing = fastsmaps.scan([])
     assert (len(nothing), nothing.totals().pss, nothing.group_by("comm")) == (0, None, {})
