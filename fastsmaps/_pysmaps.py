@@ -17,7 +17,7 @@ from operator import getitem
 from fastsmaps import errors
 from fastsmaps._pylines import FIELD_START, HEADER, HEADER_START, PERMS, Problem, field, integer
 from fastsmaps._pytable import NO_FLAGS, Table
-from fastsmaps.errors import PROBLEMS, ParseError
+from fastsmaps.errors import NO_LINE, PROBLEMS, ParseError
 from fastsmaps.fields import ABSENT, FLAGS, MOST_LABELS
 
 TYPE_CHECKING = False
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags")
 _MOST_PIECES = 64
+_MOST_LINE = 1 << 24  # bytes of a line that is read from a file
+_MOST_SHOWN = 4096  # of these, in the error
 _CHUNK = 1 << 18  # of a text in memory: enough lines to be quick, few enough to stay in cache
 _VSYSCALL = 0xFFFFFFFFFF600000  # see src/read.pxi
 _MOST_SEEN = 4096  # lines that a _Place remembers
@@ -292,6 +294,17 @@ def _slices(piece: int, pieces: int) -> tuple[int, int, bytearray, list[memoryvi
     return piece, pieces, buffer, [view[at : at + piece] for at in range(0, piece * pieces, piece)]
 
 
+def _check_line(scanner: Scanner, rest: list[bytes]) -> None:
+    """ParseError for a line that is too long, as read_pieces() in src/read.pxi."""
+    if sum(map(len, rest)) > _MOST_LINE:
+        raise ParseError(
+            PROBLEMS[NO_LINE],
+            offset=scanner.offset,
+            line_number=scanner.lines + 1,
+            line=b"".join(rest)[:_MOST_SHOWN],
+        )
+
+
 def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> Table | None:
     scanner = Scanner(crlf=False)
     rest: list[bytes] = []
@@ -308,6 +321,8 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
                 break
             _feed(scanner, rest, bytes(memoryview(buffer)[:got]))
             offset += got
+            if len(rest) * piece * pieces > _MOST_LINE:
+                _check_line(scanner, rest)
             if got < piece * pieces:
                 if not confirm:
                     break  # a rollup comes in one go
@@ -323,7 +338,7 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
 
 
 def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
-    count = offset = 0
+    count = offset = line = 0
     kept = _slices(piece, pieces)
     _, _, buffer, slices = kept
     try:
@@ -333,8 +348,12 @@ def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
             got = os.preadv(fd, slices, offset)
             if not got:
                 return count if os.pread(fd, 1, 0) else None
-            count += buffer.count(b"\n", 0, got)
+            found = buffer.count(b"\n", 0, got)
+            count += found
             offset += got
+            line = 0 if found else line + got
+            if line > _MOST_LINE:
+                return None
     finally:
         _spare[:] = [kept]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
+_MOST_LINE = 1 << 24
 _SYSTEM = ("meminfo", "version", MAX_MAP_COUNT)
 
 
@@ -276,9 +278,13 @@ def _whole(fd: int) -> bytes:
     """The text of a memory file, in pieces of which the kernel makes no record twice."""
     blocks = []
     offset = 0
+    line = 0  # bytes of it so far
     while block := os.pread(fd, PIECE, offset):
         blocks.append(block)
         offset += len(block)
+        line = 0 if b"\n" in block else line + len(block)
+        if line > _MOST_LINE:  # /dev/zero may be mounted over it
+            raise OSError(errno.EFBIG, "it has a line without end")
     return b"".join(blocks)
 
 

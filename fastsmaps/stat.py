@@ -86,6 +86,12 @@ class Stat(Frozen):
         return bool(self.flags & _PF_FORKNOEXEC)
 
 
+def _number(field: bytes) -> int:
+    if not field.isdigit():  # int() takes a sign and "_" too
+        raise ValueError
+    return int(field)
+
+
 def parse_stat(text: bytes, pid: int, path: str) -> Stat:
     """The line's fields; comm may hold anything, so they begin after the last ")"."""
     comm, closed, rest = text.partition(b"(")[2].rpartition(b")")
@@ -96,12 +102,12 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
         return Stat(
             comm,
             state=fields[0].decode("ascii"),
-            ppid=int(fields[1]),
-            flags=int(fields[6]),
-            threads=int(fields[17]),
-            start_time=int(fields[19]) / TICKS,
+            ppid=_number(fields[1]),
+            flags=_number(fields[6]),
+            threads=_number(fields[17]),
+            start_time=_number(fields[19]) / TICKS,
             # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
-            start_brk=int(fields[44]) or None if len(fields) > 44 else None,
+            start_brk=_number(fields[44]) or None if len(fields) > 44 else None,
         )
     except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture
         raise damaged("not a stat line", text.rstrip(b"\n"), 1, 0, pid, path) from None

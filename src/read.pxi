@@ -15,6 +15,8 @@ cdef enum:
     FIRST_PIECES = 16       # enough for most processes: 64 cost a small read 1.6 us more
     TURN = 64               # calls between two looks for signals: 12 MB, about 45 ms
     PAUSE = 50000           # nanoseconds
+    MOST_LINE = 16777216    # bytes of a line that is read: /dev/zero may be mounted over a file
+    MOST_SHOWN = 4096       # of these, in the error
 
 # x86's gate, whose record the kernel writes after all others: above every address that a process
 # can map, so nobody else's record begins there (arch/x86/entry/vsyscall).
@@ -127,6 +129,12 @@ cdef Outcome read_pieces(Reader *r, Scan *s, int calls) noexcept nogil:
             ended = not r.confirm and not r.filled
             r.carry += got
             r.offset += got
+            if r.carry > MOST_LINE:
+                s.base = s.bad_line = r.buffer
+                s.base_offset = r.offset - r.carry
+                s.bad_length = MOST_SHOWN
+                s.problem = NO_LINE
+                return UNREADABLE
             continue
         s.base = r.buffer
         s.base_offset = r.offset - r.carry
@@ -230,6 +238,9 @@ cdef Outcome count_pieces(Reader *r, int calls) noexcept nogil:
             r.error = errno
             return FAILED
         r.offset += got
+        r.carry = 0 if memchr(r.buffer, c'\n', got) != NULL else r.carry + got
+        if r.carry > MOST_LINE:
+            return NOT_WHOLE
         r.unlooked += got
         if r.unlooked >= GIVE_WAY:
             r.unlooked = 0

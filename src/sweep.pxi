@@ -254,7 +254,7 @@ cdef Fate take_memory(Sweeper *w, Task *task, int directory) noexcept nogil:
         return take_rollup(w, task, directory)
     # Opened first and looked at last: an exec meanwhile ends this text. As long as it gives a
     # byte the count and the rollup are of the same program.
-    maps = openat(directory, b"maps", O_RDONLY | O_CLOEXEC)
+    maps = openat(directory, b"maps", O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if maps < 0:
         return take_rollup(w, task, directory)
     fate = count_mappings(w, task, maps)

@@ -90,7 +90,7 @@ cdef class Uses:
         with nogil:     # an open waits while the process calls exec
             if listed or is_listed(root, pid, path, name + 16 - path):
                 memcpy(name + 16, b"/smaps", 7)
-                fd = openat(root, path, O_RDONLY | O_CLOEXEC)
+                fd = openat(root, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         if fd < 0:
             return False
         try:

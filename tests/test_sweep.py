@@ -162,7 +162,7 @@ def test_what_has_no_header_is_nobody_elses(twins: list[dict[str, Any]], tmp_pat
 def test_wrong_use(twins: list[dict[str, Any]], root: int) -> None:
     for twin in twins:
         with pytest.raises(ValueError, match="texts"):
-            twin["Sweep"](("a", "b", "c"))
+            twin["Sweep"](("a", "b", "c", "d"))
         with pytest.raises(IndexError):
             twin["Sweep"]().row(0)
         with pytest.raises(ValueError, match="three"):
