@@ -18,6 +18,14 @@ _MAGIC = {
 START = max(map(len, _MAGIC))
 
 
+def name_of(start: bytes) -> str:
+    """What a file that begins so is compressed with; "" for one that is not compressed."""
+    for magic, module in _MAGIC.items():
+        if start.startswith(magic):
+            return module.rpartition(".")[2].replace("lzma", "xz").replace("bz2", "bzip2")
+    return ""
+
+
 def opener(start: bytes) -> Callable[..., Any] | None:
     """The open() for a file that begins so; None for one that is not compressed.
 

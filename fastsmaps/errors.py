@@ -93,8 +93,11 @@ class ParseError(Error, ValueError):
     """The text is no smaps; nothing of it is returned.
 
     ``offset`` is the place of the line's first byte in the text, ``line_number`` counts from
-    1, ``line`` is the line's bytes without its end.
+    1, ``line`` is the line's bytes without its end. ``problem`` says what is wrong with it, and
+    ``cause`` what the text most likely is instead ("" where nothing is likely).
     """
+
+    cause = ""
 
     def __init__(
         self,
@@ -116,6 +119,12 @@ class ParseError(Error, ValueError):
         self.offset = offset
         self.line_number = line_number
         self.line = line
+
+    def explain(self, cause: str) -> None:
+        """Adds the likely cause to the message."""
+        self.cause = cause
+        self.message = f"{self.message} ({cause})"
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         return self.message if self.path is None else f"{self.path}: {self.message}"

@@ -45,12 +45,13 @@ class Mappings:
 
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
     rollup that stands beside the smaps of its process is left out, so that nothing counts twice:
-    docs/fields.md ("Rollups in a text") says how it is known.
+    docs/fields.md ("Rollups in a text") says how it is known. ``skipped`` has the number of lines
+    that parse(lenient=True) left out, by kind (docs/pasted.md).
     """
 
     __slots__ = (
         "_columns", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid", "procfs",
-        "taken_at",
+        "skipped", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class Mappings:
         pid: int | None = None,
         procfs: str | None = None,
         taken_at: float | None = None,
+        skipped: dict[str, int] | None = None,
     ) -> None:
         self._table = table
         self._rows: Sequence[int] = range(len(table))
@@ -74,6 +76,7 @@ class Mappings:
         self.pid = pid
         self.procfs = procfs
         self.taken_at = taken_at
+        self.skipped = skipped or {}
 
     def __reduce__(self) -> NoReturn:
         # The table is its backend's own; its views of memory are not pickled either.
@@ -96,6 +99,7 @@ class Mappings:
     def __getitem__(self, index: int | slice) -> Mapping | Mappings:
         if isinstance(index, slice):
             part = Mappings(self._table, pid=self.pid, procfs=self.procfs, taken_at=self.taken_at)
+            part.skipped = self.skipped
             part._rows = self._rows[index]
             part._rollups = self._rollups
             return part
@@ -104,6 +108,11 @@ class Mappings:
     def __repr__(self) -> str:
         of = f" of process {self.pid}" if self.pid is not None else ""
         return f"<{len(self)} mappings{of}>"
+
+    @property
+    def skipped_lines(self) -> int:
+        """How many lines of the text ``parse(lenient=True)`` left out; otherwise 0."""
+        return sum(self.skipped.values())
 
     # ---- columns
 

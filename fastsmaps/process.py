@@ -174,7 +174,7 @@ class Process:
 
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
-        if not _procfs.is_procfs(self.procfs):
+        if self.procfs != _openat.KERNELS and not _procfs.is_procfs(self.procfs):
             # What a capture's file holds may be several rollups, or a rollup beside its smaps.
             table = self._take("smaps_rollup", take_mappings)
             return Mappings(table or self._needed("smaps", take_mappings)).totals()

@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 
 
-def parse(data: Buffer) -> Mappings:
+def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
     """The mappings in the text of a maps, smaps or smaps_rollup.
 
-    `data` is any C-contiguous bytes-like object. What people paste is taken too: lines that
-    end in CRLF, blank lines, a missing last newline, other runs of spaces. Raises ParseError
-    for anything else, with its place; TypeError for what holds no bytes, BufferError for a
-    buffer that is not contiguous.
+    `data` is any C-contiguous bytes-like object. Lines may end in CRLF, be blank or hold other
+    runs of spaces, the last newline may be missing, and a byte order mark says that the text is
+    UTF-8 or UTF-16 (offsets count in UTF-8 then). Several processes may stand in one text:
+    docs/fields.md ("Rollups in a text"). Raises ParseError for anything else, with its place and
+    the likely cause; TypeError for what holds no bytes, BufferError for a buffer that is not
+    contiguous.
+
+    `lenient=True` reads what is certain of a text as people paste it: after a prompt, quoted,
+    indented, with line numbers, cut off (docs/pasted.md). ``Mappings.skipped_lines`` says how many
+    lines it left out, ``skipped`` of what kind. A figure that is not certain is absent. Raises
+    ParseError where nothing is left; a text without a line has no mappings.
     """
     if isinstance(data, str):
         raise TypeError("parse() takes bytes, as the kernel gives them, not str")
@@ -33,7 +40,72 @@ def parse(data: Buffer) -> Mappings:
         raise BufferError("parse() takes a C-contiguous buffer")
     # cast() takes no view with a zero in its shape.
     view = view.cast("B") if view.nbytes else memoryview(b"")
-    return Mappings(_backend.parse(view, _is_crlf(view)))
+    if lenient:
+        return _certain(bytes(view))
+    try:
+        return Mappings(_backend.parse(view, _is_crlf(view)))
+    except ParseError as error:
+        text = _decoded(bytes(view), error)
+        if text is None:
+            raise
+    return parse(text)
+
+
+def _decoded(data: bytes, error: ParseError) -> bytes | None:
+    """A text with a byte order mark, without it; for any other the error gets its likely cause."""
+    from fastsmaps.causes import cause_of, is_pasted
+    from fastsmaps.pasted import decoded
+
+    try:
+        text = decoded(data)
+        if text is not None:
+            return text
+        cause = cause_of(data, error)
+    except UnicodeDecodeError as damage:
+        what = f"{damage.encoding.upper()}, damaged or cut off at byte {damage.start}"
+        error.explain(f"{what}; try lenient=True")
+        return None
+    if cause:
+        error.explain(f"{cause}; try lenient=True" if is_pasted(data, cause) else cause)
+    return None
+
+
+def _certain(data: bytes) -> Mappings:
+    """What is certain of a text."""
+    from fastsmaps import pasted
+    from fastsmaps.causes import another_file
+
+    text = pasted.in_utf8(data)
+    try:
+        table = _backend.parse(text, _is_crlf(memoryview(text)))
+        if pasted.is_surely_whole(text, table):
+            return Mappings(table)
+    except ParseError:
+        pass
+    if another_file(text):
+        raise _nothing_in(text)
+    cleaned = pasted.Cleaned(text)
+    if cleaned.skipped and not cleaned.records:
+        raise _nothing_in(text)
+    return Mappings(_backend.parse(cleaned.text), skipped=cleaned.skipped)
+
+
+def _nothing_in(text: bytes) -> ParseError:
+    """The error for a text of which nothing is certain: the first line that is not blank."""
+    from fastsmaps.causes import cause_of
+
+    blank = text[: len(text) - len(text.lstrip(b" \t\r\n"))]
+    offset = blank.rfind(b"\n") + 1
+    error = ParseError(
+        "no mapping in this text",
+        offset=offset,
+        line_number=blank.count(b"\n") + 1,
+        line=text[offset:].partition(b"\n")[0].removesuffix(b"\r"),
+    )
+    cause = cause_of(text, error)
+    if cause:
+        error.explain(cause)
+    return error
 
 
 def _is_crlf(text: memoryview) -> bool:
@@ -55,9 +127,15 @@ def _is_crlf(text: memoryview) -> bool:
     return False
 
 
-def load(source: str | os.PathLike[str] | IO[bytes], *, max_bytes: int = MOST_BYTES) -> Mappings:
+def load(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    lenient: bool = False,
+    max_bytes: int = MOST_BYTES,
+) -> Mappings:
     """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
 
+    `lenient` is as in parse().
     A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
     such, by its first bytes. Raises ReadError where it cannot be read, its compression is damaged,
     or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more; a file
@@ -86,7 +164,7 @@ def load(source: str | os.PathLike[str] | IO[bytes], *, max_bytes: int = MOST_BY
                 f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
             ) from error
     try:
-        return parse(_decompressed(data, path, max_bytes))
+        return parse(_decompressed(data, path, max_bytes), lenient=lenient)
     except ParseError as error:
         error.path = path
         raise

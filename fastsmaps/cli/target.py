@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import fastsmaps
+from fastsmaps.cli.output import complain
 from fastsmaps.keys import command_of
 from fastsmaps.procfs import self_pid
 
@@ -55,7 +56,15 @@ def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
         return fastsmaps.mappings(pid_of(target), procfs=procfs)
     if target == "-" and sys.stdin is None:
         raise fastsmaps.Error("standard input is closed")
-    return fastsmaps.load(sys.stdin.buffer if target == "-" else target)
+    table = fastsmaps.load(sys.stdin.buffer if target == "-" else target, lenient=True)
+    name = "standard input" if target == "-" else target
+    if table.skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in table.skipped.items())
+        noun = "line" if table.skipped_lines == 1 else "lines"
+        complain(f"{name}: {table.skipped_lines} {noun} left out: {kinds}")
+    if not len(table):
+        raise fastsmaps.Error(f"{name} is empty: nothing was read", path=target)
+    return table
 
 
 def pids_of(targets: list[str]) -> list[int]:
