@@ -272,6 +272,7 @@ def rows_of(scan: fastsmaps.Scan) -> list[dict[str, Any]]:
             **row.as_dict(),
             "comm": None if row.comm is None else readable(row.comm),
             "cmdline": None if row.cmdline is None else [*map(readable, row.cmdline)],
+            "exe": None if row.exe is None else readable(row.exe),
             "age": row.age,
             "estimated": row.estimated,
         }
@@ -292,7 +293,7 @@ def test_scan(backend: ModuleType) -> None:
     with living.playing("idle") as child, living.zombie() as zombie:
         pids = [os.getpid(), child.pid, zombie, living.reaped()]
         for workers in (1, 2):
-            scan = fastsmaps.scan(pids, cgroup=True, cmdline=True, workers=workers)
+            scan = fastsmaps.scan(pids, cgroup=True, cmdline=True, exe=True, workers=workers)
             table = compare_scan(scan)
     outcomes = {pid: scan.by_pid[pid].outcome for pid in pids}
     assert list(outcomes.values()) == ["read", "read", "zombie", "gone"]
@@ -303,7 +304,7 @@ def test_scan(backend: ModuleType) -> None:
     assert pc.sum(table["pss"]).as_py() == scan.totals().pss
     kinds = {
         **dict.fromkeys(("pid", "ppid", "uid"), pa.int64()),
-        **dict.fromkeys(("comm", "user", "cgroup", "outcome", "error"), pa.string()),
+        **dict.fromkeys(("comm", "user", "cgroup", "exe", "outcome", "error"), pa.string()),
         "cmdline": pa.list_(pa.string()),
         **dict.fromkeys(("start_time", "age"), pa.float64()),
         "estimated": pa.bool_(),

@@ -24,7 +24,9 @@ from fastsmaps.replay import open_capture
 pytestmark = pytest.mark.usefixtures("nothing_unpacked")
 
 ROOT = os.geteuid() == 0
-FILES = {"stat", "statm", "status", "cmdline", "comm", "cgroup", "maps", "smaps", "smaps_rollup"}
+FILES = {
+    "stat", "statm", "status", "cmdline", "comm", "cgroup", "exe", "maps", "smaps", "smaps_rollup",
+}  # fmt: skip
 # What depends on no other process.
 STILL = ("rss", "anonymous", "swap", "locked", "private_hugetlb")
 
@@ -169,7 +171,7 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
     assert saved.outcome == "denied"
     assert saved == live == again
     assert notes == {child.pid: ("denied", live.error)}
-    assert files == FILES - {"maps", "smaps", "smaps_rollup"}
+    assert files == FILES - {"exe", "maps", "smaps", "smaps_rollup"}
 
 
 def test_notes_are_told_by_all_that_read_it(backend: ModuleType, tmp_path: Path) -> None:

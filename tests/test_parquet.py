@@ -188,7 +188,8 @@ def test_a_label_like_a_column(backend: ModuleType, host: str, tmp_path: Path) -
     # They have their own names beside: no figure is lost, and none takes another's place.
     (lib,) = rows("libs")
     assert (lib["path"], lib["processes"], lib["Processes"], lib["Path"]) == ("/a", 3, 15360, 21504)
-    one, two = rows("ps", "--by", "comm", "--sort", "processes")
+    one, two, unread = rows("ps", "--by", "comm", "--sort", "processes")
+    assert (unread["processes"], unread["unread"], unread["pss"]) == (0, 1, None)
     assert (one["processes"], two["processes"], one["Processes"]) == (2, 1, 10240)
     assert [row["Comm"] for row in rows("ps") if row["outcome"] == "read"] == [3072] * 3
 

@@ -32,7 +32,8 @@ USS = ("Private_Clean", "Private_Dirty")
 SECRET = "root:secret:20000::::::"
 #: All that is opened of a capture; the last three lie beside the processes.
 FILES = (
-    *("stat", "status", "statm", "comm", "cmdline", "cgroup", "maps", "smaps", "smaps_rollup"),
+    *("stat", "status", "statm", "comm", "cmdline", "cgroup", "exe"),
+    *("maps", "smaps", "smaps_rollup"),
     *("../meminfo", "../version", "../fastsmaps.json"),
 )
 
@@ -83,7 +84,9 @@ def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
             return read(one)
 
     def sampled() -> object:
-        with fastsmaps.Sampler(procfs=root, cgroup=True, cmdline=True, budget=1) as sampler:
+        with fastsmaps.Sampler(
+            procfs=root, cgroup=True, cmdline=True, exe=True, budget=1
+        ) as sampler:
             return list(sampler.sweep()), list(sampler.sweep())
 
     def watched() -> object:
@@ -103,7 +106,9 @@ def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
         "maps": lambda: list(fastsmaps.mappings(7, sizes=False, procfs=root)),
         "Process": lambda: process(fastsmaps.Process.info),
         "scan": lambda: list(
-            fastsmaps.scan(procfs=root, cgroup=True, cmdline=True, max_rss=1 << 40, workers=2)
+            fastsmaps.scan(
+                procfs=root, cgroup=True, cmdline=True, exe=True, max_rss=1 << 40, workers=2
+            )
         ),
         "timed": lambda: list(fastsmaps.scan(procfs=root, cmdline=True, timeout=1000)),
         "excluding": lambda: list(fastsmaps.scan(procfs=root, exclude=lambda row: False)),
@@ -156,7 +161,9 @@ def limited(way: Callable[[], object]) -> str:
     return living.in_child(within)
 
 
-@pytest.mark.parametrize("name", ["cmdline", "stat", "status", "cgroup", "comm", "../meminfo"])
+@pytest.mark.parametrize(
+    "name", ["cmdline", "stat", "status", "cgroup", "comm", "exe", "../meminfo"]
+)
 def test_texts_without_end(backend: ModuleType, tmp_path: Path, name: str) -> None:
     """Of what is small in every procfs only so much is read."""
     root = host(tmp_path)
