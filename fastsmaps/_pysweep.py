@@ -9,6 +9,7 @@ from _thread import allocate_lock
 from array import array
 
 from fastsmaps import _pysmaps
+from fastsmaps.descriptors import is_exhausted
 from fastsmaps.errors import ParseError
 from fastsmaps.openat import OPEN, read_file
 from fastsmaps.texts import LEAST_TEXT, MOST_TEXT, MOST_TEXTS, cut, limit_of
@@ -84,7 +85,7 @@ def _small_file(directory: int, name: str) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from None
+        raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from error
 
 
 def _count(maps: int, piece: int) -> int | None:
@@ -248,8 +249,8 @@ class Sweep:
             return self._rollup(directory, found)
         try:
             maps = os.open("maps", OPEN, dir_fd=directory)
-        except OSError:
-            return self._rollup(directory, found)
+        except OSError as error:
+            return _OTHER if is_exhausted(error) else self._rollup(directory, found)
         try:
             count = _count(maps, self._piece)
             if count is not None and count > _MOST_LINES:
@@ -271,7 +272,9 @@ class Sweep:
             if name == "exe":
                 return pool.add(os.fsencode(os.readlink(name, dir_fd=directory)))
             return pool.add(_small_file(directory, name))
-        except (_Fate, OSError):
+        except (_Fate, OSError) as error:
+            if is_exhausted(error):
+                raise  # it is there, but no descriptor is left
             return None
 
     def _rollup(self, directory: int, found: _Found) -> int:

@@ -9,6 +9,7 @@ import time
 from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
+from fastsmaps.descriptors import is_exhausted, is_low, limit
 from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
@@ -63,8 +64,10 @@ class Process:
 
     A context manager over an open descriptor of /proc/<pid>. Once the process is reaped, all
     that is read through it gives ESRCH, also when the pid is used again: ProcessGone here.
-    The descriptors of smaps and smaps_rollup are kept and read again from their start, which
-    saves about 4 us a call; after an exec they are opened anew.
+    The descriptors of smaps, smaps_rollup and maps are kept and read again from their start, which
+    saves about 4 us a call; after an exec they are opened anew. None is kept while more than half
+    of RLIMIT_NOFILE is used. Where no other file can be opened those that are kept are closed, for
+    good.
 
     `pid` is a process's number in `procfs`, or "self". `procfs` may belong to another pid namespace
     than this process, as a host's /proc in a container does: then os.getpid(), subprocess and
@@ -76,6 +79,7 @@ class Process:
     """
 
     _fd = -1  # of its directory; in the instance while it is open
+    _keeps = True  # until there was no descriptor left
 
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
         self._kept: dict[str, int] = {}
@@ -345,7 +349,22 @@ class Process:
     def _open(self, name: str) -> int:
         if self._fd < 0:
             raise ValueError("this Process is closed")
+        try:
+            return _openat.open_in(self.procfs, name, self._fd)
+        except OSError as error:
+            if not is_exhausted(error) or not self._give_up():
+                raise
         return _openat.open_in(self.procfs, name, self._fd)
+
+    def _give_up(self) -> bool:
+        """Closes what is kept, where that lets another file be opened; whether there was any."""
+        # A new descriptor is below the limit, which may have been lowered since.
+        names = [name for name, fd in list(self._kept.items()) if fd < limit()]
+        taken = [fd for name in names if (fd := self._kept.pop(name, None)) is not None]
+        for fd in taken:
+            os.close(fd)
+            self._keeps = False
+        return bool(taken)
 
     def _keep(self, name: str, fd: int) -> None:
         # Another thread may have kept one meanwhile.
@@ -454,7 +473,7 @@ class Process:
                 pass
             finally:
                 if fd >= 0:
-                    if keep and result is not None and not thread:
+                    if keep and result is not None and not thread and self._keeps and is_low(fd):
                         self._keep(name, fd)
                     else:
                         os.close(fd)

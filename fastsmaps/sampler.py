@@ -9,6 +9,8 @@ from array import array
 from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
+from fastsmaps.descriptors import free_descriptors, is_exhausted
+from fastsmaps.errors import Error
 from fastsmaps.estimate import estimate
 from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
@@ -20,13 +22,19 @@ from fastsmaps.texts import Shared
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
-    from typing import NoReturn
+    from typing import NoReturn, TypeVar
 
     from fastsmaps.procfs import Procfs
+
+    T = TypeVar("T")
 
 _UNREAD = 2**64 - 1
 #: A process that a function excluded is asked about again at each so many-th sweep.
 _ASKED_EACH = 16
+#: Of so many free descriptors one is kept: the program may open as many as it likes meanwhile.
+_SHARE = 4
+#: Seconds without kept descriptors after there were none left.
+_NONE_KEPT = 60.0
 #: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
 _OLDEST_EACH = 4
 
@@ -36,9 +44,9 @@ class _Watched:
 
     __slots__ = ("excluded", "fd", "inode", "live", "read_at", "row", "text", "then")
 
-    def __init__(self, pid: int, fd: int) -> None:
+    def __init__(self, pid: int) -> None:
         self.excluded: bool | None = None  # None where that has to be asked
-        self.fd = fd  # of its statm, -1 where none could be kept
+        self.fd = -1  # of its statm, where one is kept
         self.inode = 0  # of its directory, where it is looked at by its path
         self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
         self.read_at: float | None = None
@@ -74,8 +82,11 @@ class Sampler:
     `cgroup`, `cmdline`, `exe` and the number of `mappings` are read with the figures if asked
     for, as scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`:
     numbers of `procfs`, or a function of a row without totals, which is asked about each new
-    process, after an exec, and now and then. At most a quarter of RLIMIT_NOFILE is kept open. A
-    context manager; not for several threads at once.
+    process, after an exec, and now and then. A context manager; not for several threads at once.
+
+    It keeps at most a quarter of the descriptors that the program leaves free (RLIMIT_NOFILE less
+    what is open), counted anew at each sweep. Where this process or the whole system has none
+    left, it gives up those that it keeps, and keeps none for a minute.
 
     Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
     no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
@@ -98,8 +109,6 @@ class Sampler:
             raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
         if max_rss is not None and not isinstance(max_rss, int):
             raise TypeError(f"max_rss: bytes as an int, or None, not {max_rss!r}")
-        import resource
-
         self.budget = budget
         self.procfs = _procfs.root(procfs)
         self._mappings = mappings
@@ -108,9 +117,9 @@ class Sampler:
         self._exclude = exclude
         self._sweeps = 0
         self._shared = Shared()  # the texts of all rows
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most_kept = (2**31 if soft == resource.RLIM_INFINITY else soft) // 4
         self._kept = 0
+        self._most_kept = 0
+        self._none_kept_until = 0.0
         self._watched: dict[int, _Watched] = {}
         self._last: float | None = None
         self._credit = 0.0
@@ -150,10 +159,11 @@ class Sampler:
         if self._last is not None:
             self._credit += self.budget * (now - self._last)
         self._last = now
+        self._fit()
         # While the looks alone would take more than the budget, they wait until it allows one
         # and as much for rollups.
         if first or self._credit >= 2 * self._look:
-            self._look_at_all()
+            self._sparing(self._look_at_all)
             self._look = time.thread_time() - cpu
             self._read_some(cpu, everything=first)
             self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
@@ -172,6 +182,43 @@ class Sampler:
             max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
         )
 
+    # ---- descriptors
+
+    def _fit(self) -> None:
+        """Sets how many are kept, and closes what is above that."""
+        free = None if time.monotonic() < self._none_kept_until else free_descriptors()
+        self._most_kept = 0 if free is None else max(0, free + self._kept) // _SHARE
+        self._shrink()
+
+    def _shrink(self) -> None:
+        for one in self._watched.values():
+            if self._kept <= self._most_kept:
+                break
+            if one.fd >= 0:
+                self._let_go(one)
+
+    def _give_up(self) -> bool:
+        """Closes all that are kept; whether there were any."""
+        any_kept = self._kept > 0
+        self._most_kept = 0
+        self._none_kept_until = time.monotonic() + _NONE_KEPT
+        self._shrink()
+        return any_kept
+
+    def _sparing(self, act: Callable[[], T]) -> T:
+        """Calls it; once more without the kept descriptors where it found none left."""
+        try:
+            return act()
+        except (Error, OSError) as error:
+            if not is_exhausted(error) or not self._give_up():
+                raise
+        return act()
+
+    def _let_go(self, one: _Watched) -> None:
+        fd, one.fd = one.fd, -1
+        self._kept -= 1
+        os.close(fd)
+
     # ---- statm of all
 
     def _look_at_all(self) -> None:
@@ -188,9 +235,9 @@ class Sampler:
                 self._see(one, *pages[3 * i : 3 * i + 3])
         for pid, one in self._watched.items():
             if one.fd < 0 and not self._look_by_path(pid, one):
-                self._watched[pid] = _Watched(pid, -1)
+                self._watched[pid] = _Watched(pid)
         for pid in sorted(listed - self._watched.keys()):
-            self._watched[pid] = one = _Watched(pid, self._keep(pid))
+            self._watched[pid] = one = _Watched(pid)
             self._look_by_path(pid, one)
 
     @staticmethod
@@ -232,7 +279,16 @@ class Sampler:
                     if stat.start_time != started:
                         raise ProcessLookupError
                 one.inode = inode
-            return self._file_in(directory, "statm")
+            fd = _openat.open_in(self.procfs, "statm", directory)
+            try:
+                text = _openat.read_file(fd)
+                if self._kept < self._most_kept:
+                    self._kept += 1
+                    one.fd, fd = fd, -1
+                return text
+            finally:
+                if fd >= 0:
+                    os.close(fd)
         finally:
             os.close(directory)
 
@@ -243,21 +299,10 @@ class Sampler:
         finally:
             os.close(fd)
 
-    def _keep(self, pid: int) -> int:
-        if self._kept >= self._most_kept:
-            return -1
-        try:
-            fd = _openat.open_in(self.procfs, f"{pid}/statm")
-        except OSError:
-            return -1
-        self._kept += 1
-        return fd
-
     def _drop(self, pid: int) -> None:
         one = self._watched.pop(pid)
         if one.fd >= 0:
-            os.close(one.fd)
-            self._kept -= 1
+            self._let_go(one)
 
     # ---- who is left out
 
@@ -280,7 +325,7 @@ class Sampler:
         sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, None), until=None)
         try:
             for row in sweeper.seen(due):
-                if row.outcome != "gone":
+                if row.outcome != "gone" and row.pid not in sweeper.exhausted:
                     self._exclude_or_not(row, exclude(row))
         finally:
             sweeper.close()
@@ -321,14 +366,18 @@ class Sampler:
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
         """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
-        self._judge()
-        sweeper = Sweeper(
-            self.procfs,
-            texts=self._texts,
-            limits=(None, self._max_rss),
-            until=None,
-            mappings=self._mappings,
-        )
+        self._sparing(self._judge)
+
+        def begin() -> Sweeper:
+            return Sweeper(
+                self.procfs,
+                texts=self._texts,
+                limits=(None, self._max_rss),
+                until=None,
+                mappings=self._mappings,
+            )
+
+        sweeper = self._sparing(begin)
         try:
             for pid in self._order():
                 before = time.thread_time()
@@ -345,13 +394,19 @@ class Sampler:
         # What statm says at the same moment: growth since the look is in the rollup already.
         self._look_by_path(pid, one)
         row = sweeper.one(pid)
+        if pid in sweeper.exhausted and self._give_up():
+            row = sweeper.one(pid)
+        if pid in sweeper.exhausted:
+            if one.read_at is None:
+                one.row = row
+            return  # what was read before stays, and the next sweep tries again
         if row.outcome == "gone":
             self._drop(pid)
             return
         if one.row.start_time not in (None, row.start_time):
-            # The number is another's: its statm has to be opened too.
+            # The number is another's.
             self._drop(pid)
-            one = self._watched[pid] = _Watched(pid, self._keep(pid))
+            one = self._watched[pid] = _Watched(pid)
             self._look_by_path(pid, one)
         one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
         if callable(self._exclude) and self._exclude(row._replaced(totals=None)):

@@ -11,6 +11,7 @@ from array import array
 from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
+from fastsmaps.descriptors import is_exhausted
 from fastsmaps.errors import Error, NoMemoryMap, outcome_of
 from fastsmaps.notes import as_noted, noted
 from fastsmaps.openat import OPEN
@@ -85,6 +86,8 @@ class Sweeper:
         self.known: dict[int, ProcessTotals] = {}  # rows that no sweep made
         self._shared = Shared()  # their texts
         self._lock = allocate_lock()  # for these two
+        #: Processes that no descriptor was left for, and whether they were large.
+        self.exhausted: dict[int, bool] = {}
         self._notes: dict[int, tuple[str, str]] | None = None
         # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
         # process after the other.
@@ -140,6 +143,7 @@ class Sweeper:
             first.run(numbers, 1, rollups=False)
         finally:
             first.close()
+        self.exhausted |= first.exhausted
         self.costs += first.costs
         return first.rows()
 
@@ -159,6 +163,17 @@ class Sweeper:
         self.order = self.order or list(numbers)
         workers = max(1, min(workers, len(numbers)))
         spread(_batches(numbers, workers), workers, lambda some: self._work(some, rollups))
+        if workers > 1:
+            self._work_again(rollups)
+
+    def _work_again(self, rollups: bool) -> None:
+        """Reads what no descriptor was left for: each of the threads had some, which are free."""
+        cpu = time.thread_time()
+        for pid, large in list(self.exhausted.items()):
+            if self._over():
+                break
+            self._know(self._by_process(pid, large=large, figures=rollups))
+        self.costs.append(time.thread_time() - cpu)
 
     def _work(self, batches: Iterable[memoryview], rollups: bool) -> None:
         cpu = time.thread_time()
@@ -212,6 +227,7 @@ class Sweeper:
     def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
         """A row by Process, which knows all fates: for whatever is not as usual."""
         facts: dict[str, Any] = {}
+        self.exhausted.pop(pid, None)
         try:
             with Process(pid, procfs=self.root) as process:
                 facts = process._facts(self.texts)
@@ -237,6 +253,8 @@ class Sweeper:
         except TimeoutError:
             return ProcessTotals(pid, "skipped", **{**facts, "error": _TIME_OVER})
         except Error as error:
+            if is_exhausted(error):
+                self.exhausted[pid] = large
             return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
 
     def _within(self, resident: int) -> bool:

@@ -7,6 +7,7 @@ import os
 import time
 
 from fastsmaps import procfs as _procfs
+from fastsmaps.descriptors import is_exhausted
 from fastsmaps.diff import diff
 from fastsmaps.errors import Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps.forks import own_process
@@ -49,8 +50,9 @@ class Watch:
     ``outcome``: "read" as long as the process could be read, "gone" or "zombie" once it has
     ended, which ends the watch and is no error; an exec is followed. "denied" or "failed" after
     any other failure, which ends it too and is raised: see below.
-    ``count``, ``skipped``: looks taken, and looks that were due while another one took too long
-    or that the budget did not allow. ``pid``, ``duration`` (seconds).
+    ``count``, ``skipped``: looks taken, and looks that were due while another one took too long,
+    that the budget did not allow, or for which the program had no descriptor left. ``pid``,
+    ``duration`` (seconds).
 
     **Cost.** A look takes what a rollup takes: 0.5 to 2 ms of an ordinary process, of large ones
     11 to 50 ms a GiB of 4 KiB pages; for some of that time the process waits if it maps or unmaps
@@ -282,9 +284,12 @@ class Watch:
     def _look(self, *, whole: bool = False) -> None:
         """A sample; and the mappings, where it is the first or last look or the process grew."""
         begun, cpu = time.monotonic(), time.thread_time()
+        count = self.count
         try:
-            weight = self._sample()
-            self._plan(self._allowed(begun, cpu))
+            try:
+                weight = self._sample()
+            finally:
+                self._plan(self._allowed(begun, cpu))
             if self._growth and (whole or self._has_grown(weight)):
                 begun, cpu = time.monotonic(), time.thread_time()
                 self._read_mappings()
@@ -295,6 +300,12 @@ class Watch:
             self._end()
             if not self.count:
                 raise  # there was nothing to watch
+        except Error as error:
+            if self._thread is None or not is_exhausted(error):
+                raise
+            # The program may have closed some by the next look.
+            if self.count == count:
+                self.skipped += 1
 
     def _has_grown(self, weight: int) -> bool:
         least = self._tabled + max(_GROWN_BYTES, int(_GROWN * self._tabled))
@@ -336,7 +347,8 @@ class Watch:
             return totals, 1, 0
         below = {row.pid: row.start_time for row in listed.descendants(self._process.pid)}
         del below[self._process.pid]
-        unread = 0
+        # Where these belong is not known.
+        unread = sum(row.outcome == "failed" and row.ppid is None for row in listed)
         processes = 1
         for row in scan(below, procfs=self.procfs):
             # Another one that got its number meanwhile is none of them.

@@ -255,6 +255,8 @@ cdef Fate take_memory(Sweeper *w, Task *task, int directory) noexcept nogil:
     # Opened first and looked at last: an exec meanwhile ends this text. As long as it gives a
     # byte the count and the rollup are of the same program.
     maps = openat(directory, b"maps", O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    if maps < 0 and (errno == EMFILE or errno == ENFILE):
+        return OTHER
     if maps < 0:
         return take_rollup(w, task, directory)
     fate = count_mappings(w, task, maps)
@@ -288,6 +290,8 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
             got = readlinkat(directory, w.names[i], w.buffer, w.buffer_room)
         else:
             got = small_file(w, directory, w.names[i], True)
+        if got == -EMFILE or got == -ENFILE:
+            return OTHER        # it is there, but no descriptor is left
         if got >= 0 and not keep_file(w, i, got, &task.kept[i]):
             return OTHER
     if fate != READ or not w.rollups:

@@ -24,7 +24,6 @@ ALONE = {
     "test_processes.py::test_signals_are_heard_and_threads_share": "waits for a signal",
     "test_sampler.py::test_as_another_user": "forks",
     "test_sampler.py::test_who_comes_and_goes": "counts descriptors",
-    "test_sampler.py::test_few_descriptors": "limits the process's descriptors",
     "test_scan.py::test_as_another_user": "forks",
     "test_scan.py::test_every_outcome": "has a dialogue with a process that all read",
     "test_scan.py::test_no_descriptor_to_be_had": "limits the process's descriptors",

@@ -331,6 +331,31 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+def limit_descriptors(most: int) -> None:
+    """Sets RLIMIT_NOFILE of this process, which should be a test's child."""
+    import resource
+
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+
+
+def above_descriptors() -> int:
+    """The number above all that are open: Python and pytest have more or fewer of them."""
+    return max(map(int, descriptors())) + 1
+
+
+def fill_descriptors(free: int = 0) -> list[int]:
+    """Opens all that may be opened, but for so many."""
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    for _ in range(free):
+        os.close(held.pop())
+    return held
+
+
 @contextlib.contextmanager
 def same_descriptors() -> Iterator[None]:
     """Fails if a descriptor is open afterwards that was not before, or the other way round."""

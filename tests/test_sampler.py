@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import errno
 import os
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import linux
 import living
@@ -141,23 +142,141 @@ def test_what_is_skipped(backend: ModuleType) -> None:
         assert scan.coverage["read"] == 0
 
 
-def test_few_descriptors(backend: ModuleType) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    before = living.descriptors()
+@contextlib.contextmanager
+def idles(count: int) -> Iterator[set[int]]:
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(idle()) for _ in range(6)]
-        between = len(living.descriptors())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(64, between + 30), hard))
-        try:
-            sampler = stack.enter_context(fastsmaps.Sampler(budget=1))
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+        yield {stack.enter_context(idle()).pid for _ in range(count)}
+
+
+def outcomes(scan: fastsmaps.Scan, pids: set[int]) -> set[str]:
+    return {scan.by_pid[pid].outcome for pid in pids}
+
+
+@pytest.mark.parametrize("free", [6, 10, 20, 40])
+def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
+    """The rest is for the program, however much of it that has open already."""
+
+    def sweep() -> list[tuple[set[str], int]]:
+        living.limit_descriptors(4 * living.above_descriptors())
+        held = living.fill_descriptors()
+        for fd in held[:free]:
+            os.close(fd)
+        before = len(living.descriptors())
+        found = []
+        with fastsmaps.Sampler(budget=1) as sampler:
             for _ in range(3):
-                rows = sampler.sweep().by_pid
-                assert {rows[child.pid].outcome for child in children} == {"read"}
-                assert len(living.descriptors()) - between <= most
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert living.descriptors() == before
+                scan = sampler.sweep()
+                found.append((outcomes(scan, pids), len(living.descriptors()) - before))
+            more = living.fill_descriptors()
+        found.append((set(), free - len(more)))
+        return found
+
+    with idles(6) as pids:
+        found = living.in_child(sweep)
+    for read, _ in found[:3]:
+        assert read == {"read"}
+    kept = {kept for _, kept in found}
+    assert kept == {free // 4}  # there are more processes than that
+
+
+def test_a_limit_that_changes(backend: ModuleType) -> None:
+    def sweep() -> list[tuple[set[str], int]]:
+        found = []
+        before = len(living.descriptors())
+        with fastsmaps.Sampler(budget=1) as sampler:
+            above = living.above_descriptors()
+            for limit in (above + 8, 4 * above + 60, above + 12, above + 8, 4 * above + 60):
+                living.limit_descriptors(limit)
+                scan = sampler.sweep()
+                found.append((outcomes(scan, pids), len(living.descriptors()) - before))
+        found.append((set(), len(living.descriptors()) - before))
+        return found
+
+    with idles(6) as pids:
+        found = living.in_child(sweep)
+    assert [read for read, _ in found[:5]] == [{"read"}] * 5
+    kept = [kept for _, kept in found]
+    assert kept[0] < kept[1]
+    assert kept[3] <= kept[2] < kept[1]
+    assert kept[3] < kept[4]
+    assert min(kept[1], kept[4]) >= 6
+    assert kept[5] == 0
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_descriptors_are_given_up(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """Where the count said something else: other threads open files, and others fill the system."""
+
+    def sweep() -> list[tuple[set[str], int]]:
+        living.limit_descriptors(4 * living.above_descriptors())
+        found = []
+        before = len(living.descriptors())
+        with fastsmaps.Sampler(budget=1) as sampler:
+            sampler.sweep()
+            assert len(living.descriptors()) - before >= 6
+            held = living.fill_descriptors()
+            for fd in held[:left]:
+                os.close(fd)
+            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 1000)
+            monkeypatch.setattr(sampler, "_rollup", 0.0)
+            for _ in range(2):
+                scan = sweep_until_read(sampler, min(pids))
+                kept = len(living.descriptors()) - before - len(held) + left
+                found.append((outcomes(sampler.sweep(), pids), kept))
+            assert scan.age is not None
+        return found
+
+    with idles(6) as pids:
+        found = living.in_child(sweep)
+    assert found == [({"read"}, 0)] * 2
+
+
+def test_the_whole_system_has_none_left(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENFILE at the listing of /proc, as long as it keeps some."""
+    with idle() as child, fastsmaps.Sampler(budget=1) as sampler:
+        before = sampler.sweep().by_pid[child.pid]
+        kept = len(living.descriptors())
+        listdir = os.listdir
+
+        def listed(path: Any) -> list[str]:
+            if path == "/proc" and sampler._kept:
+                raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+            return listdir(path)
+
+        monkeypatch.setattr(os, "listdir", listed)
+        monkeypatch.setattr(sampler, "_credit", 60.0)
+        assert sampler.sweep().by_pid[child.pid].start_time == before.start_time
+        assert len(living.descriptors()) < kept
+        monkeypatch.setattr(sampler, "_credit", 60.0)
+        sampler.sweep()
+        assert sampler._kept == 0  # not yet again
+
+
+def test_figures_stay_where_none_can_be_read(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept that could be given up: what was read before is still what is known."""
+
+    def sweep() -> list[tuple[str, bool]]:
+        living.limit_descriptors(4 * living.above_descriptors())
+        with fastsmaps.Sampler(budget=1) as sampler:
+            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: None)
+            before = sampler.sweep().by_pid[child.pid]
+            held = living.fill_descriptors()
+            os.close(held[0])  # for /proc alone
+            monkeypatch.setattr(sampler, "_credit", 60.0)
+            after = sampler.sweep().by_pid[child.pid]
+            same = before.totals is not None and after.totals == before.totals
+            os.close(held[1])
+            os.close(held[2])
+            return [(after.outcome, same), (sweep_until_read(sampler, child.pid).outcome, True)]
+
+    with idle() as child:
+        assert living.in_child(sweep) == [("read", True)] * 2
 
 
 def test_a_number_used_again_starts_anew(
@@ -167,7 +286,7 @@ def test_a_number_used_again_starts_anew(
 
     def use_again() -> list[str]:
         with fastsmaps.Sampler(budget=1) as sampler:
-            monkeypatch.setattr(sampler, "_most_kept", 0)
+            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 0)
             with idle() as first:
                 sampler.sweep()
                 before = sampler.sweep().by_pid[first.pid]
@@ -202,7 +321,7 @@ def test_a_capture_without_statm(
         (tmp_path / "7" / "statm").write_bytes(statm)
     with fastsmaps.Sampler(procfs=tmp_path) as sampler:
         if statm is not None:
-            monkeypatch.setattr(sampler, "_most_kept", 0)
+            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 0)
         (first,) = sampler.sweep()
         # Enough to look at it, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)

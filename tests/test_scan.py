@@ -448,7 +448,7 @@ def test_no_descriptor_to_be_had(backend: ModuleType, idle: living.Process) -> N
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (living.above_descriptors() + 10, hard))
         with contextlib.suppress(OSError):
             while True:
                 held.append(os.open("/dev/null", os.O_RDONLY))
