@@ -11,7 +11,7 @@ import linux
 import living
 import pytest
 from commands import lines_of, rows_of, run
-from exporting import parsed, process, small_host, swept
+from exporting import HOSTILE, Told, parsed, process, small_host, swept
 from pyarrow import parquet
 
 import fastsmaps
@@ -195,6 +195,23 @@ def test_export(backend: ModuleType, host: Path) -> None:
     once = ("export", "--once", "--procfs", str(host), "--limit", "1", "--by")
     told = parsed(run(*once, "unit,cmdline:-D(?P<x>.*),(?P<y>.*)").stdout)
     assert told.get("folded_groups") == 2
+
+
+@pytest.mark.parametrize("by", ["cmdline", "exe", "cmdline:(?s:.*)"])
+def test_hostile_labels(backend: ModuleType, host: Path, by: str) -> None:
+    """They are escaped as other names are, and stay short."""
+    for text in (*HOSTILE, b"x" * 100_000, b"\x1b" * 100_000):
+        (host / "7/cmdline").write_bytes(text)
+        (host / "7/exe").write_bytes(text)
+        keys = {dict(labels)[by[:7].rstrip(":")] for _, labels in labelled(swept(host, by))}
+        assert all(key.isprintable() and len(key) <= 4 * 131072 for key in keys)
+        if by != "exe":
+            assert all(len(key) <= 4 * 1024 for key in keys)
+        assert "other" not in keys
+
+
+def labelled(told: Told) -> list[tuple[str, frozenset[tuple[str, str]]]]:
+    return [series for series in told.samples if series[0] == "fastsmaps_processes"]
 
 
 def rows_user(host: Path, pid: int) -> str:
