@@ -60,6 +60,7 @@ _NUMBERED = re.compile(rb"([ \t>|]*?)[ \t]*([0-9]+)[ \t]*[:|.)\t -][ \t]*").full
 _NUMBERED_FILE = re.compile(rb"(.*?)(?::([0-9]+):|-([0-9]+)-)", re.DOTALL).fullmatch
 _TIME = re.compile(rb"[0-9]+(?::[0-9]{2})+(?:[.,][0-9]+)?|\[ *[0-9]+\.[0-9]+\]").sub
 _LETTER = re.compile(rb"[A-Za-z]").search
+_FILLED_UP = re.compile(rb" kB[ \t]+\r?\n").search
 _MOST_PREFIX = 256
 
 
@@ -112,7 +113,7 @@ def is_surely_whole(text: bytes, table: Table) -> bool:
         return False
     # No name of the kernel's begins so, a coloured one does; few end so, but many lines.
     return not any(
-        name.startswith(b"\x1b") or name.endswith((b"\r", b"$")) or _runs_on(name)
+        name.startswith(b"\x1b") or name.endswith((b"\r", b"$", b" ")) or _runs_on(name)
         for name in table.names
     )
 
@@ -175,6 +176,8 @@ def _records(text: bytes, skipped: dict[str, int]) -> list[list[bytes]]:
     last = text.count(b"\n")
     # A name may end in CR: it is the line's where most lines end so. "$" is cat -A's.
     ends = [end for end in (b"\r", b"$") if 2 * text.count(end + b"\n") > last]
+    if _FILLED_UP(text):
+        ends.append(b" \t")  # no kernel's: lines were filled up to a terminal's width
     for i, line in enumerate(text.split(b"\n")):
         for end in ends:
             line = line.rstrip(end)

@@ -99,6 +99,7 @@ WHOLE: dict[str, tuple[bytes, list[Mapping], int]] = {
     "grep -n": (each(A, numbered(b"%d:")), ROWS, 0),
     "less -N": (each(A, numbered(b"%7d ")), ROWS, 0),
     "cat -e": (A.replace(b"\n", b"$\n"), ROWS, 0),
+    "filled up": (each(A, lambda i, line: line[:-1].ljust(120) + b"\n"), ROWS, 0),
     "grep -H": (grep(b"/proc/10/smaps", A) + grep(b"/proc/11/smaps", B), ROWS + OTHERS, 0),
     "grep of several files": (
         grep(b"/proc/10/smaps", A) + b"--\n" + grep(b"/proc/11/smaps", B), ROWS + OTHERS, 1),
