@@ -13,6 +13,7 @@ from fastsmaps.notes import as_noted, noted, notes_text, origin
 from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import MAX_MAP_COUNT, NOTES, PIECE
+from fastsmaps.rights import hidden_by
 from fastsmaps.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps.text import parse
 from fastsmaps.texts import Shared
@@ -97,7 +98,8 @@ def capture(
             f"cannot write {path}: {error.strerror or error}", path=path, errno=error.errno
         ) from error
     cost = Cost(time.thread_time() - cpu, time.monotonic() - begun)
-    return Scan(rows, cost=cost, taken_at=taken_at, procfs=root)
+    hidden = hidden_by(root) if pids is None and _procfs.is_procfs(root) else None
+    return Scan(rows, cost=cost, taken_at=taken_at, procfs=root, hidden_by=hidden)
 
 
 def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:

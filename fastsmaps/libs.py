@@ -44,7 +44,8 @@ class LibUse(Value):
 class Libs(dict[str, LibUse]):
     """LibUse by path, the largest Pss first.
 
-    ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read.
+    ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read,
+    ``outcomes`` how each of these came out.
     """
 
     def __init__(
@@ -52,13 +53,15 @@ class Libs(dict[str, LibUse]):
         uses: Iterable[tuple[str, LibUse]],
         coverage: dict[str, int],
         errors: dict[int, str],
+        outcomes: dict[int, str],
     ) -> None:
         super().__init__(uses)
         self.coverage = coverage
         self.errors = errors
+        self.outcomes = outcomes
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
-        return Libs, (list(self.items()), self.coverage, self.errors)
+        return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)
 
 
 def libs(
@@ -109,12 +112,14 @@ def libs(
     coverage = dict.fromkeys(OUTCOMES, 0)
     coverage["read"] = len(numbers) - len(fates)
     errors: dict[int, str] = {}
+    outcomes: dict[int, str] = {}
     notes = noted(root) if fates else {}
     for pid, outcome, error in fates:
         if error is not None:
             outcome, errors[pid] = notes.get(pid, (outcome, error))
+            outcomes[pid] = outcome
         coverage[outcome] += 1
-    return Libs(_merged(uses), coverage, errors)
+    return Libs(_merged(uses), coverage, errors, outcomes)
 
 
 def _add(uses: Uses, pid: int, root: str) -> tuple[int, str, str | None]:

@@ -14,7 +14,7 @@ from fastsmaps.values import Frozen, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, overload
 
     from fastsmaps.keys import By
@@ -204,10 +204,13 @@ class Scan:
     (seconds since the epoch), ``cost`` what it took, ``procfs`` where it was read.
     ``max_map_count`` is the kernel's limit of mappings for one process
     (/proc/sys/vm/max_map_count), where their numbers were asked for; None where it is not known.
+    ``hidden_by`` is the mount option that hid processes from this reader ("hidepid=invisible"):
+    they are in no row and no count. It is None where all were listed.
     """
 
     __slots__ = (
-        "_by_pid", "_count", "_make", "_rows", "cost", "max_map_count", "procfs", "taken_at",
+        "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "max_map_count", "procfs",
+        "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -219,6 +222,7 @@ class Scan:
         procfs: str,
         count: int = 0,
         max_map_count: int | None = None,
+        hidden_by: str | None = None,
     ) -> None:
         # `count` is how many rows a function would make: nobody pays for them who only counts.
         self._count = count
@@ -234,6 +238,7 @@ class Scan:
         self.taken_at = taken_at
         self.procfs = procfs
         self.max_map_count = max_map_count
+        self.hidden_by = hidden_by
 
     def _all(self) -> list[ProcessTotals]:
         make = self._make
@@ -249,10 +254,18 @@ class Scan:
             taken_at=self.taken_at,
             procfs=self.procfs,
             max_map_count=self.max_map_count,
+            hidden_by=self.hidden_by,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
-        return _scan, (self._all(), self.cost, self.taken_at, self.procfs, self.max_map_count)
+        facts = {
+            "cost": self.cost,
+            "taken_at": self.taken_at,
+            "procfs": self.procfs,
+            "max_map_count": self.max_map_count,
+            "hidden_by": self.hidden_by,
+        }
+        return _scan, (self._all(), facts)
 
     def __len__(self) -> int:
         return self._count
@@ -274,6 +287,10 @@ class Scan:
 
     def __repr__(self) -> str:
         return f"<Scan of {len(self)} processes, {self.coverage['read']} read>"
+
+    def filter(self, wanted: Callable[[ProcessTotals], object]) -> Scan:
+        """A smaller table: the rows for which the function gives something true."""
+        return self._part(row for row in self if wanted(row))
 
     @property
     def by_pid(self) -> dict[int, ProcessTotals]:
@@ -406,11 +423,43 @@ class Scan:
         return self._part(below(self, [pid]))
 
 
-def _scan(
-    rows: list[ProcessTotals],
-    cost: Cost,
-    taken_at: float,
-    procfs: str,
-    max_map_count: int | None,
-) -> Scan:
-    return Scan(rows, cost=cost, taken_at=taken_at, procfs=procfs, max_map_count=max_map_count)
+def _scan(rows: list[ProcessTotals], facts: dict[str, Any]) -> Scan:
+    return Scan(rows, **facts)
+
+
+# ---- what failed
+
+
+# A reason may quote a line of a damaged capture.
+_LONGEST_REASON = 300
+
+
+def is_failure(coverage: Mapping[str, int]) -> bool:
+    """Whether none was read though some should have been: denied or failed, not left out."""
+    return not coverage["read"] and bool(coverage["denied"] or coverage["failed"])
+
+
+def failures_of(scan: Scan) -> Iterable[tuple[int, str]]:
+    """Pid and error of each process that failed."""
+    return ((row.pid, row.error or "") for row in scan if row.outcome == "failed")
+
+
+def main_reason(failures: Iterable[tuple[int, str]]) -> str:
+    """The most frequent reason, in the words of the first process that has it; "" for none.
+
+    Errors that differ in the process's number alone are one reason.
+    """
+    first: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for pid, error in failures:
+        kind = error.replace(str(pid), "PID")
+        first.setdefault(kind, error)
+        counts[kind] = counts.get(kind, 0) + 1
+    if not counts:
+        return ""
+    kind = max(counts, key=lambda kind: counts[kind])
+    reason = first[kind]
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "..."
+    total = sum(counts.values())
+    return reason if counts[kind] == total else f"{reason} ({counts[kind]} of {total})"

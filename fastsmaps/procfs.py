@@ -10,12 +10,15 @@ import os
 from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
 from fastsmaps.forks import own_process
 from fastsmaps.openat import KERNELS, open_in, read_file
+from fastsmaps.rights import enough, enough_against_hidepid, own_rights
 from fastsmaps.stat import status_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import SupportsIndex
+
+    from fastsmaps.rights import Rights
 
     Pid = SupportsIndex | str
     Procfs = str | os.PathLike[str]
@@ -33,12 +36,6 @@ PIECE = PAGE - 1096
 PIECES = max(1, min(64, 192_000 // PIECE))
 
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
-
-# Members of the group that the option gid names see the process, also with hidepid=1 and 2, but
-# need the right to its memory as without hidepid; hidepid=4 knows no group (all seen on 6.18).
-_AGAINST_HIDEPID = (
-    "CAP_SYS_PTRACE would be enough; the group of the mount option gid alone would not"
-)
 
 
 def root(procfs: Procfs) -> str:
@@ -162,7 +159,8 @@ def not_found(pid: int | None, path: str, procfs: str) -> Error:
         return Error(f"procfs={procfs!r} is of a pid namespace without this process", path=path)
     if is_hidden(pid, path, procfs):
         return AccessDenied(
-            f"process {pid} is hidden by the mount option hidepid of {procfs}: {_AGAINST_HIDEPID}",
+            f"process {pid} is hidden by the mount option hidepid of {procfs}: "
+            + enough_against_hidepid(own_rights()),
             pid=pid,
             path=path,
         )
@@ -178,23 +176,25 @@ def failure(error: OSError, pid: int | None, path: str, procfs: str) -> Error:
     return ReadError(f"cannot read {path}: {error.strerror}", pid=pid, path=path, errno=error.errno)
 
 
-def denied(error: PermissionError, pid: int | None, path: str, procfs: str) -> AccessDenied:
-    """EACCES comes from the file, EPERM from the mount (hidepid=1; 4 for what was found before)."""
+def denied(
+    error: PermissionError, pid: int | None, path: str, procfs: str, rights: Rights | None = None
+) -> AccessDenied:
+    """EACCES comes from the file, EPERM from the mount (hidepid=1; 4 for what was found before).
+
+    `rights` are the reader's, where they are known already.
+    """
     import errno
 
     if not is_procfs(procfs):
-        enough = "the permissions of the capture's files forbid it"
+        help_ = "the permissions of the capture's files forbid it"
     elif error.errno == errno.EPERM:
-        enough = f"the mount option hidepid forbids it; {_AGAINST_HIDEPID}"
-    elif path.rpartition("/")[2] in _FILES_FOR_PERFMON:
-        enough = (
-            "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only "
-            "a process of the same user and group that is dumpable"
-        )
+        advice = enough_against_hidepid(rights or own_rights())
+        help_ = f"the mount option hidepid forbids it; {advice}"
     else:
-        enough = "CAP_SYS_PTRACE would be enough"
+        perfmon = path.rpartition("/")[2] in _FILES_FOR_PERFMON
+        help_ = enough(rights or own_rights(), perfmon=perfmon)
     return AccessDenied(
-        f"not permitted to read {path}: {enough}", pid=pid, path=path, errno=error.errno
+        f"not permitted to read {path}: {help_}", pid=pid, path=path, errno=error.errno
     )
 
 

@@ -12,6 +12,7 @@ import time
 
 import fastsmaps
 from fastsmaps.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
+from fastsmaps.processes import failures_of, is_failure, main_reason
 
 try:
     from prometheus_client.metrics_core import (
@@ -169,6 +170,7 @@ class Collector:
             while not over.is_set():
                 try:
                     self._metrics = sweeps.sweep()
+                    self._complain(sweeps.problem)
                 except Exception as error:
                     # Old figures would be taken for those of now.
                     self._metrics = sweeps.failed()
@@ -176,6 +178,10 @@ class Collector:
                         self._on_error(error)
                 self._first.set()
                 over.wait(sweeps.pause)
+
+    def _complain(self, problem: str) -> None:
+        if problem and self._on_error is not None:
+            self._on_error(fastsmaps.Error(problem))
 
 
 class _Sweeps:
@@ -202,6 +208,8 @@ class _Sweeps:
         self._then: tuple[float, float] | None = None
         #: How long to wait for the next sweep, in seconds.
         self.pause = interval
+        #: Why the last sweep read nothing at all; "" where it did.
+        self.problem = ""
 
     def __enter__(self) -> _Sweeps:
         return self
@@ -229,6 +237,7 @@ class _Sweeps:
         self._wall += self._then[0] - begun
         self._cpu += self._then[1] - before
         made = time.thread_time()
+        self.problem = _problem(scan)
         metrics = self.metrics(scan)
         made = time.thread_time() - made
         needed = made / (self._budget * _MOST_GROUPING)
@@ -246,8 +255,9 @@ class _Sweeps:
         """All of them; those of groups without samples where there was no sweep."""
         build = InfoMetricFamily("fastsmaps_build", "The version of fastsmaps.")
         build.add_metric((), {"version": fastsmaps.__version__, "backend": fastsmaps.BACKEND})
+        up = scan is not None and not is_failure(scan.coverage)
         return (
-            _gauge("up", "Whether the last sweep gave figures.", value=float(scan is not None)),
+            _gauge("up", "Whether the last sweep gave figures.", value=float(up)),
             build,
             _gauge("budget_ratio", "The most it may take, of one core.", value=self._budget),
             CounterMetricFamily("fastsmaps_sweeps", "Sweeps done.", value=self._count),
@@ -271,6 +281,9 @@ class _Sweeps:
         )
 
     def _coverage(self, scan: Scan | None) -> Sequence[Metric]:
+        hidden = _gauge(
+            "processes_hidden", "Whether hidepid hides processes of others from the exporter."
+        )
         at = _gauge("sweep_timestamp_seconds", "When the last sweep was done, Unix time.")
         outcomes = _gauge(
             "coverage_processes", "Processes by how they came out of the sweep.", ("outcome",)
@@ -279,7 +292,8 @@ class _Sweeps:
             at.add_metric((), round(scan.taken_at, 3))
             for outcome, count in scan.coverage.items():
                 outcomes.add_metric((outcome,), count)
-        return at, outcomes
+            hidden.add_metric((), float(scan.hidden_by is not None))
+        return at, outcomes, hidden
 
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
         labels = self._keys.names
@@ -331,6 +345,15 @@ class _Sweeps:
                 estimated.add_metric(values, group.estimated)
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
         return *figures, parts, mappings, limit, processes, unread, estimated, oldest, folded
+
+
+def _problem(scan: Scan) -> str:
+    if not is_failure(scan.coverage):
+        return ""
+    reason = main_reason(failures_of(scan)) or next(
+        row.error or "" for row in scan if row.outcome == "denied"
+    )
+    return f"no process could be read: {reason}"
 
 
 def _gauge(

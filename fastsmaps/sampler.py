@@ -15,6 +15,7 @@ from fastsmaps.estimate import estimate
 from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import PAGE
+from fastsmaps.rights import hidden_by
 from fastsmaps.stat import parse_stat
 from fastsmaps.sweeper import Sweeper, files_of
 from fastsmaps.texts import Shared
@@ -37,12 +38,17 @@ _SHARE = 4
 _NONE_KEPT = 60.0
 #: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
 _OLDEST_EACH = 4
+# Seconds until a denied process is tried again; an exec is seen at once.
+_FIRST_PAUSE = 60.0
+_LONGEST_PAUSE = 900.0
 
 
 class _Watched:
     """A process between two sweeps."""
 
-    __slots__ = ("excluded", "fd", "inode", "live", "read_at", "row", "text", "then")
+    __slots__ = (
+        "excluded", "fd", "inode", "live", "pause", "read_at", "retry_at", "row", "text", "then",
+    )  # fmt: skip
 
     def __init__(self, pid: int) -> None:
         self.excluded: bool | None = None  # None where that has to be asked
@@ -53,6 +59,17 @@ class _Watched:
         self.then = (0, 0)  # resident and shared when the figures were read
         self.live = (0, 0)
         self.text = 0
+        self.pause = 0.0  # of a process that may not be read: seconds until the next try
+        self.retry_at = 0.0
+
+    def put_off(self, now: float) -> None:
+        """Sets when a process that may not be read is tried again.
+
+        A try takes as long as a reading, and where a security module refuses, it is a line in the
+        host's audit log.
+        """
+        self.pause = min(max(_FIRST_PAUSE, 2 * self.pause), _LONGEST_PAUSE)
+        self.retry_at = now + self.pause
 
     @property
     def moved(self) -> int:
@@ -77,7 +94,8 @@ class Sampler:
     Each row has an ``age`` (seconds since its figures were read); where its Rss changed since,
     they are scaled and the row is marked ``estimated``. A process that ended leaves; one that has
     another's number starts anew, as does one that called exec, by the size of its text: an exec
-    of the same program shows when its figures are read next.
+    of the same program shows when its figures are read next. One that may not be read is tried
+    again after a minute at first, then after up to a quarter of an hour, and after an exec.
 
     `cgroup`, `cmdline`, `exe` and the number of `mappings` are read with the figures if asked
     for, as scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`:
@@ -122,6 +140,7 @@ class Sampler:
         self._none_kept_until = 0.0
         self._watched: dict[int, _Watched] = {}
         self._last: float | None = None
+        self._hidden_by: str | None = None  # as of the first sweep
         self._credit = 0.0
         self._look = 0.0  # what a look at all statm costs, seconds
         self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
@@ -162,6 +181,8 @@ class Sampler:
         self._fit()
         # While the looks alone would take more than the budget, they wait until it allows one
         # and as much for rollups.
+        if first and _procfs.is_procfs(self.procfs):
+            self._hidden_by = hidden_by(self.procfs)
         if first or self._credit >= 2 * self._look:
             self._sparing(self._look_at_all)
             self._look = time.thread_time() - cpu
@@ -180,6 +201,7 @@ class Sampler:
             procfs=self.procfs,
             count=len(state),
             max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
+            hidden_by=self._hidden_by,
         )
 
     # ---- descriptors
@@ -342,11 +364,14 @@ class Sampler:
     def _order(self) -> Iterable[int]:
         """Which to read: those never seen, then the most changed, every fourth the oldest."""
         new, moved, old = [], [], []
+        now = time.monotonic()
         for pid, one in self._watched.items():
             if one.excluded:
                 continue
             if one.read_at is None:
                 new.append(pid)
+            elif one.row.outcome == "denied" and now < one.retry_at:
+                continue
             elif one.row.outcome != "kernel_thread":
                 old.append((one.read_at, pid))
                 if one.moved:
@@ -409,6 +434,8 @@ class Sampler:
             one = self._watched[pid] = _Watched(pid)
             self._look_by_path(pid, one)
         one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
+        if row.outcome == "denied":
+            one.put_off(one.read_at)
         if callable(self._exclude) and self._exclude(row._replaced(totals=None)):
             self._exclude_or_not(row, True)  # it has changed its command line
         if self._shared.is_full:

@@ -6,6 +6,7 @@ import time
 
 from fastsmaps import procfs as _procfs
 from fastsmaps.processes import Cost, Scan
+from fastsmaps.rights import hidden_by
 from fastsmaps.sweeper import Sweeper, files_of
 from fastsmaps.workers import check_workers
 
@@ -87,6 +88,7 @@ def scan(
         procfs=root,
         count=len(sweeper.order),
         max_map_count=_procfs.max_map_count(root) if mappings else None,
+        hidden_by=hidden_by(root) if pids is None and sweeper.is_live else None,
     )
 
 

@@ -18,6 +18,7 @@ from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import ProcessTotals
 from fastsmaps.procfs import PAGE, PIECE
+from fastsmaps.rights import own_rights
 from fastsmaps.rollups import Rollups
 from fastsmaps.stat import TICKS, texts_of
 from fastsmaps.texts import Shared
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps._backend import Sweep, Task
+    from fastsmaps.rights import Rights
     from fastsmaps.totals import Totals
 
 # What the backends' Sweep says of a row.
@@ -89,10 +91,12 @@ class Sweeper:
         #: Processes that no descriptor was left for, and whether they were large.
         self.exhausted: dict[int, bool] = {}
         self._notes: dict[int, tuple[str, str]] | None = None
+        self._rights: Rights | None = None  # asked once: thousands may be denied
         # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
         # process after the other.
         self.fd = -1
-        if _procfs.is_procfs(root):
+        self.is_live = _procfs.is_procfs(root)
+        if self.is_live:
             try:
                 self.fd = os.open(root, OPEN | os.O_DIRECTORY)
             except OSError as error:
@@ -325,7 +329,9 @@ class Sweeper:
         if fate == _DENIED:
             # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
             number = errno.EPERM if who is None else errno.EACCES
-            error = _procfs.denied(PermissionError(number, ""), pid, path, self.root)
+            self._rights = self._rights or own_rights()
+            refusal = PermissionError(number, "")
+            error = _procfs.denied(refusal, pid, path, self.root, self._rights)
         else:
             error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
         return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})

@@ -111,7 +111,7 @@ def test_without_rights(backend: ModuleType, idle: living.Process) -> None:
 
     status, text = living.in_child(lambda: look("ps"))
     assert status == 0
-    assert re.search(r"\d+ denied.*\nCAP_SYS_PTRACE would be enough", text)
+    assert re.search(r"\d+ denied.*\ndenied: CAP_SYS_PTRACE would be enough", text)
     rows = json.loads(living.in_child(lambda: look("ps", "--json"))[1])
     (row,) = [row for row in rows if row["pid"] == idle.pid]
     assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)

@@ -19,6 +19,7 @@ import pytest
 from capturing import SMAPS, STAT
 
 import fastsmaps
+from fastsmaps import sampler, sweeper
 from fastsmaps.estimate import estimate
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -362,3 +363,35 @@ def test_as_another_user(backend: ModuleType) -> None:
                 return None if row is None else row.outcome
 
         assert living.in_child(look) == (None if linux.hides_processes() else "denied")
+
+
+def test_a_denied_process_is_not_tried_at_every_sweep(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a security module refuses, each try is a line in the host's audit log."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def tries(pause: float, sweeps: int) -> tuple[int, list[str]]:
+        linux.become(linux.NOBODY)
+        tried: list[int] = []
+        one = sweeper.Sweeper.one
+
+        def counted(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
+            tried.append(pid)
+            return one(self, pid)
+
+        monkeypatch.setattr(sweeper.Sweeper, "one", counted)
+        monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
+        with fastsmaps.Sampler(budget=1.0) as watching:
+            outcomes = [watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)]
+            while pause == 0 and tried.count(child.pid) < 2:
+                outcomes.append(watching.sweep().by_pid[child.pid].outcome)
+        return tried.count(child.pid), outcomes
+
+    with living.playing("idle") as child:
+        child.ask("undumpable")
+        count, outcomes = living.in_child(lambda: tries(1e6, 10))
+        assert (count, set(outcomes)) == (1, {"denied"})
+        count, outcomes = living.in_child(lambda: tries(0, 1))
+        assert (count, set(outcomes)) == (2, {"denied"})

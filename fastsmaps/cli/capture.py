@@ -5,13 +5,14 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse, add_output
 from fastsmaps.cli.choose import check_matches, choose
-from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.coverage import note_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import complain, wrapped
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.display import harmless
+from fastsmaps.processes import is_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
     else:
-        coverage = scan.coverage
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
-        print(f"{harmless(args.output)}: {read_of(coverage)}{advice(coverage, replay.procfs)}")
+        print(wrapped(f"{harmless(args.output)}: {note_of(scan)}"))
+    if is_failure(scan.coverage):
+        replay.status = 1
     if args.target:
         for row in scan:
             if row.outcome != "read":

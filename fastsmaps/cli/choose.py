@@ -75,14 +75,7 @@ class Choice:
 
     def only(self, scan: fastsmaps.Scan) -> fastsmaps.Scan:
         """The scan without processes that got a chosen one's number meanwhile."""
-        rows = [row for row in scan if self._is_chosen(row)]
-        return fastsmaps.Scan(
-            rows,
-            cost=scan.cost,
-            taken_at=scan.taken_at,
-            procfs=scan.procfs,
-            max_map_count=scan.max_map_count,
-        )
+        return scan.filter(self._is_chosen)
 
     def _is_chosen(self, row: ProcessTotals) -> bool:
         start = self._starts.get(row.pid)

@@ -1,18 +1,19 @@
-"""The line that says what could be read, and what would be needed for more."""
+"""The lines that say what could be read, why not the rest, and what would be needed for more."""
 
 from __future__ import annotations
 
-import os
-
+from fastsmaps.display import harmless
+from fastsmaps.processes import failures_of, main_reason
 from fastsmaps.procfs import is_procfs
+from fastsmaps.rights import enough, own_rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
+    from fastsmaps.processes import Scan
 
-# How an outcome is told of; kernel threads have no memory to be missed.
+# How each outcome is shown; kernel threads have no memory that could be missing.
 _WORDS = {
     "denied": "denied",
     "gone": "gone meanwhile",
@@ -29,18 +30,27 @@ def read_of(coverage: Mapping[str, int]) -> str:
     return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
 
 
-def advice(coverage: Mapping[str, int], procfs: str) -> str:
-    """A line for who was denied some; empty where it would help nobody."""
-    if not coverage.get("denied") or not is_procfs(procfs) or _has_ptrace():
-        return ""
-    return "\nCAP_SYS_PTRACE would be enough for those denied, or CAP_PERFMON on newer kernels"
+def note_of(scan: Scan) -> str:
+    """All lines for a scan: see note()."""
+    return note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by)
 
 
-def _has_ptrace() -> bool:
-    """Whether CAP_SYS_PTRACE is effective: root in a container has it not, as a rule."""
-    try:
-        with open("/proc/self/status", "rb") as file:
-            mask = file.read().partition(b"\nCapEff:")[2].split(maxsplit=1)[0]
-        return bool(int(mask, 16) >> _CAP_SYS_PTRACE & 1)
-    except (OSError, ValueError, IndexError):
-        return os.geteuid() == 0
+def note(
+    coverage: Mapping[str, int],
+    failures: Iterable[tuple[int, str]],
+    procfs: str,
+    hidden_by: str | None,
+) -> str:
+    """What was read; why most of those that failed did; what hides others; what would help.
+
+    `failures` are pids and errors of the processes that failed.
+    """
+    text = read_of(coverage)
+    reason = main_reason(failures)
+    if reason:
+        text += f"\nfailed: {harmless(reason)}"
+    if hidden_by:
+        text += f"\n{procfs} hides processes of others from this reader ({hidden_by})"
+    if coverage.get("denied") and is_procfs(procfs):
+        text += f"\ndenied: {enough(own_rights())}"
+    return text

@@ -13,7 +13,7 @@ from fastsmaps.cli.listing import FIGURES, key_columns, show, sizes, sorted_by, 
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
-from fastsmaps.processes import NOTHING
+from fastsmaps.processes import NOTHING, failures_of, is_failure, main_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,15 +112,7 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
 def _in_both(before: Scan, after: Scan) -> list[Scan]:
     """What a damaged capture lacks did not come or go: it may have been behind the damage."""
     pids = before.by_pid.keys() & after.by_pid.keys()
-    return [
-        fastsmaps.Scan(
-            [row for row in scan if row.pid in pids],
-            cost=scan.cost,
-            taken_at=scan.taken_at,
-            procfs=scan.procfs,
-        )
-        for scan in (before, after)
-    ]
+    return [scan.filter(lambda row: row.pid in pids) for scan in (before, after)]
 
 
 def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
@@ -149,7 +141,11 @@ def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings 
     if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
         with opened(target) as replay:
             reads = {} if isinstance(args.by, str) else args.by.reads
-            return fastsmaps.scan(procfs=replay.procfs, **reads), replay.status
+            scan = fastsmaps.scan(procfs=replay.procfs, **reads)
+            if is_failure(scan.coverage):
+                reason = main_reason(failures_of(scan)) or "not permitted"
+                raise fastsmaps.Error(f"{target}: no process could be read: {reason}")
+            return scan, replay.status
     return mappings_of(target, procfs), 0
 
 

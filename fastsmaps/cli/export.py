@@ -132,9 +132,9 @@ def _print(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
     failures: list[Exception] = []
     collector = make(failures.append)
     collector.wait()
+    sys.stdout.buffer.write(generate_latest(collector))
     if failures:
         raise failures[0]
-    sys.stdout.buffer.write(generate_latest(collector))
 
 
 def _serve(

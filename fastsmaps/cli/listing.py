@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sys
 
 from fastsmaps.cli.arguments import WrongUse, cannot_write, is_table
-from fastsmaps.cli.output import print_csv, print_json, print_table
+from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
 from fastsmaps.display import harmless, human, kib
 from fastsmaps.fields import python_name
 
@@ -194,7 +193,7 @@ def show(
         left = [column.head for column in columns if column.left]
         print_table([column.head for column in columns], cells, lasts, left)
         if note:
-            sys.stdout.write(f"\n{note}\n")
+            print(f"\n{wrapped(note)}")
 
 
 # ---- Parquet

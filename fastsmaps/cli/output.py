@@ -143,6 +143,16 @@ def terminal_width() -> int | None:
         return None
 
 
+def wrapped(text: str) -> str:
+    """The lines, none longer than the terminal is wide."""
+    width = terminal_width()
+    if width is None:
+        return text
+    import textwrap
+
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+
 def plain_lines(
     head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str], limit: int | None
 ) -> list[str]:

@@ -17,7 +17,7 @@ from fastsmaps.cli.arguments import (
     size,
 )
 from fastsmaps.cli.choose import check_matches, choose, users_of
-from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.coverage import note_of, read_of
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.listing import (
     FIGURES,
@@ -38,7 +38,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
 from fastsmaps.groups import UNSEEN
-from fastsmaps.processes import NOTHING
+from fastsmaps.processes import NOTHING, is_failure
 from fastsmaps.totals import beside
 from fastsmaps.tree import forest, walk
 
@@ -140,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
             )
         scan = choice.only(scan)
         replay.status = check_matches(args, scan, "process") or replay.status
+        if is_failure(scan.coverage):
+            replay.status = 1
         for row in scan if pids else ():
             if row.pid in named and row.outcome != "read":
                 complain(row.error or row.outcome)
@@ -190,7 +192,7 @@ def _known(args: argparse.Namespace) -> list[str]:
 def _note(scan: Scan) -> str:
     limit = scan.max_map_count
     text = "" if limit is None else f"\nvm.max_map_count: {limit} mappings a process at most"
-    return read_of(scan.coverage) + text + advice(scan.coverage, scan.procfs)
+    return note_of(scan) + text
 
 
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:

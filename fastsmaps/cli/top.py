@@ -9,7 +9,7 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import add_limits, add_output, count, is_table, seconds, share
 from fastsmaps.cli.choose import Match, check_matches
-from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.coverage import note_of, read_of
 from fastsmaps.cli.listing import (
     FIGURES,
     by_field,
@@ -25,6 +25,7 @@ from fastsmaps.cli.output import CommandLine, plain_lines
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 from fastsmaps.display import harmless
+from fastsmaps.processes import is_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 with own_terminal() as terminal:
                     _Screen(args, sampler, terminal).run()
             else:
-                replay.status = check_matches(args, _print(args, sampler), "process")
+                replay.status = _print(args, sampler) or replay.status
     return replay.status
 
 
@@ -98,13 +99,10 @@ def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
     scan = sampler.sweep()
     if args.filter is None:
         return scan
-    rows = [
-        row
-        for row in scan
-        # A process that the budget has not reached yet has no name.
-        if row.error != "excluded" and (row.comm is not None or row.outcome != "skipped")
-    ]
-    return fastsmaps.Scan(rows, cost=scan.cost, taken_at=scan.taken_at, procfs=scan.procfs)
+    # A process that the budget has not reached yet has no name.
+    return scan.filter(
+        lambda row: row.error != "excluded" and (row.comm is not None or row.outcome != "skipped")
+    )
 
 
 def _known() -> list[str]:
@@ -134,16 +132,18 @@ def _age(record: Record) -> str:
     return "-" if age is None else f"{age:.0f}s"
 
 
-def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> bool:
-    """Prints a table for each look, where no terminal is; whether one had a process."""
+def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
+    """Prints a table for each sweep, where no terminal is; the exit status."""
     unit = written(args)
     looks = 1 if args.iterations is None else args.iterations
     found = not looks
+    failed = 0
     for look in range(looks):
         if look:
             time.sleep(args.interval)
         scan = _sweep(args, sampler)
         found = found or len(scan) > 0
+        failed += is_failure(scan.coverage)
         records = by_field(_records(scan), "pss")
         if args.json or args.csv:
             for record in records:
@@ -153,11 +153,11 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> bool:
             records,
             [number("pid"), text("user"), *sizes(FIGURES, unit), text("command")],
             known=_known(),
-            note=read_of(scan.coverage) + advice(scan.coverage, scan.procfs),
+            note=note_of(scan),
             table_of=lambda record: record["outcome"] == "read",
         )
         sys.stdout.flush()
-    return found
+    return check_matches(args, found, "process") or int(failed > 0 and failed == looks)
 
 
 class _Screen:

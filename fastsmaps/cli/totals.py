@@ -6,9 +6,9 @@ import fastsmaps
 from fastsmaps import Error
 from fastsmaps.cli.arguments import WrongUse, add_output, is_table
 from fastsmaps.cli.choose import check_matches, choose
-from fastsmaps.cli.coverage import advice, read_of
+from fastsmaps.cli.coverage import note_of
 from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import complain, wrapped
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, number_of, pid_of, totals_of
 from fastsmaps.cli.working import working
@@ -104,7 +104,7 @@ def _tree(args: argparse.Namespace) -> int:
         records = [{**head, **totals.as_dict()}]
     _show(args, records, [*_HEAD, "processes", "read", *NOTHING.as_dict()])
     if records and is_table(args):
-        print(f"\n{read_of(scan.coverage)}{advice(scan.coverage, scan.procfs)}")
+        print(f"\n{wrapped(note_of(scan))}")
     return replay.status
 
 
