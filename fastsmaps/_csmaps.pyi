@@ -115,12 +115,13 @@ class Sweep:
 
     Everything of a row is read through one descriptor of the process's directory, the rollup
     last. `texts` names up to three small files whose bytes are kept as well, once each; of the
-    link "exe" its text. With
-    `sized` statm is read before the rollup, which is left out for a process of fewer than
-    `least` pages or more than `most` (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves
-    all of them out. With `mappings` the lines of maps are counted, read in pieces of so many
-    bytes, also of a process that has more pages than `most`: no page is walked for them. One
-    that has more than 65,536 of them is LARGE.
+    link "exe" its text. A text is cut after 128 KiB, and the longest further where all that
+    differ have more than 8 MiB; then it ends in "...". With `sized` statm is read before the
+    rollup, which is left out for a process of fewer than `least` pages or more than `most`
+    (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves all of them out. With `mappings`
+    the lines of maps are counted, read in pieces of so many bytes, also of a process that has
+    more pages than `most`: no page is walked for them. One that has more than 65,536 of them is
+    LARGE.
 
     One thread takes at a time, others get a RuntimeError meanwhile, also who asks for rows;
     afterwards any number of threads may look at it.

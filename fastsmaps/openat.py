@@ -76,7 +76,7 @@ def read_file(fd: int, most: int = MOST_TEXT) -> bytes:
     while block := os.pread(fd, min(1 << 16, beyond - offset), offset):
         blocks.append(block)
         offset += len(block)
-    return cut(b"".join(blocks), most)
+    return b"".join(blocks) if offset <= most else cut(b"".join(blocks), most)
 
 
 def is_kernels(procfs: str, directory: int) -> bool:

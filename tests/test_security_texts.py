@@ -261,6 +261,13 @@ for pid in pids:
 """
 
 
+def test_a_report_shows_the_start_of_a_command_line(backend: ModuleType, hostile: Path) -> None:
+    words = ["watch", "7", "--for", "0", "--no-growth", "--procfs", str(hostile)]
+    first = run(*words, preexec_fn=limited).stdout.splitlines()[0]
+    assert r"7 \xff \xff" in first
+    assert len(first) < 20_000
+
+
 def test_forks_with_a_long_command_line(backend: ModuleType) -> None:
     """Here 1 MB of the kernel's are 20 processes' command lines; a reader keeps one text."""
     command = [sys.executable, "-EsSB", "-c", FLOOD, "20", *["x" * 100_000] * 10]

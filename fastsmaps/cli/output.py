@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Characters of JSON that are written at once.
 _BLOCK = 1 << 16
-# Characters of a command line in a table, where no terminal's width is the limit.
-_MOST_SHOWN = 4096
+#: Characters of a command line in a table or report, where no terminal's width is the limit.
+MOST_SHOWN = 4096
 
 
 def complain(problem: Exception | str) -> None:
@@ -38,7 +38,7 @@ class CommandLine:
 
     __slots__ = ("_most", "_row")
 
-    def __init__(self, row: ProcessTotals, most: int = _MOST_SHOWN) -> None:
+    def __init__(self, row: ProcessTotals, most: int = MOST_SHOWN) -> None:
         self._row = row
         self._most = most
 

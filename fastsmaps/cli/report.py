@@ -8,7 +8,7 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import cannot_write
 from fastsmaps.cli.listing import FIGURES, NO_NAME
-from fastsmaps.cli.output import plain_lines
+from fastsmaps.cli.output import MOST_SHOWN, plain_lines
 from fastsmaps.cli.picture import save_plot
 from fastsmaps.display import harmless, human, kib
 from fastsmaps.files import written_whole
@@ -134,7 +134,8 @@ def _change(change: Change) -> dict[str, Any]:
 def _report(
     args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: Ended
 ) -> str:
-    lines = [f"{ended.name} (process {watch.pid}): {_end(watch, ended)}"]
+    name = ended.name if len(ended.name) <= MOST_SHOWN else f"{ended.name[:MOST_SHOWN]}..."
+    lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
         lines += [_looks(watch, samples), "", *_figures(args, watch, samples, ended)]
         lines += _growth(args, watch, samples)
