@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
-from fastsmaps.forks import own_process
 from fastsmaps.openat import KERNELS, open_in, read_file
 from fastsmaps.rights import enough, enough_against_hidepid, own_rights
 from fastsmaps.stat import status_number
@@ -227,19 +226,24 @@ def check_is_process(pid: int, procfs: str) -> None:
     check_owner(status, pid, path)
 
 
-#: A process, and what counts_ours() says of /proc there: a child may be in another namespace.
-_asked: tuple[object, bool] = (None, False)
+_known: bool | None = None
 
 
 def _kernels_counts_ours() -> bool:
     """counts_ours() of /proc, asked once a process: a call of totals() takes no longer for it."""
-    global _asked
-    own = own_process()
-    process, ours = _asked
-    if process != own:
-        ours = counts_ours(KERNELS)
-        _asked = own, ours
-    return ours
+    global _known
+    if _known is None:
+        _known = counts_ours(KERNELS)
+    return _known
+
+
+def _forget() -> None:
+    global _known
+    _known = None
+
+
+# A child may be in another pid namespace.
+os.register_at_fork(after_in_child=_forget)
 
 
 def check_owner(status: bytes, pid: int, path: str) -> None:

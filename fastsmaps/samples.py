@@ -30,7 +30,8 @@ class Sample(Value):
     ``elapsed`` is in seconds since the watch began (by the monotonic clock), ``time`` in seconds
     since the epoch, ``totals`` what fastsmaps.totals() gives, ``peak_rss`` VmHWM: the largest
     Rss since the program's start, in bytes, by the kernel's own account. Of a tree the totals are
-    summed over so many ``processes``; ``unread`` counts those of it that could not be read.
+    summed over so many ``processes``, ``unread`` counts those of it that are missing in the sums,
+    and ``peak_rss`` is None: it is a figure of one process.
     """
 
     __slots__ = ("elapsed", "peak_rss", "processes", "time", "totals", "unread")

@@ -74,8 +74,8 @@ class Watch:
     as Process.from_pidfd() gives for a child; it stays open, and `procfs` is that of the Process.
 
     `tree=True` sums over the process and all that descend from it at the time of a look; that
-    lists all processes each time (30 us each). ``peak_rss`` and ``growth`` remain those of the
-    process itself.
+    lists all processes each time (30 us each). ``peak_rss`` is None then: the kernel has no VmHWM
+    of a tree. ``growth`` is that of the process itself.
 
     Raises ValueError for an `interval` that is not 0.001 to 86400, a `budget` that is not above 0
     and at most 1, a `max_samples` below 2, and a `pid` that no process can have; TypeError for what
@@ -146,7 +146,8 @@ class Watch:
             self._process = Process(self.pid, procfs=self.procfs)
         try:
             self.pid = self._process.pid
-            self._status = self._open_status(self._process)
+            if not self.tree:
+                self._status = self._open_status(self._process)
             self._begun = time.monotonic()
             self._look(whole=True)
             self._thread = threading.Thread(

@@ -133,7 +133,7 @@ def test_ps_tree(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     found = {row["pid"]: row for row in rows}
     assert (found[10]["pss"], found[10]["tree_pss"]) == (10 * KB, 310 * KB)
-    assert (found[10]["tree_read"], found[10]["tree_processes"]) == (3, 4)
+    assert (found[10]["tree_processes"], found[10]["tree_unread"]) == (3, 1)
     # It was not read, and what is below it was.
     assert (found[12]["pss"], found[12]["tree_pss"]) == (None, 200 * KB)
     assert found[1]["tree_pss"] == sum(row["pss"] or 0 for row in rows) - found[30]["pss"]
@@ -177,15 +177,15 @@ def test_a_part_of_a_tree(backend: ModuleType, host: Path) -> None:
 def test_totals_of_a_tree(backend: ModuleType, host: Path) -> None:
     totals = ("totals", "--procfs", str(host), "--tree")
     (row,) = rows_of(*totals, "10")
-    assert (row["pid"], row["pss"], row["processes"], row["read"]) == (10, 310 * KB, 4, 3)
+    assert (row["pid"], row["pss"], row["processes"], row["unread"]) == (10, 310 * KB, 3, 1)
     # Each counts once, also in trees that overlap.
     for again in (("10", "13"), ("13", "10", "10"), ("10", "11", "13")):
         (same,) = rows_of(*totals, *again)
-        assert (same["pss"], same["processes"], same["pid"]) == (310 * KB, 4, None)
+        assert (same["pss"], same["processes"], same["pid"]) == (310 * KB, 3, None)
     (row,) = rows_of(*totals, "1", "30")
     assert row["pss"] == fastsmaps.scan(procfs=host).totals().pss
     (row,) = rows_of(*totals, "12", status=1)
-    assert (row["pss"], row["processes"], row["read"]) == (200 * KB, 2, 1)
+    assert (row["pss"], row["processes"], row["unread"]) == (200 * KB, 1, 1)
     text = run(*totals, "10").stdout
     assert "3 of 4 processes read, 1 failed" in text
     assert ["pss", "310"] in [line.split() for line in text.splitlines()]

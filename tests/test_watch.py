@@ -214,6 +214,9 @@ def test_a_tree(backend: ModuleType) -> None:
         child.ask("reap")
         until(watch, lambda sample: sample.processes == 1)
     assert pss(watch.samples[-1]) < 24 * MIB < pss(watch.peak)
+    # VmHWM is a figure of one process.
+    assert watch.peak_rss is None
+    assert "peak_rss" not in watch.samples.fields
 
 
 def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ _TEXTS = frozenset(
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
     ("deleted", "depth", "dev", "end", "inode", "mappings", "offset", "pid", "ppid", "processes",
-     "start", "start_time", "tree_processes", "tree_read", "uid", "unread"),
+     "start", "start_time", "tree_processes", "tree_unread", "uid", "unread"),
     map(python_name, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.

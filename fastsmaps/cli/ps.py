@@ -241,8 +241,8 @@ def _columns(
 
 _TREE = "tree_"
 _TREE_FIGURES = tuple(_TREE + name for name in NOTHING.as_dict())
-_TREE_FIELDS = ("depth", "tree_processes", "tree_read", *_TREE_FIGURES)
-_TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_read", "tree_processes")
+_TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
+_TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
 # Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
 _MAX_INDENT = 20
 
@@ -255,8 +255,8 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
         record = records[branch.row.pid]
         record |= {
             "depth": branch.depth,
-            "tree_processes": branch.processes,
-            "tree_read": branch.read,
+            "tree_processes": branch.read,
+            "tree_unread": branch.processes - branch.read,
             **{_TREE + name: size for name, size in (branch.totals or NOTHING).as_dict().items()},
         }
     known = [*_known(args), *_TREE_FIELDS]
@@ -285,7 +285,7 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
         total=total,
         note=_note(scan),
         # A process that was not read is there for those below it.
-        table_of=lambda record: record["tree_read"] > 0,
+        table_of=lambda record: record["tree_processes"] > 0,
     )
 
 

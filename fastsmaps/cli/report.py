@@ -182,11 +182,18 @@ def _figures(
         for name in FIGURES
         if name in peaks
     ]
-    # By the kernel's own account, which misses nothing, and tells no time.
+    head = ["SIZE" if args.human else "KiB", "START", "PEAK", "AT", "END"]
+    if watch.tree:
+        # Figures of one process: not beside those of a tree.
+        lines = plain_lines(head, rows, head[:1], None)
+        if ended.largest is not None:
+            suffix = "" if args.human else " KiB"
+            lines.append(f"largest Rss of one process (ru_maxrss): {unit(ended.largest)}{suffix}")
+        return lines
+    # By the kernel's own account, which misses nothing, and has no time.
     rows.append(["VmHWM", unit(first.peak_rss), unit(watch.peak_rss), "", unit(last.peak_rss)])
     if ended.largest is not None:
         rows.append(["ru_maxrss", "", unit(ended.largest), "", ""])
-    head = ["SIZE" if args.human else "KiB", "START", "PEAK", "AT", "END"]
     return plain_lines(head, rows, head[:1], None)
 
 
@@ -206,4 +213,5 @@ def _growth(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples) 
         for change in grown[: args.limit]
     ]
     head = ["PSS", "USS", "OLD", "NEW", "PATH"]
-    return ["", f"grew most, in {until:.1f} s:", *plain_lines(head, rows, head[4:], None)]
+    which = f"process {watch.pid} alone grew" if watch.tree else "grew"
+    return ["", f"{which} most, in {until:.1f} s:", *plain_lines(head, rows, head[4:], None)]

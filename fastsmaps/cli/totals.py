@@ -98,11 +98,11 @@ def _tree(args: argparse.Namespace) -> int:
             "pid": pids[0] if len(pids) == 1 else None,
             "target": " ".join(args.target),
             "source": totals.source if read else None,
-            "processes": sum(row.outcome in (*MISSING, "read") for row in scan),
-            "read": read,
+            "processes": read,
+            "unread": sum(row.outcome in MISSING for row in scan),
         }
         records = [{**head, **totals.as_dict()}]
-    _show(args, records, [*_HEAD, "processes", "read", *NOTHING.as_dict()])
+    _show(args, records, [*_HEAD, "processes", "unread", *NOTHING.as_dict()])
     if records and is_table(args):
         print(f"\n{wrapped(note_of(scan))}")
     return replay.status
@@ -122,7 +122,7 @@ def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
 def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     """A line a field, a column a process: so that all of it fits a terminal."""
     unit = written(args)
-    heads = (*_HEAD, "processes", "read")
+    heads = (*_HEAD, "processes", "unread")
     names = [name for name in names_of(records) if name not in heads]
     rows: list[Record] = [
         {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
