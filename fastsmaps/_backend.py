@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a backend exports.
-NAMES = ("Sweep", "Table", "Uses", "lines", "parse", "read", "statms", "total")
+NAMES = ("Sweep", "Table", "Uses", "lines", "parse", "read", "same_memory", "statms", "total")
 
 
 def exports(backend: str) -> dict[str, Any]:
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from fastsmaps._csmaps import lines as lines
     from fastsmaps._csmaps import parse as parse
     from fastsmaps._csmaps import read as read
+    from fastsmaps._csmaps import same_memory as same_memory
     from fastsmaps._csmaps import statms as statms
     from fastsmaps._csmaps import total as total
 

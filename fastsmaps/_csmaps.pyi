@@ -106,7 +106,7 @@ Task = tuple[
     int | None,
     int,
     tuple[bytes | None, ...],
-    tuple[bytes, int, int, int] | None,
+    tuple[bytes, int, int, int, bool, int, bool] | None,
     int | None,
 ]
 
@@ -121,7 +121,9 @@ class Sweep:
     (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves all of them out. With `mappings`
     the lines of maps are counted, read in pieces of so many bytes, also of a process that has
     more pages than `most`: no page is walked for them. One that has more than 65,536 of them is
-    LARGE.
+    LARGE. With `compare`, for a procfs of our own pid namespace, a process that has called no
+    exec since its fork and has all of its memory in common with its parent is SHARED, and its
+    rollup is left out.
 
     One thread takes at a time, others get a RuntimeError meanwhile, also who asks for rows;
     afterwards any number of threads may look at it.
@@ -136,6 +138,7 @@ class Sweep:
         sized: bool = False,
         rollups: bool = True,
         mappings: int = 0,
+        compare: bool = False,
     ) -> None: ...
     def __len__(self) -> int: ...
     def take(self, root: int, pids: memoryview, seconds: float) -> int:
@@ -157,9 +160,25 @@ class Sweep:
     def row(self, i: int) -> Task:
         """The row (pid, fate, its place in `table`, resident pages, texts, who, mappings).
 
-        `who` is (comm, ppid, uid, start in ticks), None where stat was not read. `mappings` is
-        None where they were not counted, or the process ended or called exec meanwhile.
+        `who` is (comm, ppid, uid, start in ticks, whether it has called no exec since its fork,
+        start of the stack, whether kcmp(2) saw other memory than the parent's), None where stat was
+        not read; where addresses may not be seen the stack's is 0. `mappings` is None where they
+        were not counted, or the process ended or called exec meanwhile.
         """
+
+    @property
+    def forked(self) -> bool:
+        """Whether one of them has called no exec since its fork; else each has its own memory."""
+
+    def members(self) -> list[tuple[int, int, int, int, bool, int, bool, bool]]:
+        """For each row that was read or is SHARED what sharing.Member knows, its number first."""
+
+def same_memory(pids: memoryview) -> list[int | None]:
+    """For each process (i32) the place of the first one that has the same memory, by kcmp(2).
+
+    None where it may not be compared, or has ended. Zombies and kernel threads have no memory, and
+    that in common. The pids are those of our own pid namespace. About n log n system calls.
+    """
 
 class Uses:
     """Sums by name over the smaps of many processes; only one process's rows at a time.

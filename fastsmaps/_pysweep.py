@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from _thread import allocate_lock
 from array import array
@@ -16,18 +17,21 @@ from fastsmaps.texts import LEAST_TEXT, MOST_TEXT, MOST_TEXTS, cut, limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastsmaps._csmaps import Task
     from fastsmaps._pytable import Table
 
     # A Task with the numbers of its texts.
     Row = tuple[
-        int, int, int | None, int, tuple[int | None, ...], tuple[bytes, int, int, int] | None,
-        int | None,
+        int, int, int | None, int, tuple[int | None, ...],
+        tuple[bytes, int, int, int, bool, int, bool] | None, int | None,
     ]  # fmt: skip
 
 # The order of the extension's enum Fate, and of fastsmaps.sweeper.FATES.
-_READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER = range(7)
+_READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER, _SHARED = range(8)
 _PF_EXITING = 0x4
+_PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
 _MOST_KEPT = 3
 _NEVER = 2**64 - 1
@@ -69,7 +73,7 @@ class _Found:
         self.record: int | None = None
         self.resident = 0
         self.texts: tuple[int | None, ...] = (None,) * texts
-        self.who: tuple[bytes, int, int, int] | None = None
+        self.who: tuple[bytes, int, int, int, bool, int, bool] | None = None
         self.mappings: int | None = None
 
 
@@ -133,6 +137,68 @@ class _Pool:
         return None if number is None else self._texts[number]
 
 
+# kcmp(2): Python has no name for it. 64 bits; elsewhere nothing is compared.
+_KCMP = {
+    "aarch64": 272, "loongarch64": 272, "ppc64": 354, "ppc64le": 354, "riscv64": 272, "s390x": 343,
+    "x86_64": 312,
+}  # fmt: skip
+_KCMP_VM = 1
+_MOST_SORTS = 8
+_kcmp: list[Callable[[int, int], int]] = []
+
+
+def kcmp_vm() -> Callable[[int, int], int]:
+    """A function of two pids, as fsm_kcmp_vm() in src/csmaps.h."""
+    if not _kcmp:
+        number = _KCMP.get(os.uname().machine)
+        try:
+            if number is None or sys.maxsize < 2**32:
+                raise ImportError
+            import ctypes  # 8 ms, where a process has forked and called no exec
+
+            call = ctypes.CDLL(None).syscall
+        except (ImportError, OSError, AttributeError):
+            _kcmp.append(lambda *_: -1)
+        else:
+            zero = ctypes.c_long(0)
+            head, kind = ctypes.c_long(number), ctypes.c_long(_KCMP_VM)
+            long = ctypes.c_long
+            _kcmp.append(lambda a, b: call(head, long(a), long(b), kind, zero, zero))
+    return _kcmp[0]
+
+
+def same_memory(pids: memoryview) -> list[int | None]:
+    from functools import cmp_to_key  # 2 ms
+    from itertools import pairwise
+
+    numbers = pids.cast("B").cast("i").tolist()
+    kcmp = kcmp_vm()
+    failed = [True]
+
+    def order(i: int, j: int) -> int:
+        answer = kcmp(numbers[i], numbers[j])
+        if answer < 0:
+            failed.append(True)
+        return -1 if answer == 1 else int(answer > 1)
+
+    for _ in range(_MOST_SORTS):
+        # See compare_memory() in src/sharing.pxi.
+        able = [i for i, number in enumerate(numbers) if kcmp(number, number) == 0]
+        first: list[int | None] = [None] * len(numbers)
+        failed.clear()
+        able.sort(key=cmp_to_key(order))
+        if not failed:
+            break
+    else:
+        return [None] * len(numbers)
+    for i in able:
+        first[i] = i
+    for before, i in pairwise(able):
+        if kcmp(numbers[before], numbers[i]) == 0:
+            first[i] = first[before]
+    return first
+
+
 class Sweep:
     """Many processes, a row each; see _csmaps.pyi."""
 
@@ -145,6 +211,7 @@ class Sweep:
         sized: bool = False,
         rollups: bool = True,
         mappings: int = 0,
+        compare: bool = False,
     ) -> None:
         if len(texts) > _MOST_KEPT:
             raise ValueError(f"texts: {_MOST_KEPT} at most")
@@ -155,6 +222,7 @@ class Sweep:
         self._piece = mappings
         self._kept = [_Pool() for _ in texts]
         self._rows: list[Row] = []
+        self._compare = compare
         self._scanner = _pysmaps.Scanner(crlf=False)
         self._taking = _Alone(
             "a sweep is taken by one thread at a time, and not looked at meanwhile"
@@ -190,6 +258,19 @@ class Sweep:
         texts = [pool.text(number) for pool, number in zip(self._kept, numbers, strict=True)]
         return pid, fate, record, resident, tuple(texts), who, mappings
 
+    @property
+    def forked(self) -> bool:
+        self._taking.check()
+        return any(who is not None and who[4] for *_, who, _ in self._rows)
+
+    def members(self) -> list[tuple[int, int, int, int, bool, int, bool, bool]]:
+        self._taking.check()
+        return [
+            (i, pid, who[1], who[3], who[4], who[5], fate == _READ, who[6])
+            for i, (pid, fate, *_, who, _) in enumerate(self._rows)
+            if who is not None and fate in (_READ, _SHARED)
+        ]
+
     def _process(self, root: int, pid: int) -> Row:
         found = _Found(len(self._texts))
         fate = _OTHER
@@ -199,7 +280,7 @@ class Sweep:
             pass  # gone, hidden, or no descriptor left: told apart outside
         else:
             try:
-                fate = self._files(directory, found)
+                fate = self._files(pid, directory, found)
             except _Fate as told:
                 fate = told.args[0]
             except (OSError, ValueError, IndexError):
@@ -208,17 +289,18 @@ class Sweep:
                 os.close(directory)
         return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
 
-    def _files(self, directory: int, found: _Found) -> int:
+    def _files(self, pid: int, directory: int, found: _Found) -> int:
         # The owner before stat: see take_files() in src/sweep.pxi.
         uid = os.fstat(directory).st_uid
         comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
         fields = rest.split()
         if not closed or len(fields) < 36 or len(comm) > _MOST_COMM:
             return _OTHER
-        # ppid, flags, threads and the start: damage is for Process to report.
-        if not all(_is_number(fields[i]) for i in (1, 6, 17, 19)):
+        # ppid, flags, threads, start and stack: damage is for Process to report.
+        if not all(_is_number(fields[i]) for i in (1, 6, 17, 19, 25)):
             return _OTHER
-        found.who = comm, int(fields[1]), uid, int(fields[19])
+        forked = bool(int(fields[6]) & _PF_FORKNOEXEC)
+        found.who = comm, int(fields[1]), uid, int(fields[19]), forked, int(fields[25]), False
         fate = _READ
         if int(fields[6]) & _PF_KTHREAD:
             fate = _KERNEL_THREAD
@@ -229,8 +311,10 @@ class Sweep:
         elif fields[35].startswith(b"-"):
             return _OTHER
         found.texts = tuple(map(self._text, [directory] * _MOST_KEPT, self._texts, self._kept))
-        if fate != _READ or not self._rollups:
+        if fate != _READ:
             return fate
+        if not self._rollups:
+            return _SHARED if self._has_parents_memory(pid, found) else _READ
         if self._sized:
             least, most, large = self._limits
             pages = _small_file(directory, "statm").split()[1]
@@ -241,7 +325,18 @@ class Sweep:
                 return _OUTSIDE
             if large < resident <= most:
                 return _LARGE
+        if self._has_parents_memory(pid, found):
+            return _SHARED
         return self._memory(directory, found)
+
+    def _has_parents_memory(self, pid: int, found: _Found) -> bool:
+        # Before the reading: see has_parents_memory() in src/sweep.pxi.
+        assert found.who is not None
+        if not self._compare or not found.who[4]:
+            return False
+        answer = kcmp_vm()(pid, found.who[1])
+        found.who = *found.who[:6], answer > 0
+        return answer == 0
 
     def _memory(self, directory: int, found: _Found) -> int:
         # The order: see take_memory() in src/sweep.pxi.

@@ -81,6 +81,7 @@ PROCESS = {
     "error": _TEXT,
     "age": pa.float64(),
     "estimated": pa.bool_(),
+    "shares_memory_with": pa.int64(),
 }
 
 _KNOWN = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}

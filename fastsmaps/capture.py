@@ -9,11 +9,12 @@ import time
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outcome_of
-from fastsmaps.notes import as_noted, noted, notes_text, origin
+from fastsmaps.notes import as_noted, noted, noted_sharing, notes_text, origin
 from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import MAX_MAP_COUNT, NOTES, PIECE
 from fastsmaps.rights import hidden_by
+from fastsmaps.sharing import Sharing, in_order, member_of, related
 from fastsmaps.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps.text import parse
 from fastsmaps.texts import Shared
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from fastsmaps.procfs import Procfs
+    from fastsmaps.sharing import Member
 
     T = TypeVar("T")
 
@@ -55,7 +57,8 @@ def capture(
     disk by then; a directory's files are left to the kernel, as any program's.
 
     Gives a row for each process as scan() does, with ``cgroup`` and ``cmdline``, from the saved
-    text. `progress` is called with how many processes are done and of how many.
+    text. Also what has all its memory in common with another process is saved; the notes say so,
+    for what adds up. `progress` is called with how many processes are done and of how many.
 
     Raises CaptureError where it cannot be written, Error where `procfs` cannot be listed,
     TypeError and ValueError for wrong arguments. Nothing raises for one process.
@@ -72,11 +75,12 @@ def capture(
     rows: list[ProcessTotals] = []
     shared = Shared()
     before = noted(root)
+    sharing = Sharing(root, noted_sharing(root))
     notes: dict[str, dict[str, Any]] = {}
     try:
         with writing as saved:
             for pid in counted(numbers, progress):
-                row, files, errors = _taken(pid, root)
+                row, files, errors = _taken(pid, root, sharing)
                 row = as_noted(row, before)
                 if files:
                     saved.process(pid, files, row.uid)
@@ -85,12 +89,14 @@ def capture(
                 rows.append(shared.fit(row))
                 if shared.is_full:
                     rows = shared.refit(rows)
+            _settle(rows, sharing, notes)
             taken_at = time.time()
             for name in _SYSTEM:
                 text = _system_file(root, name)
                 if text is not None:
                     saved.file(name, text)
-            saved.file(NOTES, notes_text(notes, *origin(root, taken_at)))
+            known = not sharing.unknown
+            saved.file(NOTES, notes_text(notes, *origin(root, taken_at), known))
     except Error:
         raise
     except OSError as error:
@@ -99,7 +105,28 @@ def capture(
         ) from error
     cost = Cost(time.thread_time() - cpu, time.monotonic() - begun)
     hidden = hidden_by(root) if pids is None and _procfs.is_procfs(root) else None
-    return Scan(rows, cost=cost, taken_at=taken_at, procfs=root, hidden_by=hidden)
+    return Scan(
+        rows,
+        cost=cost,
+        taken_at=taken_at,
+        procfs=root,
+        hidden_by=hidden,
+        sharing_known=known,
+    )
+
+
+def _settle(rows: list[ProcessTotals], sharing: Sharing, notes: dict[str, dict[str, Any]]) -> None:
+    """Rows and notes of what has its memory in common with another one that was saved."""
+    places = {row.pid: i for i, row in enumerate(rows)}
+    members = related([row._member for row in rows if row._member is not None])
+    for group in sharing.groups(members.values(), trusted=True):
+        order = in_order(group)
+        counted = next((member for member in order if member.read), None)
+        for member in order:
+            if counted is not None and member is not counted:
+                row = rows[places[member.pid]] = rows[places[member.pid]]._shared(counted.pid)
+                note = notes.setdefault(str(member.pid), {})
+                note.update(_note(row, {}), shares_memory_with=counted.pid)
 
 
 def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:
@@ -123,17 +150,37 @@ def _system_file(root: str, name: str) -> bytes | None:
 # ---- one process
 
 
-def _taken(pid: int, root: str) -> tuple[ProcessTotals, dict[str, bytes], dict[str, Error]]:
+def _taken(
+    pid: int, root: str, sharing: Sharing
+) -> tuple[ProcessTotals, dict[str, bytes], dict[str, Error]]:
     """A process's row, its files by their names, and why others could not be read."""
     try:
         with Process(pid, procfs=root) as process:
             for _ in range(ATTEMPTS):
+                # Before it is read: see sharing.py.
+                member = member_of(process)
+                answer = None
+                if member is not None and member.forked:
+                    answer = sharing.same(member, member.ppid)
                 taken = _Files(process)
                 if taken.read():
-                    return _row(pid, root, taken), taken.files, taken.errors
+                    row = _row(pid, root, taken)
+                    return _with_member(row, member, answer, taken), taken.files, taken.errors
             raise process._unsteady("smaps")
     except Error as error:
         return ProcessTotals(pid, outcome_of(error), error=str(error)), {}, {}
+
+
+def _with_member(
+    row: ProcessTotals, member: Member | None, answer: bool | None, taken: _Files
+) -> ProcessTotals:
+    if member is None:
+        return row
+    member.read = row.totals is not None
+    # It may have called exec before it was read.
+    member.forked = taken.stat is not None and taken.stat.keeps_parents_memory
+    member.linked, member.apart = answer is True, answer is False
+    return row._replaced(member=member)
 
 
 class _Files:

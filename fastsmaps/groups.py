@@ -90,7 +90,9 @@ def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
         # What was not looked at yet has no name: coverage counts it. Some captures have no names.
-        if row.outcome not in UNSEEN and (row.comm is not None or row.totals is not None):
+        named = row.comm is not None or row.totals is not None
+        shared = row.shares_memory_with is not None  # it has none of its own
+        if row.outcome not in UNSEEN and named and not shared:
             key = tuple([label_value(value) for value in keys.values(row)])
             members.setdefault(key, []).append(row)
     return {name: ProcessGroup(rows) for name, rows in members.items()}

@@ -8,11 +8,13 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.errors import Error, outcome_of
-from fastsmaps.notes import noted
+from fastsmaps.notes import noted, noted_sharing
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import OUTCOMES
 from fastsmaps.procfs import PIECE, PIECES
+from fastsmaps.sharing import Sharing, error_of, in_order, member_of, related
+from fastsmaps.sweeper import Sweeper
 from fastsmaps.totals import Totals
 from fastsmaps.values import Value
 from fastsmaps.workers import check_workers, counted, spread
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend import Uses
     from fastsmaps.procfs import Procfs
+    from fastsmaps.sharing import Member
 
 
 class LibUse(Value):
@@ -77,8 +80,9 @@ def libs(
     (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
     ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
     threads, and the sums of each name. Processes that cannot be read are left out: ``coverage``
-    counts them, ``errors`` says why. `progress` is called with how many processes are done and
-    of how many, by whichever thread.
+    counts them, ``errors`` says why. So are those that have all their memory in common with another
+    one that is read (a child between vfork and exec): they are "skipped". `progress` is called with
+    how many processes are done and of how many, by whichever thread.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
@@ -86,6 +90,10 @@ def libs(
     check_workers(workers)
     numbers = _procfs.numbers_of(pids, root)
     listed = pids is None
+    sharing = Sharing(root, noted_sharing(root))
+    groups = _groups(numbers, root, sharing, workers)
+    shared = {member.pid: group for group in groups for member in in_order(group)[1:]}
+    alone = [pid for pid in numbers if pid not in shared]
     uses: list[Uses] = []
     others: list[int] = []  # what the quick way left
     fates: list[tuple[int, str, str | None]] = []  # of those that Process read
@@ -106,9 +114,12 @@ def libs(
         finally:
             os.close(fd)
 
-    spread(counted(numbers, progress), max(1, min(workers, len(numbers))), work)
+    spread(counted(alone, progress), max(1, min(workers, len(alone))), work)
     uses.append(last := _backend.Uses())
     fates.extend(_add(last, pid, root) for pid in others)
+    unread = {pid for pid, outcome, _ in fates if outcome != "read"}
+    for group in groups:
+        fates.extend(_add_once(last, in_order(group), root, sharing, unread))
     coverage = dict.fromkeys(OUTCOMES, 0)
     coverage["read"] = len(numbers) - len(fates)
     errors: dict[int, str] = {}
@@ -120,6 +131,47 @@ def libs(
             outcomes[pid] = outcome
         coverage[outcome] += 1
     return Libs(_merged(uses), coverage, errors, outcomes)
+
+
+def _groups(numbers: list[int], root: str, sharing: Sharing, workers: int) -> list[list[Member]]:
+    """Those of the processes that have their memory in common, before any of it is read."""
+    sweeper = Sweeper(root, texts=(), limits=(None, None), until=None)
+    try:
+        if sweeper.fd >= 0:
+            sweeper.run(numbers, workers, rollups=False)
+            members = sweeper.members()
+        else:
+            members = list(_members(numbers, root))
+    finally:
+        sweeper.close()
+    return sharing.groups(related(members).values())
+
+
+def _members(numbers: list[int], root: str) -> Iterator[Member]:
+    for pid in numbers:
+        try:
+            with Process(pid, procfs=root) as process:
+                member = member_of(process)
+        except Error:
+            continue
+        if member is not None:
+            member.read = True  # as far as is known
+            yield member
+
+
+def _add_once(
+    uses: Uses, order: list[Member], root: str, sharing: Sharing, unread: set[int]
+) -> Iterator[tuple[int, str, str | None]]:
+    """Adds what is not counted yet of a group, whose first one was read if it could be."""
+    counted = None if order[0].pid in unread else order[0]
+    for member in order[1:]:
+        if counted is not None and sharing.still(member, counted):
+            yield member.pid, "skipped", error_of(counted.pid)
+            continue
+        fate = _add(uses, member.pid, root)
+        yield fate
+        if counted is None and fate[1] == "read":
+            counted = member
 
 
 def _add(uses: Uses, pid: int, root: str) -> tuple[int, str, str | None]:

@@ -25,12 +25,21 @@ _UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
 
 def notes_text(
-    processes: dict[str, dict[str, Any]], host: str | None, taken_at: float | None
+    processes: dict[str, dict[str, Any]],
+    host: str | None,
+    taken_at: float | None,
+    sharing_known: bool,
 ) -> bytes:
     """The notes of a new capture: what could not be read of which process, where and when."""
     import json
 
-    facts = {"format": _FORMAT, "host": host, "taken_at": taken_at, "processes": processes}
+    facts = {
+        "format": _FORMAT,
+        "host": host,
+        "taken_at": taken_at,
+        "sharing_known": sharing_known,
+        "processes": processes,
+    }
     return json.dumps(facts, indent=1).encode("ascii") + b"\n"
 
 
@@ -69,6 +78,26 @@ def noted(procfs: str) -> dict[int, tuple[str, str]]:
         if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
             result[int(pid)] = outcome, error
     return result
+
+
+def noted_sharing(procfs: str) -> tuple[dict[int, int], bool] | None:
+    """What a capture notes of memory that processes have in common; None where it does not.
+
+    The pid of each that is counted in another one's row -> that one's, and whether all is known.
+    """
+    if _procfs.is_procfs(procfs):
+        return None
+    notes = _notes(procfs)
+    known, processes = notes.get("sharing_known"), notes.get("processes")
+    if not isinstance(known, bool) or not isinstance(processes, dict):
+        return None
+    found: dict[int, int] = {}
+    for pid, note in processes.items():
+        if isinstance(note, dict) and pid.isdecimal() and len(pid) <= 10:
+            other = note.get("shares_memory_with")
+            if isinstance(other, int) and not isinstance(other, bool):
+                found[int(pid)] = other
+    return found, known
 
 
 def as_noted(row: ProcessTotals, notes: Mapping[int, tuple[str, str]]) -> ProcessTotals:

@@ -539,6 +539,27 @@ class Process:
                 return None
         raise self._unsteady("task")
 
+    def _memory_stat(self) -> tuple[int, Stat] | None:
+        """The number and stat of a thread that has the memory; None where there is none."""
+        stat = self._stat()
+        if stat.is_kernel_thread:
+            return None
+        if not stat.has_exited:
+            return self.pid, stat
+        living = self._living()
+        return None if living is None else (int(living[0].split("/")[1]), living[1])
+
+    def _has_waiting_thread(self) -> bool:
+        """Whether one is in state D; of a capture only the process's own stat is there."""
+        if self._stat().state == "D":
+            return True
+        for tid in self._threads():
+            text = self._file(f"task/{tid}/stat")
+            path = f"{self._path}/task/{tid}/stat"
+            if text is not None and parse_stat(text, tid, path).state == "D":
+                return True
+        return False
+
     def _threads(self) -> list[int]:
         fd = -1
         try:

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from fastsmaps.keys import By
     from fastsmaps.rollups import Rollups
+    from fastsmaps.sharing import Member
 
 #: Every way in which a process can come out of a scan; ``coverage`` counts them.
 OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
 
-_NUMBERS = ("pid", "ppid", "uid", "mappings")
+_NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
 
 
@@ -39,12 +40,16 @@ class ProcessTotals(Frozen):
     other facts is damaged). On a Sampler's also ``age``, the seconds since its figures were read,
     and ``estimated``, whether they were scaled since. None stands for what is not known.
 
+    ``shares_memory_with`` is the pid of a process that has the very same memory, where that is
+    counted in its row (a child between vfork and exec, or one of clone with CLONE_VM): then this
+    row is "skipped" and has no totals.
+
     Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
     """
 
     __slots__ = (
-        "_cmdline", "_figures", "age", "cgroup", "comm", "error", "estimated", "exe", "mappings",
-        "outcome", "pid", "ppid", "start_time", "uid",
+        "_cmdline", "_figures", "_member", "age", "cgroup", "comm", "error", "estimated", "exe",
+        "mappings", "outcome", "pid", "ppid", "shares_memory_with", "start_time", "uid",
     )  # fmt: skip
 
     pid: int
@@ -62,6 +67,9 @@ class ProcessTotals(Frozen):
     # A place in a sweep's rollups until the totals are asked for: making them is half of a row.
     _figures: Totals | tuple[Rollups, int] | None
     _cmdline: bytes | None
+    # What sharing.py decides by.
+    _member: Member | None
+    shares_memory_with: int | None
 
     def __init__(
         self,
@@ -80,6 +88,8 @@ class ProcessTotals(Frozen):
         error: str | None = None,
         age: float | None = None,
         estimated: bool = False,
+        shares_memory_with: int | None = None,
+        member: Member | None = None,
     ) -> None:
         set_ = object.__setattr__
         set_(self, "pid", pid)
@@ -96,6 +106,8 @@ class ProcessTotals(Frozen):
         set_(self, "error", error)
         set_(self, "age", age)
         set_(self, "estimated", estimated)
+        set_(self, "shares_memory_with", shares_memory_with)
+        set_(self, "_member", member)
 
     @property
     def totals(self) -> Totals | None:
@@ -132,8 +144,16 @@ class ProcessTotals(Frozen):
 
     def _replaced(self, **changes: object) -> ProcessTotals:
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        values |= {"totals": self._figures, "cmdline": self._cmdline}
+        values |= {"totals": self._figures, "cmdline": self._cmdline, "member": self._member}
         return ProcessTotals(**{**values, **changes})
+
+    def _shared(self, pid: int) -> ProcessTotals:
+        """The row of a process whose memory is counted in another one's."""
+        from fastsmaps.sharing import error_of
+
+        return self._replaced(
+            outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid
+        )
 
     def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
         values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
@@ -206,11 +226,16 @@ class Scan:
     (/proc/sys/vm/max_map_count), where their numbers were asked for; None where it is not known.
     ``hidden_by`` is the mount option that hid processes from this reader ("hidepid=invisible"):
     they are in no row and no count. It is None where all were listed.
+
+    Memory that several processes have in common as a whole is counted once: see
+    ``ProcessTotals.shares_memory_with``. ``sharing_known`` is False where some that may have could
+    not be compared (kcmp(2) is not permitted, or `procfs` is of another pid namespace), so that it
+    may be counted twice.
     """
 
     __slots__ = (
         "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "max_map_count", "procfs",
-        "taken_at",
+        "sharing_known", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -223,6 +248,7 @@ class Scan:
         count: int = 0,
         max_map_count: int | None = None,
         hidden_by: str | None = None,
+        sharing_known: bool = True,
     ) -> None:
         # `count` is how many rows a function would make: nobody pays for them who only counts.
         self._count = count
@@ -239,6 +265,7 @@ class Scan:
         self.procfs = procfs
         self.max_map_count = max_map_count
         self.hidden_by = hidden_by
+        self.sharing_known = sharing_known
 
     def _all(self) -> list[ProcessTotals]:
         make = self._make
@@ -255,6 +282,7 @@ class Scan:
             procfs=self.procfs,
             max_map_count=self.max_map_count,
             hidden_by=self.hidden_by,
+            sharing_known=self.sharing_known,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
@@ -264,6 +292,7 @@ class Scan:
             "procfs": self.procfs,
             "max_map_count": self.max_map_count,
             "hidden_by": self.hidden_by,
+            "sharing_known": self.sharing_known,
         }
         return _scan, (self._all(), facts)
 

@@ -12,10 +12,12 @@ from fastsmaps import procfs as _procfs
 from fastsmaps.descriptors import free_descriptors, is_exhausted
 from fastsmaps.errors import Error
 from fastsmaps.estimate import estimate
+from fastsmaps.notes import noted_sharing
 from fastsmaps.openat import OPEN
 from fastsmaps.processes import Cost, ProcessTotals, Scan
 from fastsmaps.procfs import PAGE
 from fastsmaps.rights import hidden_by
+from fastsmaps.sharing import Sharing, in_order, related
 from fastsmaps.stat import parse_stat
 from fastsmaps.sweeper import Sweeper, files_of
 from fastsmaps.texts import Shared
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
     from fastsmaps.procfs import Procfs
+    from fastsmaps.sharing import Member
 
     T = TypeVar("T")
 
@@ -145,6 +148,8 @@ class Sampler:
         self._look = 0.0  # what a look at all statm costs, seconds
         self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
         self._closed = False
+        self._sharing: Sharing | None = None
+        self._unknown: set[int] = set()
 
     def close(self) -> None:
         """Closes all descriptors; may be called again."""
@@ -185,6 +190,7 @@ class Sampler:
             self._hidden_by = hidden_by(self.procfs)
         if first or self._credit >= 2 * self._look:
             self._sparing(self._look_at_all)
+            self._part()
             self._look = time.thread_time() - cpu
             self._read_some(cpu, everything=first)
             self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
@@ -200,6 +206,7 @@ class Sampler:
             taken_at=taken_at,
             procfs=self.procfs,
             count=len(state),
+            sharing_known=self._unknown.isdisjoint(self._watched),
             max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
             hidden_by=self._hidden_by,
         )
@@ -372,7 +379,7 @@ class Sampler:
                 new.append(pid)
             elif one.row.outcome == "denied" and now < one.retry_at:
                 continue
-            elif one.row.outcome != "kernel_thread":
+            elif one.row.outcome != "kernel_thread" and one.row.shares_memory_with is None:
                 old.append((one.read_at, pid))
                 if one.moved:
                     moved.append((one.moved, pid))
@@ -403,24 +410,31 @@ class Sampler:
             )
 
         sweeper = self._sparing(begin)
+        new: list[int] = []
         try:
             for pid in self._order():
                 before = time.thread_time()
                 if not everything and before - cpu + self._rollup > self._credit:
                     break
+                first = self._watched[pid].read_at is None
                 self._read(sweeper, pid)
+                one = self._watched.get(pid)
+                if one is not None and (first or one.row.shares_memory_with is not None):
+                    new.append(pid)
                 took = time.thread_time() - before
                 self._rollup += (took - self._rollup) / 8
+            self._share(sweeper, new)
         finally:
             sweeper.close()
 
-    def _read(self, sweeper: Sweeper, pid: int) -> None:
+    def _read(self, sweeper: Sweeper, pid: int, *, shared: bool = False) -> None:
         one = self._watched[pid]
         # What statm says at the same moment: growth since the look is in the rollup already.
         self._look_by_path(pid, one)
-        row = sweeper.one(pid)
+        read = sweeper.one_uncompared if shared else sweeper.one
+        row = read(pid)
         if pid in sweeper.exhausted and self._give_up():
-            row = sweeper.one(pid)
+            row = read(pid)
         if pid in sweeper.exhausted:
             if one.read_at is None:
                 one.row = row
@@ -442,6 +456,69 @@ class Sampler:
             rows = self._shared.refit(one.row for one in self._watched.values())
             for one, row in zip(self._watched.values(), rows, strict=True):
                 one.row = row
+
+    # ---- memory that several have in common: see sharing.py
+
+    def _part(self) -> None:
+        """What has left the process that it had its memory in common with is as if new."""
+        if self._sharing is None:
+            self._sharing = Sharing(self.procfs, noted_sharing(self.procfs))
+        self._sharing.renew()
+        for pid, one in self._watched.items():
+            if one.row.shares_memory_with is None:
+                continue
+            other = self._watched.get(one.row.shares_memory_with)
+            if other is None or other.row.totals is None or not self._is_shared(one, other):
+                one.row, one.read_at = ProcessTotals(pid, "skipped", error=_NOT_YET), None
+
+    def _is_shared(self, one: _Watched, other: _Watched) -> bool:
+        member, counted = one.row._member, other.row._member
+        assert self._sharing is not None
+        if member is None or counted is None:
+            return False
+        return self._sharing.still(member, counted)
+
+    def _share(self, sweeper: Sweeper, new: Iterable[int]) -> None:
+        """Decides where memory is counted that those just read first have in common with others."""
+        assert self._sharing is not None
+        fresh = [self._watched[pid].row._member for pid in new if pid in self._watched]
+        stacks = {member.stack for member in fresh if member is not None}
+        pids = {member.ppid for member in fresh if member is not None and member.forked}
+        if not stacks:
+            return
+        members = [
+            member
+            for one in self._watched.values()
+            if (member := one.row._member) is not None
+            and (member.stack in stacks or member.pid in pids)
+            and (one.row.totals is not None or member.linked)
+        ]
+        found = related(members)
+        settled = set()
+        for group in self._sharing.groups(found.values()):
+            order = in_order(group)
+            counted = next((m for m in order if m.read), None) or self._first_read(sweeper, order)
+            for member in order:
+                settled.add(member.pid)
+                if counted is not None and member is not counted:
+                    one = self._watched.get(member.pid)
+                    if one is not None:
+                        one.row = one.row._shared(counted.pid)
+        for member in found.values():
+            if member.linked and member.pid not in settled:
+                for pid in (member.ppid, member.pid):
+                    if pid in found and pid in self._watched:
+                        self._read(sweeper, pid, shared=True)
+        self._unknown = self._sharing.unknown | {pid for pid in self._unknown if pid not in new}
+
+    def _first_read(self, sweeper: Sweeper, members: list[Member]) -> Member | None:
+        for member in members:
+            if member.pid in self._watched:
+                self._read(sweeper, member.pid, shared=True)
+            one = self._watched.get(member.pid)
+            if one is not None and one.row.totals is not None:
+                return member
+        return None
 
 
 def _row(

@@ -79,6 +79,7 @@ def scan(
             sweeper.run(numbers, workers)
         else:
             sweeper.replay(numbers)
+        sweeper.settle()
     finally:
         sweeper.close()
     return Scan(
@@ -87,6 +88,7 @@ def scan(
         taken_at=time.time(),
         procfs=root,
         count=len(sweeper.order),
+        sharing_known=sweeper.sharing_known,
         max_map_count=_procfs.max_map_count(root) if mappings else None,
         hidden_by=hidden_by(root) if pids is None and sweeper.is_live else None,
     )

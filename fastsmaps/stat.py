@@ -31,7 +31,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Stat(Frozen):
     """What is used of the stat line; None for what a capture without it does not hold."""
 
-    __slots__ = ("comm", "flags", "ppid", "start_brk", "start_time", "state", "threads")
+    __slots__ = (
+        "comm", "flags", "ppid", "start_brk", "start_stack", "start_time", "state", "threads",
+    )  # fmt: skip
 
     comm: bytes | None
     state: str
@@ -39,6 +41,7 @@ class Stat(Frozen):
     flags: int
     threads: int | None
     start_time: float | None
+    start_stack: int
     start_brk: int | None
 
     def __init__(
@@ -50,6 +53,7 @@ class Stat(Frozen):
         flags: int = 0,
         threads: int | None = None,
         start_time: float | None = None,
+        start_stack: int = 0,
         start_brk: int | None = None,
     ) -> None:
         set_ = object.__setattr__
@@ -59,6 +63,7 @@ class Stat(Frozen):
         set_(self, "flags", flags)
         set_(self, "threads", threads)
         set_(self, "start_time", start_time)
+        set_(self, "start_stack", start_stack)
         set_(self, "start_brk", start_brk)
 
     @property
@@ -106,6 +111,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
             flags=_number(fields[6]),
             threads=_number(fields[17]),
             start_time=_number(fields[19]) / TICKS,
+            start_stack=_number(fields[25]) if len(fields) > 25 else 0,
             # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
             start_brk=_number(fields[44]) or None if len(fields) > 44 else None,
         )

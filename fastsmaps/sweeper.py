@@ -13,13 +13,14 @@ from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.descriptors import is_exhausted
 from fastsmaps.errors import Error, NoMemoryMap, outcome_of
-from fastsmaps.notes import as_noted, noted
+from fastsmaps.notes import as_noted, noted, noted_sharing
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
 from fastsmaps.processes import ProcessTotals
 from fastsmaps.procfs import PAGE, PIECE
 from fastsmaps.rights import own_rights
 from fastsmaps.rollups import Rollups
+from fastsmaps.sharing import Member, Sharing, in_order, member_of, related, swept_member
 from fastsmaps.stat import TICKS, texts_of
 from fastsmaps.texts import Shared
 from fastsmaps.workers import counted, spread
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from fastsmaps.totals import Totals
 
 # What the backends' Sweep says of a row.
-FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other")
-_DENIED, _OUTSIDE, _LARGE, _OTHER = map(FATES.index, ("denied", "outside", "large", "other"))
+FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other", "shared")
+_DENIED, _OUTSIDE, _LARGE, _OTHER, _SHARED = map(
+    FATES.index, ("denied", "outside", "large", "other", "shared")
+)
 _READ = 0
 
 # Processes a backend call: many, so that what is between two calls costs nothing, and fewer
@@ -92,6 +95,7 @@ class Sweeper:
         self.exhausted: dict[int, bool] = {}
         self._notes: dict[int, tuple[str, str]] | None = None
         self._rights: Rights | None = None  # asked once: thousands may be denied
+        self.sharing = Sharing(root)
         # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
         # process after the other.
         self.fd = -1
@@ -120,7 +124,13 @@ class Sweeper:
             timed or least is not None or most is not None,
             rollups,
             PIECE if self.mappings else 0,
+            self.sharing.compares,
         )
+
+    @property
+    def sharing_known(self) -> bool:
+        """Whether all that may have memory in common could be compared."""
+        return not self.sharing.unknown
 
     # ---- what is left out
 
@@ -134,7 +144,8 @@ class Sweeper:
         else:
             rows = (ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude)
         for row in rows:
-            self._know(row._replaced(outcome="skipped", error="excluded", totals=None))
+            left_out = {"outcome": "skipped", "error": "excluded", "totals": None, "member": None}
+            self._know(row._replaced(**left_out))
         self.excluded = len(self.known)
         return [pid for pid in numbers if pid not in self.known]
 
@@ -143,6 +154,7 @@ class Sweeper:
         if self.fd < 0:
             return (self._by_process(pid, figures=False) for pid in numbers)
         first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=self.until)
+        first.sharing.compares = False
         try:
             first.run(numbers, 1, rollups=False)
         finally:
@@ -226,16 +238,25 @@ class Sweeper:
     def _replayed(self, pid: int) -> ProcessTotals:
         if self._notes is None:
             self._notes = noted(self.root)
+            self.sharing = Sharing(self.root, noted_sharing(self.root))
         return as_noted(self._by_process(pid), self._notes)
 
-    def _by_process(self, pid: int, *, large: bool = False, figures: bool = True) -> ProcessTotals:
-        """A row by Process, which knows all fates: for whatever is not as usual."""
+    def _by_process(
+        self, pid: int, *, large: bool = False, figures: bool = True, shared: bool = False
+    ) -> ProcessTotals:
+        """A row by Process, which knows all fates: for whatever is not as usual.
+
+        With `shared` it is read also where it has its parent's memory.
+        """
         facts: dict[str, Any] = {}
         self.exhausted.pop(pid, None)
         try:
             with Process(pid, procfs=self.root) as process:
                 facts = process._facts(self.texts)
+                facts["member"] = member = member_of(process)
                 if not figures:
+                    if member is not None:
+                        member.read = True  # as far as is known
                     return ProcessTotals(pid, "skipped", **facts)
                 if self.fd < 0 or not large:
                     resident = process._resident() if self.limits != (None, None) else None
@@ -244,6 +265,11 @@ class Sweeper:
                             facts["mappings"] = process._counted(_nothing, self.until)[1]
                         facts["error"] = self._why_outside(resident)
                         return ProcessTotals(pid, "skipped", **facts)
+                if member is not None and member.forked and not shared:
+                    answer = self.sharing.same(member, member.ppid)
+                    member.linked, member.apart = answer is True, answer is False
+                    if answer:
+                        return ProcessTotals(pid, "skipped", **facts)._shared(member.ppid)
                 until = self.until if large else None
 
                 def take() -> Totals:
@@ -253,6 +279,8 @@ class Sweeper:
                     totals, facts["mappings"] = process._counted(take, self.until)
                 else:
                     totals = take()
+            if member is not None:
+                member.read = True
             return ProcessTotals(pid, "read", totals=totals, **facts)
         except TimeoutError:
             return ProcessTotals(pid, "skipped", **{**facts, "error": _TIME_OVER})
@@ -271,6 +299,10 @@ class Sweeper:
             return f"its Rss of {resident} bytes is below min_rss={least}"
         return f"its Rss of {resident} bytes is above max_rss={most}"
 
+    def one_uncompared(self, pid: int) -> ProcessTotals:
+        """One process now, also where it has its parent's memory."""
+        return self._by_process(pid, shared=True)
+
     def one(self, pid: int) -> ProcessTotals:
         """One process now, by the sweep at hand."""
         if self.fd < 0:
@@ -281,9 +313,86 @@ class Sweeper:
         self._take(sweep, memoryview(array("i", [pid])), True)
         if pid in self.known:
             return self.known.pop(pid)
-        row = self._row(sweep.row(len(sweep) - 1), Rollups(sweep.table), Shared())
+        task = sweep.row(len(sweep) - 1)
+        row = self._row(task, Rollups(sweep.table), Shared())
         # The totals are made now: whoever keeps the row should not keep the table for it.
-        return row._replaced(totals=row.totals)
+        member = None
+        if task[5] is not None:
+            _, ppid, _, start, forked, stack, apart = task[5]
+            read, linked = row.outcome == "read", row.shares_memory_with is not None
+            member = Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=linked)
+        return row._replaced(totals=row.totals, member=member)
+
+    # ---- memory that several have in common
+
+    def settle(self) -> None:
+        """Leaves out what has its memory in common with another one that was read.
+
+        Also reads what the backend left for this moment: see sharing.py.
+        """
+        cpu = time.thread_time()
+        members = related(self.members())
+        groups = self.sharing.groups(members.values())
+        settled = set()
+        for group in groups:
+            order = in_order(group)
+            counted = next((m for m in order if m.read), None) or self._read_one_of(order)
+            for member in order:
+                settled.add(member.pid)
+                if counted is not None and member is not counted:
+                    self._know(self._row_of(member.pid)._shared(counted.pid))
+        for member in members.values():
+            if member.linked and member.pid not in settled:
+                # It has left its parent, or the parent it: one of them is another program now.
+                parent = members.get(member.ppid)
+                if parent is not None and parent.read:
+                    self._read_again(parent.pid)
+                self._read_again(member.pid)
+        self.costs.append(time.thread_time() - cpu)
+
+    def _any_forked(self) -> bool:
+        if any(sweep.forked for sweep in self.sweeps):
+            return True
+        return any(row._member is not None and row._member.forked for row in self.known.values())
+
+    def _read_one_of(self, members: Iterable[Member]) -> Member | None:
+        for member in members:
+            self._read_again(member.pid)
+            if self.known[member.pid].outcome == "read":
+                return member
+        return None
+
+    def _read_again(self, pid: int) -> None:
+        if self._over():
+            self._know(ProcessTotals(pid, "skipped", error=_TIME_OVER))
+        else:
+            self._know(self._by_process(pid, large=self.until is not None, shared=True))
+
+    def members(self) -> list[Member]:
+        """All that have memory; none where each has its own, as none was forked without an exec."""
+        if not self._any_forked():
+            return []
+        members = [
+            swept_member(row)
+            for sweep in self.sweeps
+            for row in sweep.members()
+            if row[1] not in self.known
+        ]
+        members += [
+            row._member
+            for row in self.known.values()
+            if row._member is not None and (row._member.read or row._member.linked)
+        ]
+        return members
+
+    def _row_of(self, pid: int) -> ProcessTotals:
+        """One row before all are made, which is rare."""
+        if pid not in self.known:
+            for sweep in self.sweeps:
+                for place, number, *_ in sweep.members():
+                    if number == pid:
+                        return self._row(sweep.row(place), Rollups(sweep.table), Shared())
+        return self.known[pid]
 
     # ---- rows
 
@@ -304,7 +413,7 @@ class Sweeper:
         pid, fate, record, resident, texts, who, mappings = task
         facts: dict[str, Any] = {"mappings": mappings}
         if who is not None:
-            comm, ppid, uid, start = who
+            comm, ppid, uid, start, *_ = who
             facts |= {
                 "comm": os.fsdecode(comm),
                 "ppid": ppid,
@@ -321,6 +430,8 @@ class Sweeper:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
+        if fate == _SHARED:
+            return ProcessTotals(pid, "skipped", **facts)._shared(facts["ppid"])
         if fate == _OUTSIDE:
             facts["error"] = self._why_outside(resident * PAGE)
             return ProcessTotals(pid, "skipped", **facts)

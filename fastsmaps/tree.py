@@ -29,7 +29,9 @@ class Branch:
         self.children: list[Branch] = []
         self.totals = row.totals
         self.read = int(row.totals is not None)
-        self.processes = int(row.totals is not None or row.outcome in MISSING)
+        # What has its memory in common with another process is not missing: that one has it.
+        missing = row.outcome in MISSING and row.shares_memory_with is None
+        self.processes = int(row.totals is not None or missing)
 
     def _add(self, other: Branch) -> None:
         self.totals = _sum(self.totals, other.totals)

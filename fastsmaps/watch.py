@@ -340,25 +340,32 @@ class Watch:
     def _totals(self) -> tuple[Totals, int, int]:
         """The figures, of how many processes, and how many of the tree have none."""
         assert self._process is not None
-        totals = self._process.totals()
-        if not self.tree:
-            return totals, 1, 0
+        found = self._tree(self._process.pid) if self.tree else None
+        return found or (self._process.totals(), 1, 0)
+
+    def _tree(self, root: int) -> tuple[Totals, int, int] | None:
+        """None where the process is not there or cannot be read: its own error says why."""
         listed = scan(procfs=self.procfs, max_rss=-1)  # stat alone: no page is walked
-        if self._process.pid not in listed.by_pid:
-            return totals, 1, 0
-        below = {row.pid: row.start_time for row in listed.descendants(self._process.pid)}
-        del below[self._process.pid]
+        if root not in listed.by_pid:
+            return None
+        started = {row.pid: row.start_time for row in listed.descendants(root)}
         # Where these belong is not known.
         unread = sum(row.outcome == "failed" and row.ppid is None for row in listed)
-        processes = 1
-        for row in scan(below, procfs=self.procfs):
-            # Another one that got its number meanwhile is none of them.
-            if row.totals is not None and row.start_time == below[row.pid]:
-                totals += row.totals
-                processes += 1
-            elif row.outcome in ("denied", "failed"):
-                unread += 1
-        return totals, processes, unread
+        if len(started) == 1:
+            assert self._process is not None
+            return self._process.totals(), 1, unread
+        # Together: a child between vfork and exec has its parent's memory, which counts once.
+        rows = scan(started, procfs=self.procfs)
+        # Another one that got its number meanwhile is none of them.
+        same = [row for row in rows if row.start_time == started[row.pid]]
+        read = {row.pid: row.totals for row in same if row.totals is not None}
+        if root not in read:
+            return None
+        totals = read.pop(root)
+        for others in read.values():
+            totals += others
+        unread += sum(row.outcome in ("denied", "failed") for row in rows)
+        return totals, 1 + len(read), unread
 
     # ---- VmHWM
 

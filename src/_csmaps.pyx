@@ -19,7 +19,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.errno cimport EACCES, EINTR, EMFILE, ENFILE, ENOMEM, EPERM, errno
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
@@ -61,5 +61,6 @@ include "sums.pxi"
 include "read.pxi"
 include "columns.pxi"
 include "table.pxi"
+include "sharing.pxi"
 include "sweep.pxi"
 include "uses.pxi"

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -156,6 +158,20 @@ static inline int fsm_publish(void **place, void *value)
     void *nothing = NULL;
     return __atomic_compare_exchange_n(place, &nothing, value, 0, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);
+}
+
+/* How the memory of two processes compares: 0 the same, 1 and 2 less and greater in an order that
+ * lasts until the next boot, -1 where they may not be compared (kcmp(2), KCMP_VM). Two without
+ * memory are the same. */
+static inline int fsm_kcmp_vm(int a, int b)
+{
+#ifdef SYS_kcmp
+    return (int)syscall(SYS_kcmp, (long)a, (long)b, 1L, 0L, 0L);
+#else
+    (void)a;
+    (void)b;
+    return -1;
+#endif
 }
 
 /* Who is at something shared: any number of threads that look at it (`threads` counts them), or

@@ -19,6 +19,7 @@ cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
     OUTSIDE                 # its Rss is not between the limits
     LARGE                   # not to be read in one go
     OTHER                   # anything else: whoever asked has to look for himself
+    SHARED                  # all of its memory is its parent's too
 
 cdef enum:
     MOST_COMM = 64          # TASK_COMM_LEN is 16; of kernel workers stat shows more
@@ -30,6 +31,7 @@ cdef enum:
     MOST_TEXTS = 8388608
     MARK = 3                # bytes of "..."
     PF_EXITING = 0x4
+    PF_FORKNOEXEC = 0x40
     PF_KTHREAD = 0x00200000
 
 cdef struct Task:
@@ -38,11 +40,14 @@ cdef struct Task:
     uint32_t uid
     uint32_t record         # its place among the rollups' rows
     uint64_t start          # ticks since boot
+    uint64_t stack          # where it begins
     uint64_t resident       # pages, by statm
     uint32_t mappings       # lines of maps
     uint32_t kept[MOST_KEPT]
     uint8_t fate
     uint8_t has_stat
+    uint8_t forked          # and has called no exec since
+    uint8_t apart           # by kcmp(2): has other memory than its parent
     uint8_t comm_length
     char comm[MOST_COMM]
 
@@ -62,6 +67,7 @@ cdef struct Sweeper:
     uint64_t most
     uint64_t large
     bint rollups
+    bint compare            # the pids are those of our own namespace
     size_t piece            # in which maps is read, 0 where its lines are not counted
     char *buffer
     size_t buffer_room
@@ -121,10 +127,14 @@ cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
     p = skip_fields(p, end, 2)
     good = good and is_number(p, end)
     task.start = decimal(p, end)
-    p = skip_fields(p, end, 16)
+    p = skip_fields(p, end, 6)
+    good = good and is_number(p, end)
+    task.stack = decimal(p, end)
+    p = skip_fields(p, end, 10)
     if p == end or not good:
         return OTHER            # damage is for Process to report
     task.has_stat = True
+    task.forked = flags & PF_FORKNOEXEC != 0
     if flags & PF_KTHREAD:
         return KERNEL_THREAD
     if state == c'Z' or state == c'X' or flags & PF_EXITING:
@@ -245,6 +255,21 @@ cdef Fate count_mappings(Sweeper *w, Task *task, int maps) noexcept nogil:
     return READ
 
 
+cdef bint has_parents_memory(Sweeper *w, Task *task) noexcept nogil:
+    """Whether that is known.
+
+    What has called exec since its fork has memory of its own for good, and what has its parent's
+    may get its own at any moment, but not the reverse. So it is asked before the reading: where
+    it says no, what is read is nobody else's.
+    """
+    cdef int answer
+    if not w.compare or not task.forked:
+        return False
+    answer = kcmp_vm(task.pid, task.ppid)
+    task.apart = answer > 0
+    return answer == 0
+
+
 cdef Fate take_memory(Sweeper *w, Task *task, int directory) noexcept nogil:
     """The rollup, and how many mappings there are."""
     cdef Fate fate
@@ -294,8 +319,10 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
             return OTHER        # it is there, but no descriptor is left
         if got >= 0 and not keep_file(w, i, got, &task.kept[i]):
             return OTHER
-    if fate != READ or not w.rollups:
+    if fate != READ:
         return fate
+    if not w.rollups:
+        return SHARED if has_parents_memory(w, task) else READ
     if w.sized:
         got = small_file(w, directory, b"statm", False)
         if got <= 0:
@@ -308,7 +335,7 @@ cdef Fate take_files(Sweeper *w, Task *task, int directory) noexcept nogil:
             return OUTSIDE
         if w.large < task.resident <= w.most:
             return LARGE
-    return take_memory(w, task, directory)
+    return SHARED if has_parents_memory(w, task) else take_memory(w, task, directory)
 
 
 cdef char *pid_text(char *end, int32_t pid) noexcept nogil:
@@ -362,7 +389,7 @@ cdef class Sweep:
 
     def __cinit__(
         self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
-        bint rollups=True, size_t mappings=0,
+        bint rollups=True, size_t mappings=0, bint compare=False,
     ):
         memset(&self.w, 0, sizeof(Sweeper))
         if len(texts) > MOST_KEPT:
@@ -379,6 +406,7 @@ cdef class Sweep:
             self.w.is_link[i] = texts[i] == "exe"
         self.w.least, self.w.most, self.w.large = least, most, large
         self.w.sized, self.w.rollups, self.w.piece = sized, rollups, mappings
+        self.w.compare = compare
         self.w.buffer = <char *>malloc(ROLLUP_ROOM)
         if self.w.buffer == NULL:
             raise MemoryError
@@ -445,6 +473,35 @@ cdef class Sweep:
         finally:
             leave(&self.threads)
 
+    @property
+    def forked(self):
+        cdef bint some = False
+        cdef size_t i
+        if not enter(&self.threads):
+            raise RuntimeError(IN_USE)
+        for i in range(self.w.count):
+            some |= self.w.tasks[i].forked
+        leave(&self.threads)
+        return some
+
+    def members(self):
+        cdef list found = []
+        cdef Task *task
+        cdef size_t i
+        if not enter(&self.threads):
+            raise RuntimeError(IN_USE)
+        try:
+            for i in range(self.w.count):
+                task = &self.w.tasks[i]
+                if task.fate == READ or task.fate == SHARED:
+                    found.append((
+                        i, task.pid, task.ppid, task.start, bool(task.forked), task.stack,
+                        task.fate == READ, bool(task.apart),
+                    ))
+            return found
+        finally:
+            leave(&self.threads)
+
     cdef tuple task(self, size_t i):
         cdef Task *task = &self.w.tasks[i]
         return (
@@ -453,7 +510,10 @@ cdef class Sweep:
             task.record if task.record != NOTHING else None,
             task.resident,
             tuple([self.text(k, task.kept[k]) for k in range(self.w.names_count)]),
-            (task.comm[:task.comm_length], task.ppid, task.uid, task.start)
+            (
+                task.comm[:task.comm_length], task.ppid, task.uid, task.start,
+                bool(task.forked), task.stack, bool(task.apart),
+            )
             if task.has_stat else None,
             task.mappings if task.mappings != NOTHING else None,
         )

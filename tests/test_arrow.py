@@ -275,6 +275,7 @@ def rows_of(scan: fastsmaps.Scan) -> list[dict[str, Any]]:
             "exe": None if row.exe is None else readable(row.exe),
             "age": row.age,
             "estimated": row.estimated,
+            "shares_memory_with": row.shares_memory_with,
         }
         for row in scan
     ]
@@ -303,7 +304,7 @@ def test_scan(backend: ModuleType) -> None:
     assert table["pss"].null_count == 2
     assert pc.sum(table["pss"]).as_py() == scan.totals().pss
     kinds = {
-        **dict.fromkeys(("pid", "ppid", "uid"), pa.int64()),
+        **dict.fromkeys(("pid", "ppid", "uid", "shares_memory_with"), pa.int64()),
         **dict.fromkeys(("comm", "user", "cgroup", "exe", "outcome", "error"), pa.string()),
         "cmdline": pa.list_(pa.string()),
         **dict.fromkeys(("start_time", "age"), pa.float64()),

@@ -114,7 +114,7 @@ def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) 
         assert by_pid[11][2]["Rss"] == 12288
         assert by_pid[24][2] == {"Rss": 8192, "Pss": 4096, "Swap": 0, "New": 7168}
         assert by_pid[25][2]["Rss"] == 8 << 50
-        assert by_pid[10][5] == (b"a) b (c", 7, os.geteuid(), 77)
+        assert by_pid[10][5] == (b"a) b (c", 7, os.geteuid(), 77, False, 0, False)
         assert {by_pid[pid][1] for pid in (15, 16, 17, 18, 19, 20, 21, 22, 23, 99)} == {"other"}
 
 
