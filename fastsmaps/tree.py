@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from fastsmaps.processes import ProcessTotals
     from fastsmaps.totals import Totals
 
-#: Outcomes of processes whose memory is missing in a sum; the others have none.
-MISSING = ("denied", "skipped", "failed")
+# Outcomes of processes that have memory and were not read.
+_UNREAD = ("denied", "skipped", "failed")
+
+
+def is_missing(row: ProcessTotals) -> bool:
+    """Whether a process has memory that is missing in a sum.
+
+    What it has in common with another process is counted there.
+    """
+    return row.outcome in _UNREAD and row.shares_memory_with is None
 
 
 class Branch:
@@ -29,9 +37,7 @@ class Branch:
         self.children: list[Branch] = []
         self.totals = row.totals
         self.read = int(row.totals is not None)
-        # What has its memory in common with another process is not missing: that one has it.
-        missing = row.outcome in MISSING and row.shares_memory_with is None
-        self.processes = int(row.totals is not None or missing)
+        self.processes = int(row.totals is not None or is_missing(row))
 
     def _add(self, other: Branch) -> None:
         self.totals = _sum(self.totals, other.totals)

@@ -14,6 +14,7 @@ import families
 import linux
 import living
 import pytest
+from commands import rows_of
 from families import SIZE, family
 
 import fastsmaps
@@ -66,6 +67,24 @@ def is_counted_once(scan: fastsmaps.Scan, members: list[int]) -> None:
 
 
 FAMILIES = ["vfork", "clone", "chain", "orphan", "siblings", "left"]
+
+
+def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
+    with family(program, "vfork") as (parent, child):
+        expected = fastsmaps.totals(parent).rss
+        for named in ((parent,), (child, parent)):
+            (row,) = rows_of("totals", "--tree", *map(str, named))
+            assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
+        # Alone it has what it has.
+        (row,) = rows_of("totals", "--tree", str(child))
+        assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
+        rows = {row["pid"]: row for row in rows_of("ps", "--tree")}
+        assert (rows[parent]["tree_rss"], rows[parent]["tree_processes"]) == (expected, 1)
+        assert (rows[child]["rss"], rows[child]["depth"]) == (None, rows[parent]["depth"] + 1)
+        groups = {row["comm"]: row for row in rows_of("ps", "--by", "comm")}
+        assert [groups["family"][name] for name in ("processes", "unread", "rss")] == [
+            1, 0, expected,
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("role", FAMILIES)

@@ -37,10 +37,9 @@ from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import pids_of
 from fastsmaps.cli.working import working
-from fastsmaps.groups import UNSEEN
 from fastsmaps.processes import NOTHING, is_failure
 from fastsmaps.totals import beside
-from fastsmaps.tree import forest, walk
+from fastsmaps.tree import forest, is_missing, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -300,7 +299,7 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
     groups = scan.group_by(args.by)
     unread: dict[Any, int] = {}
     for row in scan:
-        if row.outcome not in ("read", *UNSEEN) and row.comm is not None:
+        if is_missing(row) and row.comm is not None:
             key = args.by(row)
             unread[key] = unread.get(key, 0) + 1
     records: list[Record] = [

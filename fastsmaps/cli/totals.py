@@ -13,7 +13,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, number_of, pid_of, totals_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING
-from fastsmaps.tree import MISSING
+from fastsmaps.tree import is_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _tree(args: argparse.Namespace) -> int:
             scan = choice.only(fastsmaps.scan(choice.pids, procfs=replay.procfs))
         named = [row for row in scan if row.pid in pids]
         for row in named:
-            if row.totals is None:
+            if row.totals is None and row.shares_memory_with is None:
                 complain(row.error or row.outcome)
                 replay.status = 1
         if not replay.status:
@@ -99,7 +99,7 @@ def _tree(args: argparse.Namespace) -> int:
             "target": " ".join(args.target),
             "source": totals.source if read else None,
             "processes": read,
-            "unread": sum(row.outcome in MISSING for row in scan),
+            "unread": sum(map(is_missing, scan)),
         }
         records = [{**head, **totals.as_dict()}]
     _show(args, records, [*_HEAD, "processes", "unread", *NOTHING.as_dict()])
