@@ -180,8 +180,14 @@ def same_memory(pids: memoryview) -> list[int | None]:
     that in common. The pids are those of our own pid namespace. About n log n system calls.
     """
 
+# A name, how many processes have it, and of each of its files the device, the inode, how many
+# processes have it, and its ``sums()``.
+Use = tuple[bytes, int, list[tuple[bytes, int, int, tuple[int, dict[str, int]]]]]
+
 class Uses:
-    """Sums by name over the smaps of many processes; only one process's rows at a time.
+    """Sums by file over the smaps of many processes; only one process's rows at a time.
+
+    A file is a name, a device and an inode: one name may belong to several files.
 
     For one thread at a time: another one gets a RuntimeError.
     """
@@ -197,8 +203,8 @@ class Uses:
         `listed`. `root` must be this thread's own: its place in the list is moved.
         """
 
-    def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
-        """Of each name: how many processes have it, and its ``sums()``."""
+    def result(self) -> list[Use]:
+        """The names in the order first seen, each with its files in that order."""
 
 def statms(fds: memoryview, out: memoryview) -> None:
     """Of each open statm (i32) three numbers into `out` (u64): resident, shared and text pages.

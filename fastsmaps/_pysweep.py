@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastsmaps._csmaps import Task
+    from fastsmaps._csmaps import Task, Use
     from fastsmaps._pytable import Table
 
     # A Task with the numbers of its texts.
@@ -400,11 +400,20 @@ def _is_thread(root: int, pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[35].startswith(b"-")
 
 
-class Uses:
-    """Sums by name over many processes; see _csmaps.pyi."""
+class _Use:
+    """What uses a name: how many processes, and each of its files."""
 
     def __init__(self) -> None:
-        self._names: dict[bytes, tuple[int, int, dict[str, int]]] = {}
+        self.users = 0
+        # By device and inode: how many processes, end - start, figures.
+        self.files: dict[tuple[bytes, int], tuple[int, int, dict[str, int]]] = {}
+
+
+class Uses:
+    """Sums by file over many processes; see _csmaps.pyi."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, _Use] = {}
         self._bare: set[str] = set()  # labels that one process had without kB: they are no sizes
         self._adding = _Alone("uses are added by one thread at a time")
 
@@ -417,18 +426,23 @@ class Uses:
             return True
 
     def _add(self, table: Table) -> None:
-        names = table.names
         labels = zip(table.labels, table.sized, strict=True)
         self._bare.update(label for label, sized in labels if not sized)
-        used = table.column("name")
-        here = set(used)
-        for name, (size, figures) in enumerate(table.sums(used, len(names))):
+        numbers: dict[tuple[int, int, int], int] = {}
+        keys = zip(*map(table.column, ("name", "dev", "inode")), strict=True)
+        groups = array("I", [numbers.setdefault(key, len(numbers)) for key in keys])
+        here = set()
+        sums = table.sums(memoryview(groups), len(numbers))
+        for (name, dev, inode), (size, figures) in zip(numbers, sums, strict=True):
+            use = self._names.setdefault(table.names[name], _Use())
             if name not in here:
-                continue
-            users, before, sums = self._names.get(names[name], (0, 0, {}))
+                here.add(name)
+                use.users += 1
+            file = table.devs[dev], inode
+            users, before, sum_ = use.files.get(file, (0, 0, {}))
             for label, value in figures.items():
-                sums[label] = sums.get(label, 0) + value
-            self._names[names[name]] = users + 1, before + size, sums
+                sum_[label] = sum_.get(label, 0) + value
+            use.files[file] = users + 1, before + size, sum_
 
     def _sizes(self, sums: dict[str, int]) -> dict[str, int]:
         return {label: value for label, value in sums.items() if label not in self._bare}
@@ -445,11 +459,18 @@ class Uses:
         except (OSError, ParseError, IndexError):
             return False
 
-    def result(self) -> list[tuple[bytes, int, tuple[int, dict[str, int]]]]:
+    def result(self) -> list[Use]:
         with self._adding:
             return [
-                (name, users, (size, self._sizes(sums)))
-                for name, (users, size, sums) in self._names.items()
+                (
+                    name,
+                    use.users,
+                    [
+                        (dev, inode, users, (size, self._sizes(sums)))
+                        for (dev, inode), (users, size, sums) in use.files.items()
+                    ],
+                )
+                for name, use in self._names.items()
             ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps.keys import key_of
-from fastsmaps.mappings import Mappings
+from fastsmaps.mappings import Group, Mappings
 from fastsmaps.processes import ProcessTotals, Scan
 from fastsmaps.totals import Change, Totals
 
@@ -28,6 +28,9 @@ def diff(
     is two changes: one process went, one came), or by the words and functions of
     Scan.group_by().
 
+    A path is one change, also where its file was replaced between the two (an upgraded library);
+    ``files`` says how many different files had that path before and after.
+
     The largest change of Pss comes first, whether it grew or shrank. What did not change is left
     out. Of what came or went the other side counts as 0. A process that only one of the scans
     could read is left out of both: what it has is not known, and that is no change.
@@ -35,7 +38,7 @@ def diff(
     Raises TypeError for a table with a scan or for what is neither, ValueError for another `by`.
     """
     if isinstance(old, Mappings) and isinstance(new, Mappings):
-        changes = _of_groups(_groups(old, by), _groups(new, by))
+        changes = _of_tables(_groups(old, by), _groups(new, by))
     elif isinstance(old, Scan) and isinstance(new, Scan):
         changes = _of_scans(old, new, by)
     else:
@@ -45,11 +48,26 @@ def diff(
     return sorted(filter(_is_change, changes), key=_order)
 
 
-def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Totals]:
+def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
     key = "path" if by is None else by
     if not callable(key) and key not in ("path", "kind"):
         raise ValueError(f"diff of tables: 'path', 'kind' or a function, not {by!r}")
-    return {name: group.totals for name, group in table.group_by(key).items()}
+    return table.group_by(key)
+
+
+def _of_tables(old: dict[Any, Group], new: dict[Any, Group]) -> Iterable[Change]:
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        yield _change(
+            None if before is None else before.totals,
+            None if after is None else after.totals,
+            key,
+            (_files(before), _files(after)),
+        )
+
+
+def _files(group: Group | None) -> int:
+    return 0 if group is None else group.files or 0
 
 
 def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
@@ -95,11 +113,16 @@ def _of_groups(old: dict[Any, Totals], new: dict[Any, Totals]) -> Iterable[Chang
     return [_change(old.get(key), new.get(key), key) for key in {**old, **new}]
 
 
-def _change(old: Totals | None, new: Totals | None, key: object) -> Change:
+def _change(
+    old: Totals | None,
+    new: Totals | None,
+    key: object,
+    files: tuple[int, int] | None = None,
+) -> Change:
     if old is None:
         assert new is not None
         old = _none_of(new)
-    return Change(old, _none_of(old) if new is None else new, key)
+    return Change(old, _none_of(old) if new is None else new, key, files)
 
 
 def _none_of(other: Totals) -> Totals:

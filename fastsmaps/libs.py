@@ -22,26 +22,50 @@ from fastsmaps.workers import check_workers, counted, spread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from fastsmaps._backend import Uses
     from fastsmaps.procfs import Procfs
     from fastsmaps.sharing import Member
 
+    # How many processes, end - start, figures by label.
+    _Sum: TypeAlias = tuple[int, int, dict[str, int]]
+
 
 class LibUse(Value):
-    """What a mapped file takes over all processes: ``totals``, and how many map it."""
+    """What a path takes over all processes: ``totals``, and how many ``processes`` map it.
 
-    __slots__ = ("processes", "totals")
+    One path may lead to several files: in containers, after an upgrade, or because the kernel
+    gives the same name to many (``/dev/zero (deleted)``, ``/memfd:NAME (deleted)``). ``parts``
+    has the LibUse of each, by device and inode as in ``Mapping.dev`` and ``Mapping.inode``, the
+    largest Pss first. ``processes`` counts a process once, however many of the files it maps.
+    """
+
+    __slots__ = ("parts", "processes", "totals")
 
     totals: Totals
     processes: int
+    parts: dict[tuple[str, int], LibUse]
 
-    def __init__(self, totals: Totals, processes: int) -> None:
-        super().__init__(totals=totals, processes=processes)
+    def __init__(
+        self,
+        totals: Totals,
+        processes: int,
+        parts: dict[tuple[str, int], LibUse] | None = None,
+    ) -> None:
+        super().__init__(totals=totals, processes=processes, parts=parts or {})
+
+    @property
+    def files(self) -> int:
+        """How many different files it is, as far as device and inode can show (docs/fields.md)."""
+        return max(1, len(self.parts))
+
+    def __hash__(self) -> int:
+        return hash((self.totals, self.processes))
 
     def __repr__(self) -> str:
-        return f"<LibUse by {self.processes}: {self.totals!r}>"
+        files = f", {self.files} files" if self.files > 1 else ""
+        return f"<LibUse by {self.processes}{files}: {self.totals!r}>"
 
 
 class Libs(dict[str, LibUse]):
@@ -78,11 +102,12 @@ def libs(
 
     A file is whatever the kernel names with a path: libraries, programs, data, shared memory
     (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
-    ``Mapping.path``. One process's table at a time is in memory for each of the `workers`
-    threads, and the sums of each name. Processes that cannot be read are left out: ``coverage``
-    counts them, ``errors`` says why. So are those that have all their memory in common with another
-    one that is read (a child between vfork and exec): they are "skipped". `progress` is called with
-    how many processes are done and of how many, by whichever thread.
+    ``Mapping.path``; where one path leads to several files, ``LibUse.parts`` has each. One
+    process's table at a time is in memory for each of the `workers` threads, and the sums of each
+    file. Processes that cannot be read are left out: ``coverage`` counts them, ``errors`` says why.
+    So are those that have all their memory in common with another one that is read (a child between
+    vfork and exec): they are "skipped". `progress` is called with how many processes are done and
+    of how many, by whichever thread.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
@@ -185,15 +210,45 @@ def _add(uses: Uses, pid: int, root: str) -> tuple[int, str, str | None]:
 
 
 def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
-    found: dict[bytes, LibUse] = {}
+    """The sums of all workers, each of which read other processes."""
+    users: dict[bytes, int] = {}
+    files: dict[bytes, dict[tuple[bytes, int], _Sum]] = {}
     for one in uses:
-        for name, processes, (size, figures) in one.result():
+        for name, processes, parts in one.result():
             if not name.startswith(b"/"):
                 continue
-            use = LibUse(Totals(figures, size, "smaps"), processes)
-            other = found.get(name)
-            if other is not None:
-                use = LibUse(other.totals + use.totals, other.processes + processes)
-            found[name] = use
-    order = sorted(found, key=lambda name: found[name].totals.pss or 0, reverse=True)
-    return [(os.fsdecode(name), found[name]) for name in order]
+            users[name] = users.get(name, 0) + processes
+            sums = files.setdefault(name, {})
+            for dev, inode, number, (size, figures) in parts:
+                _add_sum(sums, (dev, inode), (number, size, figures))
+    found = [(os.fsdecode(name), _use(users[name], sums)) for name, sums in files.items()]
+    return sorted(found, key=lambda item: item[1].totals.pss or 0, reverse=True)
+
+
+def _use(processes: int, files: dict[tuple[bytes, int], _Sum]) -> LibUse:
+    parts = {
+        (dev.decode("ascii"), inode): LibUse(Totals(figures, size, "smaps"), number)
+        for (dev, inode), (number, size, figures) in files.items()
+    }
+    if len(parts) == 1:
+        ((_, size, figures),) = files.values()
+    else:
+        order = sorted(parts, key=lambda file: parts[file].totals.pss or 0, reverse=True)
+        parts = {file: parts[file] for file in order}
+        whole: dict[bool, _Sum] = {}
+        for sum_ in files.values():
+            _add_sum(whole, True, sum_)
+        _, size, figures = whole[True]
+    return LibUse(Totals(figures, size, "smaps"), processes, parts)
+
+
+def _add_sum(sums: dict[Any, _Sum], key: object, more: _Sum) -> None:
+    """Adds figures as the backend does: what one part lacks, the others still have."""
+    if key not in sums:
+        sums[key] = more
+        return
+    number, size, figures = sums[key]
+    added = dict(figures)
+    for label, value in more[2].items():
+        added[label] = added.get(label, 0) + value
+    sums[key] = number + more[0], size + more[1], added

@@ -25,13 +25,18 @@ _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps
 
 
 class Group:
-    """Mappings that have a key in common: their ``totals``, and how many (``count``)."""
+    """Mappings or processes that have a key in common: their ``totals`` and number (``count``).
 
-    __slots__ = ("count", "totals")
+    Of mappings ``files`` is the number of different files among them (path, device and inode); one
+    path may lead to several. None for processes.
+    """
 
-    def __init__(self, totals: Totals, count: int) -> None:
+    __slots__ = ("count", "files", "totals")
+
+    def __init__(self, totals: Totals, count: int, files: int | None = None) -> None:
         self.totals = totals
         self.count = count
+        self.files = files
 
     def __repr__(self) -> str:
         return f"<Group of {self.count}: {self.totals!r}>"
@@ -314,6 +319,15 @@ class Mappings:
         else:
             raise ValueError(f"group_by: 'path', 'kind' or a function, not {by!r}")
 
+    def _files(self, groups: list[int], count: int) -> list[int]:
+        """How many different files each group has."""
+        is_path = [name.startswith(b"/") for name in self._table.names]
+        columns = (self._part(self._table.column(key)) for key in ("name", "dev", "inode"))
+        files = [0] * count
+        for group, name, _, _ in set(zip(groups, *columns, strict=True)):
+            files[group] += is_path[name]
+        return files
+
     def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
         """Groups by "path", "kind" or what a function makes of a Mapping; largest Pss first.
 
@@ -326,7 +340,11 @@ class Mappings:
         for number in groups:
             counts[number] += 1
         sums = self._sums(groups, len(numbers))
-        result = {key: Group(sums[number], counts[number]) for key, number in numbers.items()}
+        files = self._files(groups, len(numbers))
+        result = {
+            key: Group(sums[number], counts[number], files[number])
+            for key, number in numbers.items()
+        }
         order = sorted(
             result,
             key=lambda key: (result[key].totals.pss or 0, result[key].totals.size or 0),

@@ -129,14 +129,22 @@ class Totals(_Sums):
 class Change(_Sums):
     """The signed difference of two Totals, in bytes; None for what either lacks."""
 
-    __slots__ = ("key", "new", "old")
+    __slots__ = ("files", "key", "new", "old")
 
     old: Totals
     new: Totals
     #: What changed: the path, kind or process, where the totals are a group's.
     key: Any
+    #: How many different files a group of mappings had before and after; otherwise None.
+    files: tuple[int, int] | None
 
-    def __init__(self, old: Totals, new: Totals, key: object = None) -> None:
+    def __init__(
+        self,
+        old: Totals,
+        new: Totals,
+        key: object = None,
+        files: tuple[int, int] | None = None,
+    ) -> None:
         before, after = old._figures, new._figures
         set_ = object.__setattr__
         figures = {label: after[label] - before[label] for label in after if label in before}
@@ -146,18 +154,19 @@ class Change(_Sums):
         set_(self, "old", old)
         set_(self, "new", new)
         set_(self, "key", key)
+        set_(self, "files", files)
 
     def _labels(self) -> Iterable[str]:
         # A field that only one side has is a field, and its change None.
         return {**self.old._figures, **self.new._figures}
 
     def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
-        return Change, (self.old, self.new, self.key)
+        return Change, (self.old, self.new, self.key, self.files)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Change):
             return NotImplemented
-        return (self.old, self.new, self.key) == (other.old, other.new, other.key)
+        return self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
         return hash((self.old, self.new, self.key))

@@ -1,4 +1,4 @@
-# Sums by name over many processes: one process's rows at a time, names kept once for all.
+# Sums by file over many processes: one process's rows at a time, names kept once for all.
 
 cdef extern from "<sys/syscall.h>" nogil:
     long SYS_getdents64
@@ -29,15 +29,51 @@ cdef bint is_listed(int root, int32_t pid, const char *digits, size_t length) no
 
 ADDING = "uses are added by one thread at a time"
 
+cdef struct FileKey:        # a file: one path may lead to several
+    uint64_t inode
+    uint32_t dev
+    uint32_t name
+
+cdef struct Users:          # by number: how many processes have it
+    uint32_t *count
+    uint32_t *last          # the number of the last process that has it
+    size_t room
+
+
+cdef bint users_grow(Users *users, size_t needed) noexcept nogil:
+    cdef size_t room = needed * 2
+    cdef uint32_t *block
+    if needed <= users.room:
+        return True
+    block = <uint32_t *>realloc(users.count, room * sizeof(uint32_t))
+    if block == NULL:
+        return False
+    users.count = block
+    block = <uint32_t *>realloc(users.last, room * sizeof(uint32_t))
+    if block == NULL:
+        return False
+    users.last = block
+    memset(users.count + users.room, 0, (room - users.room) * sizeof(uint32_t))
+    memset(users.last + users.room, 0, (room - users.room) * sizeof(uint32_t))
+    users.room = room
+    return True
+
+
+cdef inline void users_add(Users *users, uint32_t number, uint32_t process) noexcept nogil:
+    """Counts the process once, however many rows it has of this."""
+    if users.last[number] != process:
+        users.last[number] = process
+        users.count[number] += 1
+
 
 cdef class Uses:
-    """What uses each name; see _csmaps.pyi."""
+    """What uses each file; see _csmaps.pyi."""
 
     cdef Scan *s
-    cdef Sums sums
-    cdef uint32_t *users        # by name: how many processes
-    cdef uint32_t *last         # by name: the number of the last process that has it
-    cdef size_t users_room
+    cdef Sums sums              # by file
+    cdef Pool files             # FileKeys as texts
+    cdef Users of_name
+    cdef Users of_file
     cdef uint32_t processes
     cdef int threads
 
@@ -47,14 +83,20 @@ cdef class Uses:
             raise MemoryError
         scan_init(self.s)
         memset(&self.sums, 0, sizeof(Sums))
+        memset(&self.files, 0, sizeof(Pool))
+        memset(&self.of_name, 0, sizeof(Users))
+        memset(&self.of_file, 0, sizeof(Users))
 
     def __dealloc__(self):
         if self.s != NULL:
             scan_free(self.s)
             free(self.s)
         free(self.sums.cells)
-        free(self.users)
-        free(self.last)
+        pool_free(&self.files)
+        free(self.of_name.count)
+        free(self.of_name.last)
+        free(self.of_file.count)
+        free(self.of_file.last)
 
     def add(self, int fd, size_t piece, int pieces):
         cdef bint whole = False
@@ -101,58 +143,68 @@ cdef class Uses:
             close(fd)
 
     cdef bint add_process(self) noexcept nogil:
-        cdef Scan *s = self.s
-        cdef uint32_t *groups
-        cdef uint32_t *block
-        cdef size_t i, room
-        cdef uint32_t name
-        if s.names.count > self.users_room:
-            room = s.names.count * 2
-            block = <uint32_t *>realloc(self.users, room * sizeof(uint32_t))
-            if block == NULL:
-                return False
-            self.users = block
-            block = <uint32_t *>realloc(self.last, room * sizeof(uint32_t))
-            if block == NULL:
-                return False
-            self.last = block
-            memset(self.users + self.users_room, 0, (room - self.users_room) * sizeof(uint32_t))
-            memset(self.last + self.users_room, 0, (room - self.users_room) * sizeof(uint32_t))
-            self.users_room = room
-        if not sums_grow(&self.sums, s.columns, self.users_room):
-            return False
-        groups = <uint32_t *>malloc((s.count + 1) * sizeof(uint32_t))
+        cdef uint32_t *groups = <uint32_t *>malloc((self.s.count + 1) * sizeof(uint32_t))
+        cdef bint done
         if groups == NULL:
             return False
         self.processes += 1
-        for i in range(s.count):
-            name = row_at(s, i).name
-            groups[i] = name
-            if self.last[name] != self.processes:
-                self.last[name] = self.processes
-                self.users[name] += 1
-        add_rows(&self.sums, s, s.count, groups)
+        done = self.number_files(groups) and sums_grow(
+            &self.sums, self.s.columns, self.of_file.room
+        )
+        if done:
+            add_rows(&self.sums, self.s, self.s.count, groups)
         free(groups)
+        return done
+
+    cdef bint number_files(self, uint32_t *groups) noexcept nogil:
+        """The number of each row's file; and counts the process as a user of each."""
+        cdef FileKey key
+        cdef Row *row
+        cdef size_t i
+        cdef uint32_t file = 0
+        if not users_grow(&self.of_name, self.s.names.count):
+            return False
+        for i in range(self.s.count):
+            row = row_at(self.s, i)
+            # Neighbours are mostly parts of one file.
+            if i == 0 or row.name != key.name or row.inode != key.inode or row.dev != key.dev:
+                key.inode = row.inode
+                key.dev = row.dev
+                key.name = row.name
+                if not pool_id(&self.files, <const char *>&key, sizeof(FileKey), &file):
+                    return False
+                if not users_grow(&self.of_file, self.files.count):
+                    return False
+                users_add(&self.of_name, row.name, self.processes)
+                users_add(&self.of_file, file, self.processes)
+            groups[i] = file
         return True
 
     def result(self):
         if not enter_alone(&self.threads):
             raise RuntimeError(ADDING)
         try:
-            return self.sums_by_name()
+            return self.sums_by_file()
         finally:
             leave_alone(&self.threads)
 
-    cdef list sums_by_name(self):
+    cdef list sums_by_file(self):
         cdef tuple labels = labels_of(self.s)
         cdef tuple names = pool_texts(&self.s.names)
+        cdef tuple devs = pool_texts(&self.s.devs)
+        cdef FileKey key
+        cdef uint32_t i
+        cdef dict found = {}
         # The columns of a table that nothing was added to.
-        if not sums_grow(&self.sums, self.s.columns, len(names)):
+        if not sums_grow(&self.sums, self.s.columns, self.files.count):
             raise MemoryError
-        return [
-            (names[i], self.users[i], sums_result(&self.sums, self.s, labels, i))
-            for i in range(len(names)) if i < self.users_room and self.users[i]
-        ]
+        for i in range(self.files.count):
+            memcpy(&key, self.files.bytes + self.files.entries[i].at, sizeof(FileKey))
+            sums = sums_result(&self.sums, self.s, labels, i)
+            found.setdefault(key.name, []).append(
+                (devs[key.dev], key.inode, self.of_file.count[i], sums)
+            )
+        return [(names[i], self.of_name.count[i], files) for i, files in found.items()]
 
 
 cdef bint sums_grow(Sums *sums, uint32_t columns, size_t groups) noexcept nogil:

@@ -196,9 +196,12 @@ def test_uses(twins: list[dict[str, Any]]) -> None:
         assert added == [True, True, True, "error", False, True, True]
         found.append({name: rest for name, *rest in uses.result()})
     assert all(one == found[0] for one in found)
-    assert found[0][b"/a"] == [1, (0x1000, {"Rss": 4096})]
-    assert found[0][b"/b"] == [2, (0x4000, {"Rss": (9 << 10) + (1 << 60), "Pss": 2048})]
-    assert found[0][b"/c"] == [2, (0x2000, {"New": 7168, "Rss": 5120, "Newer": 1024})]
+    for name, users, sums in (
+        (b"/a", 1, (0x1000, {"Rss": 4096})),
+        (b"/b", 2, (0x4000, {"Rss": (9 << 10) + (1 << 60), "Pss": 2048})),
+        (b"/c", 2, (0x2000, {"New": 7168, "Rss": 5120, "Newer": 1024})),
+    ):
+        assert found[0][name] == [users, [(b"00:00", 0, users, sums)]]
     assert len(found[0]) == 503
 
 

@@ -256,7 +256,7 @@ def check_sweep(sweep: _backend.Sweep) -> None:
     """Each of its rows is this process, whole."""
     table = sweep.table
     for i in range(len(sweep)):
-        pid, fate, record, *_, who = sweep.row(i)
+        pid, fate, record, *_, who, _ = sweep.row(i)
         assert (pid, fate, who is not None) == (os.getpid(), 0, True)
         assert record == i
         assert fastsmaps.Mappings(table)[i].rss
@@ -287,8 +287,19 @@ def test_uses_that_all_threads_add_to(backend: ModuleType, text: int) -> None:
     added = sum(together(*[add] * THREADS))
     assert added > 0
     assert uses.result() == [
-        (name, added * users, (added * size, {key: added * sum_ for key, sum_ in sums.items()}))
-        for name, users, (size, sums) in expected
+        (
+            name,
+            added * users,
+            [
+                (
+                    *file,
+                    added * number,
+                    (added * size, {key: added * sum_ for key, sum_ in sums.items()}),
+                )
+                for *file, number, (size, sums) in files
+            ],
+        )
+        for name, users, files in expected
     ]
 
 

@@ -9,7 +9,7 @@ import time
 import fastsmaps
 from fastsmaps.cli.arguments import BY, WrongUse, add_output, keys, seconds
 from fastsmaps.cli.choose import check_matches
-from fastsmaps.cli.listing import FIGURES, key_columns, show, sizes, sorted_by, written
+from fastsmaps.cli.listing import FIGURES, key_columns, number, show, sizes, sorted_by, written
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
@@ -90,8 +90,11 @@ def run(args: argparse.Namespace) -> int:
             if args.filter.search(" ".join(str(record[name]) for name in names))
         ]
     unit = written(args)
-    columns = [*sizes([*FIGURES, "old", "new"], unit), *key_columns(names)]
-    show(args, records, columns, known=_known(names))
+    columns = sizes([*FIGURES, "old", "new"], unit)
+    if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
+        columns += [number("old_files"), number("new_files")]
+    columns += key_columns(names)
+    show(args, records, columns, known=_known(args, before))
     return check_matches(args, records, f"{', '.join(names)} that changed") or status
 
 
@@ -105,7 +108,7 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     if not many and args.by not in ("path", "kind"):
         raise WrongUse(f"diff: --by for a process: one of path, kind, not {args.by}")
     if args.sort:
-        names = dict.fromkeys([*_known(_names(args, before)), *before.totals().as_dict()])
+        names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
         sorted_by(args.sort, list(names))
 
 
@@ -123,8 +126,9 @@ def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]
     return names
 
 
-def _known(names: tuple[str, ...]) -> list[str]:
-    return [*names, "old", "new", "change", *NOTHING.as_dict()]
+def _known(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
+    files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
+    return [*_names(args, before), "old", "new", "change", *files, *NOTHING.as_dict()]
 
 
 def _record(names: tuple[str, ...], change: Change) -> Record:
@@ -133,6 +137,8 @@ def _record(names: tuple[str, ...], change: Change) -> Record:
     old, new = change.old[figure], change.new[figure]
     key = change.key if len(names) > 1 else (change.key,)
     head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
+    if change.files is not None:
+        head["old_files"], head["new_files"] = change.files
     return {**head, **change.as_dict()}
 
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
-    ("cgroup", "cmdline", "comm", "error", "exe", "extra", "kind", "outcome", "path", "perms",
-     "user", "vm_flags")
+    ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "outcome", "path",
+     "perms", "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
-    ("deleted", "depth", "dev", "end", "inode", "mappings", "offset", "pid", "ppid", "processes",
-     "start", "start_time", "tree_processes", "tree_unread", "uid", "unread"),
+    ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",
+     "pid", "ppid", "processes", "start", "start_time", "tree_processes", "tree_unread", "uid",
+     "unread"),
     map(python_name, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.

@@ -148,19 +148,26 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         else mappings.group_by(key)
     )
     records: list[Record] = [
-        beside({args.by: name, "mappings": group.count}, group.totals)
+        beside({args.by: name, "mappings": group.count, "files": group.files}, group.totals)
         for name, group in groups.items()
         if name is not None
     ]
-    known = [args.by, "mappings", *NOTHING.as_dict()]
+    known = [args.by, "mappings", "files", *NOTHING.as_dict()]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
+    several = args.by == "path" and any(record["files"] > 1 for record in records)
+    last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
     show(
         args,
         records,
-        [*columns_of(names, unit), number("mappings"), text(args.by, empty=NO_NAME)],
+        [*columns_of(names, unit), number("mappings"), *last],
         known=known,
-        total=[*total_cells(names, _sums(records, names), unit), str(len(wanted)), "total"],
+        total=[
+            *total_cells(names, _sums(records, names), unit),
+            str(len(wanted)),
+            *([""] if several else []),
+            "total",
+        ],
         only=only(args, args.by, "mappings", *names),
         origin=_origin(args, mappings),
     )
