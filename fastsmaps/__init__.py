@@ -11,6 +11,16 @@ from __future__ import annotations
 
 import sys as _sys
 
+# With `python -m fastsmaps` Python looks for modules in the working directory first, which may be
+# a stranger's: import nothing from there, as with -P. Python calls what it runs "-m" as long as it
+# looks for the module, whose name is the word before the arguments or the end of the option.
+if (
+    _sys.argv[:1] == ["-m"]
+    and not _sys.flags.safe_path
+    and f"m{_sys.orig_argv[-len(_sys.argv)].removesuffix('.__main__')}".endswith("mfastsmaps")
+):
+    del _sys.path[0]
+
 if _sys.platform not in ("linux", "android"):
     raise ImportError(
         f"fastsmaps reads Linux's /proc/<pid>/smaps; there is none on {_sys.platform}"
