@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from io import FileIO
     from typing import BinaryIO
 
+    from fastsmaps.temporary import Temporary
+
     Path = str | os.PathLike[str]
 
 
@@ -25,45 +27,39 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     may have put there) is left alone: FileExistsError. OSError where it cannot be written; then,
     or where the block fails, nothing of it stays.
     """
-    target, fd, temporary = _begun(path)
+    target, temporary = _begun(path)
     try:
-        with _buffered(fd) as file:
+        with _buffered(temporary.fd) as file:
             yield file
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        temporary.rename(target)
+    finally:
+        temporary.remove()
 
 
 @contextlib.contextmanager
 def _buffered(fd: int) -> Iterator[BinaryIO]:
-    """A file of the descriptor, on the disk once the block has ended; both are closed then."""
+    """A file of the descriptor, which stays open; on the disk once the block has ended."""
+    file = open(fd, "wb", closefd=False)
     try:
-        file = open(fd, "wb", closefd=False)
-        try:
-            yield file
-            file.flush()
-            # After a crash of the machine the name must not lead to a file without its data.
-            os.fsync(fd)
+        yield file
+        file.flush()
+        # After a crash of the machine the name must not lead to a file without its data.
+        os.fsync(fd)
+        file.close()
+    except BaseException:
+        # On a full disk what is left in its buffer fails once more: that is no other error.
+        with contextlib.suppress(OSError):
             file.close()
-        except BaseException:
-            # On a full disk what is left in its buffer fails once more: that is no other error.
-            with contextlib.suppress(OSError):
-                file.close()
-            raise
-    finally:
-        os.close(fd)
+        raise
 
 
 def check(path: Path) -> None:
     """The OSError that written_whole() would raise now: before hours of work, not after."""
-    _, fd, temporary = _begun(path)
-    os.close(fd)
-    os.unlink(temporary)
+    _begun(path)[1].remove()
 
 
-def _begun(path: Path) -> tuple[str, int, str]:
-    import tempfile  # 10 ms, for those who write
+def _begun(path: Path) -> tuple[str, Temporary]:
+    from fastsmaps.temporary import UNFINISHED, Temporary  # 5 ms, for those who write
 
     target = os.fsdecode(path)
     try:
@@ -73,8 +69,7 @@ def _begun(path: Path) -> tuple[str, int, str]:
         pass
     if not os.path.basename(target):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-    fd, temporary = tempfile.mkstemp(prefix=".fastsmaps-", dir=os.path.dirname(target) or ".")
-    return target, fd, temporary
+    return target, Temporary(os.path.dirname(target) or ".", UNFINISHED)
 
 
 def write_all(file: FileIO, data: bytes) -> None:

@@ -61,8 +61,7 @@ class Directory:
 
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[Directory]:
-    import shutil
-    import tempfile
+    from fastsmaps.temporary import UNFINISHED, Temporary
 
     try:
         if not _modes.S_ISDIR(os.lstat(path).st_mode):
@@ -71,14 +70,13 @@ def _directory(path: str) -> Iterator[Directory]:
             raise FileExistsError(errno.EEXIST, "the directory is not empty", path)
     except FileNotFoundError:
         pass
-    temporary = tempfile.mkdtemp(prefix=".fastsmaps-", dir=os.path.dirname(path) or ".")  # 0700
+    temporary = Temporary(os.path.dirname(path) or ".", UNFINISHED, directory=True)
     try:
-        yield Directory(temporary)
+        yield Directory(temporary.path)
         # Takes the place of an empty directory; one that was filled meanwhile is an error.
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        temporary.rename(path)
+    finally:
+        temporary.remove()
 
 
 class Archive:

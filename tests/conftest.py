@@ -20,6 +20,9 @@ from hypothesis import HealthCheck, settings
 import fastsmaps
 from fastsmaps import _backend
 
+# Hides from all commands that are run here what is left in a buffer at their end.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 settings.register_profile(
     "fastsmaps",
     # The backend fixture is set once for a test and stays so for all its examples; a busy

@@ -12,11 +12,12 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import Parser, WrongUse
 from fastsmaps.cli.output import complain
-from fastsmaps.cli.signals import heard_later
+from fastsmaps.cli.signals import Ended, Endings
+from fastsmaps.temporary import remove_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, TextIO
 
     from fastsmaps.cli.command import Command
 
@@ -110,36 +111,71 @@ def entry() -> NoReturn:
     """The console script: quiet when the reader of a pipe leaves, or at Ctrl-C."""
     # What a command makes lives until its end: 18 ms of 200 for a thousand processes.
     gc.disable()
-    sys.unraisablehook = heard_later
+    _open_standard()
+    endings = Endings()
+    try:
+        endings.begin()
+        status = _status()
+        endings.over()
+    except Ended as end:
+        remove_all()
+        endings.die(end.number)
+    except KeyboardInterrupt:
+        endings.over()
+        remove_all()
+        _abandon(sys.stdout)
+        status = 128 + signal.SIGINT
+    # The interpreter flushes it once more at its end, and would end with 120 where that fails.
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _abandon(sys.stderr)
+    sys.exit(status)
+
+
+def _open_standard() -> None:
+    """Has all three standard descriptors open.
+
+    A file of ours that got such a number would be written to by whatever writes there.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:  # closed by whoever started this
         sys.stdout = open(os.devnull, "w")  # type: ignore[unreachable,unused-ignore]
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding cannot show is no reason to fail.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _status() -> int:
+    """What main() gives, or what becomes of its exceptions."""
     without_memory = False
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_output()
+        _abandon(sys.stdout)
         status = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        _abandon_output()
-        status = 128 + signal.SIGINT
     except (MemoryError, SystemError) as error:
         if isinstance(error, SystemError) and str(error) != _NO_FRAME:
             raise
         without_memory, status = True, 1
     except OSError as error:  # a full disk behind standard output
         complain(f"cannot write: {error.strerror or error}")
-        _abandon_output()
+        _abandon(sys.stdout)
         status = 1
     if without_memory:  # told here, where what the exception kept is free for it
         complain("there is not enough memory")
-    sys.exit(status)
+    return status
 
 
-def _abandon_output() -> None:
-    """The interpreter would flush standard output once more at its end, and tell of its failure."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _abandon(stream: TextIO) -> None:
+    """What is in its buffer goes nowhere."""
+    fd = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(fd, stream.fileno())
+    os.close(fd)

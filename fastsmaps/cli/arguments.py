@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from _typeshed import SupportsWrite
+
 #: What --max-rss is unless told: a rollup of more stalls the process for a second and longer.
 MAX_RSS = "64G"
 
@@ -33,6 +35,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line is enough, and a terminal may be where it goes: main() makes it harmless."""
         raise WrongUse(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Of --help and --version; argparse's own passes over a full disk."""
+        if message and file is not None:
+            file.write(message)
 
 
 def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:

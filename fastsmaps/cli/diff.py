@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -158,8 +157,6 @@ def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings 
 def _is_tar(target: str) -> bool:
     if not os.path.isfile(target):
         return False  # a pipe can be opened and read only once
-    import tarfile
+    from fastsmaps.replay import is_archive
 
-    with contextlib.suppress(Exception):  # whatever it is then, load() tells
-        return tarfile.is_tarfile(target)
-    return False
+    return is_archive(target)

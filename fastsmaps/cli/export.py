@@ -6,12 +6,14 @@ import gc
 import signal
 import sys
 import threading
+import time
 
 import fastsmaps
 from fastsmaps import groups, procfs
 from fastsmaps.cli.arguments import BY, WrongUse, add_limits, positive, seconds, share
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.replay import opened
+from fastsmaps.cli.signals import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,43 +147,35 @@ def _serve(
     from fastsmaps.cli.serving import Server, address_of
 
     host, port = address_of(listen, _PORT)
-    # Whoever started this may want one ignored, which a blocked signal would not be.
-    ends = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
     # What answers takes turns with the sweep in the interpreter, five or six a scrape. At 5 ms
     # each, as usual, one in a hundred took 12 ms while a sweep ran; so it is 9.
     sys.setswitchinterval(0.0005)
-    # Blocked before there are threads, so that it waits for this one, whatever they do.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # The place first: where it cannot be had no sweep begins.
     try:
-        # The place first: where it cannot be had no sweep begins.
-        try:
-            server = Server(host, port, names)
-        except OSError as error:
-            raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
-        try:
-            collector = make(_Complaints())
-            metrics = _Metrics(collector)
-        except BaseException:
-            server.server_close()
-            raise
-        server.serve(
-            {
-                "/": _index,
-                "/metrics": metrics,
-                "/-/healthy": _healthy,
-                "/-/ready": lambda _: _ready(collector),
-            }
-        )
+        server = Server(host, port, names)
+    except OSError as error:
+        raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
+    try:
+        collector = make(_Complaints())
+        metrics = _Metrics(collector)
+    except BaseException:
+        server.server_close()
+        raise
+    server.serve(
+        {
+            "/": _index,
+            "/metrics": metrics,
+            "/-/healthy": _healthy,
+            "/-/ready": lambda _: _ready(collector),
+        }
+    )
+    try:
         print(f"listening on {server.url}/metrics", flush=True)
-        number = signal.sigwait(ends)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
+        while True:
+            time.sleep(86400)
+    except Ended as end:
+        if end.number != signal.SIGTERM:  # the usual end of what runs until it is stopped
+            raise
 
 
 class _Complaints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -27,7 +28,8 @@ MOST_SHOWN = 4096
 def complain(problem: Exception | str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
-        print(f"fastsmaps: {harmless(str(problem))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads it: the exit status still counts
+            print(f"fastsmaps: {harmless(str(problem))}", file=sys.stderr)
 
 
 class CommandLine:

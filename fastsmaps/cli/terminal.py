@@ -10,7 +10,7 @@ import sys
 import termios
 import tty
 
-from fastsmaps.cli.signals import handled, waking
+from fastsmaps.cli.signals import handled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,11 +126,10 @@ def own_terminal() -> Iterator[Terminal]:
         signal.SIGWINCH: terminal.redraw,
     }
     with (
-        handled(ends),
+        handled(ends, terminal.wake),
         contextlib.closing(terminal),
-        waking(terminal.wake),
         # Innermost, so that nothing takes the terminal once more while it is given back.
-        handled(jobs),
+        handled(jobs, terminal.wake),
     ):
         for number in (signal.SIGCONT, signal.SIGWINCH):
             # Where take() is stopped in the background, the kernel begins its call anew.

@@ -21,7 +21,7 @@ from fastsmaps.cli.output import complain
 from fastsmaps.cli.picture import add_plot
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.report import Ended, write
-from fastsmaps.cli.signals import handled, waking
+from fastsmaps.cli.signals import handled
 from fastsmaps.cli.target import command_line, is_pid, pid_of
 from fastsmaps.procfs import counts_ours
 
@@ -270,7 +270,7 @@ def _watch_command(args: argparse.Namespace) -> int:
     # Of a child whose SIGCHLD is ignored nobody is told how it ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     handlers = {**dict.fromkeys(_FORWARDED, command.forward), signal.SIGCHLD: _is_heard}
-    with _closed(signals, wake), waking(wake), handled(handlers):
+    with _closed(signals, wake), handled(handlers, wake):
         try:
             command.start(args.target)
         except OSError as error:
