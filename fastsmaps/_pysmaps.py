@@ -9,6 +9,7 @@ a dict by its bytes (`_Place`), so a record that has the fields of the record be
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from array import array
@@ -315,7 +316,7 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
         # Pieces and offsets: see read_pieces() in src/read.pxi.
         while True:
             if until and time.monotonic() >= until:
-                raise TimeoutError("the time is over")
+                raise TimeoutError(errno.ETIMEDOUT, "the time is over")
             got = os.preadv(fd, slices, offset)
             if not got:
                 break

@@ -11,7 +11,7 @@ from array import array
 
 from fastsmaps import _pysmaps
 from fastsmaps.descriptors import is_exhausted
-from fastsmaps.errors import ParseError
+from fastsmaps.errors import ParseError, is_foreign
 from fastsmaps.openat import OPEN, read_file
 from fastsmaps.texts import LEAST_TEXT, MOST_TEXT, MOST_TEXTS, cut, limit_of
 
@@ -89,20 +89,26 @@ def _small_file(directory: int, name: str) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
+        if is_foreign(error):
+            raise
         raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from error
 
 
 def _count(maps: int, piece: int) -> int | None:
     try:
         return _pysmaps.lines(maps, piece, _PIECES)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
 
 
 def _gives_a_byte(fd: int) -> bool:
     try:
         return bool(os.pread(fd, 1, 0))
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return False
 
 
@@ -276,14 +282,18 @@ class Sweep:
         fate = _OTHER
         try:
             directory = os.open(str(pid), OPEN | os.O_DIRECTORY, dir_fd=root)
-        except OSError:
-            pass  # gone, hidden, or no descriptor left: told apart outside
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            # gone, hidden, or no descriptor left: told apart outside
         else:
             try:
                 fate = self._files(pid, directory, found)
             except _Fate as told:
                 fate = told.args[0]
-            except (OSError, ValueError, IndexError):
+            except (OSError, ValueError, IndexError) as error:
+                if is_foreign(error):
+                    raise
                 fate = _OTHER  # numbers that are none, from what is no procfs
             finally:
                 os.close(directory)
@@ -345,6 +355,8 @@ class Sweep:
         try:
             maps = os.open("maps", OPEN, dir_fd=directory)
         except OSError as error:
+            if is_foreign(error):
+                raise
             return _OTHER if is_exhausted(error) else self._rollup(directory, found)
         try:
             count = _count(maps, self._piece)
@@ -456,7 +468,9 @@ class Uses:
                 return self.add(fd, piece, pieces)
             finally:
                 os.close(fd)
-        except (OSError, ParseError, IndexError):
+        except (OSError, ParseError, IndexError) as error:
+            if is_foreign(error):
+                raise
             return False
 
     def result(self) -> list[Use]:
@@ -479,7 +493,9 @@ def statms(fds: memoryview, out: memoryview) -> None:
     for fd in fds.cast("B").cast("i"):
         try:
             fields = os.pread(fd, 256, 0).split()[1:4]
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             fields = []
         good = len(fields) == 3 and all(map(_is_number, fields))
         pages.extend(map(int, fields) if good else (_NEVER,) * 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from fastsmaps.errors import ParseError
+from fastsmaps.errors import ParseError, is_foreign
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import KERNELS, OPEN, open_in
 from fastsmaps.process import Process, take_mappings, take_rollup
@@ -88,7 +88,9 @@ def _at_first_try(
         error.path = path
         error.pid = None if number == "self" else int(number)
         raise
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
     if result is not None and number != "self":
         check_is_process(int(number), procfs)

@@ -8,7 +8,14 @@ import time
 
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
-from fastsmaps.errors import CaptureError, Error, NoMemoryMap, ProcessGone, outcome_of
+from fastsmaps.errors import (
+    CaptureError,
+    Error,
+    NoMemoryMap,
+    ProcessGone,
+    is_foreign,
+    outcome_of,
+)
 from fastsmaps.notes import as_noted, noted, noted_sharing, notes_text, origin
 from fastsmaps.process import ATTEMPTS, Process
 from fastsmaps.processes import Cost, ProcessTotals, Scan
@@ -100,6 +107,8 @@ def capture(
     except Error:
         raise
     except OSError as error:
+        if is_foreign(error):
+            raise
         raise CaptureError(
             f"cannot write {path}: {error.strerror or error}", path=path, errno=error.errno
         ) from error
@@ -143,7 +152,9 @@ def _system_file(root: str, name: str) -> bytes | None:
             return _openat.read_file(fd)
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None  # subset=pid has neither, nor have some captures
 
 

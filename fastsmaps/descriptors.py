@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from fastsmaps.errors import is_foreign
+
 #: Errors of open() where this process, or the whole system, has no descriptor left.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE)
 #: Where RLIMIT_NOFILE has no end: as many as nobody opens.
@@ -36,7 +38,9 @@ def free_descriptors() -> int | None:
     try:
         # Since Linux 6.2 the size is the number of open descriptors, before it is 0.
         used = os.stat(path).st_size or len(os.listdir(path))
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
     return limit() - used
 

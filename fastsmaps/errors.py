@@ -39,6 +39,15 @@ def _rebuild(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> 
     return error
 
 
+def is_foreign(error: Exception) -> bool:
+    """Whether an OSError that was caught is not the system's.
+
+    The system's have a number. What has none was raised by a signal's handler in the midst of a
+    call, TimeoutError above all: it is nobody's but the caller's.
+    """
+    return isinstance(error, OSError) and error.errno is None
+
+
 class _SystemError(Error, OSError):
     """An Error that is also an OSError, with its ``errno``, ``strerror`` and ``filename``."""
 

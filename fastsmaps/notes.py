@@ -6,6 +6,7 @@ import os
 
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
+from fastsmaps.errors import is_foreign
 from fastsmaps.processes import OUTCOMES
 
 TYPE_CHECKING = False
@@ -59,7 +60,9 @@ def _notes(procfs: str) -> dict[str, Any]:
         finally:
             os.close(fd)
         notes = json.loads(text)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        if is_foreign(error):
+            raise
         return {}
     return notes if isinstance(notes, dict) else {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from fastsmaps.errors import is_foreign
 from fastsmaps.texts import MARK, MOST_TEXT, cut
 
 #: Where the kernel's own is on every system.
@@ -94,7 +95,9 @@ def is_kernels(procfs: str, directory: int) -> bool:
             mounts = read_file(fd, 1 << 26)
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return False
     number = b"%d:%d" % (os.major(device), os.minor(device))
     for line in mounts.splitlines():

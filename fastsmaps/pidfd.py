@@ -6,7 +6,7 @@ import errno
 import os
 
 from fastsmaps import procfs as _procfs
-from fastsmaps.errors import Error, ProcessGone
+from fastsmaps.errors import Error, ProcessGone, is_foreign
 from fastsmaps.openat import open_in, read_file
 from fastsmaps.stat import status_number
 
@@ -61,6 +61,8 @@ def _check_open(fd: SupportsIndex) -> int:
     except (OSError, OverflowError) as error:
         if isinstance(error, OverflowError) or error.errno == errno.EBADF:
             raise ValueError(f"fd: descriptor {number} is not open") from None
+        if is_foreign(error):
+            raise
     return number
 
 
@@ -74,8 +76,9 @@ def _own_task(procfs: str) -> str:
         # What is not a procfs may lead anywhere.
         if task == "task" and len(_procfs.numbers((pid, tid))) == 2:
             return f"{pid}/task/{tid}"
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError) as error:
+        if is_foreign(error):
+            raise
     number = _procfs.self_pid(procfs)  # before Linux 3.17
     if number is None:
         if os.path.isdir(procfs) and not _procfs.is_procfs(procfs):
@@ -89,5 +92,7 @@ def _own_task(procfs: str) -> str:
 def _is_pidfd(path: str) -> bool:
     try:
         return "pidfd" in os.readlink(path)  # anon_inode:[pidfd]
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return False

@@ -10,7 +10,7 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.descriptors import is_exhausted, is_low, limit
-from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError
+from fastsmaps.errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError, is_foreign
 from fastsmaps.info import Info
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import OPEN
@@ -251,7 +251,9 @@ class Process:
     def _gives_a_byte(fd: int) -> bool:
         try:
             return bool(os.pread(fd, 1, 0))
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             return False
 
     def _captured_count(self) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError
+from fastsmaps.errors import AccessDenied, Error, ProcessGone, ReadError, is_foreign
 from fastsmaps.openat import KERNELS, open_in, read_file
 from fastsmaps.rights import enough, enough_against_hidepid, own_rights
 from fastsmaps.stat import status_number
@@ -76,7 +76,9 @@ def self_pid(procfs: str) -> int | None:
     """
     try:
         return int(os.readlink(f"{procfs}/self"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_foreign(error):
+            raise
         return None
 
 
@@ -91,7 +93,9 @@ def max_map_count(procfs: str) -> int | None:
             text = read_file(fd, 32)
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
     number = text.removesuffix(b"\n")
     # The kernel's is an int: what is longer is in no capture of ours.
@@ -136,7 +140,9 @@ def is_hidden(pid: int, path: str, procfs: str) -> bool:
         os.kill(pid, 0)
     except PermissionError:
         pass
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return False
     return not os.path.lexists(path)  # it may have come just now
 
@@ -167,7 +173,12 @@ def not_found(pid: int | None, path: str, procfs: str) -> Error:
 
 
 def failure(error: OSError, pid: int | None, path: str, procfs: str) -> Error:
-    """The typed error for one of the system's, told of a process that was there."""
+    """The typed error for one of the system's, told of a process that was there.
+
+    Raises what is not the system's.
+    """
+    if is_foreign(error):
+        raise error
     if isinstance(error, ProcessLookupError):
         return ProcessGone(f"process {pid} has ended", pid=pid, path=path)
     if isinstance(error, PermissionError):
@@ -208,18 +219,23 @@ def check_is_process(pid: int, procfs: str) -> None:
         # refuses is looked at again. It goes by our own pid namespace.
         try:
             os.close(os.pidfd_open(pid))
-        except (OSError, AttributeError):
-            pass
+        except (OSError, AttributeError) as error:
+            if is_foreign(error):
+                raise
         else:
             return
     path = f"{procfs}/{pid}/status"
     try:
         fd = open_in(procfs, f"{pid}/status")
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return  # gone, which was no error a moment ago, or a capture without it
     try:
         status = read_file(fd)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return
     finally:
         os.close(fd)
@@ -276,6 +292,8 @@ def pids(procfs: Procfs = "/proc") -> list[int]:
     try:
         found = sorted(numbers(os.listdir(path)))
     except OSError as error:
+        if is_foreign(error):
+            raise
         raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error
     # A capture may hold no process, and says so in its notes. "/host" instead of "/host/proc"
     # must not look like a machine on which nothing runs.

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 
-from fastsmaps.compressed import START, opener
-from fastsmaps.errors import CaptureError, Error
+from fastsmaps.compressed import Damage, Decompressed
+from fastsmaps.errors import CaptureError, Error, is_foreign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import tarfile
     from collections.abc import Callable
     from io import BufferedReader
-    from typing import TypeVar
 
-    T = TypeVar("T")
+    from fastsmaps.tar import Member
+    from fastsmaps.temporary import Temporary
 
 _DEPTH = 16  # procfs's own is 4: <pid>/task/<tid>/smaps
-_HEADER_BYTES = 1 << 20  # a member's headers: names are 4 kB at most
 _BLOCK = 1 << 16
+# Bytes that may follow an archive's end: tars are filled up to 10 kB, some to a tape's block.
+_AFTER_END = 1 << 20
+# Bytes of headers for a member: one of 512 and, for a long name, another with its block.
+_HEADERS = 1 << 11
 
 
 class open_capture:  # noqa: N801 - called like a function
@@ -51,10 +53,12 @@ class open_capture:  # noqa: N801 - called like a function
         self._on_error = on_error
         self._max_bytes = max_bytes
         self._max_members = max_members
-        self._temporary: str | None = None
+        self._temporary: Temporary | None = None
 
     def __enter__(self) -> str:
         import tempfile
+
+        from fastsmaps.temporary import UNPACKED, Temporary
 
         path = self._path
         if self._temporary is not None:
@@ -63,36 +67,52 @@ class open_capture:  # noqa: N801 - called like a function
             return path
         try:
             # Before the file is opened, which may wait (a pipe): Ctrl-C then leaves nothing.
-            self._temporary = tempfile.mkdtemp(prefix="fastsmaps-")
+            self._temporary = Temporary(tempfile.gettempdir(), UNPACKED, directory=True)
             try:
                 source = open(path, "rb")
             except OSError as error:
+                if is_foreign(error):
+                    raise
                 raise CaptureError(
                     f"cannot open {path}: {error.strerror}", path=path, errno=error.errno
                 ) from error
             with source:
                 limits = self._max_bytes, self._max_members
-                _Unpacking(path, self._temporary, *limits).run(source, self._on_error)
+                _Unpacking(path, self._temporary.path, *limits).run(source, self._on_error)
         except BaseException as error:
             self._remove()
-            if isinstance(error, OSError) and not isinstance(error, Error):
-                raise CaptureError(
-                    f"cannot unpack {path}: {error.strerror or error}",
-                    path=path,
-                    errno=error.errno,
-                ) from error
-            raise
-        return _top(self._temporary)
+            if isinstance(error, Error) or not isinstance(error, OSError) or is_foreign(error):
+                raise
+            raise CaptureError(
+                f"cannot unpack {path}: {error.strerror or error}",
+                path=path,
+                errno=error.errno,
+            ) from error
+        return _top(self._temporary.path)
 
     def __exit__(self, *_: object) -> None:
         self._remove()
 
     def _remove(self) -> None:
-        import shutil
-
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.remove()
             self._temporary = None
+
+
+def is_archive(path: str) -> bool:
+    """Whether it is a file that begins as a tar does, compressed or not."""
+    from fastsmaps.tar import BLOCK, check
+
+    try:
+        with open(path, "rb") as source:
+            check(_Stream(source, BLOCK).read(BLOCK))
+    except (Damage, ImportError):
+        return False
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return False
+    return True
 
 
 def _top(directory: str) -> str:
@@ -104,10 +124,6 @@ def _top(directory: str) -> str:
             break
         directory, names = inner, os.listdir(inner)
     return directory
-
-
-class _Damage(Exception):
-    """The archive cannot be read any further."""
 
 
 class _Unpacking:
@@ -126,7 +142,7 @@ class _Unpacking:
     def run(self, source: BufferedReader, on_error: Callable[[Error], object] | None) -> None:
         try:
             self._unpack(source)
-        except _Damage as damage:
+        except Damage as damage:
             error = CaptureError(f"{self._path} is damaged: {damage}", path=self._path)
             if not self._members:
                 error = CaptureError(f"{self._path} is no capture: {damage}", path=self._path)
@@ -140,50 +156,36 @@ class _Unpacking:
         )
 
     def _unpack(self, source: BufferedReader) -> None:
-        stream = _Stream(
-            _decompressed(source, self._path), self._max_bytes + (self._max_members << 11)
-        )
+        from fastsmaps.tar import Headers
+
+        most = self._max_bytes + self._max_members * _HEADERS
         try:
-            tar = self._step(lambda: _tar(stream))
-            while (member := self._step(lambda: self._next(tar, stream))) is not None:
-                self._take(tar, member, stream)
+            stream = _Stream(source, most)
+        except ImportError as error:
+            raise CaptureError(f"{self._path} is {error}", path=self._path) from error
+        try:
+            headers = Headers(stream.read)
+            while (member := headers.next()) is not None:
+                self._take(member, stream)
+            # smemcap's have no end (and begin so); all others would be cut off there.
+            if headers.without_end and self._first != "meminfo":
+                raise Damage("it is cut off")
             if not self._members:
-                raise _Damage("it is empty")
-            # The check sum of what was compressed comes last; tars are filled up to 10 kB.
-            stream.allow()
-            while self._step(lambda: stream.read(_BLOCK)) and stream.left > _BLOCK:
-                pass
+                raise Damage("it is empty")
+            # The check sum of what was compressed comes last.
+            left = _AFTER_END
+            while left > 0 and (block := stream.read(_BLOCK)):
+                left -= len(block)
         except _TooMuch:
             raise CaptureError(
                 f"{self._path}: more than any capture holds: not unpacked", path=self._path
             ) from None
-        finally:
-            stream.close()
 
-    def _step(self, read: Callable[[], T]) -> T:
-        """What a library of Python makes of the file, whose errors are of any kind."""
-        try:
-            return read()
-        except (_Damage, _TooMuch, MemoryError):
-            raise
-        except Exception as error:
-            raise _Damage(str(error) or type(error).__name__) from error
-
-    def _next(self, tar: tarfile.TarFile, stream: _Stream) -> tarfile.TarInfo | None:
-        stream.allow()
-        member = tar.next()
-        tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
-        if member is None and stream.ended_without_end:  # noqa: SIM102
-            # smemcap's have no end (and begin so); all others would be cut off there.
-            if self._first != "meminfo":
-                raise _Damage("it is cut off")
-        return member
-
-    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, stream: _Stream) -> None:
+    def _take(self, member: Member, stream: _Stream) -> None:
         name = member.name
         if max(self._members, self._made) >= self._max_members:
             raise self._too_many(name)
-        if member.issparse() or not (member.isreg() or member.isdir()):
+        if not (member.is_file or member.is_directory):
             raise self._refusal(name, "is neither a regular file nor a directory")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or "\0" in name:
@@ -193,60 +195,54 @@ class _Unpacking:
         if "self" in parts or "thread-self" in parts:
             # By these a procfs is known: other files would be believed more than they may be.
             raise self._refusal(name, "is in no capture")
-        if parts:
-            try:
-                self._write(tar, member, parts, stream)
-            except (FileExistsError, NotADirectoryError, IsADirectoryError):
-                raise self._refusal(name, "is a file and a directory") from None
-            except (ValueError, OSError) as error:
-                import errno
+        if not parts and member.is_file:
+            raise self._refusal(name, "is no name for a file")
+        try:
+            self._write(member, parts, stream)
+        except OSError as error:
+            import errno
 
-                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
-                    raise
+            if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+                raise self._refusal(name, "is a file and a directory") from None
+            if error.errno == errno.ENAMETOOLONG:
                 raise self._refusal(name, "is no name for a file") from None
+            raise
         self._members += 1
         self._first = self._first or name
 
-    def _write(
-        self, tar: tarfile.TarFile, member: tarfile.TarInfo, parts: list[str], stream: _Stream
-    ) -> None:
-        from functools import partial
-
-        from fastsmaps.files import write_all  # what it imports takes 5 ms
+    def _write(self, member: Member, parts: list[str], stream: _Stream) -> None:
+        from fastsmaps.files import write_all
+        from fastsmaps.tar import BLOCK
 
         # Nothing here is a link, as none is made.
         directory = self._directory
-        for part in parts if member.isdir() else parts[:-1]:
+        for part in parts if member.is_directory else parts[:-1]:
             directory = f"{directory}/{part}"
             if not os.path.isdir(directory):
                 if self._made >= self._max_members:
                     raise self._too_many(member.name)
                 os.mkdir(directory, 0o700)
                 self._made += 1
-        if member.isdir():
+        if member.is_directory:
             return
         if member.size > self._max_bytes - self._written:
             raise self._too_large(member.name)
         path = f"{directory}/{parts[-1]}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        data = tar.extractfile(member)
-        assert data is not None
         with open(os.open(path, flags, 0o600), "wb", buffering=0) as file:
             try:
                 left = member.size
                 while left:
-                    stream.allow()
-                    block = self._step(partial(data.read, min(left, _BLOCK)))
+                    block = stream.read(min(left, _BLOCK))
                     if not block:
-                        raise _Damage("it is cut off")
+                        raise Damage("it is cut off")
                     left -= len(block)
-                    self._written += len(block)
-                    if self._written > self._max_bytes:
-                        raise self._too_large(member.name)
                     write_all(file, block)
             except BaseException:
                 os.unlink(path)
                 raise
+        self._written += member.size
+        stream.read(-member.size % BLOCK)
 
     def _too_many(self, name: str) -> CaptureError:
         return self._refusal(name, f"is more than the {self._max_members} that are allowed")
@@ -260,55 +256,29 @@ class _TooMuch(Exception):
 
 
 class _Stream:
-    """A file that gives no more than it was told to, as tarfile reads headers of any size."""
+    """An archive's bytes without its compression, and no more of them than `most`."""
 
     def __init__(self, file: BufferedReader, most: int) -> None:
         self._file = file
-        self.left = _HEADER_BYTES
+        self._source = Decompressed(self._more)
         self._most = most
-        self.ended_without_end = False
-
-    def allow(self) -> None:
-        self.left = _HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        # All that a decompressor has before it meets the damage.
-        data = self._file.read1(min(size, _HEADER_BYTES))
-        self.left -= len(data)
-        self._most -= len(data)
-        if self.left < 0 or self._most < 0:
+        """So many bytes, fewer at the end alone."""
+        pieces = []  # which may be of a byte each
+        left = size
+        while left and (more := self._source.read(left)):
+            pieces.append(more)
+            left -= len(more)
+        self._most -= size - left
+        if self._most < 0:
             raise _TooMuch
-        return data
+        return b"".join(pieces)
 
-    def close(self) -> None:
-        self._file.close()
-
-
-def _tar(stream: _Stream) -> tarfile.TarFile:
-    import tarfile
-
-    class Member(tarfile.TarInfo):
-        """tarfile takes a damaged header for the end of the archive; here it is told."""
-
-        @classmethod
-        def fromtarfile(cls, tar: tarfile.TarFile) -> Member:
-            try:
-                return super().fromtarfile(tar)
-            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+    def _more(self, size: int) -> bytes:
+        try:
+            return self._file.read1(size)
+        except OSError as error:
+            if is_foreign(error):
                 raise
-            except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
-                stream.ended_without_end = True
-                raise
-            except tarfile.HeaderError as error:
-                raise _Damage(str(error)) from error
-
-    return tarfile.open(fileobj=stream, mode="r|", tarinfo=Member)  # type: ignore[call-overload,no-any-return]
-
-
-def _decompressed(source: BufferedReader, path: str) -> BufferedReader:
-    """The file without its compression, which is closed by whoever opened it."""
-    try:
-        opened = opener(source.peek(START)[:START])
-    except ImportError as error:
-        raise CaptureError(f"{path} is {error}", path=path) from error
-    return source if opened is None else opened(source, "rb")
+            raise Damage(error.strerror) from error

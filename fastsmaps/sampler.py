@@ -10,7 +10,7 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.descriptors import free_descriptors, is_exhausted
-from fastsmaps.errors import Error
+from fastsmaps.errors import Error, is_foreign
 from fastsmaps.estimate import estimate
 from fastsmaps.notes import noted_sharing
 from fastsmaps.openat import OPEN
@@ -288,7 +288,9 @@ class Sampler:
             return False
         except FileNotFoundError:
             return not _procfs.is_procfs(self.procfs)  # smem's captures have no statm
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if is_foreign(error):
+                raise
             return True  # not permitted (hidepid=1), or damaged: what was read before stays
         self._see(one, resident, shared, text)
         return True

@@ -12,7 +12,7 @@ from fastsmaps import _backend
 from fastsmaps import openat as _openat
 from fastsmaps import procfs as _procfs
 from fastsmaps.descriptors import is_exhausted
-from fastsmaps.errors import Error, NoMemoryMap, outcome_of
+from fastsmaps.errors import Error, NoMemoryMap, is_foreign, outcome_of
 from fastsmaps.notes import as_noted, noted, noted_sharing
 from fastsmaps.openat import OPEN
 from fastsmaps.process import Process
@@ -282,7 +282,9 @@ class Sweeper:
             if member is not None:
                 member.read = True
             return ProcessTotals(pid, "read", totals=totals, **facts)
-        except TimeoutError:
+        except TimeoutError as error:
+            if is_foreign(error):
+                raise
             return ProcessTotals(pid, "skipped", **{**facts, "error": _TIME_OVER})
         except Error as error:
             if is_exhausted(error):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from fastsmaps import _backend
-from fastsmaps.compressed import opener
-from fastsmaps.errors import Error, ParseError, ReadError
+from fastsmaps.compressed import Damage, Decompressed
+from fastsmaps.errors import Error, ParseError, ReadError, is_foreign
 from fastsmaps.mappings import Mappings
 from fastsmaps.openat import MOST_BYTES
 
@@ -149,6 +149,8 @@ def load(
         try:
             data = source.read()
         except OSError as error:
+            if is_foreign(error):
+                raise
             raise ReadError(
                 f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
             ) from error
@@ -160,6 +162,8 @@ def load(
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
+            if is_foreign(error):
+                raise
             raise ReadError(
                 f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
             ) from error
@@ -175,23 +179,19 @@ def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
     import io
 
     what = path or "the file"
-    try:
-        opened = opener(data)
-    except ImportError as error:
-        raise Error(f"{what} is {error}", path=path) from error
-    if opened is None:
-        return data
     blocks = []
     left = most
     try:
-        with opened(io.BytesIO(data), "rb") as file:
-            while left >= 0 and (block := file.read(_BLOCK)):
-                blocks.append(block)
-                left -= len(block)
-    except MemoryError:
-        raise
-    except Exception as error:  # each module has its own, and EOFError
-        raise ReadError(f"{what} is damaged: {error}", path=path) from error
+        source = Decompressed(io.BytesIO(data).read)
+        if not source.is_compressed:
+            return data
+        while left >= 0 and (block := source.read(_BLOCK)):
+            blocks.append(block)
+            left -= len(block)
+    except ImportError as error:
+        raise Error(f"{what} is {error}", path=path) from error
+    except Damage as damage:
+        raise ReadError(f"{what} is damaged: {damage}", path=path) from damage
     if left < 0:
         raise ReadError(
             f"{what} has more than the {most} bytes that are allowed",

@@ -199,7 +199,7 @@ cdef int read_whole(
         while outcome == MORE or outcome == INTERRUPTED:
             PyErr_CheckSignals()
             if until != 0 and seconds_now() >= until:
-                raise TimeoutError("the time is over")
+                raise TimeoutError(ETIMEDOUT, "the time is over")
             with nogil:
                 outcome = read_pieces(&r, s, turn)
         if outcome == FAILED:

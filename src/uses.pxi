@@ -137,7 +137,9 @@ cdef class Uses:
             return False
         try:
             return self.add(fd, piece, pieces)
-        except (OSError, _errors.ParseError):
+        except (OSError, _errors.ParseError) as error:
+            if _errors.is_foreign(error):
+                raise
             return False
         finally:
             close(fd)
