@@ -11,12 +11,7 @@ import atexit
 import contextlib
 import fcntl
 import os
-import signal
 import stat
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Beginnings of names: in the directory for temporary files, and beside a file that is written.
 UNPACKED = "fastsmaps-"
@@ -43,13 +38,12 @@ class Temporary:
         parent = os.path.abspath(parent)
         beginning += _of_this_host()
         _remove_orphans(parent, beginning)
-        with undisturbed():
-            while self.fd < 0:
-                self.path = f"{parent}/{beginning}{os.urandom(_RANDOM).hex()}"
-                _noted[self.path] = os.getpid(), directory
-                self._make(directory)
-                if self.fd < 0:
-                    del _noted[self.path]
+        while self.fd < 0:
+            self.path = f"{parent}/{beginning}{os.urandom(_RANDOM).hex()}"
+            _noted[self.path] = os.getpid(), directory
+            self._make(directory)
+            if self.fd < 0:
+                _remove(self.path)
 
     def _make(self, directory: bool) -> None:
         flags = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,16 +67,17 @@ class Temporary:
 
     def rename(self, target: str) -> None:
         """Gives it this name; a file takes the place of one that is there. Closes ``fd``."""
-        with undisturbed():
-            os.rename(self.path, target)
-            _noted.pop(self.path, None)
-            self._close()
+        os.rename(self.path, target)
+        _noted.pop(self.path, None)
+        self._close()
 
     def remove(self) -> None:
         """Removes it, unless it has another name by now. Closes ``fd``."""
         if self.path in _noted or self.fd >= 0:
-            with undisturbed():
+            try:
                 _remove(self.path)
+            finally:
+                _remove(self.path)  # once more, where a handler raised in the midst of it
                 self._close()
 
     def _close(self) -> None:
@@ -93,17 +88,6 @@ class Temporary:
     def __del__(self) -> None:
         if hasattr(self, "path"):
             self.remove()
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Signals to this thread wait until the block has ended."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @atexit.register

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 
-from fastsmaps.temporary import remove_all, undisturbed
+from fastsmaps.temporary import remove_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +61,15 @@ class Endings:
     def begin(self) -> None:
         """From now on. What whoever started this wants ignored stays so."""
         # With no descriptor or thread to be had, handlers have to do.
-        with contextlib.suppress(OSError, RuntimeError), undisturbed():
+        with contextlib.suppress(OSError, RuntimeError):
             heard, self._wake = os.pipe()
             os.set_blocking(self._wake, False)
-            # A thread that takes no signal: while the main thread waits, it has to take them.
-            threading.Thread(target=self._watch, args=(heard,), daemon=True).start()
+            # A thread that takes no signal: where the main thread waits, it has to take them.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+            try:
+                threading.Thread(target=self._watch, args=(heard,), daemon=True).start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # Full of such bytes is fine: one is enough.
             signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         sys.unraisablehook = self._lost
