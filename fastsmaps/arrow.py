@@ -13,7 +13,7 @@ from itertools import accumulate, cycle, islice
 import fastsmaps
 from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
 from fastsmaps.figures import SUMS
-from fastsmaps.kinds import is_deleted, kind_of
+from fastsmaps.kinds import is_deleted, is_unnamed_device, kind_of
 from fastsmaps.mapping import PERMS, SHARED, Mapping
 from fastsmaps.totals import Totals
 
@@ -209,7 +209,7 @@ def mappings_batch(m: Mappings) -> Batch:
     )
     raw = pa.array(table.names, pa.binary())
     devs = pa.array([dev.decode("ascii") for dev in table.devs], _TEXT)
-    kind, deleted = _kinds(table, names, perms, flags)
+    kind, deleted = _kinds(table, names, perms, flags, dev)
     return pa.RecordBatch.from_arrays(
         [
             start,
@@ -247,17 +247,23 @@ def _paths(raw: Array, names: Array) -> Array:
         return _coded(texts, names)
 
 
-def _kinds(table: Table, names: Array, perms: Array, flags: Array) -> tuple[Array, Array]:
+def _kinds(
+    table: Table, names: Array, perms: Array, flags: Array, devs: Array
+) -> tuple[Array, Array]:
     """The columns kind and deleted: decided once for each name."""
-    kinds = [kind_of(name, False, False) for name in table.names]
-    shared = [kind_of(name, True, False) for name in table.names]
+    kinds = [kind_of(name, False, False, True) for name in table.names]
+    shared = [kind_of(name, True, False, False) for name in table.names]
+    internal = [kind_of(name, True, False, True) for name in table.names]
     places = names
-    if shared != kinds:  # there is a /dev/zero
+    if shared != kinds or internal != kinds:  # there is a /dev/zero, or a kernel's object
+        count = len(kinds)
         shared_bit = pa.scalar(SHARED, pa.int8())
-        others = pc.add(names, pa.scalar(len(kinds), _PLACE))
         is_shared = pc.equal(pc.bit_wise_and(perms, shared_bit), shared_bit)
-        places = pc.if_else(is_shared, others, names)
-        kinds += shared
+        unnamed = pa.array([is_unnamed_device(dev) for dev in table.devs], pa.bool_()).take(devs)
+        private, named, made_up = (pa.scalar(count * i, _PLACE) for i in range(3))
+        move = pc.if_else(is_shared, pc.if_else(unnamed, made_up, named), private)
+        places = pc.add(names, move)
+        kinds += shared + internal
     deleted = [is_deleted(*case) for case in zip(cycle(table.names), kinds, strict=False)]
     huge = [b"ht" in line.split() for line in table.flags]
     if any(huge):

@@ -1,4 +1,4 @@
-"""What a mapping is, by its name: proc_pid_maps(5), fs/proc/task_mmu.c, mm/shmem.c."""
+"""What a mapping is, by its name and device: proc_pid_maps(5), fs/proc/task_mmu.c, mm/shmem.c."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ _SHMEM = (b"/memfd:", b"/SYSV", b"/dev/shm/", b"/dev/ashmem/")
 _DEVICE = (b"/dev/", b"/dmabuf:", b"anon_inode:", b"socket:")
 
 
-def kind_of(name: bytes, shared: bool, hugetlb: bool) -> str:
+def is_unnamed_device(dev: bytes) -> bool:
+    """Whether the kernel made up the number, as it does for file systems without a device.
+
+    Those are its own mounts, tmpfs, overlay, btrfs, NFS; their major number is 0.
+    """
+    return not dev.partition(b":")[0].strip(b"0")
+
+
+def kind_of(name: bytes, shared: bool, hugetlb: bool, unnamed_device: bool) -> str:
     """One of hugetlb heap stack anon_named shmem special anon device file; the first that fits.
 
-    `name` is the kernel's, `shared` the perms' "s", `hugetlb` whether VmFlags has "ht". A real
-    special name has no slash, so a file called "[heap]" is a file.
+    `name` is the kernel's, `shared` the perms' "s", `hugetlb` whether VmFlags has "ht",
+    `unnamed_device` what is_unnamed_device() says. A real special name has no slash, so a file
+    called "[heap]" is a file.
     """
     plain = name.removesuffix(_DELETED)
     special = name.startswith(b"[") and name.endswith(b"]")
@@ -34,6 +43,11 @@ def kind_of(name: bytes, shared: bool, hugetlb: bool) -> str:
         return "anon"
     if name.startswith(_DEVICE):
         return "device"
+    # Objects of the kernel's own mounts: "/drm mm object (deleted)". simple_dname() in fs/libfs.c
+    # makes such names: a slash, what the driver called it, " (deleted)". They are mapped shared.
+    # A program that was replaced in the root of a container (overlay) is mapped private.
+    if shared and unnamed_device and name.endswith(_DELETED) and name.rfind(b"/") == 0:
+        return "shmem"
     return "file"
 
 

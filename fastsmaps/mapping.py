@@ -6,7 +6,7 @@ import os
 
 from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
 from fastsmaps.figures import Figures, add_figures
-from fastsmaps.kinds import file_name, is_deleted, kind_of
+from fastsmaps.kinds import file_name, is_deleted, is_unnamed_device, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ class Mapping(Figures):
         """One of hugetlb heap stack anon_named shmem special anon device file."""
         flags = self._row[7]
         hugetlb = flags is not None and b"ht" in flags.split()
-        return kind_of(self._row[6], bool(self._row[4] & SHARED), hugetlb)
+        _, _, _, _, perms, dev, name, *_ = self._row
+        return kind_of(name, bool(perms & SHARED), hugetlb, is_unnamed_device(dev))
 
     @property
     def vm_flags(self) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from array import array
 
 from fastsmaps.fields import ABSENT, LABELS, python_name
 from fastsmaps.figures import SUMS, sum_column
-from fastsmaps.kinds import kind_of
+from fastsmaps.kinds import is_unnamed_device, kind_of
 from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
 from fastsmaps.totals import Totals
 
@@ -307,17 +307,22 @@ class Mappings:
             paths = list(map(os.fsdecode, self._table.names))
             yield from map(paths.__getitem__, self._part(self._table.column("name")))
         elif by == "kind":
-            names, flags = self._table.names, self._table.flags
-            huge = {i for i, codes in enumerate(flags) if b"ht" in codes.split()}
-            kinds: dict[tuple[int, bool, bool], str] = {}
-            columns = (self._part(self._table.column(key)) for key in ("name", "perms", "flags"))
-            for name, perms, codes in zip(*columns, strict=True):
-                key = (name, bool(perms & SHARED), codes in huge)
-                if key not in kinds:
-                    kinds[key] = kind_of(names[name], key[1], key[2])
-                yield kinds[key]
+            yield from self._kinds()
         else:
             raise ValueError(f"group_by: 'path', 'kind' or a function, not {by!r}")
+
+    def _kinds(self) -> Iterator[str]:
+        """The kind of each row, decided once for rows that are alike."""
+        names, flags, devs = self._table.names, self._table.flags, self._table.devs
+        huge = {i for i, codes in enumerate(flags) if b"ht" in codes.split()}
+        unnamed = [is_unnamed_device(dev) for dev in devs]
+        kinds: dict[tuple[int, bool, bool, bool], str] = {}
+        columns = (self._part(self._table.column(key)) for key in _NUMBERS)
+        for perms, dev, name, codes in zip(*columns, strict=True):
+            key = (name, bool(perms & SHARED), codes in huge, unnamed[dev])
+            if key not in kinds:
+                kinds[key] = kind_of(names[name], *key[1:])
+            yield kinds[key]
 
     def _files(self, groups: list[int], count: int) -> list[int]:
         """How many different files each group has."""

@@ -51,7 +51,7 @@ def read(text: bytes) -> list[Record]:
         else:
             raise ValueError(f"neither header nor field: {line!r}")
     for record in records:  # afterwards: a record's name and flags can come after its header
-        record.kind = kind_of(record.name, record.perms, record.vm_flags or [])
+        record.kind = kind_of(record.name, record.perms, record.vm_flags or [], record.dev)
         record.deleted = record.kind == "file" and record.name.endswith(b" (deleted)")
     return records
 
@@ -71,7 +71,7 @@ def add_field(record: Record, label: str, value: bytes) -> None:
         record.extra[label] = text
 
 
-def kind_of(name: bytes, perms: str, vm_flags: list[str]) -> str:
+def kind_of(name: bytes, perms: str, vm_flags: list[str], dev: str = "fd:01") -> str:
     """What the mapping is; the first rule that fits decides, so their order matters."""
     special = name.startswith(b"[") and name.endswith(b"]")
     zero = name in (b"/dev/zero", b"/dev/zero (deleted)")
@@ -93,6 +93,9 @@ def kind_of(name: bytes, perms: str, vm_flags: list[str]) -> str:
         return "anon"
     if name.startswith((b"/dev/", b"/dmabuf:", b"anon_inode:", b"socket:")):
         return "device"
+    made_up = int(dev.split(":")[0], 16) == 0
+    if made_up and perms.endswith("s") and re.fullmatch(rb"/[^/]* \(deleted\)", name, re.DOTALL):
+        return "shmem"
     return "file"
 
 

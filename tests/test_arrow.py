@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import pickle
 import subprocess
@@ -191,7 +192,13 @@ def test_kinds(backend: ModuleType) -> None:
             for flags in (None, b"rd", b"rd ht")
         )
     )
-    mappings = fastsmaps.parse(text)
+    kernels = b"".join(
+        header(1 << 30 | i << 12, 1 << 30 | i + 1 << 12, b"/i915 (deleted)", perms=perms, dev=dev)
+        for i, (perms, dev) in enumerate(itertools.product((b"rw-p", b"rw-s"), (b"fe:00", b"00:1")))
+    )
+    assert pa.table(fastsmaps.parse(kernels))["deleted"].to_pylist() == [True] * 3 + [False]
+    compare(fastsmaps.parse(kernels))
+    mappings = fastsmaps.parse(text + kernels)
     compare(mappings)
     kinds = {"anon", "shmem", "hugetlb", "heap", "file"}
     assert {*pa.table(mappings)["kind"].to_pylist()} == kinds

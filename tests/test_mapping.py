@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from documents import TEXT, header, kb, record
-from independent import DATA
+from independent import DATA, kind_of
 
 import fastsmaps
 from fastsmaps import Mapping, Mappings
@@ -80,6 +80,55 @@ def test_kind_and_deleted(
     assert list(huge.group_by("kind")) == ["hugetlb"]
     near = fastsmaps.parse(record(name=name, perms=perms, flags=b"rd hta ")[:-4] + b"hg nh \n")
     assert near[0].kind == kind
+
+
+INTERNAL = [
+    # name, perms, device, kind, deleted
+    (b"/drm mm object (deleted)", b"rw-s", b"00:05", "shmem", False),
+    (b"/i915 (deleted)", b"r--s", b"00:01", "shmem", False),
+    (b"/secretmem (deleted)", b"rw-s", b"00:0e", "shmem", False),
+    (b"/[aio] (deleted)", b"rw-s", b"00:13", "shmem", False),
+    (b"/x (deleted) (deleted)", b"rw-S", b"00:1", "shmem", False),
+    # A program in the root of a container; a file on a device; one in a directory.
+    (b"/app (deleted)", b"r-xp", b"00:2b", "file", True),
+    (b"/x (deleted)", b"rw-s", b"fe:00", "file", True),
+    (b"/x (deleted)", b"rw-s", b"100:0", "file", True),
+    (b"/tmp/x (deleted)", b"rw-s", b"00:2b", "file", True),
+    (b"/x", b"rw-s", b"00:2b", "file", False),
+    (b"/x (deleted) ", b"rw-s", b"00:2b", "file", False),
+    (b"x (deleted)", b"rw-s", b"00:2b", "file", True),
+    (b"/dmabuf:x (deleted)", b"rw-s", b"00:2b", "device", False),
+]
+
+
+@pytest.mark.parametrize(("name", "perms", "dev", "kind", "deleted"), INTERNAL)
+def test_kernels_own_objects(
+    backend: ModuleType, name: bytes, perms: bytes, dev: bytes, kind: str, deleted: bool
+) -> None:
+    """Mapped shared, a name without a directory, a device number that the kernel made up."""
+    table = fastsmaps.parse(header(name=name, perms=perms, dev=dev))
+    assert (table[0].kind, table[0].deleted) == (kind, deleted)
+    assert list(table.group_by("kind")) == [kind]
+    assert kind_of(name, perms.decode().lower(), [], dev.decode()) == kind
+
+
+def test_the_device_counts_row_by_row(backend: ModuleType) -> None:
+    """One name may be the kernel's object here and a file there."""
+    rows = [(perms, dev) for perms in (b"rw-p", b"rw-s") for dev in (b"fe:00", b"00:05")]
+    text = b"".join(
+        header(i << 12, i + 1 << 12, b"/i915 (deleted)", perms=perms, dev=dev)
+        for i, (perms, dev) in enumerate(rows, 1)
+    )
+    table = fastsmaps.parse(text)
+    assert [(m.kind, m.deleted) for m in table] == [("file", True)] * 3 + [("shmem", False)]
+    assert {kind: group.count for kind, group in table.group_by("kind").items()} == {
+        "file": 3, "shmem": 1,
+    }  # fmt: skip
+    assert list(table[3:].group_by("kind")) == ["shmem"]
+    old = fastsmaps.parse(b"".join(text.splitlines(True)[:3]))
+    assert [(change.key, change.size) for change in fastsmaps.diff(old, table, "kind")] == [
+        ("shmem", 4096)
+    ]
 
 
 @pytest.mark.parametrize(
