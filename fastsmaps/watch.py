@@ -344,7 +344,7 @@ class Watch:
         return found or (self._process.totals(), 1, 0)
 
     def _tree(self, root: int) -> tuple[Totals, int, int] | None:
-        """None where the process is not there or cannot be read: its own error says why."""
+        """None where the process is not listed: its own error says why."""
         listed = scan(procfs=self.procfs, max_rss=-1)  # stat alone: no page is walked
         if root not in listed.by_pid:
             return None
@@ -359,13 +359,13 @@ class Watch:
         # Another one that got its number meanwhile is none of them.
         same = [row for row in rows if row.start_time == started[row.pid]]
         read = {row.pid: row.totals for row in same if row.totals is not None}
-        if root not in read:
-            return None
-        totals = read.pop(root)
-        for others in read.values():
-            totals += others
-        unread += sum(row.outcome in ("denied", "failed") for row in rows)
-        return totals, 1 + len(read), unread
+        if root not in read and rows.by_pid[root].shares_memory_with not in read:
+            # Its kept descriptor may still read it; otherwise the error says why there is no look.
+            assert self._process is not None
+            read[root] = self._process.totals()
+        missing = (row.pid not in read and row.outcome in ("denied", "failed") for row in rows)
+        first, *others = read.values()
+        return sum(others, first), len(read), unread + sum(missing)
 
     # ---- VmHWM
 

@@ -219,6 +219,28 @@ def test_a_tree(backend: ModuleType) -> None:
     assert "peak_rss" not in watch.samples.fields
 
 
+def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of it still counts: here there is no descriptor left for the root."""
+
+    def scan(pids: Any = None, **options: Any) -> fastsmaps.Scan:
+        found = fastsmaps.scan(pids, **options)
+        if pids is None:
+            return found
+        return found._part(
+            row._replaced(outcome="failed", totals=None) if row.pid == child.pid else row
+            for row in found
+        )
+
+    with acting() as child:
+        child.ask("fork", 24)
+        monkeypatch.setattr("fastsmaps.watch.scan", scan)
+        with fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
+            until(watch, lambda sample: watch.count > 2)
+    for sample in watch.samples:
+        assert (sample.processes, sample.unread) == (2, 0)
+        assert pss(sample) > 24 * MIB
+
+
 def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     with acting() as child:
         with monkeypatch.context() as patch:
