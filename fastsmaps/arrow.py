@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import accumulate, cycle, islice
 
 import fastsmaps
-from fastsmaps.fields import ABSENT, LABELS, SIZES, python_name
+from fastsmaps.fields import ABSENT, SIZES, names_of
 from fastsmaps.figures import SUMS
 from fastsmaps.kinds import is_deleted, is_unnamed_device, kind_of
 from fastsmaps.mapping import PERMS, SHARED, Mapping
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from fastsmaps._backend import Table
-    from fastsmaps.figures import Figures
     from fastsmaps.mappings import Mappings
     from fastsmaps.processes import Scan
     from fastsmaps.rollups import Rollups
@@ -84,7 +83,6 @@ PROCESS = {
     "shares_memory_with": pa.int64(),
 }
 
-_KNOWN = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}
 _ABSENT = pa.scalar(ABSENT, FIGURE)
 
 
@@ -133,19 +131,6 @@ def _fitting(value: object, kind: DataType) -> object:
     return value
 
 
-def _names(labels: Iterable[str], cls: type[Figures], taken: Iterable[str]) -> dict[str, str]:
-    """Python's name of each label, as in as_dict(); the label itself where that is taken."""
-    names: dict[str, str] = {}
-    used = set(taken)
-    for label in labels:
-        name = _KNOWN.get(label) or python_name(label)
-        if name in used or (label not in cls._known and hasattr(cls, name)):
-            name = label
-        names[label] = name
-        used.add(name)
-    return names
-
-
 def _facts(source: Mappings | Scan, **more: object) -> dict[str, str]:
     facts = {"procfs": source.procfs, "taken_at": source.taken_at, **more}
     known = {
@@ -189,7 +174,7 @@ def mappings_schema(m: Mappings) -> Schema:
 
 @lru_cache(maxsize=64)  # a kernel always prints the same
 def _schema_for(labels: tuple[str, ...]) -> Schema:
-    names = _names(labels, Mapping, {*MAPPING, "extra"})
+    names = names_of(labels, Mapping, {*MAPPING, "extra"})
     return pa.schema({**MAPPING, **dict.fromkeys(names.values(), FIGURE), "extra": EXTRA})
 
 
@@ -339,7 +324,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
     for totals in others:
         labels |= dict.fromkeys(() if totals is None else totals._labels())
     del labels["Size"]  # what is summed is end - start
-    return _names(labels, Totals, {*PROCESS, "size", *SUMS})
+    return names_of(labels, Totals, PROCESS)
 
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:

@@ -7,6 +7,10 @@ needed for a field to be read, a field that nobody has seen yet becomes a column
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
 #: What a column holds where the kernel printed no such field (2**64 - 1).
 ABSENT = 2**64 - 1
 
@@ -78,3 +82,26 @@ def python_name(label: str) -> str:
 
 #: Python's name of every known number field -> the kernel's.
 LABELS = {python_name(label): label for label in (*SIZES, *PAGE_SIZES, *NUMBERS)}
+
+# Size has another name: ``size`` is end - start.
+_KNOWN = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}
+
+
+def names_of(labels: Iterable[str], cls: type, taken: Collection[str] = ()) -> dict[str, str]:
+    """Return the name of each label, by label; no two are the same.
+
+    A known label has its own. A new one has its python_name(), unless a known field, an attribute
+    of `cls` or an earlier label is called so, or the name is `taken`; then it keeps the kernel's
+    spelling. That begins with a capital, as no other name does.
+    """
+    names: dict[str, str] = {}
+    used: set[str] = set()
+    for label in labels:
+        name = _KNOWN.get(label)
+        if name is None:
+            name = python_name(label)
+            if name in used or name in LABELS or name in taken or hasattr(cls, name):
+                name = label
+            used.add(name)
+        names[label] = name
+    return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.fields import ABSENT, LABELS, names_of
 from fastsmaps.values import Frozen
 
 TYPE_CHECKING = False
@@ -84,8 +84,8 @@ class Figures(Frozen):
     def __getattr__(self, name: str) -> int | None:
         # Only reached for what the class does not have: a field nobody has seen yet.
         if not name.startswith("_"):
-            for label in self._labels():
-                if python_name(label) == name:
+            for label, own in names_of(self._labels(), type(self)).items():
+                if own == name:
                     return self._figure(label)
         raise AttributeError(f"{type(self).__name__!r} has no field {name!r}")
 
@@ -97,8 +97,8 @@ class Figures(Frozen):
         label = LABELS.get(name, name)
         if label in self._known or label in self._labels():
             return self._figure(label)
-        for label in self._labels():
-            if python_name(label) == name:
+        for label, own in names_of(self._labels(), type(self)).items():
+            if own == name:
                 return self._figure(label)
         raise KeyError(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
+from fastsmaps.fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, names_of
 from fastsmaps.figures import Figures, add_figures
 from fastsmaps.kinds import file_name, is_deleted, is_unnamed_device, kind_of
 
@@ -185,11 +185,8 @@ class Mapping(Figures):
             "vm_flags",
         )  # fmt: skip
         result: dict[str, Any] = {name: getattr(self, name) for name in names}
-        for label, place in self._places.items():
-            name = "size_printed" if label == "Size" else python_name(label)
-            if label not in self._known and hasattr(type(self), name):
-                name = label
-            result[name] = self._row[place]
+        for label, name in names_of(self._places, Mapping).items():
+            result[name] = self._row[self._places[label]]
         result["extra"] = self.extra
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 
-from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.fields import ABSENT, LABELS, names_of
 from fastsmaps.figures import SUMS, sum_column
 from fastsmaps.kinds import is_unnamed_device, kind_of
 from fastsmaps.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
@@ -129,8 +129,8 @@ class Mappings:
             return name
         if name in LABELS:
             return LABELS[name]
-        for label in self._places:
-            if python_name(label) == name:
+        for label, own in names_of(self._places, Mapping).items():
+            if own == name:
                 return label
         if name in LABELS.values():
             return name
@@ -220,9 +220,14 @@ class Mappings:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Python's names of the size fields that are present (in kB in the file)."""
-        labels = zip(self._table.labels, self._table.sized, strict=True)
-        names = [python_name(label) for label, sized in labels if sized]
+        """The names of the size fields that are present (in kB in the file).
+
+        Python's, or the kernel's where that is another figure's: docs/fields.md. ``Size:`` is
+        "size" here, which is end - start.
+        """
+        sized = dict(zip(self._table.labels, self._table.sized, strict=True))
+        own = {**names_of(self._places, Mapping), "Size": "size"}
+        names = [own[label] for label in self._places if sized[label]]
         if self._is_part:
             names = [name for name in names if self.absent(name) < len(self)]
         return tuple(names)

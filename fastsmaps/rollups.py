@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.fields import ABSENT, LABELS, names_of
 from fastsmaps.figures import SUMS, sum_column
 from fastsmaps.mapping import FIRST_FIELD, NO_GROUP
 from fastsmaps.totals import Totals
@@ -47,7 +47,7 @@ class Rollups:
             return sum_column(name, self.column)
         label = LABELS.get(name, name)
         if label not in self._labels:
-            new = [own for own in self._labels if python_name(own) == name]
+            new = [label for label, own in names_of(self._labels, Totals).items() if own == name]
             if not new:
                 Totals({}, None, "smaps_rollup")[name]  # KeyError for what is no field
                 return ()

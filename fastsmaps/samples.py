@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps.fields import ABSENT, LABELS, python_name
+from fastsmaps.fields import ABSENT, LABELS, names_of
 from fastsmaps.figures import SUMS, cell, sum_column
 from fastsmaps.totals import NAMES, Totals, beside
 from fastsmaps.values import Value
@@ -108,12 +108,12 @@ class Samples:
     def names(self) -> tuple[str, ...]:
         """The names of all columns, in the order of ``Sample.as_dict()``."""
         known = dict.fromkeys((*_HEAD, *SUMS, *NAMES))
-        return tuple(known | dict.fromkeys(self._name(label) for label in self._labels))
+        return tuple(known | dict.fromkeys(self._names().values()))
 
-    @staticmethod
-    def _name(label: str) -> str:
-        name = python_name(label)
-        return label if name in _TAKEN or (name not in NAMES and hasattr(Totals, name)) else name
+    def _names(self) -> dict[str, str]:
+        # Totals have another size, and none of what the kernel prints.
+        labels = (label for label in self._labels if label != "Size")
+        return names_of(labels, Totals, _TAKEN)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -165,8 +165,9 @@ class Samples:
         if name in _HEAD:
             return _HEAD.index(name)
         label = LABELS.get(name, name)
+        names = self._names()
         for place, known in enumerate(self._labels, len(_HEAD)):
-            if known == label or python_name(known) == name:
+            if known == label or names.get(known) == name:
                 return place
         Totals({}, None, self._source)[name]  # KeyError for what is no field
         return 2**32  # behind every row: none has it

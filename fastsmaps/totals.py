@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastsmaps.fields import LABELS, SIZES, python_name
+from fastsmaps.fields import LABELS, SIZES, names_of, python_name
 from fastsmaps.figures import Figures, add_figures
 
 TYPE_CHECKING = False
@@ -37,16 +37,19 @@ class _Sums(Figures):
 
     def as_dict(self) -> dict[str, int | None]:
         """Every figure by Python's name, None for what the kernel did not print."""
+        return self._named(())
+
+    def _named(self, taken: Collection[str]) -> dict[str, int | None]:
+        """as_dict() without the names that are `taken`."""
         figures = self._figures
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
         result["rss_swap"] = self.rss_swap
         # By label, not by attribute: a scan does this for each process (5 us).
         for name, label in _BY_NAME:
             result[name] = figures.get(label)
-        for label, value in figures.items():
-            if label not in _KNOWN:
-                name = python_name(label)
-                result[label if hasattr(type(self), name) else name] = value
+        new = [label for label in figures if label not in _KNOWN]
+        for label, name in names_of(new, type(self), taken).items():
+            result[name] = figures[label]
         return result
 
     def __repr__(self) -> str:
@@ -60,15 +63,9 @@ def beside(
 ) -> dict[str, Any]:
     """A row's facts and its figures.
 
-    A field whose name is `taken` (one of `head`'s, unless told otherwise) has the kernel's
-    spelling instead.
+    A field whose name is `taken` (default: one of `head`'s) has the kernel's spelling instead.
     """
-    figures: dict[str, Any] = sums.as_dict()
-    taken = head if taken is None else taken
-    if not figures.keys().isdisjoint(taken):
-        labels = {python_name(label): label for label in sums._labels()}
-        figures = {labels[n] if n in taken else n: size for n, size in figures.items()}
-    return {**head, **figures}
+    return {**head, **sums._named(head if taken is None else taken)}
 
 
 class Totals(_Sums):

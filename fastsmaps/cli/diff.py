@@ -13,6 +13,7 @@ from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.working import working
 from fastsmaps.processes import NOTHING, failures_of, is_failure, main_reason
+from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _record(names: tuple[str, ...], change: Change) -> Record:
     head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
     if change.files is not None:
         head["old_files"], head["new_files"] = change.files
-    return {**head, **change.as_dict()}
+    return beside(head, change)
 
 
 def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:

@@ -11,7 +11,9 @@ from fastsmaps.cli.listing import FIGURES, NO_NAME
 from fastsmaps.cli.output import MOST_SHOWN, plain_lines
 from fastsmaps.cli.picture import save_plot
 from fastsmaps.display import harmless, human, kib
+from fastsmaps.fields import ABSENT
 from fastsmaps.files import written_whole
+from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,9 +87,14 @@ def _write_csv(samples: Samples, path: str) -> None:
 
     with written_whole(path) as file:
         text = io.TextIOWrapper(file, "ascii", "backslashreplace", newline="")
-        writer = csv.DictWriter(text, samples.names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sample.as_dict() for sample in samples)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(samples.names)
+        # Not sample by sample: the name of a field depends on what others there are.
+        columns = [
+            [None if value == ABSENT else value for value in samples.column(name)]
+            for name in samples.names
+        ]
+        writer.writerows(zip(*columns, strict=True))
         text.detach()
 
 
@@ -125,7 +132,8 @@ def _json(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, en
 
 
 def _change(change: Change) -> dict[str, Any]:
-    return {"path": change.key, "old": change.old.pss, "new": change.new.pss, **change.as_dict()}
+    head = {"path": change.key, "old": change.old.pss, "new": change.new.pss}
+    return beside(head, change)
 
 
 # ---- for people
