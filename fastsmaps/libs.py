@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from fastsmaps.procfs import Procfs
     from fastsmaps.sharing import Member
 
+    # A process's number, its outcome, and the error where it was not read.
+    Fate = tuple[int, str, str | None]
+
     # How many processes, end - start, figures by label.
     _Sum: TypeAlias = tuple[int, int, dict[str, int]]
 
@@ -117,11 +120,12 @@ def libs(
     listed = pids is None
     sharing = Sharing(root, noted_sharing(root))
     groups = _groups(numbers, root, sharing, workers)
-    shared = {member.pid: group for group in groups for member in in_order(group)[1:]}
-    alone = [pid for pid in numbers if pid not in shared]
+    later = {member.pid for group in groups for member in in_order(group)[1:]}
+    now = [pid for pid in numbers if pid not in later]
     uses: list[Uses] = []
     others: list[int] = []  # what the quick way left
-    fates: list[tuple[int, str, str | None]] = []  # of those that Process read
+    fates: list[Fate] = []  # of those that Process read
+    members: list[Member] = []  # of what it read: forks are left for later
 
     def work(some: Iterator[int]) -> None:
         mine = _backend.Uses()
@@ -135,16 +139,21 @@ def libs(
             if _openat.is_kernels(root, fd):
                 others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
             else:
-                fates.extend(_add(mine, pid, root) for pid in some)
+                found = (_add(mine, pid, root, members) for pid in some)
+                fates.extend(fate for fate in found if fate is not None)
         finally:
             os.close(fd)
 
-    spread(counted(alone, progress), max(1, min(workers, len(alone))), work)
+    spread(counted(now, progress), max(1, min(workers, len(now))), work)
     uses.append(last := _backend.Uses())
-    fates.extend(_add(last, pid, root) for pid in others)
-    unread = {pid for pid, outcome, _ in fates if outcome != "read"}
+    fates.extend(_added(last, pid, root) for pid in others)
+    forks = {member.pid for member in members if member.forked}
+    groups += sharing.groups(related(members).values())
+    later |= forks
+    read = set(now).difference(forks, (pid for pid, outcome, _ in fates if outcome != "read"))
     for group in groups:
-        fates.extend(_add_once(last, in_order(group), root, sharing, unread))
+        fates.extend(_add_once(last, in_order(group), root, sharing, later, read))
+    fates.extend(_added(last, pid, root) for pid in numbers if pid in later)
     coverage = dict.fromkeys(OUTCOMES, 0)
     coverage["read"] = len(numbers) - len(fates)
     errors: dict[int, str] = {}
@@ -159,50 +168,58 @@ def libs(
 
 
 def _groups(numbers: list[int], root: str, sharing: Sharing, workers: int) -> list[list[Member]]:
-    """Those of the processes that have their memory in common, before any of it is read."""
+    """Those of the processes that have their memory in common, before any of it is read.
+
+    None where Process reads them: it sees that when it reads them.
+    """
     sweeper = Sweeper(root, texts=(), limits=(None, None), until=None)
     try:
-        if sweeper.fd >= 0:
-            sweeper.run(numbers, workers, rollups=False)
-            members = sweeper.members()
-        else:
-            members = list(_members(numbers, root))
+        if sweeper.fd < 0:
+            return []
+        sweeper.run(numbers, workers, rollups=False)
+        return sharing.groups(related(sweeper.members()).values())
     finally:
         sweeper.close()
-    return sharing.groups(related(members).values())
-
-
-def _members(numbers: list[int], root: str) -> Iterator[Member]:
-    for pid in numbers:
-        try:
-            with Process(pid, procfs=root) as process:
-                member = member_of(process)
-        except Error:
-            continue
-        if member is not None:
-            member.read = True  # as far as is known
-            yield member
 
 
 def _add_once(
-    uses: Uses, order: list[Member], root: str, sharing: Sharing, unread: set[int]
-) -> Iterator[tuple[int, str, str | None]]:
-    """Adds what is not counted yet of a group, whose first one was read if it could be."""
-    counted = None if order[0].pid in unread else order[0]
-    for member in order[1:]:
+    uses: Uses, order: list[Member], root: str, sharing: Sharing, later: set[int], read: set[int]
+) -> Iterator[Fate]:
+    """Adds a group whose memory is the same: one of it, if that can be read.
+
+    Takes out of `later` what is done here; `read` are those that were read before.
+    """
+    counted = next((member for member in order if member.pid in read), None)
+    for member in order:
+        if member.pid not in later:
+            continue
+        later.remove(member.pid)
         if counted is not None and sharing.still(member, counted):
             yield member.pid, "skipped", error_of(counted.pid)
             continue
-        fate = _add(uses, member.pid, root)
+        fate = _added(uses, member.pid, root)
         yield fate
         if counted is None and fate[1] == "read":
             counted = member
 
 
-def _add(uses: Uses, pid: int, root: str) -> tuple[int, str, str | None]:
+def _added(uses: Uses, pid: int, root: str) -> Fate:
     """Adds a process by Process, which knows all fates; its number, the outcome and the error."""
+    fate = _add(uses, pid, root)
+    assert fate is not None
+    return fate
+
+
+def _add(uses: Uses, pid: int, root: str, members: list[Member] | None = None) -> Fate | None:
+    """With `members` None for a fork, which is not added: it is put there, as all others are."""
     try:
         with Process(pid, procfs=root) as process:
+            member = None if members is None else member_of(process)
+            if member is not None and members is not None:
+                member.read = True  # as far as is known
+                members.append(member)
+                if member.forked:
+                    return None
             process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
     except Error as error:
         return pid, outcome_of(error), str(error)
