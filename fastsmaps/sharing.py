@@ -291,24 +291,33 @@ def has_waiting_thread(pid: int, procfs: str) -> bool:
         return False
 
 
+# What the two have in common to the byte; Pss of files changes with whoever else maps them.
+_SAME = ("rss", "anonymous", "pss_anon", "swap", "anon_huge_pages", "private_hugetlb")
+
+
 def waits_in_vfork(child: int, parent: int, procfs: str) -> bool:
     """Whether what /proc shows is enough to say that the child has its parent's memory.
 
-    A thread of the parent waits (state D, as in vfork(), or for a disk). Both have the same
-    figures, and all anonymous memory is theirs alone. A fork's is not: each anonymous page is in
-    both until one of them writes to it, and some are written to by nobody after the start, such as
-    relocated data. So a fork would need to have written to every page, the parent too, have the
-    same figures to the byte nevertheless, and the parent wait for a disk.
+    A thread of the parent waits (state D, as in vfork(), or for a disk). Both have the same Rss,
+    anonymous memory and swap, and all anonymous memory is theirs alone. A fork's is not: each
+    anonymous page is in both until one of them writes to it, and some are written to by nobody
+    after the start, such as relocated data. So a fork would need to have written to every page,
+    the parent too, have as many of them nevertheless, and the parent wait for a disk.
     """
     try:
         with Process(parent, procfs=procfs) as first, Process(child, procfs=procfs) as second:
-            figures = first.totals()
-            if figures != second.totals():
+            # The child may write to a page between the two readings.
+            if not any(_have_the_same(first, second) for _ in range(3)):
                 return False
             stat = second._stat()
-            if not stat.keeps_parents_memory or stat.ppid != parent:
-                return False
-            anonymous = figures.anonymous
-            return bool(anonymous) and figures.pss_anon == anonymous
+            return stat.keeps_parents_memory and stat.ppid == parent
     except Error:
         return False
+
+
+def _have_the_same(first: Process, second: Process) -> bool:
+    figures, others = first.totals(), second.totals()
+    anonymous = figures.anonymous
+    if not anonymous or figures.pss_anon != anonymous:
+        return False
+    return all(figures[name] == others[name] for name in _SAME)
