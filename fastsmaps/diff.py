@@ -23,8 +23,8 @@ def diff(
 ) -> list[Change]:
     """What changed from one table to another, or from one scan to another, in signed bytes.
 
-    Two tables are compared by "path", "kind" or a function of a Mapping. Two scans are compared
-    process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was used again
+    Two tables are compared by "path", "kind", "label" or a function of a Mapping. Two scans are
+    compared process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was used again
     is two changes: one process went, one came), or by the words and functions of
     Scan.group_by().
 
@@ -50,8 +50,8 @@ def diff(
 
 def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
     key = "path" if by is None else by
-    if not callable(key) and key not in ("path", "kind"):
-        raise ValueError(f"diff of tables: 'path', 'kind' or a function, not {by!r}")
+    if not callable(key) and key not in ("path", "kind", "label"):
+        raise ValueError(f"diff of tables: 'path', 'kind', 'label' or a function, not {by!r}")
     return table.group_by(key)
 
 

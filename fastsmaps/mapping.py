@@ -161,6 +161,13 @@ class Mapping(Figures):
         return kind_of(name, bool(perms & SHARED), hugetlb, is_unnamed_device(dev))
 
     @property
+    def label(self) -> str:
+        """What named memory is for, with numbers folded; of a file its path: docs/fields.md."""
+        from fastsmaps.memory_names import label_of
+
+        return label_of(self._row[6], self.kind)
+
+    @property
     def vm_flags(self) -> tuple[str, ...] | None:
         """The codes of VmFlags; None where there is no such line, () where it is empty."""
         flags = self._row[7]

@@ -313,8 +313,10 @@ class Mappings:
             yield from map(paths.__getitem__, self._part(self._table.column("name")))
         elif by == "kind":
             yield from self._kinds()
+        elif by == "label":
+            yield from self._labels_of_rows()
         else:
-            raise ValueError(f"group_by: 'path', 'kind' or a function, not {by!r}")
+            raise ValueError(f"group_by: 'path', 'kind', 'label' or a function, not {by!r}")
 
     def _kinds(self) -> Iterator[str]:
         """The kind of each row, decided once for rows that are alike."""
@@ -329,6 +331,16 @@ class Mappings:
                 kinds[key] = kind_of(names[name], *key[1:])
             yield kinds[key]
 
+    def _labels_of_rows(self) -> Iterator[str]:
+        from fastsmaps.memory_names import label_of
+
+        names = self._table.names
+        labels: dict[tuple[int, str], str] = {}
+        for key in zip(self._part(self._table.column("name")), self._kinds(), strict=True):
+            if key not in labels:
+                labels[key] = label_of(names[key[0]], key[1])
+            yield labels[key]
+
     def _files(self, groups: list[int], count: int) -> list[int]:
         """How many different files each group has."""
         is_path = [name.startswith(b"/") for name in self._table.names]
@@ -339,7 +351,10 @@ class Mappings:
         return files
 
     def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
-        """Groups by "path", "kind" or what a function makes of a Mapping; largest Pss first.
+        """Groups by "path", "kind", "label" or what a function makes of a Mapping.
+
+        The largest Pss comes first. A label is what named memory is for ("malloc", "Java heap",
+        "thread stacks"), between the kind and the full name: docs/fields.md.
 
         Where no record has a Pss (maps), the largest size comes first. Raises ValueError for
         another `by`, TypeError where the function gives what is not hashable.

@@ -114,7 +114,7 @@ def test_libs(backend: ModuleType, idle: living.Process) -> None:
 
 def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: living.Process) -> None:
     for wrong, says in (
-        (("--by", "comm"), "--by for a process: one of path, kind, not comm"),
+        (("--by", "comm"), "--by for a process: one of path, kind, label, not comm"),
         (("--sort", "nonsense"), "no field 'nonsense'"),
     ):
         month = ("diff", str(idle.pid), "--after", "2678400")

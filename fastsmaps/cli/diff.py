@@ -45,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_by,
         metavar="KEY",
         default="path",
-        help=f"path or kind; of captures {BY}, without it a process each",
+        help=f"path, kind or label; of captures {BY}, without it a process each",
     )
     add_output(parser, filters="path (or whatever --by tells)")
 
 
 def _by(text: str) -> str | Keys:
-    return text if text in ("path", "kind", "pid") else keys(text)
+    return text if text in ("path", "kind", "label", "pid") else keys(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,10 +103,10 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     many = isinstance(before, fastsmaps.Scan)
     if many != isinstance(after, fastsmaps.Scan):
         raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
-    if many and args.by == "kind":
-        raise WrongUse(f"diff: --by for captures: {BY}, not kind")
-    if not many and args.by not in ("path", "kind"):
-        raise WrongUse(f"diff: --by for a process: one of path, kind, not {args.by}")
+    if many and args.by in ("kind", "label"):
+        raise WrongUse(f"diff: --by for captures: {BY}, not {args.by}")
+    if not many and args.by not in ("path", "kind", "label"):
+        raise WrongUse(f"diff: --by for a process: one of path, kind, label, not {args.by}")
     if args.sort:
         names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
         sorted_by(args.sort, list(names))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
-    ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "outcome", "path",
+    ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "label", "outcome", "path",
      "perms", "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(

@@ -38,6 +38,7 @@ EXAMPLES = """\
   fastsmaps maps 1234                           all of them, by address
   fastsmaps maps 1234 --by path --limit 10      the ten files with most Pss
   fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
+  fastsmaps maps 1234 --by label                malloc, Java heap, thread stacks, each file, ...
   fastsmaps maps 1234 --fields rss,swap,locked  these figures instead
   fastsmaps maps 1234 --fields rss --csv        addresses, perms, kind, path and rss, for programs
   fastsmaps maps 1234 --filter 'libc' --json
@@ -56,7 +57,7 @@ _USUAL = ("size", *FIGURES)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process, and what is shown of it."""
     add_target(parser, many=False)
-    parser.add_argument("--by", choices=("path", "kind"), help="summed by these")
+    parser.add_argument("--by", choices=("path", "kind", "label"), help="summed by these")
     add_fields(parser)
     add_output(parser, filters="path", parquet=True)
     add_plot(parser, "a treemap of Pss, kind > path > range")
@@ -141,11 +142,10 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[in
 
 
 def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
-    key = "path" if args.by == "path" else "kind"
     groups = (
-        mappings.group_by(lambda m: getattr(m, key) if args.filter.search(m.path) else None)
+        mappings.group_by(lambda m: getattr(m, args.by) if args.filter.search(m.path) else None)
         if args.filter
-        else mappings.group_by(key)
+        else mappings.group_by(args.by)
     )
     records: list[Record] = [
         beside({args.by: name, "mappings": group.count, "files": group.files}, group.totals)
@@ -169,5 +169,6 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
             "total",
         ],
         only=only(args, args.by, "mappings", *names),
+        texts=["label"],
         origin=_origin(args, mappings),
     )
