@@ -24,8 +24,8 @@ def diff(
     """What changed from one table to another, or from one scan to another, in signed bytes.
 
     Two tables are compared by "path", "kind", "label" or a function of a Mapping. Two scans are
-    compared process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was used again
-    is two changes: one process went, one came), or by the words and functions of
+    compared process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was
+    used again is two changes: one process went, one came), or by the words and functions of
     Scan.group_by().
 
     A path is one change, also where its file was replaced between the two (an upgraded library);

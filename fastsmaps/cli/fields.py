@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
-    ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "label", "outcome", "path",
-     "perms", "user", "vm_flags")
+    ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "label", "outcome",
+     "path", "perms", "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
     ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",
