@@ -21,6 +21,8 @@ import fastsmaps
 from fastsmaps import plot
 from fastsmaps.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 
 def whole_files(pid: int) -> dict[str, bytes]:
     """What each file of a process holds that is not damaged."""

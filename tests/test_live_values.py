@@ -127,7 +127,7 @@ def test_totals_are_the_rollups_by_awk(zoo: living.Process, backend: ModuleType)
             assert sums["Rss"] > 0
             assert {label: totals[label] for label in sums} == sums
             printed = {name for name, value in totals.as_dict().items() if value is not None}
-            assert len(printed) == len(sums) + 1  # uss
+            assert len(printed) == len(sums) + 2  # uss and rss_swap
             assert totals.uss == sums["Private_Clean"] + sums["Private_Dirty"]
     with fastsmaps.Process(zoo.pid) as process:
         for _ in range(3):  # the kept descriptor too

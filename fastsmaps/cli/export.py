@@ -132,9 +132,9 @@ def _print(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
     from prometheus_client import generate_latest
 
     failures: list[Exception] = []
-    collector = make(failures.append)
-    collector.wait()
-    sys.stdout.buffer.write(generate_latest(collector))
+    with make(failures.append) as collector:
+        collector.wait()
+        sys.stdout.buffer.write(generate_latest(collector))
     if failures:
         raise failures[0]
 
