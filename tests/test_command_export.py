@@ -24,6 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
 from fastsmaps.cli import main, serving
+from fastsmaps.cli.arguments import WrongUse
 from fastsmaps.groups import label_value
 
 
@@ -233,11 +234,35 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
         ("127.0.0.1:evil.example", False),
         ("localhost:1@evil.example", False),
         ("[::1].evil.example", False),
+        ("127.0.0.1%evil.example", False),
+        ("[::1", False),
+        ("[::1]1", False),
+        ("[node7]", False),
         ("", False),
     ],
 )
 def test_hosts(host: str, served: bool) -> None:
     assert serving.is_served(host, {"node7"}) == served
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Proxy.example", "proxy.example"),
+        ("proxy.example.", "proxy.example"),
+        ("proxy.example:80", "proxy.example"),
+        ("*", "*"),
+    ],
+)
+def test_allowed_hosts(given: str, name: str) -> None:
+    assert serving.name_of(given) == name
+    assert serving.is_served(given, {name})
+
+
+@pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
+def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
+    with pytest.raises(WrongUse, match="--allow-host: a host name such as "):
+        serving.name_of(given)
 
 
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:

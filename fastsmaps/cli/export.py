@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mappings",
         action="store_true",
-        help="count each process's mappings too, and tell vm.max_map_count (reads maps)",
+        help="count each process's mappings too, and report vm.max_map_count (reads maps)",
     )
     parser.add_argument("--once", action="store_true", help="print the metrics, and listen nowhere")
     add_limits(parser)
@@ -144,15 +144,16 @@ def _serve(
     names: Sequence[str],
     make: Callable[[Callable[[Exception], object]], Collector],
 ) -> None:
-    from fastsmaps.cli.serving import Server, address_of
+    from fastsmaps.cli.serving import Server, address_of, name_of
 
     host, port = address_of(listen, _PORT)
+    allowed = [name_of(name) for name in names]
     # What answers takes turns with the sweep in the interpreter, five or six a scrape. At 5 ms
     # each, as usual, one in a hundred took 12 ms while a sweep ran; so it is 9.
     sys.setswitchinterval(0.0005)
     # The place first: where it cannot be had no sweep begins.
     try:
-        server = Server(host, port, names)
+        server = Server(host, port, allowed)
     except OSError as error:
         raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
     try:

@@ -52,8 +52,23 @@ def address_of(text: str, port: int) -> tuple[str, int]:
 
 def own_names() -> set[str]:
     """The host names of this machine, as its kernel knows them: with and without the domain."""
-    name = socket.gethostname().lower()
+    name = socket.gethostname().lower().removesuffix(".")
     return {name, name.partition(".")[0]} - {""}
+
+
+def name_of(host: str) -> str:
+    """The name that requests may have, of what --allow-host was given; WrongUse for a URL.
+
+    A port is left out, since the answer does not depend on it, and so is the dot of a full name.
+    """
+    name = host.strip().lower()
+    head, colon, port = name.rpartition(":")
+    if colon and port.isdecimal():
+        name = head
+    name = name.removesuffix(".")
+    if not name or any(sign in name for sign in "/:@[] "):
+        raise WrongUse(f"--allow-host: a host name such as metrics.example, not {host[:80]!r}")
+    return name
 
 
 def is_served(host: str, names: Collection[str]) -> bool:
@@ -64,17 +79,22 @@ def is_served(host: str, names: Collection[str]) -> bool:
     name is answered only if it is localhost or one of `names`; an address always is.
     """
     bare = host.strip().lower()
-    if bare.startswith("["):
-        bare, _, port = bare[1:].partition("]")
+    family = socket.AF_INET6 if bare.startswith("[") else socket.AF_INET
+    if family == socket.AF_INET6:
+        bare, closed, port = bare[1:].partition("]")
+        if not closed or (port and not port.startswith(":")):
+            return False
         port = port.removeprefix(":")
+        bare = bare.partition("%")[0]  # fe80::1%eth0
     else:
         bare, _, port = bare.partition(":")
     if port and not port.isdecimal():
         return False
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, bare.partition("%")[0])
-            return True
+    with contextlib.suppress(OSError, ValueError):
+        socket.inet_pton(family, bare)
+        return True
+    if family == socket.AF_INET6:
+        return False
     bare = bare.removesuffix(".")
     return bare == "localhost" or bare.endswith(".localhost") or bare in names
 
@@ -90,9 +110,9 @@ class Server(socketserver.ThreadingTCPServer):
         """Raises OSError where it cannot listen there.
 
         `host` "" listens on all addresses, IPv6 and IPv4. Requests are answered for `host`,
-        for this machine's own names and for `names`; see is_served().
+        for this machine's own names and for `names`, as name_of() gives them; see is_served().
         """
-        self.names = {name.lower() for name in (host, *names) if name} | own_names()
+        self.names = {*names, host.lower().removesuffix(".")} - {""} | own_names()
         self._both = not host and socket.has_dualstack_ipv6()
         if not host:
             host = "::" if self._both else "0.0.0.0"
