@@ -239,7 +239,8 @@ def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
             for dev, inode, number, (size, figures) in parts:
                 _add_sum(sums, (dev, inode), (number, size, figures))
     found = [(os.fsdecode(name), _use(users[name], sums)) for name, sums in files.items()]
-    return sorted(found, key=lambda item: item[1].totals.pss or 0, reverse=True)
+    # Workers find files in any order: the path decides among equals.
+    return sorted(found, key=lambda item: (-(item[1].totals.pss or 0), item[0]))
 
 
 def _use(processes: int, files: dict[tuple[bytes, int], _Sum]) -> LibUse:
@@ -250,7 +251,7 @@ def _use(processes: int, files: dict[tuple[bytes, int], _Sum]) -> LibUse:
     if len(parts) == 1:
         ((_, size, figures),) = files.values()
     else:
-        order = sorted(parts, key=lambda file: parts[file].totals.pss or 0, reverse=True)
+        order = sorted(parts, key=lambda file: (-(parts[file].totals.pss or 0), file))
         parts = {file: parts[file] for file in order}
         whole: dict[bool, _Sum] = {}
         for sum_ in files.values():

@@ -111,6 +111,21 @@ def test_a_label_without_a_unit_is_no_size(backend: ModuleType, tmp_path: Path) 
     assert uses.result() == [(b"/x", 3, [(b"00:01", 7, 3, (3 * 4096, sums))])]
 
 
+@pytest.mark.parametrize("pids", [(7, 8), (8, 7)])
+def test_the_path_orders_files_of_equal_pss(
+    backend: ModuleType, tmp_path: Path, pids: tuple[int, int]
+) -> None:
+    """Which worker reads which process must not show."""
+    for number, path, inode in zip((*pids, 9, 10), "baaa", (3, 2, 1, 3), strict=True):
+        (tmp_path / str(number)).mkdir()
+        header = f"00400000-00401000 r--p 00000000 08:01 {inode:<26} /{path}\n"
+        (tmp_path / str(number) / "smaps").write_text(f"{header}Rss: 4 kB\nPss: 4 kB\n")
+    libs = fastsmaps.libs([7, 8], procfs=tmp_path)
+    assert list(libs) == ["/a", "/b"]
+    libs = fastsmaps.libs([10, 8, 9, 7], procfs=tmp_path)
+    assert [inode for _, inode in libs["/a"].parts] == [1, 2, 3]
+
+
 def test_a_refused_process_comes_first(backend: ModuleType, tmp_path: Path) -> None:
     """What it left behind makes no size of the next one's flags."""
     record = b"1000-2000 r--p 00000000 00:01 7 /x\nRss: 4 kB\nTHPeligible: 1\n"
