@@ -145,7 +145,10 @@ class _Unpacking:
         except Damage as damage:
             error = CaptureError(f"{self._path} is damaged: {damage}", path=self._path)
             if not self._members:
-                error = CaptureError(f"{self._path} is no capture: {damage}", path=self._path)
+                error = CaptureError(
+                    f"{self._path} is not a capture (a directory or a tar archive): {damage}",
+                    path=self._path,
+                )
             if on_error is None or not self._members:
                 raise error from damage.__cause__
             on_error(error)
@@ -196,7 +199,7 @@ class _Unpacking:
             # By these a procfs is known: other files would be believed more than they may be.
             raise self._refusal(name, "is in no capture")
         if not parts and member.is_file:
-            raise self._refusal(name, "is no name for a file")
+            raise self._refusal(name, "is not a valid name for a file")
         try:
             self._write(member, parts, stream)
         except OSError as error:
@@ -205,7 +208,7 @@ class _Unpacking:
             if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
                 raise self._refusal(name, "is a file and a directory") from None
             if error.errno == errno.ENAMETOOLONG:
-                raise self._refusal(name, "is no name for a file") from None
+                raise self._refusal(name, "is not a valid name for a file") from None
             raise
         self._members += 1
         self._first = self._first or name

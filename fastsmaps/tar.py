@@ -116,15 +116,18 @@ def _member(header: bytes, size: int, long_name: bytes | None, pax: dict[bytes, 
 
 
 def check(header: bytes) -> None:
-    """Damage where the header's check sum is another: it is no header then."""
+    """Damage where the header's checksum is wrong: then it is not a header."""
     if len(header) < BLOCK:
         raise Damage("it is cut off")
-    there = number(header[148:156])
+    try:
+        there = number(header[148:156])
+    except Damage:
+        there = -1
     rest = header[:148] + header[156:]
     unsigned = 8 * 32 + sum(rest)
     # Some old programs took bytes for signed.
     if there not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
-        raise Damage("a header's check sum is wrong")
+        raise Damage("a header has a wrong checksum")
 
 
 def number(field: bytes) -> int:
@@ -132,17 +135,17 @@ def number(field: bytes) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     if field[0] == 0xFF:
-        raise Damage("a number below 0")
+        raise Damage("a size in a header is below 0")
     digits = field.partition(b"\0")[0].strip()
     if digits.strip(b"01234567"):
-        raise Damage("a number that is none")
+        raise Damage("a size in a header is not an octal number")
     return int(digits or b"0", 8)
 
 
 def decimal(text: bytes) -> int:
     """A number of a pax header; Damage."""
     if not text.isdigit() or len(text) > _DIGITS:
-        raise Damage("a number that is none")
+        raise Damage("a pax header has a damaged number")
     return int(text)
 
 
@@ -156,7 +159,7 @@ def records(text: bytes) -> dict[bytes, bytes]:
         line = text[at : at + length]
         key, equals, value = line[end + 1 - at : -1].partition(b"=")
         if at + length > len(text) or line[-1:] != b"\n" or not key or not equals:
-            raise Damage("a pax header that is none")
+            raise Damage("a pax header has a damaged line")
         found[key] = value
         at += length
     return found

@@ -171,7 +171,7 @@ def test_cut_off_anywhere(
         try:
             found, caught = opened(path)
         except CaptureError as error:
-            none_whole = "is no capture" in str(error)
+            none_whole = "is not a capture" in str(error)
             assert none_whole
             continue
         # What is there is whole.
@@ -214,7 +214,7 @@ def test_what_is_no_capture(tmp_path: Path, data: bytes) -> None:
     caught: list[fastsmaps.Error] = []
     for on_error in (None, caught.append):
         with (
-            pytest.raises(CaptureError, match="is no capture") as error,
+            pytest.raises(CaptureError, match="is not a capture") as error,
             open_capture(path, on_error=on_error),
         ):
             pass
