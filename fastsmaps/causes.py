@@ -1,4 +1,4 @@
-"""Why a text is no smaps: the likely cause, in words that say what to look at."""
+"""Why a text is not smaps: the likely cause, named so that a user can find it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _is_last(data: bytes, error: ParseError) -> bool:
 
 
 def another_file(data: bytes) -> str:
-    """What a file is that is no text; "" for any other."""
+    """The type of a file that is not text; "" for any other."""
     compression = name_of(data[:START])
     if compression:
         return f"the text is compressed ({compression}): load() reads it"

@@ -1,7 +1,7 @@
 """Compressed data, recognised by its first bytes and not by its name.
 
 The modules' own files (gzip.open() and so on) would do, if there were no signals: what they raise
-for damage is of many kinds, and a handler that raises in their code cannot be told from it. Here
+for damage is of many kinds, and looks the same as a handler that raises in their code. Here
 each call of a decompressor stands alone, with the one exception that it has for damage.
 """
 

@@ -9,7 +9,7 @@ from fastsmaps.errors import is_foreign
 
 #: Errors of open() where this process, or the whole system, has no descriptor left.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE)
-#: Where RLIMIT_NOFILE has no end: as many as nobody opens.
+#: Where RLIMIT_NOFILE is unlimited: more than any program opens.
 _ENDLESS = 1 << 30
 
 

@@ -8,7 +8,7 @@ _forks = 0
 
 
 def own_process() -> tuple[int, int]:
-    """Something that a child of this process has otherwise.
+    """A value that differs in each child of this process.
 
     Not os.getpid() alone: the first process of a new pid namespace is 1, and its parent may be
     the 1 of the outer one.

@@ -1,4 +1,4 @@
-"""What processes are grouped by: one set of words for every command and function."""
+"""The words by which processes are grouped, the same for every command and function."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 r"""Texts as people have them: what is certain of one, as text that the backends take.
 
-A saved smaps has a prompt before it, or stands quoted in a mail, or ends amid a line. `cleaned()`
+A saved smaps may have a prompt before it, be quoted in a mail, or end amid a line. `cleaned()`
 gives the lines that are surely a mapping's, without what stands before and after them, and counts
 by kind those that it leaves out. It decides so:
 
@@ -10,7 +10,7 @@ by kind those that it leaves out. It decides so:
   prefix but for its line number, which must go on by one. Any other text ends the mapping: what
   follows before the next header is left out.
 - A label that comes twice says that a header is missing between, so the rest is left out too.
-- A field that is damaged is left out by itself, and so unknown. A number in another unit is one.
+- A damaged field is left out alone, and so unknown. A number in another unit is damaged.
 - A text may have been cut anywhere. Of a last line without its end a size counts only with its
   ``kB``, a header only with a name that is closed; a first line counts only with all its digits.
 """

@@ -173,7 +173,7 @@ def not_found(pid: int | None, path: str, procfs: str) -> Error:
 
 
 def failure(error: OSError, pid: int | None, path: str, procfs: str) -> Error:
-    """The typed error for one of the system's, told of a process that was there.
+    """The typed error for an OSError about a process that was there.
 
     Raises what is not the system's.
     """

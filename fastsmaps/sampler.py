@@ -462,7 +462,7 @@ class Sampler:
     # ---- memory that several have in common: see sharing.py
 
     def _part(self) -> None:
-        """What has left the process that it had its memory in common with is as if new."""
+        """Treat a process that no longer shares its memory as a new one."""
         if self._sharing is None:
             self._sharing = Sharing(self.procfs, noted_sharing(self.procfs))
         self._sharing.renew()

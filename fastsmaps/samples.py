@@ -150,7 +150,7 @@ class Samples:
 
         `name` is Python's or the kernel's of a field, "uss", "rss_swap", "size", "peak_rss",
         "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
-        print. "elapsed" and "time" are in seconds (format "d"). KeyError for what is no field.
+        print. "elapsed" and "time" are in seconds (format "d"). KeyError for any other name.
         """
         if name in _SECONDS:
             place = _HEAD.index(name)

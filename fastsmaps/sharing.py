@@ -238,7 +238,7 @@ class Sharing:
 def _by_stack(members: Iterable[Member]) -> list[list[Member]]:
     """Those that may have the same memory: their stacks begin at the same address.
 
-    Each exec chooses another one at random; forks keep it. 0 and 1 are for who may see none.
+    Each exec chooses another one at random; forks keep it. 0 and 1: the reader may not see it.
     """
     groups: dict[int, list[Member]] = {}
     for member in members:
@@ -291,7 +291,7 @@ def has_waiting_thread(pid: int, procfs: str) -> bool:
         return False
 
 
-# What the two have in common to the byte; Pss of files changes with whoever else maps them.
+# What the two have in common to the byte; Pss also depends on who else maps a file.
 _SAME = ("rss", "anonymous", "pss_anon", "swap", "anon_huge_pages", "private_hugetlb")
 
 

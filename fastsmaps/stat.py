@@ -112,7 +112,7 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
             threads=_number(fields[17]),
             start_time=_number(fields[19]) / TICKS,
             start_stack=_number(fields[25]) if len(fields) > 25 else 0,
-            # Field 47 came with 3.3, and reads 0 for who may not see addresses, or where none is.
+            # Field 47 came with 3.3, and reads 0 if there is none or the reader may not see it.
             start_brk=_number(fields[44]) or None if len(fields) > 44 else None,
         )
     except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture

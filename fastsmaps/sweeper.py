@@ -244,7 +244,7 @@ class Sweeper:
     def _by_process(
         self, pid: int, *, large: bool = False, figures: bool = True, shared: bool = False
     ) -> ProcessTotals:
-        """A row by Process, which knows all fates: for whatever is not as usual.
+        """Read a row with Process, which classifies every failure.
 
         With `shared` it is read also where it has its parent's memory.
         """

@@ -1,4 +1,4 @@
-"""Temporary files and directories that nobody leaves behind.
+"""Temporary files and directories that are always removed.
 
 A signal's handler may raise between any two instructions, and a process may be killed. So a name
 is chosen and noted before anything has it, what is noted is removed at the latest when the

@@ -1,6 +1,6 @@
 """Texts that belong to others (command lines, cgroups, programs), kept within a bound.
 
-Whoever runs a process chooses them. A process may name all of its memory as its command line, and
+Other users choose them. A process may name all of its memory as its command line, and
 every process may do so. What is cut off ends in MARK.
 """
 

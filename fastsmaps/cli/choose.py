@@ -108,7 +108,7 @@ def choose(
     rows = [
         row
         for row in found
-        # One that was named and is not there is reported by whoever reads it.
+        # A process that was named and is not there is reported when it is read.
         if (pids is not None and row.comm is None)
         or ((match is None or match(row)) and (not users or row.uid in users))
     ]

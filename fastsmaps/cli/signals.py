@@ -59,7 +59,7 @@ class Endings:
         self._wake = -1
 
     def begin(self) -> None:
-        """From now on. What whoever started this wants ignored stays so."""
+        """Begin. Signals that were ignored at the start stay ignored."""
         # With no descriptor or thread to be had, handlers have to do.
         with contextlib.suppress(OSError, RuntimeError):
             heard, self._wake = os.pipe()
@@ -137,7 +137,7 @@ def handled(handlers: Mapping[signal.Signals, Handler], wake: int = -1) -> Itera
     before = {}
     try:
         for number, handler in handlers.items():
-            # What whoever started this wants ignored stays so: nohup's SIGHUP, or SIGTSTP
+            # Signals that were ignored at the start stay ignored: nohup's SIGHUP, or SIGTSTP
             # where nobody would continue it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
