@@ -17,6 +17,8 @@ import living
 import pytest
 from commands import COMMAND, ZOO, environment
 
+import fastsmaps
+
 _INTERRUPTIBLE = """
 import sys
 import fastsmaps.cli
@@ -54,15 +56,13 @@ def test_a_full_disk(backend: ModuleType) -> None:
 @pytest.mark.parametrize("command", ["--version", "--help", "ps --help"])
 def test_what_argparse_prints(backend: ModuleType, command: str) -> None:
     """It leaves by an exception of its own."""
-    buffered = environment()
-    buffered.pop("PYTHONUNBUFFERED", None)
     reader, closed = os.pipe()
     os.close(reader)
     full = os.open("/dev/full", os.O_WRONLY)
     for output, status, lines in ((full, 1, 1), (closed, 128 + signal.SIGPIPE, 0)):
         done = subprocess.run(
             [*COMMAND, *command.split()], stdout=output, stderr=subprocess.PIPE, text=True,
-            check=False, env=buffered,
+            check=False, env=environment(),
         )  # fmt: skip
         os.close(output)
         assert (done.returncode, done.stderr.count("\n")) == (status, lines), done.stderr
@@ -167,3 +167,73 @@ def test_interrupted_while_it_reads(
         assert (child.returncode, output, error) == (128 + signal.SIGINT, b"", b"")
     assert os.listdir(temporary) == []
     assert not (tmp_path / "nothing.tar").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "2>&1 >/dev/null | true"])
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("totals 999999999", 1), ("totals --nosuch", 2), ("ps", 0), ("ps --nosuch", 2),
+     ("watch -- sh -c 'exit 3'", 3), ("watch -- nosuchprogram", 127), ("--version", 0),
+     ("maps /nothing", 1)],
+)  # fmt: skip
+def test_standard_error_cannot_be_written(
+    backend: ModuleType, command: str, status: int, where: str, unbuffered: str
+) -> None:
+    """The exit status is what it is elsewhere: what is left in a buffer must not make it 120."""
+    shell = f"{sys.executable} -m fastsmaps {command} {where}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell], capture_output=True, check=False,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--version", "--help", "ps --help", "ps", "totals self"])
+@pytest.mark.parametrize("errors", ["", "2>/dev/full", "2>&-"])
+def test_standard_output_is_full_too(
+    backend: ModuleType, command: str, errors: str, unbuffered: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m fastsmaps {command} >/dev/full {errors}"],
+        capture_output=True, text=True, check=False, env=environment(PYTHONUNBUFFERED=unbuffered),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == (0 if errors else 1)
+
+
+def test_closed_descriptors_are_no_files_of_ours(backend: ModuleType, tmp_path: Path) -> None:
+    """A file that got the number 2 would hold what goes to standard error."""
+    shell = f"{sys.executable} -m fastsmaps capture -o {tmp_path}/c.tar $$ 999999999 <&- >&- 2>&-"
+    subprocess.run(["bash", "-c", shell], check=False, env=environment())
+    with fastsmaps.open_capture(tmp_path / "c.tar") as directory:
+        assert "fastsmaps.json" in os.listdir(directory)
+
+
+@pytest.mark.parametrize("name", ["array", "argparse", "re", "json", "tempfile", "zlib", "signal"])
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, name: str) -> None:
+    """It may be a stranger's."""
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    for word in (["-m", "fastsmaps"], ["-mfastsmaps"], ["-Bm", "fastsmaps.__main__"]):
+        for arguments in (["--version"], ["totals", "self"], ["-m"]):
+            done = subprocess.run(
+                [sys.executable, *word, *arguments], cwd=tmp_path, capture_output=True, text=True,
+                check=False, env=environment(),
+            )  # fmt: skip
+            assert "imported" not in done.stderr
+            assert done.returncode == (2 if arguments == ["-m"] else 0)
+
+
+def test_the_path_of_other_programs_stays(tmp_path: Path) -> None:
+    (tmp_path / "program").mkdir()
+    code = "import fastsmaps, sys\nprint(sys.path[0])\n"
+    (tmp_path / "program/__init__.py").write_text(code)
+    (tmp_path / "program/__main__.py").write_text("")
+    (tmp_path / "motherfastsmaps.py").write_text(code)
+    for name in ("program", "motherfastsmaps"):
+        done = subprocess.run(
+            [sys.executable, "-m", name, "fastsmaps"], cwd=tmp_path, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert done.stdout == f"{tmp_path}\n"

@@ -91,6 +91,48 @@ def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
     assert run(SHOW, "python", pure)[0] == "python fastsmaps._pysmaps\n"
 
 
+IN_ANOTHER = (
+    """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import os, sys
+CODE = """
+    + '"""{}"""'
+    + """
+def run(code):
+    one = interpreters.create()
+    failure = (getattr(interpreters, "exec", None) or interpreters.run_string)(one, code)
+    assert failure is None, failure
+"""
+)
+USE = (
+    "import fastsmaps, os\n"
+    "from fastsmaps import _backend\n"
+    "assert fastsmaps.totals(os.getpid()).rss and len(fastsmaps.mappings()) and fastsmaps.scan()\n"
+    "print(fastsmaps.BACKEND, _backend.WHY_PYTHON is not None, flush=True)\n"
+)
+
+
+@pytest.mark.usefixtures("extension")
+def test_another_interpreter_gets_a_backend() -> None:
+    """The extension is for one interpreter of a process: others are given pure Python."""
+    code = f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n{USE}"
+    second = f"{IN_ANOTHER.replace('{}', code)}\nrun(CODE)\n"
+    assert run(f"{USE}{second}{USE}", "auto") == (
+        "c False\npython True\nc False\n",
+        "",
+    )
+    refused = code.replace(
+        "import fastsmaps,", "try: import fastsmaps\nexcept ImportError: refused = 1\nimport"
+    ).partition("from fastsmaps")[0]
+    second = f"{IN_ANOTHER.replace('{}', refused + 'assert refused')}\nrun(CODE)\n"
+    assert run(f"{USE}{second}", "c") == ("c False\n", "")
+    second = f"{IN_ANOTHER.replace('{}', code)}\nrun(CODE)\n"
+    assert run(f"{USE}{second}", "python") == ("python False\npython False\n", "")
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
 def test_other_systems_are_refused(platform: str) -> None:
     assert run(f"sys.platform = {platform!r}\nimport fastsmaps") == (
