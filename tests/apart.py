@@ -31,5 +31,8 @@ ALONE = {
     "test_scan.py::test_as_another_user": "forks",
     "test_scan.py::test_every_outcome": "has a dialogue with a process that all read",
     "test_scan.py::test_no_descriptor_to_be_had": "limits the process's descriptors",
+    "test_handlers.py": "traces, and sets a handler",
+    "test_leftovers.py": "forks, and sets where to unpack",
+    "test_tar.py": "sets where to unpack",
     "test_threads.py": "has threads of its own",
 }
