@@ -163,7 +163,9 @@ def kcmp_vm() -> Callable[[int, int], int]:
             import ctypes  # 8 ms, where a process has forked and called no exec
 
             call = ctypes.CDLL(None).syscall
-        except (ImportError, OSError, AttributeError):
+        except (ImportError, OSError, AttributeError) as error:
+            if is_foreign(error):
+                raise
             _kcmp.append(lambda *_: -1)
         else:
             zero = ctypes.c_long(0)
@@ -380,7 +382,7 @@ class Sweep:
                 return pool.add(os.fsencode(os.readlink(name, dir_fd=directory)))
             return pool.add(_small_file(directory, name))
         except (_Fate, OSError) as error:
-            if is_exhausted(error):
+            if is_exhausted(error) or is_foreign(error):
                 raise  # it is there, but no descriptor is left
             return None
 

@@ -236,8 +236,10 @@ class Process:
                 count = _backend.lines(fd, PIECE, PIECES, until or 0)
             except TimeoutError:
                 raise
-            except (Error, OSError):
-                pass  # `take` fails too, or it is the count alone that may not be had
+            except (Error, OSError) as error:
+                if is_foreign(error):
+                    raise
+                # `take` fails too, or it is the count alone that may not be had
             result = take()
             # See take_memory() in src/sweep.pxi.
             if count is not None and not self._gives_a_byte(fd):
@@ -401,7 +403,9 @@ class Process:
             return self._file(name)
         except ProcessGone:
             raise
-        except (Error, OSError):
+        except (Error, OSError) as error:
+            if is_foreign(error):
+                raise
             return None
 
     def _stat(self) -> Stat:

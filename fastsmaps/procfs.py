@@ -117,7 +117,9 @@ def counts_ours(procfs: str) -> bool:
             status = read_file(fd)
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         status = b""
     # A number for each namespace from that of the procfs to ours: the same number in two
     # namespaces may be chance.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from fastsmaps.errors import is_foreign
 from fastsmaps.values import Value
 
 # Bits of the masks in status: include/uapi/linux/capability.h.
@@ -63,15 +64,17 @@ def own_rights() -> Rights:
             status = file.read()
         for i, label in enumerate((b"\nCapEff:", b"\nCapBnd:")):
             masks[i] = int(status.partition(label)[2].split(maxsplit=1)[0], 16)
-    except (OSError, ValueError, IndexError):
-        pass
+    except (OSError, ValueError, IndexError) as error:
+        if is_foreign(error):
+            raise
     initial: bool | None = None
     try:
         initial = os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
     except FileNotFoundError:
         initial = True if masks[0] is not None else None  # a kernel without user namespaces
-    except OSError:
-        pass
+    except OSError as error:
+        if is_foreign(error):
+            raise
     return Rights(masks[0], masks[1], initial, _active_modules())
 
 
@@ -79,7 +82,9 @@ def _active_modules() -> tuple[str, ...] | None:
     try:
         with open("/sys/kernel/security/lsm", encoding="ascii", errors="replace") as text:
             active = text.read().strip().split(",")
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
     return tuple(name for key, name in _MODULES.items() if key in active)
 
@@ -169,7 +174,9 @@ def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
         device = os.stat(procfs).st_dev
         with open("/proc/thread-self/mountinfo", "rb") as file:
             lines = file.read().splitlines()
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return None
     number = b"%d:%d" % (os.major(device), os.minor(device))
     for line in lines:

@@ -8,10 +8,11 @@ interpreter ends, and a lock shows other processes whether the maker of what the
 from __future__ import annotations
 
 import atexit
-import contextlib
 import fcntl
 import os
 import stat
+
+from fastsmaps.errors import is_foreign
 
 #: Beginnings of names: in the directory for temporary files, and beside a file that is written.
 UNPACKED = "fastsmaps-"
@@ -59,8 +60,10 @@ class Temporary:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close()  # somebody is about to remove it
-        except OSError:
-            pass  # a file system without locks, where nobody finds an orphan either
+        except OSError as error:
+            # A file system without locks, where nobody finds an orphan either.
+            if is_foreign(error):
+                raise
         else:
             if not os.fstat(self.fd).st_nlink:
                 self._close()
@@ -107,13 +110,18 @@ def _remove(path: str) -> None:
 
 
 def _delete(path: str, directory: bool) -> None:
-    if directory:
-        import shutil
-
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
+    """Removes it and all that is in it; what cannot be removed stays."""
+    try:
+        if not directory:
             os.unlink(path)
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                _delete(entry.path, entry.is_dir(follow_symlinks=False))
+        os.rmdir(path)
+    except OSError as error:
+        if is_foreign(error):
+            raise
 
 
 # ---- orphans
@@ -130,13 +138,18 @@ def _remove_orphans(parent: str, beginning: str) -> None:
     """Removes what processes of this user made there and left when they were killed."""
     try:
         names = os.listdir(parent)
-    except OSError:
+    except OSError as error:
+        if is_foreign(error):
+            raise
         return  # may not be listed: nothing is removed
     for name in names:
         random = name.removeprefix(beginning)
         if len(random) == 2 * _RANDOM and random != name and not random.strip("0123456789abcdef"):
-            with contextlib.suppress(OSError):  # it is gone, or its maker lives
+            try:
                 _remove_orphan(f"{parent}/{name}")
+            except OSError as error:  # it is gone, or its maker lives
+                if is_foreign(error):
+                    raise
 
 
 def _remove_orphan(path: str) -> None:

@@ -137,10 +137,10 @@ def load(
 
     `lenient` is as in parse().
     A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
-    such, by its first bytes. Raises ReadError where the system cannot read it, its compression is damaged,
-    or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more; a file
-    that is not compressed is read whole), Error where this Python cannot read the compression,
-    TypeError for a file opened in text mode, and what parse() raises.
+    such, by its first bytes. Raises ReadError where the system cannot read it, its compression is
+    damaged, or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more;
+    a file that is not compressed is read whole), Error where this Python cannot read the
+    compression, TypeError for a file opened in text mode, and what parse() raises.
     """
     path: str | None
     if hasattr(source, "read"):

@@ -8,6 +8,13 @@ from types import FrameType
 from typing import Any
 
 
+def _is_finalizing(frame: FrameType | None) -> bool:
+    """Whether an object dies: what is raised there, Python prints and drops."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 def at_every_line(
     call: Callable[[], object], error: Callable[[], BaseException], *modules: str, step: int = 1
 ) -> Iterator[type[BaseException] | None]:
@@ -25,7 +32,7 @@ def at_every_line(
             frame: FrameType, event: str, _: object
         ) -> Callable[[FrameType, str, Any], Any] | None:
             nonlocal left
-            if frame.f_globals.get("__name__") not in modules:
+            if frame.f_globals.get("__name__") not in modules or _is_finalizing(frame):
                 return None
             if event == "line":
                 left -= 1

@@ -91,22 +91,17 @@ def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
     assert run(SHOW, "python", pure)[0] == "python fastsmaps._pysmaps\n"
 
 
-IN_ANOTHER = (
-    """
+# "{}" is the code to run there.
+IN_ANOTHER = """
 try:
     import _interpreters as interpreters
 except ImportError:
     import _xxsubinterpreters as interpreters
-import os, sys
-CODE = """
-    + '"""{}"""'
-    + """
-def run(code):
-    one = interpreters.create()
-    failure = (getattr(interpreters, "exec", None) or interpreters.run_string)(one, code)
-    assert failure is None, failure
+one = interpreters.create()
+run = getattr(interpreters, "exec", None) or interpreters.run_string
+failure = run(one, {})
+assert failure is None, failure
 """
-)
 USE = (
     "import fastsmaps, os\n"
     "from fastsmaps import _backend\n"
@@ -119,18 +114,14 @@ USE = (
 def test_another_interpreter_gets_a_backend() -> None:
     """The extension is for one interpreter of a process: others are given pure Python."""
     code = f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n{USE}"
-    second = f"{IN_ANOTHER.replace('{}', code)}\nrun(CODE)\n"
-    assert run(f"{USE}{second}{USE}", "auto") == (
-        "c False\npython True\nc False\n",
-        "",
-    )
-    refused = code.replace(
-        "import fastsmaps,", "try: import fastsmaps\nexcept ImportError: refused = 1\nimport"
-    ).partition("from fastsmaps")[0]
-    second = f"{IN_ANOTHER.replace('{}', refused + 'assert refused')}\nrun(CODE)\n"
-    assert run(f"{USE}{second}", "c") == ("c False\n", "")
-    second = f"{IN_ANOTHER.replace('{}', code)}\nrun(CODE)\n"
+    second = IN_ANOTHER.format(repr(code))
+    assert run(f"{USE}{second}{USE}", "auto") == ("c False\npython True\nc False\n", "")
     assert run(f"{USE}{second}", "python") == ("python False\npython False\n", "")
+    refused = (
+        f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+        "try: import fastsmaps\nexcept ImportError: print('refused', flush=True)\n"
+    )
+    assert run(f"{USE}{IN_ANOTHER.format(repr(refused))}", "c") == ("c False\nrefused\n", "")
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
