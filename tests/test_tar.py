@@ -152,7 +152,7 @@ def test_headers_that_are_refused(
         members(data)
     path = tmp_path / "a"
     path.write_bytes(compress(data))
-    with pytest.raises(CaptureError, match="is no capture"), fastsmaps.open_capture(path):
+    with pytest.raises(CaptureError, match="is not a capture"), fastsmaps.open_capture(path):
         pass
     # Behind a member it is damage, and what came before is kept.
     path.write_bytes(compress(header(size=len(SMAPS)) + filled(SMAPS) + data))
