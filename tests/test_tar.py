@@ -173,7 +173,7 @@ def test_a_name_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for name in (b"", b".", b"./", b"//"[:0]):
         path.write_bytes(header(name, size=3) + filled(b"abc") + END)
-        with pytest.raises(CaptureError, match="is no name for a file"):
+        with pytest.raises(CaptureError, match="is not a valid name for a file"):
             fastsmaps.open_capture(path).__enter__()
 
 
