@@ -56,9 +56,7 @@ class open_capture:  # noqa: N801 - called like a function
         self._temporary: Temporary | None = None
 
     def __enter__(self) -> str:
-        import tempfile
-
-        from fastsmaps.temporary import UNPACKED, Temporary
+        from fastsmaps.temporary import temporary_directory
 
         path = self._path
         if self._temporary is not None:
@@ -67,7 +65,7 @@ class open_capture:  # noqa: N801 - called like a function
             return path
         try:
             # Before the file is opened, which may wait (a pipe): Ctrl-C then leaves nothing.
-            self._temporary = Temporary(tempfile.gettempdir(), UNPACKED, directory=True)
+            self._temporary = temporary_directory()
             try:
                 source = open(path, "rb")
             except OSError as error:

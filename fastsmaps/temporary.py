@@ -11,6 +11,7 @@ import atexit
 import fcntl
 import os
 import stat
+import sys
 
 from fastsmaps.errors import is_foreign
 
@@ -91,6 +92,24 @@ class Temporary:
     def __del__(self) -> None:
         if hasattr(self, "path"):
             self.remove()
+
+
+def temporary_directory() -> Temporary:
+    """A directory for temporary files; OSError where none of the usual places takes one.
+
+    tempfile.tempdir, TMPDIR, TEMP and TMP name places. tempfile.gettempdir() would try one by a
+    file of its own, which stays where a signal's handler raises just after it was made.
+    """
+    chosen = getattr(sys.modules.get("tempfile"), "tempdir", None)  # by the program
+    named = [chosen, *map(os.environ.get, ("TMPDIR", "TEMP", "TMP"))]
+    places = [place for place in (*named, "/tmp", "/var/tmp", ".") if place]
+    for place in places[:-1]:
+        try:
+            return Temporary(place, UNPACKED, directory=True)
+        except OSError as error:
+            if is_foreign(error):
+                raise
+    return Temporary(places[-1], UNPACKED, directory=True)
 
 
 @atexit.register

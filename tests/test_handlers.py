@@ -8,6 +8,7 @@ import gzip
 import lzma
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,47 @@ def test_while_a_capture_is_unpacked(
         assert os.listdir(place) == []
     assert tries > 100
     assert not caught
+
+
+def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own search tries each place by a file, which a handler's exception would leave."""
+    path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+
+    def unpacked() -> None:
+        tempfile.tempdir = None
+        with fastsmaps.open_capture(path) as found:
+            assert found.startswith(str(place))
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    modules = ("fastsmaps.temporary", "tempfile")
+    for _ in at_every_line(unpacked, lambda: SoftTimeLimit("time is up"), *modules):
+        assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"TMPDIR": "{}"},
+        {"TEMP": "{}"},
+        {"TMPDIR": "", "TMP": "{}"},
+        {"TMPDIR": "/nothing", "TMP": "{}"},
+    ],
+    ids=str,
+)
+def test_the_place_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
+) -> None:
+    path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    with fastsmaps.open_capture(path) as found:
+        assert Path(found).parent == tmp_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
