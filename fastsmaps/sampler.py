@@ -142,7 +142,8 @@ class Sampler:
         self._most_kept = 0
         self._none_kept_until = 0.0
         self._watched: dict[int, _Watched] = {}
-        self._last: float | None = None
+        self._last = 0.0
+        self._is_first = True  # until a sweep has read all
         self._hidden_by: str | None = None  # as of the first sweep
         self._credit = 0.0
         self._look = 0.0  # what a look at all statm costs, seconds
@@ -179,8 +180,8 @@ class Sampler:
         if self._closed:
             raise ValueError("this Sampler is closed")
         now, cpu = time.monotonic(), time.thread_time()
-        first = self._last is None
-        if self._last is not None:
+        first = self._is_first
+        if not first:
             self._credit += self.budget * (now - self._last)
         self._last = now
         self._fit()
@@ -197,7 +198,7 @@ class Sampler:
         else:
             self._credit -= time.thread_time() - cpu
         if first:
-            self._credit = 0.0
+            self._credit, self._is_first = 0.0, False
         taken_at, ended = time.time(), time.monotonic()
         state = [(one.row, one.read_at, one.then, one.live) for one in self._watched.values()]
         return Scan(

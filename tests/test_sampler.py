@@ -237,6 +237,24 @@ def test_descriptors_are_given_up(
     assert found == [({"read"}, 0)] * 2
 
 
+def test_a_first_sweep_that_failed_is_made_again(backend: ModuleType) -> None:
+    """It reads all, whatever it takes: what came to nothing was not the first one."""
+
+    def sweep() -> set[str]:
+        living.limit_descriptors(living.above_descriptors())
+        with fastsmaps.Sampler(budget=0.001) as sampler:
+            held = living.fill_descriptors()
+            with pytest.raises(fastsmaps.Error, match="Too many open files"):
+                sampler.sweep()
+            for fd in held:
+                os.close(fd)
+            living.limit_descriptors(living.above_descriptors() + 50)
+            return outcomes(sampler.sweep(), pids)
+
+    with idles(6) as pids:
+        assert living.in_child(sweep) == {"read"}
+
+
 def test_the_whole_system_has_none_left(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
