@@ -23,6 +23,8 @@ _MODULES = {
     "landlock": "Landlock",
     "bpf": "BPF LSM",
 }
+# ioctl_nsfs(2).
+_NS_GET_USERNS, _NS_GET_PARENT = 0xB701, 0xB702
 _HIDING = (b"2", b"invisible", b"4", b"ptraceable")
 
 
@@ -163,6 +165,40 @@ def enough_against_hidepid(rights: Rights) -> str:
 # ---- what is not even listed
 
 
+def _traces_all(procfs: str, rights: Rights) -> bool:
+    """Whether CAP_SYS_PTRACE of this reader counts for all processes of the procfs.
+
+    That of another user namespace than the first one counts below it alone.
+    """
+    if not rights.has(_PTRACE):
+        return False
+    return rights.initial is not False or _is_below_us(procfs)
+
+
+def _is_below_us(procfs: str) -> bool:
+    """Whether the pid namespace of the procfs belongs to our user namespace, or to one in it."""
+    import fcntl
+
+    fd = -1
+    try:
+        own = os.stat("/proc/thread-self/ns/user").st_ino
+        # Its first process; EACCES if it is not ours.
+        fd = os.open(f"{procfs}/1/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        question = _NS_GET_USERNS
+        while True:
+            # EPERM for a namespace outside of ours.
+            fd, last = fcntl.ioctl(fd, question), fd
+            os.close(last)
+            if os.fstat(fd).st_ino == own:
+                return True
+            question = _NS_GET_PARENT
+    except OSError:
+        return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
 def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
     """The mount option that hides processes from this reader, as in "hidepid=invisible".
 
@@ -185,11 +221,15 @@ def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
             continue
         options = dict(option.partition(b"=")[::2] for option in fields[-1].split(b","))
         value = options.get(b"hidepid", b"0")
-        if value not in _HIDING or (rights or own_rights()).has(_PTRACE):
+        if value not in _HIDING:
+            return None
+        rights = rights or own_rights()
+        if _traces_all(procfs, rights):
             return None
         group = int(options.get(b"gid", b"0"))
         in_group = group == os.getegid() or group in os.getgroups()
-        if in_group and value in _HIDING[:2]:  # 4 knows no group
+        # The option is a number of the first user namespace, and 4 knows no group.
+        if in_group and rights.initial is not False and value in _HIDING[:2]:
             return None
         return f"hidepid={value.decode('ascii')}"
     return None

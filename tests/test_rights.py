@@ -127,6 +127,33 @@ def test_hidden_by_the_mount(options: str, hides: bool) -> None:
     assert without is None or without.startswith("hidepid=")
 
 
+def test_hidden_from_a_user_namespace() -> None:
+    """All capabilities of one inside show nothing of those outside, nor does its group 0."""
+    is_root = os.geteuid() == 0
+
+    def inside() -> str | None:
+        def stranger() -> str | None:
+            if is_root:
+                linux.become(linux.NOBODY)
+                # So that its own files in /proc belong to it.
+                linux.LIBC.prctl(linux.PR_SET_DUMPABLE, 1, 0, 0, 0)
+            uid, gid = os.geteuid(), os.getegid()
+            linux.call("unshare", linux.CLONE_NEWUSER)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+            assert (own_rights().effective or 0) & PTRACE
+            return hidden_by("/proc")
+
+        return living.in_child(stranger)
+
+    try:
+        hidden = living.in_namespaces(inside, "hidepid=2")
+    except linux.Refused as refused:
+        pytest.skip(f"no /proc with hidepid=2: {refused}")
+    assert hidden in ("hidepid=2", "hidepid=invisible")
+
+
 def test_a_member_of_the_mounts_group_sees_all() -> None:
     """Of the option gid; hidepid=4 knows no group."""
 
@@ -137,7 +164,9 @@ def test_a_member_of_the_mounts_group_sees_all() -> None:
 
         return living.in_child(member)
 
-    for options, hides in ((f"hidepid=2,gid={os.getegid()}", False), ("hidepid=4", True)):
+    # What number its group has in the first user namespace is not known in another one.
+    inner = os.geteuid() != 0
+    for options, hides in ((f"hidepid=2,gid={os.getegid()}", inner), ("hidepid=4", True)):
         try:
             assert (living.in_namespaces(inside, options) is not None) == hides
         except linux.Refused as refused:
