@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import resource
 import shlex
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import living
 import pytest
 from commands import COMMAND, ZOO, environment, lines_of, rows_of, run
+from exporting import small_host
 from living import playing, running
 
 import fastsmaps
@@ -199,3 +201,24 @@ def test_a_sampler_asks_again_after_an_exec(backend: ModuleType) -> None:
         while sampler.sweep().by_pid[child.pid].outcome != "read":
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ps", "--filter", r"\w+\.jar"],
+        ["totals", "7", "--filter", r"\w+\.jar"],
+        ["ps", "--by", r"cmdline:\w+\.jar"],
+    ],
+)
+def test_a_hostile_command_line_takes_no_square_time(
+    backend: ModuleType, tmp_path: Path, words: list[str]
+) -> None:
+    """Searched whole it takes 18 s or more of processor time, and a process may have many forks."""
+    (small_host(tmp_path / "host") / "7/cmdline").write_bytes(b"x" * 130_000 + b"\0")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+
+    status = 1 if "--filter" in words else 0
+    run(*words, "--procfs", str(tmp_path / "host"), status=status, preexec_fn=limit)

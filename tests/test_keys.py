@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from exporting import HOSTILE, Told, parsed, process, small_host, swept
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps.keys import WORDS, Keys
+from fastsmaps.keys import WORDS, Keys, search
 
 
 def row_of(*words: str, exe: str | None = None) -> fastsmaps.ProcessTotals:
@@ -233,3 +234,33 @@ def test_diff_of_captures(backend: ModuleType, host: Path, tmp_path: Path) -> No
     assert (row["exe"], row["comm"], row["change"]) == ("/usr/lib/jvm/java", "web", 40960)
     (row,) = rows_of("diff", str(host), str(after), "--by", "pid")
     assert (row["pid"], row["change"]) == (8, 40960)
+
+
+def test_what_takes_square_time_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    r"""As ``\w+\.jar`` does: 18 s for 64 KiB of one letter."""
+    clock = 0.0
+    sizes = []
+
+    class Slow:
+        """A pattern that takes 5 ns for each letter and each behind it."""
+
+        def search(self, text: str) -> re.Match[str] | None:
+            nonlocal clock
+            clock += 5e-9 * len(text) ** 2
+            sizes.append(len(text))
+            return re.search("x$", text)
+
+    monkeypatch.setattr("time.thread_time", lambda: clock)
+    match = search(Slow(), "x" * 131_072)  # type: ignore[arg-type]
+    assert match is not None
+    assert match.end() == sizes[-1] == max(sizes) == 1024
+    assert clock < 0.05
+
+
+def test_a_long_command_line_is_searched_whole() -> None:
+    """A class path of Java's, and the program behind it."""
+    path = ":".join(f"/usr/lib/java/library-{i}.jar" for i in range(3_000))
+    row = row_of("java", "-cp", path, "shop.Main")
+    assert Keys(r"cmdline:(?P<name>\w+\.Main)$")(row) == "shop.Main"
+    assert Keys(r"cmdline:library-2999\.jar")(row) == "library-2999.jar"
+    assert Keys(r"cmdline:nothing")(row) == ""

@@ -7,7 +7,7 @@ import sys
 import fastsmaps
 from fastsmaps.cli.arguments import WrongUse
 from fastsmaps.cli.output import complain
-from fastsmaps.keys import command_of
+from fastsmaps.keys import command_of, search
 from fastsmaps.procfs import self_pid
 from fastsmaps.scan import seen
 from fastsmaps.tree import below
@@ -32,7 +32,7 @@ class Match:
         self._own = _own(procfs)
 
     def __call__(self, row: ProcessTotals) -> bool:
-        return row.pid not in self._own and self._pattern.search(command_of(row)) is not None
+        return row.pid not in self._own and search(self._pattern, command_of(row)) is not None
 
 
 def _own(procfs: str) -> set[int]:

@@ -12,6 +12,7 @@ from fastsmaps.cli.output import complain, wrapped
 from fastsmaps.cli.replay import opened
 from fastsmaps.cli.target import add_target, command_line, number_of, pid_of, totals_of
 from fastsmaps.cli.working import working
+from fastsmaps.keys import search
 from fastsmaps.processes import NOTHING
 from fastsmaps.tree import is_missing
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args.procfs) as replay:
         for target in args.target:
             try:
-                if args.filter and not args.filter.search(command_line(target, replay.procfs)):
+                if args.filter and not search(args.filter, command_line(target, replay.procfs)):
                     continue
                 totals = totals_of(target, replay.procfs)
                 number = number_of(target, replay.procfs)
