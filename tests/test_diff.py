@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 from types import ModuleType
@@ -147,7 +148,8 @@ def test_a_table_and_a_scan(backend: ModuleType) -> None:
 def test_live(backend: ModuleType) -> None:
     before = fastsmaps.scan()
     table_before = fastsmaps.mappings()
-    block = bytearray(32 << 20)
+    # Not from malloc(), which may hand out pages that were freed and are still resident.
+    block = mmap.mmap(-1, 32 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for i in range(0, len(block), 4096):
         block[i] = 1
     changes = diff(before, fastsmaps.scan())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import errno
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -90,8 +90,9 @@ def test_growth_is_seen_at_once(backend: ModuleType) -> None:
     with fastsmaps.Sampler(budget=0.9) as sampler:
         before = sampler.sweep().by_pid[os.getpid()].totals
         assert before is not None
-        block = ctypes.create_string_buffer(64 * MIB)
-        ctypes.memset(block, 1, 64 * MIB)
+        # Not from malloc(), which may hand out pages that were freed and are still resident.
+        block = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block.write(bytes(64 * MIB))
         row = sampler.sweep().by_pid[os.getpid()]
         deadline = time.monotonic() + living.PATIENCE
         while time.monotonic() < deadline:

@@ -202,6 +202,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Whether it is a request that can be answered; otherwise it was refused."""
         if not super().parse_request():
             return False
+        if self.request_version == "HTTP/0.9":  # one line, without headers
+            self.send_error(505)
+            return False
         hosts = self.headers.get_all("Host", [])
         if self.command not in _METHODS:
             self._answer(405, b"Only GET and HEAD are answered.\n", {"Allow": ", ".join(_METHODS)})
