@@ -302,7 +302,8 @@ def test_requests_that_are_none(backend: ModuleType) -> None:
     with Exporter() as exporter:
         folded = b"Accept: application/openmetrics-text; version=2.0\r\n Evil: 1\r\n\r\n"
         for request in (
-            b"", b"\r\n", b"GET\r\n\r\n", b"GET /metrics\r\n\r\n", b"GET /metrics HTTP/9.9\r\n\r\n", b"\0" * 1000,
+            b"", b"\r\n", b"GET\r\n\r\n", b"GET /metrics\r\n\r\n",
+            b"GET /metrics HTTP/9.9\r\n\r\n", b"\0" * 1000,
             b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n", b"GET /metrics HTTP/1.1\r\nx\r\n\r\n",
             b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
             b"GET /<script> HTTP/1.1\r\n\r\n", b"<script> / HTTP/1.1\r\n\r\n",
