@@ -9,6 +9,7 @@ by kind those that it leaves out. It decides so:
 - A field belongs to the mapping above it while the lines follow each other, each with the same
   prefix but for its line number, which must go on by one. Any other text ends the mapping: what
   follows before the next header is left out.
+- A header that was folded is joined again where the Size after it proves it the mapping's.
 - A label that comes twice says that a header is missing between, so the rest is left out too.
 - A damaged field is left out alone, and so unknown. A number in another unit is damaged.
 - A text may have been cut anywhere. Of a last line without its end a size counts only with its
@@ -52,6 +53,7 @@ _ENTITIES = {
     b"&gt;": b">", b"&lt;": b"<", b"&quot;": b'"', b"&#39;": b"'", b"&nbsp;": b" ", b"&amp;": b"&",
 }  # fmt: skip
 _BLANKS = (b"\xc2\xa0", b"\xe2\x80\xaf", b"\xe2\x80\x87")  # UTF-8 of spaces that do not break
+_BREAKS = (b"<br>", b"<br/>", b"<br />")
 _INVISIBLE = (b"\xe2\x80\x8b", b"\xef\xbb\xbf")
 _DASHES = (b"\xe2\x80\x90", b"\xe2\x80\x91", b"\xe2\x80\x93")
 
@@ -61,7 +63,11 @@ _NUMBERED_FILE = re.compile(rb"(.*?)(?::([0-9]+):|-([0-9]+)-)", re.DOTALL).fullm
 _TIME = re.compile(rb"[0-9]+(?::[0-9]{2})+(?:[.,][0-9]+)?|\[ *[0-9]+\.[0-9]+\]").sub
 _LETTER = re.compile(rb"[A-Za-z]").search
 _FILLED_UP = re.compile(rb" kB[ \t]+\r?\n").search
+_AFTER_SIZES = re.compile(rb"[0-9] kB[ \t]*([^\n]{0,64})").findall
+_SIZE_IN_KB = re.compile(rb"[ \t>|]*Size:[ \t]*([0-9]{1,20}) kB").match
+_QUOTES = b"\"'"
 _MOST_PREFIX = 256
+_MOST_BORDERS = 16
 
 
 def decoded(data: bytes, errors: str = "strict") -> bytes | None:
@@ -113,7 +119,9 @@ def is_surely_whole(text: bytes, table: Table) -> bool:
         return False
     # No name of the kernel's begins so, a coloured one does; few end so, but many lines.
     return not any(
-        name.startswith(b"\x1b") or name.endswith((b"\r", b"$", b" ")) or _runs_on(name)
+        name.startswith((b"\x1b", *_BLANKS))
+        or name.endswith((b"\r", b"$", b" ", b">"))
+        or _runs_on(name)
         for name in table.names
     )
 
@@ -178,12 +186,57 @@ def _records(text: bytes, skipped: dict[str, int]) -> list[list[bytes]]:
     ends = [end for end in (b"\r", b"$") if 2 * text.count(end + b"\n") > last]
     if _FILLED_UP(text):
         ends.append(b" \t")  # no kernel's: lines were filled up to a terminal's width
-    for i, line in enumerate(text.split(b"\n")):
+    border = _border(text)
+    lines = text.split(b"\n")
+    for i, line in enumerate(lines):
         for end in ends:
             line = line.rstrip(end)
+        if border and line.endswith(border):
+            line = line.removesuffix(border).rstrip(b" \t")
+        lines[i] = line
+    for i, line in enumerate(_joined(lines)):
         if line and not line.isspace():
             scanner.line(line, ended=i < last)
     return scanner.result()
+
+
+def _border(text: bytes) -> bytes:
+    """What stands after most sizes, as an end of line in HTML or of a box; b"" where nothing."""
+    after = [rest.rstrip(b"\r$ \t") for rest in _AFTER_SIZES(text)]
+    often = max(set(after), key=after.count) if len(set(after)) <= _MOST_BORDERS and after else b""
+    if often[-1:].isalnum() or 2 * after.count(often) <= len(after):
+        return b""
+    return often
+
+
+def _joined(lines: list[bytes]) -> list[bytes]:
+    """The lines, with b"" for what was folded and is part of the header before it.
+
+    Mail programs fold before the name, terminals at their width. It is certain where the line
+    after both is a Size, which stands below a header, and the one of this range.
+    """
+    width = 0
+    for i in range(len(lines) - 2):
+        size = _SIZE_IN_KB(lines[i + 2])
+        if size is None or _SIZE_IN_KB(lines[i + 1]) is not None:
+            continue
+        header, rest = lines[i], lines[i + 1].lstrip(b" \t>|")
+        found = _FIND_HEADER(header)
+        if found is None or found.start() > _MOST_PREFIX or not rest:
+            continue
+        match = HEADER(header[found.start() :])
+        if match is None or int(match[2], 16) - int(match[1], 16) != int(size[1]) << 10:
+            continue
+        width = width or max(len(line) for line in lines if _FIND_HEADER(line) is not None)
+        if not match[7]:
+            if not _may_be_a_name(rest):
+                continue
+            header += b" "
+        elif len(header) != width or _FIND_HEADER(rest) is not None:
+            continue
+        # Mail's quoted-printable folds with "=", a shell with a backslash.
+        lines[i], lines[i + 1] = header.removesuffix(b"=").removesuffix(b"\\") + rest, b""
+    return lines
 
 
 class _Scanner:
@@ -275,6 +328,8 @@ class _Scanner:
             self._close()
             return DAMAGED if ended else CUT
         name = match[7] or b""
+        if name.startswith(_BLANKS):
+            return OTHER  # _plain() makes spaces of them
         if _runs_on(name):
             self._close()
             return DAMAGED
@@ -400,10 +455,13 @@ def _without_entities(text: bytes) -> bytes:
 
 
 def _without_end(text: bytes, prefix: bytes) -> bytes:
-    """The rest of a line without what belongs to its prefix: a table's border, HTML's tags."""
+    """The rest of a line without what belongs to its prefix: a border, a quote, HTML's tags."""
+    before = prefix[-1:]
+    if before and before in _QUOTES and before in text:
+        return text[: text.rindex(before)].removesuffix(b"\\n")
     if b"|" in prefix:
         return text.rstrip(b" \t").removesuffix(b"|").rstrip(b" \t")
-    return _without_tags(text) if b"<" in prefix else text
+    return _without_tags(text) if b"<" in prefix or text.endswith(_BREAKS) else text
 
 
 def _without_tags(text: bytes) -> bytes:

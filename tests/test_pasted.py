@@ -57,6 +57,17 @@ def grep(name: bytes, text: bytes) -> bytes:
     return each(text, lambda i, line: name + (b":" if line[:1].isdigit() else b"-") + line)
 
 
+def fold(width: int, text: bytes, mark: bytes = b"") -> bytes:
+    """Lines as a terminal or a mail program breaks them."""
+    return each(
+        text,
+        lambda i, line: (
+            line if len(line) <= width + 1 else line[:width].rstrip() + mark + b"\n" + line[width:]
+        ),
+    )
+
+
+BAR = "│".encode()
 HTML = A.replace(b"&", b"&amp;")
 #: name: text, rows, lines left out.
 WHOLE: dict[str, tuple[bytes, list[Mapping], int]] = {
@@ -113,8 +124,22 @@ WHOLE: dict[str, tuple[bytes, list[Mapping], int]] = {
         b"| smaps |\n|---|\n" + each(A, lambda i, line: b"| " + line[:-1].ljust(99) + b" |\n"),
         ROWS, 2),
     "HTML": (b"<pre>" + each(HTML, lambda i, line: b"&gt; " + line) + b"</pre>", ROWS, 1),
+    "HTML with line breaks": (
+        b"<html>\n" + each(A, lambda i, line: line[:-1] + b"<br>\n") + b"</html>\n", ROWS, 2),
+    "a box": (each(A, lambda i, line: BAR + b" " + line[:-1].ljust(99) + BAR + b"\n"), ROWS, 0),
+    "a NUL after each line": (A.replace(b"\n", b"\0\n"), ROWS, 0),
+    "lines in JSON": (
+        b'[\n' + each(A, lambda i, line: b' "' + line[:-1] + b'",\n') + b' ""\n]\n', ROWS, 3),
+    "lines with their ends in JSON": (
+        b'[\n' + each(A, lambda i, line: b' "' + line[:-1] + b'\\n",\n') + b']\n', ROWS, 2),
+    "quoted lines": (each(A, lambda i, line: b"'" + line[:-1] + b"'\n"), ROWS, 0),
+    "folded before the name": (fold(72, A), ROWS, 0),
+    "folded in the name": (fold(76, A), ROWS, 0),
+    "folded in the name by mail's encoding": (fold(76, A, b"="), ROWS, 0),
+    "folded and quoted": (each(fold(72, A), lambda i, line: b"> " + line), ROWS, 0),
     "HTML with tags": (
         b"<html><body>\n" + each(A, lambda i, line: b"<p>" + line[:-1] + b"</p>\n"), ROWS, 1),
+    "spaces of which some do not break": (A.replace(b"  ", b" \xc2\xa0"), ROWS, 0),
     "spaces that do not break": (b"x\n" + A.replace(b" kB", b"\xc2\xa0kB"), ROWS, 1),
     "a log": (
         each(A, lambda i, line: b"Nov 28 19:%02d:07 host app[12]: " % i + line), ROWS, 0),
@@ -265,6 +290,21 @@ def test_lines_of_another_process(backend: ModuleType) -> None:
     text = b"@@ -1 +1 @@\n" + each(HEAD + b"Rss: 4 kB\n", lambda i, line: b"-" + line)
     with pytest.raises(ParseError):
         lenient(text)
+
+
+def test_folded_where_something_else_stands_between(backend: ModuleType) -> None:
+    """The Size is another range's, or the header is not as wide as others: nothing is joined."""
+    a, b, c = (record(i << 12, (i + 1) << 12, b"/x%d" % i, Size=4, Rss=4) for i in (1, 2, 3))
+    wide = record(16 << 12, 17 << 12, b"/" + b"x" * 40, Size=4, Rss=4)
+    header, _, rest = a.partition(b"\n")
+    for between, size in ((b"[...]", b"4"), (b"/lib/y", b"8")):
+        text = header + b"\n" + between + b"\n" + rest.replace(b"4 kB", size + b" kB", 1) + b + wide
+        table = lenient(text)
+        assert [row.path for row in table] == ["/x1", "/x2", "/" + "x" * 40]
+        assert table[0].rss is None
+    nameless = record(1 << 12, 2 << 12, Size=8, Rss=4)
+    first, _, rest = nameless.partition(b"\n")
+    assert [row.path for row in lenient(first + b"\n/proc/2/smaps\n" + rest + c)] == ["/x3"]
 
 
 def test_folded_lines(backend: ModuleType) -> None:
