@@ -229,8 +229,9 @@ class _Unpacking:
         if member.size > self._max_bytes - self._written:
             raise self._too_large(member.name)
         path = f"{directory}/{parts[-1]}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+        # Not os.open(): where a signal's handler raises after it, nobody has its descriptor.
+        with open(path, "wb", buffering=0) as file:
+            os.fchmod(file.fileno(), 0o600)
             try:
                 left = member.size
                 while left:

@@ -53,9 +53,9 @@ class Directory:
             parent = f"{parent}/{part}"
             with contextlib.suppress(FileExistsError):
                 os.mkdir(parent, 0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(f"{self._path}/{name}", flags, 0o600)
-        with open(fd, "wb", buffering=0) as file:
+        # Not os.open(): where a signal's handler raises after it, nobody has its descriptor.
+        with open(f"{self._path}/{name}", "xb", buffering=0) as file:
+            os.fchmod(file.fileno(), 0o600)
             write_all(file, text)
 
 

@@ -16,12 +16,16 @@ def _is_finalizing(frame: FrameType | None) -> bool:
 
 
 def at_every_line(
-    call: Callable[[], object], error: Callable[[], BaseException], *modules: str, step: int = 1
+    call: Callable[[], object],
+    error: Callable[[], BaseException],
+    *modules: str,
+    step: int = 1,
+    event_of: str = "line",
 ) -> Iterator[type[BaseException] | None]:
     """What the call raises with an exception at the first line of these modules, the second, ...
 
-    With a `step` it is only every so many lines. None where the call gave something
-    nevertheless. By then the exception and what it held are gone.
+    With a `step` it is only every so many lines; "opcode" events come within a line too. None
+    where the call gave something nevertheless. By then the exception and what it held are gone.
     """
     line = 1 - step
     while True:
@@ -34,7 +38,8 @@ def at_every_line(
             nonlocal left
             if frame.f_globals.get("__name__") not in modules or _is_finalizing(frame):
                 return None
-            if event == "line":
+            frame.f_trace_opcodes = event_of == "opcode"
+            if event == event_of:
                 left -= 1
                 if not left:
                     raise error()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import gc
 import gzip
 import lzma
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -21,6 +23,7 @@ from commands import ZOO
 from interrupting import at_every_line
 
 import fastsmaps
+from fastsmaps.targets import target_of
 
 
 class SoftTimeLimit(Exception):
@@ -97,6 +100,34 @@ def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     modules = ("fastsmaps.temporary", "tempfile")
     for _ in at_every_line(unpacked, lambda: SoftTimeLimit("time is up"), *modules):
         assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("name", ["targets", "replay"])
+def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
+    """What comes just after a file was made, before anything has its descriptor."""
+    archive = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+
+    def written() -> None:
+        with target_of(f"{tmp_path}/out") as target:
+            target.file("loadavg", b"x")
+
+    def unpacked() -> None:
+        with fastsmaps.open_capture(archive):
+            pass
+
+    error, module = (lambda: SoftTimeLimit("time is up")), f"fastsmaps.{name}"
+    call = written if name == "targets" else unpacked
+    call()
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    before = os.listdir("/proc/self/fd")
+    tries = 0
+    for _ in at_every_line(call, error, module, event_of="opcode"):
+        tries += 1
+        if os.listdir("/proc/self/fd") != before:
+            gc.collect()  # a cycle holds the archive's file
+        assert os.listdir("/proc/self/fd") == before
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    assert tries > 50
 
 
 @pytest.mark.parametrize(
