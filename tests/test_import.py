@@ -101,6 +101,7 @@ one = interpreters.create()
 run = getattr(interpreters, "exec", None) or interpreters.run_string
 failure = run(one, {})
 assert failure is None, failure
+interpreters.destroy(one)
 """
 USE = (
     "import fastsmaps, os\n"
