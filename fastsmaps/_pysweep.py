@@ -287,12 +287,12 @@ class Sweep:
         except OSError as error:
             if is_foreign(error):
                 raise
-            # gone, hidden, or no descriptor left: told apart outside
+            # gone, hidden, or no descriptor left: Process finds out which
         else:
             try:
                 fate = self._files(pid, directory, found)
-            except _Fate as told:
-                fate = told.args[0]
+            except _Fate as ended:
+                fate = ended.args[0]
             except (OSError, ValueError, IndexError) as error:
                 if is_foreign(error):
                     raise
@@ -367,8 +367,8 @@ class Sweep:
             try:
                 outside = found.resident > self._limits[1]
                 fate = _OUTSIDE if outside else self._rollup(directory, found)
-            except _Fate as told:
-                fate = told.args[0]
+            except _Fate as ended:
+                fate = ended.args[0]
             if count is not None and _gives_a_byte(maps):
                 found.mappings = count
             return fate

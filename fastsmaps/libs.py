@@ -227,7 +227,7 @@ def _add(uses: Uses, pid: int, root: str, members: list[Member] | None = None) -
 
 
 def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
-    """The sums of all workers, each of which read other processes."""
+    """Add up the sums of all workers; no two of them read the same process."""
     users: dict[bytes, int] = {}
     files: dict[bytes, dict[tuple[bytes, int], _Sum]] = {}
     for one in uses:

@@ -111,7 +111,7 @@ def in_utf8(data: bytes) -> bytes:
 
 
 def is_surely_whole(text: bytes, table: Table) -> bool:
-    """Whether a text of which the backends made this table needs no closer look."""
+    """Return whether the table, made of this text by a backend, can be used as it is."""
     if table.extra or not _KNOWN_LABELS.issuperset(table.labels):
         return False  # another file's lines, of status for example, may stand after the last
     first = text.lstrip(b" \t\r\n").partition(b"\n")[0]

@@ -339,7 +339,7 @@ class Sampler:
     # ---- who is left out
 
     def _judge(self) -> None:
-        """Finds who is excluded; by a function only of those of which that may have changed."""
+        """Find the excluded processes; a function is asked only where its answer may differ."""
         exclude = self._exclude
         if not callable(exclude):
             for pid, one in self._watched.items():

@@ -91,7 +91,7 @@ def _certain(data: bytes) -> Mappings:
 
 
 def _nothing_in(text: bytes) -> ParseError:
-    """The error for a text of which nothing is certain: the first line that is not blank."""
+    """The error for a text without anything certain; it names the first line with text."""
     from fastsmaps.causes import cause_of
 
     blank = text[: len(text) - len(text.lstrip(b" \t\r\n"))]

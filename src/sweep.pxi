@@ -369,7 +369,7 @@ cdef bint take_process(Sweeper *w, int root, int32_t pid) noexcept nogil:
     name[15] = 0
     directory = openat(root, pid_text(name + 15, pid), O_PATH | O_CLOEXEC | O_DIRECTORY)
     if directory < 0:
-        task.fate = OTHER       # gone, hidden, or no descriptor left: told apart outside
+        task.fate = OTHER       # gone, hidden, or no descriptor left: Process decides
         return True
     task.fate = take_files(w, task, directory)
     close(directory)
