@@ -46,6 +46,8 @@ def at_every_line(
             return trace
 
         before = sys.gettrace()
+        # CPython 3.12 sends opcode events only where a frame wanted them before settrace().
+        sys._getframe().f_trace_opcodes = event_of == "opcode"
         sys.settrace(trace)
         kind = None
         try:
