@@ -29,7 +29,7 @@ lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/mypy fastsmaps
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
-	MYPYPATH=tests $(BIN)/mypy fuzz
+	MYPYPATH=tests:tests/contract $(BIN)/mypy fuzz
 	$(BIN)/mypy release docs
 
 $(VENV)/pip:

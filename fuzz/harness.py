@@ -1,8 +1,8 @@
 """What is done with one input: both backends on it in every way, whatever they say compared.
 
 An input is a text and four bytes after it: the way, and the size of a piece, their number and
-whatever else that way may vary. `one()` needs no fuzzer: tests/test_corpus.py does it with the
-corpus that is kept.
+whatever else that way may vary. `one()` needs no fuzzer: tests/contract/test_fuzz_corpus.py does it
+with the corpus that is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fastsmaps import _backend, _csmaps, _pysmaps
 from fastsmaps.errors import ParseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/contract"))
 from test_differential import check_reads, file_of, total_of
 from test_sweep import STAT, figures
 from test_twins import outcome, same

@@ -12,7 +12,8 @@ from fastsmaps.fields import FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import harness
-from independent import texts
+
+from support.independent import texts
 
 LARGEST = 2000
 HEADER = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)

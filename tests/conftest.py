@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import apart
-import linux
-import living
 import pytest
-from capturing import nothing_left
 from hypothesis import HealthCheck, settings
 
 import fastsmaps
 from fastsmaps import _backend
+from support import apart, linux, processes
+from support.captures import nothing_left
 
 # Hides from all commands that are run here what is left in a buffer at their end.
 os.environ.pop("PYTHONUNBUFFERED", None)
@@ -56,8 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     if TOOL == "ASan":
         # What is read shall be as it is anywhere; there, brk gives no heap and nothing is locked.
-        plain = partial(living.running, "env", "-u", "LD_PRELOAD")
-        pytest.MonkeyPatch().setattr(living, "running", plain)
+        plain = partial(processes.running, "env", "-u", "LD_PRELOAD")
+        pytest.MonkeyPatch().setattr(processes, "running", plain)
     # A shell has what it runs in the background ignore these, and every child inherits that.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -113,7 +111,7 @@ def twins(pytestconfig: pytest.Config) -> tuple[ModuleType, ModuleType]:
 @pytest.fixture
 def no_leak() -> Iterator[None]:
     """No descriptor is left behind; for a whole module by ``pytestmark``."""
-    with living.same_descriptors():
+    with processes.same_descriptors():
         yield
 
 
@@ -125,9 +123,9 @@ def nothing_unpacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="module")
-def idle() -> Iterator[living.Process]:
+def idle() -> Iterator[processes.Process]:
     """A process that does nothing."""
-    with living.playing("idle") as child:
+    with processes.workload("idle") as child:
         yield child
 
 
@@ -135,13 +133,13 @@ def idle() -> Iterator[living.Process]:
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small C program of many parts, compiled."""
     try:
-        return living.compiled(tmp_path_factory.mktemp("program"))
+        return processes.compiled(tmp_path_factory.mktemp("program"))
     except linux.Refused as refused:
         pytest.skip(str(refused))
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, idle: living.Process) -> str:
+def saved(tmp_path_factory: pytest.TempPathFactory, idle: processes.Process) -> str:
     """A capture of two processes, the idle one and this."""
     target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
     fastsmaps.capture(target, [idle.pid, os.getpid()])

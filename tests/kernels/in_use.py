@@ -10,25 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import independent
-import living
 import pytest
 
 import fastsmaps
+from support import independent, processes
 
 USED = ["Swap", "AnonHugePages", "Private_Hugetlb", "Rss", "Private_Dirty"]
 CUT = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}  # to kB, once a record
 
 
 @pytest.fixture(scope="module")
-def holder() -> Iterator[living.Process]:
+def holder() -> Iterator[processes.Process]:
     program = Path(__file__).with_name("holder.py")
-    with living.running(sys.executable, "-EsSB", str(program)) as process:
+    with processes.running(sys.executable, "-EsSB", str(program)) as process:
         yield process
 
 
-def test_every_figure(holder: living.Process, backend: ModuleType) -> None:
-    for moment in living.moments(
+def test_every_figure(holder: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(
         lambda: fastsmaps.mappings(holder.pid), f"/proc/{holder.pid}/smaps"
     ):
         with moment as (table, (text,)):
@@ -46,9 +45,9 @@ def test_every_figure(holder: living.Process, backend: ModuleType) -> None:
             assert any("ht" in (row.vm_flags or ()) for row in table)
 
 
-def test_the_rollup(holder: living.Process, backend: ModuleType) -> None:
+def test_the_rollup(holder: processes.Process, backend: ModuleType) -> None:
     rollup = f"/proc/{holder.pid}/smaps_rollup"
-    for moment in living.moments(
+    for moment in processes.moments(
         lambda: (fastsmaps.totals(holder.pid), fastsmaps.mappings(holder.pid)),
         rollup,
         f"/proc/{holder.pid}/smaps",
@@ -64,8 +63,8 @@ def test_the_rollup(holder: living.Process, backend: ModuleType) -> None:
                 assert table.totals()[label] == record.fields[label], label
 
 
-def test_a_scan_has_it(holder: living.Process, backend: ModuleType) -> None:
-    for moment in living.moments(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
+def test_a_scan_has_it(holder: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
         with moment as (scan, (text,)):
             (record,) = independent.read(text)
             found = scan.by_pid[holder.pid]

@@ -1,0 +1,528 @@
+"""fastsmaps export: what a scraper gets, who may hold it up, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+import fastsmaps
+from fastsmaps.cli import main, serving
+from fastsmaps.cli.arguments import WrongUse
+from fastsmaps.groups import label_value
+from support import processes
+from support.commands import environment, run
+from support.metrics import HOSTILE, Exporter, parsed, process, promtool, query, until
+
+
+@pytest.fixture
+def idle() -> Iterator[processes.Process]:
+    with processes.workload("idle") as child:
+        yield child
+
+
+def labels(child: processes.Process) -> dict[str, str]:
+    comm = Path(f"/proc/{child.pid}/comm").read_bytes().removesuffix(b"\n")
+    return {"pid": str(child.pid), "comm": label_value(os.fsdecode(comm))}
+
+
+# ---- what is told
+
+
+def test_once(backend: ModuleType, idle: processes.Process) -> None:
+    text = run("export", "--once", "--by", "pid").stdout
+    says = parsed(text)
+    assert says.up
+    assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+    promtool("check", "metrics", text=text.encode())
+
+
+def test_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
+    fastsmaps.capture(tmp_path / "host.tar.gz", [idle.pid])
+    arguments = ("--once", "--by", "pid", "--procfs", str(tmp_path / "host.tar.gz"))
+    says = parsed(run("export", *arguments).stdout)
+    assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+    assert len(says.of("processes", "pid")) == 1
+
+
+def test_arguments(backend: ModuleType, tmp_path: Path) -> None:
+    for pid in (1, 2, 3):
+        process(tmp_path / "host", pid, b"p%d" % pid, Rss=pid * 100, Pss=pid)
+    once = ("export", "--once", "--procfs", str(tmp_path / "host"))
+    assert parsed(run(*once).stdout).of("pss_bytes") == {"p1": 1024, "p2": 2048, "p3": 3072}
+    says = parsed(run(*once, "--limit", "1", "--budget", "0.5").stdout)
+    assert says.of("pss_bytes") == {"p3": 3072, "other": 3072}
+    assert says.get("budget_ratio") == 0.5
+    says = parsed(run(*once, "--max-rss", "50K", "--by", "user,comm").stdout)
+    assert says.of("unread_processes") == {"p1": 1, "p2": 1, "p3": 1}
+    assert says.of("pss_bytes") == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("--by nonsense", 2),
+        ("--by=", 2),
+        ("--limit 0", 2),
+        ("--budget 7", 2),
+        ("--interval 0", 2),
+        ("--listen=", 2),
+        ("--listen :", 2),
+        ("--listen []:1", 2),
+        ("--listen " + "1" * 5000, 2),
+        ("--listen 127.0.0.1:" + "1" * 5000, 2),
+        ("--listen 127.0.0.1:" + "\u0663", 2),
+        ("--listen ::1", 2),
+        ("--listen ::1:19779", 2),
+        ("--listen 127.0.0.1:x", 2),
+        ("--listen 127.0.0.1:65536", 2),
+        ("--listen 127.0.0.1:-1", 2),
+        ("nonsense", 2),
+        ("--listen a..b:0", 1),
+        ("--listen no.such.name.invalid:0", 1),
+        ("--procfs /none", 1),
+        ("--procfs /none --once", 1),
+        ("--procfs /dev/null", 1),
+    ],
+)
+def test_wrong_use(arguments: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert main(["export", *arguments.split()]) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("fastsmaps: ")
+    assert said.err.count("\n") == 1
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert "fastsmaps" not in {thread.name for thread in threading.enumerate()}  # nobody sweeps
+
+
+def test_without_prometheus_client() -> None:
+    code = "import sys; sys.modules['prometheus_client'] = None\n"
+    command = [sys.executable, "-c", code + "from fastsmaps.cli import entry; entry()", "export"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "fastsmaps[prometheus]"' in done.stderr
+
+
+def test_addresses() -> None:
+    for text, address in (
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("127.0.0.1", ("127.0.0.1", 7)),
+        ("80", ("127.0.0.1", 80)),
+        ("localhost:80", ("localhost", 80)),
+        ("[::1]:80", ("::1", 80)),
+        ("[::]", ("::", 7)),
+        (":80", ("", 80)),
+    ):
+        assert serving.address_of(text, 7) == address
+
+
+# ---- answers
+
+
+def test_answers(backend: ModuleType, idle: processes.Process) -> None:
+    with Exporter("--by", "pid") as exporter:
+        assert exporter.told().get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+        answer, body = exporter.ask()
+        assert answer.status == 200
+        assert answer.getheader("Content-Type", "").startswith("text/plain; version=0.0.4")
+        assert answer.getheader("X-Content-Type-Options") == "nosniff"
+        assert answer.getheader("Server") == "fastsmaps"
+        promtool("check", "metrics", text=body)
+        assert exporter.ask("/metrics?x=y")[0].status == 200
+        answer, body = exporter.ask("/")
+        assert (answer.status, b'href="/metrics"' in body) == (200, True)
+        answer, body = exporter.ask("/", method="HEAD")
+        assert (answer.status, body) == (200, b"")
+        assert int(answer.getheader("Content-Length", "")) > 100
+        for path in ("/nothing", "/metrics/", "/../metrics", "/%2e%2e/etc/passwd"):
+            assert exporter.ask(path)[0].status == 404
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
+            answer, body = exporter.ask(method=method)
+            assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
+            assert body.count(b"\n") == 1
+        assert exporter.end() == (0, b"")
+
+
+def test_formats(backend: ModuleType) -> None:
+    with Exporter() as exporter:
+        exporter.told()
+        accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+        answer, body = exporter.ask(Accept=accept)
+        assert answer.getheader("Content-Type", "").startswith("application/openmetrics-text")
+        text = body.decode()
+        assert text.endswith("# EOF\n")
+        families = {
+            family.name: family
+            for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        }
+        assert families["fastsmaps_pss_bytes"].unit == "bytes"
+        assert families["fastsmaps_cpu_seconds"].type == "counter"
+        answer, body = exporter.ask(Accept_Encoding="gzip")
+        assert answer.getheader("Content-Encoding") == "gzip"
+        assert parsed(gzip.decompress(body).decode()).up
+        # What no scraper would ask for gets the plain text.
+        for odd in ("nonsense", "application/openmetrics-text;version=x", ";;;", "\xe9",
+                    "application/openmetrics-text;version=1.0.0;escaping=nonsense"):  # fmt: skip
+            answer, body = exporter.ask(Accept=odd)
+            assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), odd
+        assert exporter.end() == (0, b"")
+
+
+def test_caches_keep_the_formats_apart(backend: ModuleType) -> None:
+    with Exporter() as exporter:
+        answer, _ = exporter.ask()
+        assert answer.getheader("Vary") == "Accept, Accept-Encoding"
+
+
+def test_health(backend: ModuleType, tmp_path: Path) -> None:
+    """Healthy at once; ready once a sweep has ended, also if it failed."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    waiting = (
+        "import fastsmaps\n"
+        "sweep = fastsmaps.Sampler.sweep\n"
+        f"fastsmaps.Sampler.sweep = lambda self: (open({str(gate)!r}).close(), sweep(self))[1]\n"
+        "from fastsmaps.cli import entry; entry()"
+    )
+    command = [sys.executable, "-c", waiting]
+    with Exporter("--interval", "1000", command=command) as exporter:
+        answer, body = exporter.ask("/-/healthy")
+        assert (answer.status, body) == (200, b"fastsmaps is healthy.\n")
+        answer, body = exporter.ask("/-/ready")
+        assert (answer.status, body) == (503, b"The first sweep is under way.\n")
+        with gate.open("w"):
+            until(lambda: exporter.ask("/-/ready")[0].status == 200)
+        assert exporter.ask("/-/ready")[1] == b"fastsmaps is ready.\n"
+        assert exporter.told().up
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:19779", True),
+        ("[::1]:19779", True),
+        ("[::1]", True),
+        ("[fe80::1%eth0]:1", True),
+        ("192.0.2.7", True),
+        ("localhost", True),
+        ("LocalHost.:19779", True),
+        ("a.localhost", True),
+        ("node7", True),
+        ("NODE7:19779", True),
+        ("evil.example", False),
+        ("evil.example:19779", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("notlocalhost", False),
+        ("node7.evil.example", False),
+        ("127.0.0.1:evil.example", False),
+        ("localhost:1@evil.example", False),
+        ("[::1].evil.example", False),
+        ("127.0.0.1%evil.example", False),
+        ("[::1", False),
+        ("[::1]1", False),
+        ("[node7]", False),
+        ("", False),
+    ],
+)
+def test_hosts(host: str, served: bool) -> None:
+    assert serving.is_served(host, {"node7"}) == served
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Proxy.example", "proxy.example"),
+        ("proxy.example.", "proxy.example"),
+        ("proxy.example:80", "proxy.example"),
+        ("*", "*"),
+    ],
+)
+def test_allowed_hosts(given: str, name: str) -> None:
+    assert serving.name_of(given) == name
+    assert serving.is_served(given, {name})
+
+
+@pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
+def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
+    with pytest.raises(WrongUse, match="--allow-host: a host name such as "):
+        serving.name_of(given)
+
+
+def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
+    """A web page whose name was made to lead here (DNS rebinding) learns nothing."""
+    with Exporter("--allow-host", "Metrics.example") as exporter:
+        exporter.told()
+        for path in ("/", "/metrics", "/-/healthy", "/nothing"):
+            answer, body = exporter.ask(path, Host="evil.example:19779")
+            assert (answer.status, body.count(b"\n")) == (421, 1)
+            assert b"evil" not in body
+        for host in ("localhost", "metrics.example:80", socket.gethostname()):
+            assert exporter.ask(Host=host)[0].status == 200
+        two = raw(exporter, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n")
+        assert two.startswith(b"HTTP/1.0 400 ")
+        # Without a name there is nothing that a browser would send.
+        assert raw(exporter, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+        other = b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert raw(exporter, other).startswith(b"HTTP/1.0 404 ")
+    with Exporter("--allow-host", "*") as exporter:
+        assert exporter.ask(Host="evil.example")[0].status == 200
+
+
+def raw(exporter: Exporter, request: bytes) -> bytes:
+    """All that comes for these bytes."""
+    with socket.create_connection((exporter.host, exporter.port), processes.PATIENCE) as client:
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        blocks = []
+        with contextlib.suppress(ConnectionError):
+            while block := client.recv(1 << 16):
+                blocks.append(block)
+        return b"".join(blocks)
+
+
+def test_requests_that_are_none(backend: ModuleType) -> None:
+    """Nothing of them is repeated in an answer's head, and none is told of."""
+    with Exporter() as exporter:
+        folded = b"Accept: application/openmetrics-text; version=2.0\r\n Evil: 1\r\n\r\n"
+        for request in (
+            b"", b"\r\n", b"GET\r\n\r\n", b"GET /metrics\r\n\r\n",
+            b"GET /metrics HTTP/9.9\r\n\r\n", b"\0" * 1000,
+            b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n", b"GET /metrics HTTP/1.1\r\nx\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+            b"GET /<script> HTTP/1.1\r\n\r\n", b"<script> / HTTP/1.1\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\n" + folded,
+        ):  # fmt: skip
+            answer = raw(exporter, request)
+            assert b"<script>" not in answer
+            assert b"\nEvil" not in answer
+            assert b"\n Evil" not in answer
+        assert exporter.told().up
+        assert exporter.end() == (0, b"")
+
+
+def test_hostile_processes(backend: ModuleType, idle: processes.Process) -> None:
+    idle.ask("name", os.fsdecode(HOSTILE[0]))
+    with Exporter("--by", "pid,comm") as exporter:
+        assert exporter.told().get("processes", **labels(idle)) == 1
+        promtool("check", "metrics", text=exporter.ask()[1])
+
+
+# ---- listening
+
+
+def test_where_it_listens(backend: ModuleType) -> None:
+    with Exporter() as exporter:
+        assert exporter.host == "127.0.0.1"
+        # The whole of 127.0.0.0/8 leads here.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", exporter.port), processes.PATIENCE)
+
+
+def test_ipv6(backend: ModuleType) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")
+    with Exporter(listen="[::1]:0") as exporter:
+        assert exporter.host == "::1"
+        assert exporter.told().up
+
+
+def test_all_addresses(backend: ModuleType) -> None:
+    with Exporter(listen=":0") as exporter:
+        families = [socket.AF_INET] + [socket.AF_INET6] * socket.has_dualstack_ipv6()
+        for family in families:
+            address = "127.0.0.1" if family == socket.AF_INET else "::1"
+            with socket.socket(family) as client:
+                client.settimeout(processes.PATIENCE)
+                client.connect((address, exporter.port))
+                client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+                assert client.recv(1 << 12).startswith(b"HTTP/1.0 200 ")
+
+
+def test_where_it_cannot_listen(backend: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("export", "--listen", address, status=1)
+    assert done.stderr == f"fastsmaps: cannot listen on {address}: Address already in use\n"
+    done = run("export", "--listen", "192.0.2.1:0", status=1)  # an address of documentation
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_same_port_again(backend: ModuleType) -> None:
+    """Connections of the one before do not keep it."""
+    with Exporter() as exporter:
+        exporter.ask()
+        port = exporter.port
+        assert exporter.end() == (0, b"")
+    with Exporter(listen=f"127.0.0.1:{port}") as exporter:
+        assert exporter.port == port
+
+
+def test_slow_clients(backend: ModuleType) -> None:
+    """More than it has threads for, none of which says anything: a scrape is answered."""
+    with Exporter() as exporter, contextlib.ExitStack() as stack:
+        clients = []
+        for i in range(2 * serving._MOST):
+            client = socket.create_connection((exporter.host, exporter.port), processes.PATIENCE)
+            clients.append(stack.enter_context(client))
+            client.sendall(b"GET /metr" if i % 2 else b"G")
+        assert exporter.told().up
+        status = Path(f"/proc/{exporter.popen.pid}/status").read_text()
+        threads = int(status.partition("Threads:")[2].split()[0])
+        assert threads <= serving._MOST + 8
+        # The oldest were ended for it.
+        with contextlib.suppress(ConnectionResetError):
+            assert clients[0].recv(1) == b""
+        assert exporter.end() == (0, b"")
+
+
+@contextlib.contextmanager
+def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[serving.Server]:
+    """One in this process, of little patience."""
+    monkeypatch.setattr(serving, "_PATIENCE", 0.2)
+    monkeypatch.setattr(serving, "_LOOK", 0.01)
+    with serving.Server("127.0.0.1", 0) as one:
+        one.serve({"/": lambda _: (200, body, {})})
+        yield one
+        one.shutdown()
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a client that goes on sending a little, and of one that does not read."""
+    with server(monkeypatch, b"x" * (64 << 20)) as one:
+        with socket.create_connection(one.server_address, processes.PATIENCE) as client:  # type: ignore[arg-type]
+            deadline = time.monotonic() + processes.PATIENCE
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"GET / HTTP/1.1\r\n")
+                while time.monotonic() < deadline:
+                    client.sendall(b"a: b\r\n")
+                    time.sleep(0.05)
+            assert time.monotonic() < deadline
+        with socket.create_connection(one.server_address, processes.PATIENCE) as client:  # type: ignore[arg-type]
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            until(lambda: not one._open)
+
+
+# ---- the end
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)]
+)
+def test_ended_by_a_signal(backend: ModuleType, number: signal.Signals, status: int) -> None:
+    with Exporter() as exporter:
+        exporter.told()
+        assert exporter.end(number) == (status, b"")
+
+
+def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
+    """A sweep that hangs and a client that does not leave keep nobody waiting."""
+    hanging = (
+        "import time, fastsmaps\n"
+        "fastsmaps.Sampler.sweep = lambda self: time.sleep(1e6)\n"
+        "from fastsmaps.cli import entry; entry()"
+    )
+    with (
+        Exporter(command=[sys.executable, "-c", hanging]) as exporter,
+        socket.create_connection((exporter.host, exporter.port), processes.PATIENCE),
+    ):
+        assert parsed(exporter.ask()[1].decode()).get("up") == 0
+        assert exporter.end() == (0, b"")
+
+
+def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
+    """As by a shell that starts it in the background."""
+    ignoring = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli import entry; entry()"]
+    with subprocess.Popen(
+        [*command, "export", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, env=environment()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith(b"listening")
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(processes.PATIENCE) == 0
+
+
+def test_a_failure_is_told_once(backend: ModuleType, tmp_path: Path) -> None:
+    process(tmp_path / "host", 1)
+    with Exporter("--procfs", str(tmp_path / "host"), "--interval", "0.01") as exporter:
+        exporter.told()
+        shutil.rmtree(tmp_path / "host")
+        until(lambda: (parsed(exporter.ask()[1].decode()).get("sweep_errors_total") or 0) > 2)
+        assert not parsed(exporter.ask()[1].decode()).up
+        status, error = exporter.end()
+        assert status == 0
+        assert error.count(b"\n") == 1
+        assert b"cannot be listed" in error
+
+
+def test_a_closed_pipe(backend: ModuleType) -> None:
+    shell = f"{sys.executable} -m fastsmaps export --once | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert (done.stderr, done.stdout.count("\n")) == ("", 1)
+
+
+# ---- Prometheus itself
+
+
+def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    """It scrapes, and a query gives the figure; names come through as they are told."""
+    command = shutil.which("prometheus")
+    if command is None:
+        pytest.skip("no prometheus (Debian's package of this name)")
+    idle.ask("name", os.fsdecode(HOSTILE[0]))
+    with Exporter("--by", "pid", "--interval", "0.2") as exporter:
+        exporter.told()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            "scrape_configs:\n"
+            "  - {job_name: fastsmaps, scrape_interval: 1s,\n"
+            f"     static_configs: [{{targets: ['127.0.0.1:{exporter.port}']}}]}}\n"
+        )
+        with subprocess.Popen(
+            [command, f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data",
+             f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ) as server:  # fmt: skip
+            try:
+                ask = f'fastsmaps_rss_bytes{{pid="{idle.pid}"}}'
+                until(lambda: server.poll() is not None or bool(query(port, ask)))
+                (series,) = query(port, ask)
+                assert int(series["value"][1]) == fastsmaps.totals(idle.pid).rss
+                assert series["metric"]["comm"] == label_value(os.fsdecode(HOSTILE[0]))
+                (healthy,) = query(port, 'up{job="fastsmaps"}')
+                assert healthy["value"][1] == "1"
+            finally:
+                server.terminate()
+                server.communicate(timeout=processes.PATIENCE)
+
+
+def test_help(backend: ModuleType) -> None:
+    text = run("export", "--help").stdout
+    assert "examples:" in text
+    assert "fastsmaps export --by unit" in text
+    assert "export" in run("--help").stdout

@@ -1,0 +1,224 @@
+"""Which processes a command shows: PID, --user, --filter."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps.cli import main
+from support import processes
+from support.commands import COMMAND, ZOO, environment, lines_of, rows_of, run
+from support.metrics import small_host
+from support.processes import running, workload
+
+#: What the one process has in its command line that is looked for.
+OWN = f"an-argument-of-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[processes.Process]:
+    with workload("idle", OWN) as process:
+        yield process
+
+
+@pytest.mark.parametrize("command", ["ps", "top", "ps --by comm"])
+def test_no_match(backend: ModuleType, command: str) -> None:
+    words = [*command.split(), "--filter", "called s[o]"]
+    done = run(*words, status=1)
+    assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
+    assert rows_of(*words, status=1) == []
+    head, *rest = run(*words, "--csv", status=1).stdout.splitlines()
+    assert "pss" in head
+    assert rest == []
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["maps", ZOO], "path"),
+        (["libs", str(os.getpid())], "path"),
+        (["totals", ZOO], "process"),
+        (["diff", ZOO, ZOO], "path that changed"),
+    ],
+)
+def test_no_match_of_a_path(backend: ModuleType, words: list[str], what: str) -> None:
+    done = run(*words, "--filter", "nothing", status=1)
+    assert done.stderr == f"fastsmaps: no {what} matches --filter 'nothing'\n"
+    assert rows_of(*words, "--filter", "nothing", status=1) == []
+
+
+def test_no_match_is_not_saved(backend: ModuleType, tmp_path: Path) -> None:
+    target = tmp_path / "host.tar"
+    done = run("capture", "-o", str(target), "--filter", "called s[o]", status=1)
+    assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
+    assert list(tmp_path.iterdir()) == []
+    assert rows_of("capture", "-o", str(target), "--filter", "called s[o]", status=1) == []
+
+
+def test_fastsmaps_does_not_match_itself(backend: ModuleType, idle: processes.Process) -> None:
+    rows = rows_of("ps", "--filter", OWN)
+    assert [row["pid"] for row in rows] == [idle.pid]
+    rows = rows_of("top", "--filter", OWN)
+    assert [row["pid"] for row in rows] == [idle.pid]
+    with subprocess.Popen(
+        [*COMMAND, "ps", "--json"], stdout=subprocess.PIPE, env=environment()
+    ) as child:
+        assert child.pid in [row["pid"] for row in json.loads(child.communicate()[0])]
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        lambda words: ["env", *words],
+        lambda words: ["sh", "-c", f"{shlex.join(words)}; exit $?"],
+        lambda words: ["timeout", "100", *words],
+        lambda words: ["timeout", "100", "sh", "-c", f"{shlex.join(words)}; exit $?"],
+    ],
+)
+def test_what_runs_fastsmaps_does_not_match(
+    backend: ModuleType, wrapper: Callable[[list[str]], list[str]]
+) -> None:
+    words = wrapper([*COMMAND, "ps", "--filter", f"called s[o] {os.getpid()}"])
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 1, done.stdout
+    assert "0 of 0 processes read" in done.stdout
+
+
+def test_an_ordinary_ancestor_matches(backend: ModuleType) -> None:
+    """Here it is that of a script, which has the expression, but not all of the arguments."""
+    words = [*COMMAND, "ps", "--json", "--filter"]
+    script = "import os; exec(os.environ['SCRIPT'])"
+    code = f"import subprocess, sys; subprocess.run([*{words!r}, sys.argv[1]], check=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"script-{OWN}"],
+        capture_output=True, text=True, check=True, env=environment(SCRIPT=code),
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+    assert [row["cmdline"][-1] for row in rows] == [f"script-{OWN}"]
+
+
+def test_memory_of_the_chosen_alone_is_read(
+    backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    for name in ("scan", "capture"):
+        function = getattr(fastsmaps, name)
+
+        def recorded(
+            *args: Any, function: Callable[..., Any] = function, name: str = name, **more: Any
+        ) -> Any:
+            asked.append((name, args[-1]))
+            return function(*args, **more)
+
+        monkeypatch.setattr(fastsmaps, name, recorded)
+    assert main(["ps", "--filter", OWN, "--json"]) == 0
+    assert main(["ps", "--user", str(os.geteuid()), "--filter", OWN]) == 0
+    target = str(tmp_path / fastsmaps.BACKEND)
+    assert main(["capture", "-o", target, "--filter", OWN]) == 0
+    assert asked == [("scan", [idle.pid]), ("scan", [idle.pid]), ("capture", [idle.pid])]
+
+
+def test_processes_by_number(backend: ModuleType, idle: processes.Process) -> None:
+    assert [row["pid"] for row in rows_of("ps", str(idle.pid))] == [idle.pid]
+    (line,) = lines_of("ps", str(idle.pid), "--filter", OWN)
+    assert line["pid"] == str(idle.pid)
+    assert rows_of("ps", str(idle.pid), "--filter", "called s[o]", status=1) == []
+    done = run("ps", str(idle.pid), "999999999", status=1)
+    assert done.stderr == "fastsmaps: there is no process 999999999\n"
+    assert "1 of 2 processes read" in done.stdout
+    assert run("ps", "x", status=2).stderr.startswith("fastsmaps: ")
+
+
+def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> None:
+    uid = os.geteuid()
+    try:
+        names = [pwd.getpwuid(uid).pw_name, str(uid), f"{uid},4294967294"]
+    except KeyError:
+        names = [str(uid), f"{uid},4294967294"]
+    for name in names:
+        assert [row["pid"] for row in rows_of("ps", str(idle.pid), "--user", name)] == [idle.pid]
+        assert idle.pid in [row["pid"] for row in rows_of("ps", "--user", name)]
+    assert rows_of("ps", str(idle.pid), "--user", str(uid + 1), status=1) == []
+    done = run("ps", "--user", "4294967294", status=1)
+    assert done.stderr == "fastsmaps: no process matches --user '4294967294'\n"
+    for name in ("no such user", "", "1,,2", "99999999999"):
+        done = run("ps", "--user", name, status=2)
+        assert done.stderr.startswith("fastsmaps: --user: there is no user ")
+
+
+def test_of_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    fastsmaps.capture(tmp_path / "host", [idle.pid, os.getpid()])
+    procfs = ["--procfs", str(tmp_path / "host")]
+    rows = rows_of("ps", "--filter", OWN, *procfs)
+    assert [row["pid"] for row in rows] == [idle.pid]
+    assert [row["pid"] for row in rows_of("ps", str(idle.pid), *procfs)] == [idle.pid]
+    assert len(rows_of("ps", "--user", str(os.geteuid()), *procfs)) == 2
+    assert rows_of("ps", "--filter", "called s[o]", *procfs, status=1) == []
+
+
+def test_a_sampler_reads_no_memory_of_the_excluded(
+    backend: ModuleType, idle: processes.Process
+) -> None:
+    seen = []
+
+    def others(row: fastsmaps.ProcessTotals) -> bool:
+        seen.append(row.totals)
+        return row.pid != idle.pid
+
+    with fastsmaps.Sampler(cmdline=True, exclude=others, budget=1) as sampler:
+        for _ in range(3):
+            scan = sampler.sweep()
+            assert [row.pid for row in scan if row.totals is not None] == [idle.pid]
+            assert {row.error for row in scan if row.pid != idle.pid} == {"excluded"}
+            assert scan.by_pid[os.getpid()].cmdline
+    assert set(seen) == {None}
+
+
+def test_a_sampler_asks_again_after_an_exec(backend: ModuleType) -> None:
+    def others(row: fastsmaps.ProcessTotals) -> bool:
+        return row.comm != "sleep"
+
+    with (
+        running("sh", "-c", "echo 1; read line; exec sleep 1000") as child,
+        fastsmaps.Sampler(cmdline=True, exclude=others, budget=1) as sampler,
+    ):
+        assert sampler.sweep().by_pid[child.pid].error == "excluded"
+        child.tell()
+        deadline = time.monotonic() + processes.PATIENCE
+        while sampler.sweep().by_pid[child.pid].outcome != "read":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ps", "--filter", r"\w+\.jar"],
+        ["totals", "7", "--filter", r"\w+\.jar"],
+        ["ps", "--by", r"cmdline:\w+\.jar"],
+    ],
+)
+def test_a_hostile_command_line_takes_no_square_time(
+    backend: ModuleType, tmp_path: Path, words: list[str]
+) -> None:
+    """Searched whole it takes 18 s or more of processor time, and a process may have many forks."""
+    (small_host(tmp_path / "host") / "7/cmdline").write_bytes(b"x" * 130_000 + b"\0")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+
+    status = 1 if "--filter" in words else 0
+    run(*words, "--procfs", str(tmp_path / "host"), status=status, preexec_fn=limit)

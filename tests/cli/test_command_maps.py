@@ -1,0 +1,145 @@
+"""fastsmaps totals, maps, libs and diff: text, JSON, CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import fastsmaps
+from support import processes
+from support.commands import OTHER, ZOO, lines_of, rows_of, run
+from support.smaps_texts import record
+
+
+def test_totals(backend: ModuleType, idle: processes.Process) -> None:
+    (row,) = rows_of("totals", str(idle.pid))
+    assert (row["pid"], row["source"]) == (idle.pid, "smaps_rollup")
+    (line,) = lines_of("totals", ZOO)
+    assert (line["pid"], line["source"], line["nonlinear"]) == ("", "smaps", "")
+    assert line["pss"] == str(fastsmaps.load(ZOO).totals().pss)
+    assert rows_of("totals", str(idle.pid), "--filter", "no such thing", status=1) == []
+    # A process without arguments is seen as ps shows it.
+    thread = processes.kernel_thread()
+    if thread is not None:
+        assert rows_of("totals", str(thread), "--filter", "^(?!\\[)", status=1) == []
+    assert run("totals", ZOO, OTHER).stdout.splitlines()[0].split()[0] == "KiB"
+    assert run("totals", "0", status=1).stderr.count("\n") == 1
+
+
+def test_maps(backend: ModuleType) -> None:
+    rows = rows_of("maps", ZOO)
+    wanted = {"start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted"}
+    assert all({*wanted, "vm_flags", "rss"} <= set(row) for row in rows)
+    table = fastsmaps.load(ZOO)
+    assert len(rows) == len(table) == len(lines_of("maps", ZOO))
+    kinds = {row["kind"]: row for row in rows_of("maps", ZOO, "--by", "kind")}
+    groups = table.group_by("kind")
+    assert {kind: row["pss"] for kind, row in kinds.items()} == {
+        kind: group.totals.pss for kind, group in groups.items()
+    }
+    some = rows_of("maps", ZOO, "--by", "path", "--filter", "memfd")
+    assert some
+    assert all("memfd" in row["path"] for row in some)
+    text = run("maps", ZOO, "--fields", "rss,swap,Locked").stdout.splitlines()
+    assert text[0].split() == ["ADDRESS", "PERMS", "RSS", "SWAP", "LOCKED", "KIND", "PATH"]
+    assert text[-1].startswith("total")
+    assert rows_of("maps", ZOO, "--sort=-pss", "--limit", "1")[0]["pss"] == max(
+        row["pss"] for row in rows
+    )
+
+
+def test_fields_of_maps(backend: ModuleType) -> None:
+    """Programs get what was asked for and what tells the lines apart; order is by any field."""
+    (row,) = rows_of("maps", ZOO, "--fields", "Swap,rss", "--sort=-pss", "--limit", "1")
+    assert list(row) == ["start", "end", "perms", "swap", "rss", "kind", "path"]
+    (most,) = rows_of("maps", ZOO, "--sort=-pss", "--limit", "1")
+    assert row.items() <= most.items()
+    assert set(lines_of("maps", ZOO, "--fields", "path,inode")[0]) == {
+        "start", "end", "perms", "path", "inode", "kind",
+    }  # fmt: skip
+    for by in ("path", "kind"):
+        assert list(rows_of("maps", ZOO, "--by", by, "--fields", "rss,uss")[0]) == [
+            by, "mappings", "rss", "uss",
+        ]  # fmt: skip
+    words = ("maps", ZOO, "--fields", "rss", "--filter", "no such thing", "--csv")
+    assert run(*words, status=1).stdout == "start,end,perms,rss,kind,path\n"
+    for more in ((), ("--by", "kind"), ("--filter", "no such thing"), ("--json",)):
+        done = run("maps", ZOO, "--fields", "rss,nonsense", *more, status=2)
+        assert "no field 'nonsense'" in done.stderr
+
+
+def test_filtered_groups_of_two_texts_in_one(backend: ModuleType, tmp_path: Path) -> None:
+    """Two programs begin at the same address, and the filter wants one of them."""
+    text = record(0x400000, 0x401000, b"/bin/a", Rss=4) + record(0x400000, 0x402000, b"/bin/b")
+    (tmp_path / "two").write_bytes(text)
+    for by in ("path", "kind"):
+        (row,) = rows_of("maps", f"{tmp_path}/two", "--by", by, "--filter", "/a$")
+        assert (row["mappings"], row["size"], row["rss"]) == (1, 4096, 4096)
+
+
+def test_fields_that_are_no_sizes(backend: ModuleType) -> None:
+    """They are shown as they are, and not summed."""
+    fields = "inode,offset,kernel_page_size,deleted,start"
+    text = run("maps", ZOO, "--fields", fields).stdout.splitlines()
+    table = fastsmaps.load(ZOO)
+    assert [line.split()[2:7] for line in text[1:-1]] == [
+        [str(m.inode), str(m.offset), str((m.kernel_page_size or 0) // 1024), str(m.deleted),
+         str(m.start)]
+        for m in table
+    ]  # fmt: skip
+    assert text[-1].split() == ["total", str(len(table)), "mappings"]
+    text = run("maps", ZOO, "--by", "kind", "--fields", "kind,mappings,rss").stdout.splitlines()
+    groups = table.group_by("kind")
+    assert [line.split()[:2] for line in text[1:-1]] == [
+        [kind, str(group.count)] for kind, group in groups.items()
+    ]
+
+
+def test_libs(backend: ModuleType, idle: processes.Process) -> None:
+    rows = rows_of("libs", str(idle.pid))
+    assert all({"path", "processes", "pss"} <= set(row) for row in rows)
+    assert {row["processes"] for row in rows} == {1}
+    found = rows_of("libs", "--filter", "libc")
+    assert all("libc" in row["path"] for row in found)
+    assert "processes read" in run("libs").stdout
+    assert run("libs", "1x", status=2).stderr.count("\n") == 1
+    with processes.zombie() as ended:
+        done = run("libs", str(ended), str(idle.pid), status=1)
+        assert done.stderr.splitlines() == [
+            f"fastsmaps: process {ended} is a zombie: it has no memory map"
+        ]
+    run("libs", str(idle.pid), str(idle.pid))  # named twice, and read
+
+
+def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: processes.Process) -> None:
+    for wrong, says in (
+        (("--by", "comm"), "--by for a process: one of path, kind, label, not comm"),
+        (("--sort", "nonsense"), "no field 'nonsense'"),
+    ):
+        month = ("diff", str(idle.pid), "--after", "2678400")
+        assert says in run(*month, *wrong, status=2, timeout=processes.PATIENCE).stderr
+
+
+def test_diff_without_a_change(backend: ModuleType) -> None:
+    """Its fields are there to sort by, and in the head of a CSV."""
+    some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
+    none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
+    assert none == [some[0]]
+
+
+def test_diff(backend: ModuleType, saved: str, idle: processes.Process) -> None:
+    rows = rows_of("diff", ZOO, OTHER)
+    expected = fastsmaps.diff(fastsmaps.load(ZOO), fastsmaps.load(OTHER))
+    assert [(row["path"], row["change"]) for row in rows] == [(c.key, c.pss) for c in expected]
+    assert all(row["new"] - row["old"] == row["change"] for row in rows)
+    assert rows_of("diff", ZOO, ZOO) == []
+    text = run("diff", ZOO, OTHER).stdout
+    assert "PATH" in text
+    assert "(no name)" in text
+    assert rows_of("diff", saved, saved) == []
+    run("diff", str(idle.pid), "--after", "0")
+    for wrong in (("diff", ZOO), ("diff", ZOO, "--after", "1"), ("diff", ZOO, saved)):
+        assert run(*wrong, status=2).stderr.count("\n") == 1
+    assert "two captures" in run("diff", ZOO, saved, status=2).stderr
+    assert "not kind" in run("diff", saved, saved, "--by", "kind", status=2).stderr
+    assert run("diff", ZOO, "nothing-there", status=1).stderr.count("\n") == 1

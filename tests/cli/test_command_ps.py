@@ -1,0 +1,206 @@
+"""fastsmaps ps: text, JSON, CSV, groups, what is left out, rights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pyarrow import parquet
+
+import fastsmaps
+from fastsmaps.display import harmless
+from support import linux, processes
+from support.commands import lines_of, rows_of, run
+
+
+def test_ps(backend: ModuleType, idle: processes.Process) -> None:
+    rows = {row["pid"]: row for row in rows_of("ps")}
+    mine = rows[idle.pid]
+    assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
+        mine
+    )
+    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    for row in rows.values():
+        assert (row["outcome"] == "read") == (row["rss"] is not None)
+    lines = {line["pid"]: line for line in lines_of("ps")}
+    assert lines[str(idle.pid)]["rss"] == str(mine["rss"])
+    text = run("ps", "--filter", "workloads").stdout.splitlines()
+    assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
+    assert any(line.split()[0] == str(idle.pid) for line in text)
+    assert any(re.fullmatch(r"\d+ of \d+ processes read.*", line) for line in text[-2:])
+    assert len(rows_of("ps", "--limit", "1")) == 1
+    rss = [row["rss"] for row in rows_of("ps", "--sort", "rss") if row["rss"] is not None]
+    assert rss == sorted(rss, reverse=True)
+    pids = [row["pid"] for row in rows_of("ps", "--sort", "pid")]
+    assert pids == sorted(pids)
+    assert "MiB" in run("ps", "--human").stdout
+
+
+def test_command_lines(backend: ModuleType, idle: processes.Process) -> None:
+    """They are in JSON and CSV where they are read anyway: where they are filtered by."""
+    rows = {row["pid"]: row for row in rows_of("ps", "--filter", "workloads.py")}
+    expected = Path(f"/proc/{idle.pid}/cmdline").read_text().split("\0")[:-1]
+    assert rows[idle.pid]["cmdline"] == expected
+    lines = {line["pid"]: line for line in lines_of("ps", "--filter", "workloads.py")}
+    assert lines[str(idle.pid)]["cmdline"] == " ".join(expected)
+    assert not any("cmdline" in row for row in rows_of("ps"))
+
+
+def test_ps_by(backend: ModuleType, idle: processes.Process) -> None:
+    for by in ("comm", "user", "cgroup"):
+        rows = rows_of("ps", "--by", by)
+        assert all({by, "processes", "pss"} <= set(row) for row in rows)
+        assert sum(row["processes"] for row in rows) > 1
+    assert "total" in run("ps", "--by", "user").stdout
+    with processes.workload("idle") as child:
+        child.ask("name", "")
+        assert "(no name)" in run("ps", "--by", "comm").stdout
+        assert "" in [row["comm"] for row in rows_of("ps", "--by", "comm")]
+
+
+def test_what_has_ended_is_told_of(backend: ModuleType) -> None:
+    with processes.zombie():
+        assert "ended and not yet reaped" in run("ps").stdout
+
+
+def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    """They are read where they are asked for."""
+    (own,) = fastsmaps.scan([idle.pid], cgroup=True)
+    assert own.cgroup is not None
+    rows = {row["pid"]: row for row in rows_of("ps", "--cgroup")}
+    assert rows[idle.pid]["cgroup"] == own.cgroup
+    assert {row["cgroup"] for row in rows_of("ps")} == {None}
+    run("ps", "--cgroup", "--parquet", f"{tmp_path}/a")
+    table = parquet.read_table(tmp_path / "a").to_pylist()
+    assert own.cgroup in {row["cgroup"] for row in table if row["pid"] == idle.pid}
+    head, *lines = run("ps", "--cgroup", "--filter", "workloads").stdout.splitlines()
+    assert head.split()[-2:] == ["CGROUP", "COMMAND"]
+    assert any(harmless(own.cgroup) in line for line in lines)
+
+
+def test_ps_limits(backend: ModuleType, idle: processes.Process) -> None:
+    rows = {row["pid"]: row for row in rows_of("ps", "--max-rss", "1K")}
+    assert rows[idle.pid]["outcome"] == "skipped"
+    assert rows[idle.pid]["rss"] is None
+    assert "skipped" in run("ps", "--max-rss", "1K").stdout
+    rows = {row["pid"]: row for row in rows_of("ps", "--min-rss", "900G")}
+    assert rows[idle.pid]["outcome"] == "skipped"
+    assert {row["outcome"] for row in rows_of("ps", "--timeout", "0")} == {"skipped"}
+
+
+def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
+    """What may be shown is; the rest is counted, and one line says what would help."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def look(*arguments: str) -> tuple[int, str]:
+        from fastsmaps.cli import main
+
+        linux.become(linux.NOBODY)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            status = main(list(arguments))
+        return status, out.getvalue()
+
+    status, text = processes.in_child(lambda: look("ps"))
+    assert status == 0
+    assert re.search(r"\d+ denied.*\ndenied: CAP_SYS_PTRACE would be enough", text)
+    rows = json.loads(processes.in_child(lambda: look("ps", "--json"))[1])
+    (row,) = [row for row in rows if row["pid"] == idle.pid]
+    assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
+    assert processes.in_child(lambda: look("totals", str(idle.pid)))[0] == 1
+
+
+def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> None:
+    """Root in a container lacks the capability, as a rule; for a capture it would help nobody."""
+    if os.geteuid() != 0:
+        pytest.skip("only root drops its capabilities")
+    saved = tmp_path / "saved"
+
+    def look() -> list[str]:
+        from fastsmaps.cli import main
+
+        linux.become(0)
+        texts = []
+        for arguments in (["ps"], ["capture", "-o", str(saved)], ["ps", "--procfs", str(saved)]):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                main(arguments)
+            texts.append(out.getvalue())
+        return texts
+
+    with processes.workload("idle") as guarded:
+        guarded.ask("undumpable")
+        live, capture, replayed = processes.in_child(look)
+    assert "CAP_SYS_PTRACE would be enough" in live
+    assert "CAP_SYS_PTRACE would be enough" in capture
+    assert re.search(r"\d+ denied", replayed)
+    assert "CAP_SYS_PTRACE" not in replayed
+
+
+def test_fields(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    """The named fields instead of all; order is still by any field."""
+    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "Private_Dirty, ppid,uss")}
+    mine = rows[idle.pid]
+    assert list(mine) == ["pid", "user", "outcome", "private_dirty", "ppid", "uss", "comm"]
+    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    (most,) = rows_of("ps", "--fields", "uss", "--sort", "Rss", "--limit", "1")
+    assert list(most) == ["pid", "user", "outcome", "uss", "comm"]
+    (first,) = rows_of("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
+    assert list(first) == ["pid", "user", "outcome", "comm"]
+    assert list(lines_of("ps", "--fields", "swap")[0])[3:] == ["swap", "comm"]
+    run("ps", "--fields", "rss,ppid", "--parquet", f"{tmp_path}/a")
+    assert parquet.read_table(tmp_path / "a").schema.names == [
+        "host", "taken_at", "pid", "user", "outcome", "rss", "ppid", "comm",
+    ]  # fmt: skip
+    head, *lines = run(
+        "ps", "--fields", "pss,ppid,user", "--filter", "workloads"
+    ).stdout.splitlines()
+    assert head.split() == ["PID", "PSS", "PPID", "USER", "COMMAND"]
+    (line,) = [line.split() for line in lines if line.split()[:1] == [str(idle.pid)]]
+    assert line[2] == str(os.getpid())
+    (total,) = [line.split() for line in lines if line.startswith("total")]
+    assert len(total) == 4, "ppid is not summed"
+
+
+def test_fields_that_cost_a_read(backend: ModuleType, idle: processes.Process) -> None:
+    """--fields and --sort read what they name."""
+    (own,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
+    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "cgroup,cmdline")}
+    assert rows[idle.pid]["cgroup"] == own.cgroup
+    assert tuple(rows[idle.pid]["cmdline"]) == own.cmdline
+    assert rows_of("ps", "--sort=+cgroup")[0]["cgroup"] is not None
+    assert "cmdline" in rows_of("ps", "--sort", "cmdline")[0]
+
+
+def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
+    for name in ("rss+swap", "rss_swap", "Rss+Swap"):
+        rows = rows_of("ps", "--sort", name, "--fields", "rss,swap,rss_swap")
+        known = [row for row in rows if row["rss_swap"] is not None]
+        assert known == sorted(known, key=lambda row: -row["rss_swap"])
+        assert all(row["rss"] + row["swap"] == row["rss_swap"] for row in known)
+
+
+def test_fields_of_groups(backend: ModuleType, idle: processes.Process) -> None:
+    for row in rows_of("ps", "--by", "user", "--fields", "locked,pss"):
+        assert list(row) == ["user", "processes", "unread", "locked", "pss"]
+    text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
+    assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]
+
+
+def test_unknown_fields(backend: ModuleType) -> None:
+    """The message lists every field there is."""
+    for more in ((), ("--json",), ("--csv",), ("--sort", "pss")):
+        for wrong in ("nonsense", "rss,nonsense", "rss,", ""):
+            done = run("ps", "--fields", wrong, *more, status=2)
+            assert done.stderr.count("\n") == 1
+            assert "no field" in done.stderr
+            listed = done.stderr.partition("there are: ")[2].split()
+            assert {"pss", "uss", "size", "ppid", "cgroup", "cmdline", "start_time"} <= set(listed)
+    assert "no field 'ppid'" in run("ps", "--by", "user", "--fields", "ppid", status=2).stderr

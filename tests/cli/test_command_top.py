@@ -1,0 +1,261 @@
+"""fastsmaps top, and what the others do on a terminal."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import termios
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps.keys import command_of
+from support import processes
+from support.commands import SCREEN, ZOO, Job, on_terminal, rows_of, run
+
+GIVEN_BACK = "\x1b[?25h\x1b[?1049l"
+TAKEN = "\x1b[?1049h\x1b[?25l"
+
+# Calls the command as a program may, and looks at what it left.
+CALLED = """
+import signal, sys, threading
+from fastsmaps.cli import main
+
+handlers = list(map(signal.getsignal, sorted(signal.valid_signals())))
+arguments = ["top", "--interval", "3600"]
+if sys.argv[1:]:
+    thread = threading.Thread(target=main, args=[arguments])
+    thread.start()
+    thread.join()
+else:
+    assert main(arguments) == 0
+assert list(map(signal.getsignal, sorted(signal.valid_signals()))) == handlers
+print("as before")
+"""
+
+
+# Sends itself a signal in the first wait, with nothing of Python between that and select().
+RACE = """
+import ctypes, functools, operator, select, sys
+from fastsmaps.cli import entry
+
+number = int(sys.argv.pop(1))
+really = select.select
+
+def wait(*arguments):
+    select.select = really
+    send = functools.partial(ctypes.CDLL(None)["raise"], number)
+    return list(map(operator.call, [send, functools.partial(really, *arguments)]))[1]
+
+select.select = wait
+entry()
+"""
+
+
+def plain(text: str) -> str:
+    """Without what only terminals understand."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+@pytest.mark.parametrize("without_rich", [False, True])
+def test_on_a_terminal(backend: ModuleType, without_rich: bool) -> None:
+    for arguments in (("ps",), ("maps", ZOO, "--by", "kind"), ("totals", ZOO)):
+        text = on_terminal(*arguments, without_rich=without_rich)
+        assert ("\x1b[" in text) == (not without_rich)
+        assert max(map(len, plain(text).splitlines())) <= 100
+    assert "\x1b" not in run("ps").stdout
+
+
+@pytest.mark.parametrize("without_rich", [False, True])
+def test_top(backend: ModuleType, without_rich: bool) -> None:
+    text = on_terminal("top", "--interval", "3600", keys="rRcq", without_rich=without_rich)
+    for word in ("by pss", "by rss", "by command", "q quits", "COMMAND", "budget 1.0%", "upwards"):
+        assert word in text
+    assert text.rstrip().endswith("\x1b[?1049l")
+    assert "\x1b[?25h" in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "keys", "downwards", "told"),
+    [
+        ("pid", "q", False, "by pid:"),
+        ("pid", "Rq", True, "by pid downwards:"),
+        ("+pid", "q", False, "by pid:"),
+        ("-pid", "q", True, "by pid downwards:"),
+        ("-pid", "Rq", False, "by pid:"),
+        ("command", "q", False, "by command:"),
+        ("+command", "q", False, "by command:"),
+        ("-command", "q", True, "by command downwards:"),
+        ("-pid", "cq", False, "by command:"),
+        ("pss", "cRq", True, "by command downwards:"),
+        ("+pss", "q", False, "by pss upwards:"),
+        ("+pss", "Rq", True, "by pss:"),
+    ],
+)
+def test_the_order(saved: str, sort: str, keys: str, downwards: bool, told: str) -> None:
+    """As with --sort elsewhere; R turns it round, another key begins anew."""
+    with fastsmaps.open_capture(saved) as procfs:
+        scan = fastsmaps.scan(procfs=procfs, cmdline=True)
+    by = told.split()[1].rstrip(":")
+    keyed = {row.pid: command_of(row) if by == "command" else row.as_dict()[by] for row in scan}
+    text = on_terminal("top", "--procfs", saved, f"--sort={sort}", "--interval", "3600", keys=keys)
+    last = plain(text.split(SCREEN)[len(keys) - 1])
+    assert told in last
+    pids = [int(pid) for pid in re.findall(r"^ *([0-9]+)", last, re.MULTILINE)]
+    assert pids == sorted(keyed, key=keyed.__getitem__, reverse=downwards)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]],
+)
+def test_ended_by_a_signal(backend: ModuleType, numbers: list[signal.Signals]) -> None:
+    """The terminal is as before, also where the next one comes while that is seen to."""
+    with Job("top", "--interval", "3600") as job:
+        job.until(lambda: job.screens == 1)
+        job.signal(signal.SIGSTOP)
+        assert job.hear() == f"stopped {signal.SIGSTOP:d}"
+        for number in numbers:
+            job.signal(number)
+        job.tell("fg")
+        assert job.hear() == f"ended {128 + numbers[0]}", job.text
+        assert job.modes() == job.before
+    assert job.text.rstrip().endswith(GIVEN_BACK)
+    assert "Traceback" not in job.text
+
+
+def test_ends_with_its_terminal(backend: ModuleType, tmp_path: Path) -> None:
+    shell = f'exec {sys.executable} -m fastsmaps "$@" 2>{tmp_path}/errors'
+    with Job("top", "--interval", "3600", command=["sh", "-c", shell, "sh"]) as job:
+        job.until(lambda: job.screens == 1)
+        job.hang_up()
+        assert job.hear() == "ended 0"
+    assert (tmp_path / "errors").read_text() == ""
+
+
+# ---- stopped and continued, another size
+
+
+def test_drawn_once_a_look(backend: ModuleType) -> None:
+    text = on_terminal("top", "--iterations", "2", "--interval", "0.2")
+    assert text.count(SCREEN) == 2
+
+
+def test_stopped_by_a_key(backend: ModuleType) -> None:
+    """Ctrl-Z gives the terminal back until the command has it again, and bg does not give it."""
+    with Job("top", "--interval", "3600") as job:
+        job.until(lambda: job.screens == 1)
+        own = job.modes()
+        assert own != job.before
+        for again in (1, 2):
+            job.press("\x1a")
+            assert job.hear() == f"stopped {signal.SIGTSTP:d}"
+            assert job.modes() == job.before
+            assert job.text.rstrip().endswith(GIVEN_BACK)
+            if again == 2:
+                job.tell("bg")
+                assert job.hear() == f"stopped {signal.SIGTTOU:d}"
+                assert job.modes() == job.before
+                assert job.text.rstrip().endswith(GIVEN_BACK)
+            job.tell("fg")
+            job.until(lambda: SCREEN in job.text.rpartition(GIVEN_BACK)[2])
+            assert TAKEN in job.text.rpartition(GIVEN_BACK)[2]
+            assert job.modes() == own
+        job.press("q")
+        assert job.hear() == "ended 0", job.text
+        assert job.modes() == job.before
+    assert job.text.rstrip().endswith(GIVEN_BACK)
+
+
+def test_stopped_by_the_signal_that_nobody_handles(backend: ModuleType) -> None:
+    """The shell has to see to the terminal then; it is taken and drawn anew."""
+    with Job("top", "--interval", "3600") as job:
+        job.until(lambda: job.screens == 1)
+        own = job.modes()
+        job.signal(signal.SIGSTOP)
+        assert job.hear() == f"stopped {signal.SIGSTOP:d}"
+        termios.tcsetattr(job.theirs, termios.TCSANOW, job.before)
+        job.tell("fg")
+        job.until(lambda: job.screens > 1)
+        assert job.modes() == own
+        job.press("q")
+        assert job.hear() == "ended 0", job.text
+        assert job.modes() == job.before
+
+
+@pytest.mark.parametrize("first", ["\x1a", "bg"])
+def test_ended_while_it_is_stopped(backend: ModuleType, first: str) -> None:
+    """As by a shell's kill %1: it does not stop once more for a terminal that is another's."""
+    with Job("top", "--interval", "3600") as job:
+        job.until(lambda: job.screens == 1)
+        job.press("\x1a")
+        assert job.hear() == f"stopped {signal.SIGTSTP:d}"
+        if first == "bg":
+            job.tell("bg")
+            assert job.hear() == f"stopped {signal.SIGTTOU:d}"
+        job.signal(signal.SIGTERM)
+        job.tell("bg")
+        assert job.hear() == f"ended {128 + signal.SIGTERM}", job.text
+        assert job.modes() == job.before
+    assert "Traceback" not in job.text
+
+
+def test_where_nobody_would_continue_it(backend: ModuleType) -> None:
+    """Ignored from the start, SIGTSTP stays so."""
+    ignoring = "import signal\nsignal.signal(signal.SIGTSTP, signal.SIG_IGN)\n"
+    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli import entry\nentry()"]
+    with Job("top", "--interval", "3600", command=command) as job:
+        job.until(lambda: job.screens == 1)
+        job.press("\x1ar")
+        job.until(lambda: "by rss" in job.text)
+        assert GIVEN_BACK not in job.text
+        job.press("q")
+        assert job.hear() == "ended 0"
+
+
+def test_another_size(backend: ModuleType) -> None:
+    with Job("top", "--interval", "3600") as job:
+        for screens, (lines, columns) in enumerate([(30, 100), (5, 60), (20, 120)], 1):
+            termios.tcsetwinsize(job.theirs, (lines, columns))
+            job.until(lambda screens=screens: job.screens >= screens)  # type: ignore[misc]
+        _, small, last = [plain(text).split("\n") for text in job.text.split(SCREEN)[:3]]
+        assert len(small) == 5 < len(last) <= 20
+        assert max(len(line.rstrip()) for line in small) <= 60
+        job.press("q")
+        assert job.hear() == "ended 0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGWINCH, signal.SIGTERM])
+def test_a_signal_just_before_it_waits(backend: ModuleType, number: signal.Signals) -> None:
+    """Too late for Python to run the handler first, too early to end the wait."""
+    with Job(
+        "top", "--interval", "3600", command=[sys.executable, "-c", RACE, str(+number)]
+    ) as job:
+        if number == signal.SIGWINCH:
+            job.until(lambda: job.screens == 2)
+            job.press("q")
+            assert job.hear() == "ended 0"
+        else:
+            assert job.hear() == f"ended {128 + number}"
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_signals_are_as_before(backend: ModuleType, thread: bool) -> None:
+    """Also in a thread, which may change none."""
+    command = [sys.executable, "-c", CALLED, *["thread"] * thread]
+    text = on_terminal(keys="pq", command=command)
+    assert text.rstrip().endswith("as before")
+
+
+# ---- for programs
+
+
+def test_top_for_programs(backend: ModuleType, idle: processes.Process) -> None:
+    rows = {row["pid"]: row for row in rows_of("top")}
+    assert rows[idle.pid]["estimated"] is False
+    assert rows[idle.pid]["age"] >= 0
+    text = run("top", "--iterations", "2", "--interval", "0", "--limit", "1").stdout
+    assert text.count("COMMAND") == 2

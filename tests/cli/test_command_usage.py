@@ -1,0 +1,69 @@
+"""What all commands have in common: wrong use, help, names that are meant to do harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from fastsmaps.cli import COMMANDS
+from support.commands import ZOO, on_terminal, run
+from support.independent import DATA
+
+
+def test_wrong_use(backend: ModuleType) -> None:
+    for arguments in (
+        ("nonsense",),
+        ("ps", "--sort", "nonsense"),
+        ("ps", "--filter", "("),
+        ("ps", "--limit", "-1"),
+        ("ps", "--max-rss", "much"),
+        ("ps", "--json", "--csv"),
+        ("ps", "--by", "nonsense"),
+        ("maps",),
+        ("maps", ZOO, "--fields", "nonsense"),
+        ("top", "--budget", "7"),
+        ("top", "--budget", "much"),
+        ("top", "--json", "--sort", "command"),
+        ("ps", "--sort", "\x1b[31m"),
+    ):
+        done = run(*arguments, status=2)
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("fastsmaps: ")
+        assert "\x1b" not in done.stderr
+        assert "seconds" not in done.stderr  # a share is none
+
+
+def test_help(backend: ModuleType) -> None:
+    for command in COMMANDS:
+        text = run(command, "--help").stdout
+        assert "examples:" in text
+        assert f"fastsmaps {command}" in text
+        assert command in run("--help").stdout
+
+
+HOSTILE = b'/tmp/\x1b[31m\xff\x07[red]x[/red]\xe2\x80\xae,"quoted"'
+
+
+def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "host" / "7")
+    for name in ("smaps", "maps"):
+        place = tmp_path / "host" / "7" / name
+        place.chmod(0o600)
+        place.write_bytes(
+            place.read_bytes() + b"7fffffff0000-7fffffff1000 r--p 0 0:0 5 " + HOSTILE + b"\n"
+        )
+    (tmp_path / "host" / "7" / "cmdline").write_bytes(HOSTILE + b"\0")
+    stat = (tmp_path / "host/7/stat").read_bytes()
+    (tmp_path / "host/7/stat").chmod(0o600)
+    (tmp_path / "host/7/stat").write_bytes(b"7 (" + HOSTILE[:15] + b")" + stat.rpartition(b")")[2])
+    root = ("--procfs", str(tmp_path / "host"))
+    for command in (("ps",), ("ps", "--by", "comm"), ("maps", "7"), ("libs",), ("top",)):
+        for form in ((), ("--json",), ("--csv",)):
+            text = run(*command, *root, *form).stdout
+            assert all(line.isprintable() for line in text.splitlines()), (command, form)
+    assert r"/tmp/\x1b[31m\xff\x07[red]x[/red]\u202e" in run("ps", *root).stdout
+    assert r"/tmp/\x1b[31m\xff\x07[red]x[/red]\u202e" in run("maps", "7", *root).stdout
+    assert on_terminal("maps", "7", *root).count("\x1b[31m") == 0

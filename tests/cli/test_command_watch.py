@@ -1,0 +1,459 @@
+"""fastsmaps watch: a process, or a command from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from support import linux, processes
+from support.commands import COMMAND, WITHOUT_RICH, Job, environment, run
+
+MIB = 1 << 20
+QUICK = ("--interval", "0.01", "--budget", "1")
+
+# Grows, says so, and stands still until its input ends.
+GROWING = """
+import mmap, sys
+held = mmap.mmap(-1, 24 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for _ in range(24 << 4):
+    held.write(b"x" * 65536)
+print("grown", flush=True)
+sys.exit(len(sys.stdin.read()))
+"""
+
+# Reports each signal it gets, and exits at SIGUSR2. By os.write(): one handler may interrupt
+# another, and a print() inside a print() raises RuntimeError (reentrant call).
+LISTENING = """
+import os, signal, sys, time
+def hear(number, frame):
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")
+    if number == signal.SIGUSR2:
+        sys.exit(7)
+for name in ("INT", "QUIT", "TERM", "HUP", "USR1", "USR2"):
+    signal.signal(getattr(signal, "SIG" + name), hear)
+os.write(1, b"ready\\n")
+while True:  # pause() would not end for a signal that came just before it
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def idle() -> Iterator[processes.Process]:
+    with processes.workload("idle") as child:
+        yield child
+
+
+@contextlib.contextmanager
+def begun(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command under way; it is ended with the block."""
+    with subprocess.Popen(
+        [*COMMAND, "watch", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=environment(), **options,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def watched(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
+    """The report as JSON, of a command on standard error."""
+    done = run("watch", "--json", *arguments, status=status, **options)
+    report: dict[str, Any] = json.loads(done.stderr if "--" in arguments else done.stdout)
+    return report
+
+
+def is_read_by(pid: int, reader: int) -> bool:
+    """Whether its thread has begun, which it does after the first look, and reads that process."""
+    links = []
+    with contextlib.suppress(OSError):
+        if len(os.listdir(f"/proc/{reader}/task")) > 1:
+            numbers = os.listdir(f"/proc/{reader}/fd")
+            links = [os.readlink(f"/proc/{reader}/fd/{number}") for number in numbers]
+    return f"/proc/{pid}/smaps_rollup" in links
+
+
+def until_it_looks(at: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + processes.PATIENCE
+    while not is_read_by(at, process.pid):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_it_looked(process: subprocess.Popen[str]) -> None:
+    """Waits for two looks from now on, whatever pid namespace /proc is of.
+
+    The thread that looks gives up the processor of itself at least once a look.
+    """
+    fd = os.pidfd_open(process.pid)
+    with fastsmaps.Process.from_pidfd(fd) as reader:
+        number = reader.pid
+    os.close(fd)
+    deadline = time.monotonic() + processes.PATIENCE
+    begun: int | None = None
+    while True:
+        count = 0
+        for tid in os.listdir(f"/proc/{number}/task"):
+            if int(tid) != number:
+                text = Path(f"/proc/{number}/task/{tid}/status").read_text()
+                count += int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        if count and begun is None:
+            begun = count
+        if begun is not None and count > begun + 20:
+            return
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# ---- a process
+
+
+def test_a_process_for_some_time(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
+    saved = tmp_path / "samples.csv"
+    report = watched(str(idle.pid), "--for", "0.2", *QUICK, "--csv", str(saved))
+    assert (report["pid"], report["outcome"], report["exit_code"]) == (idle.pid, "read", None)
+    assert report["duration"] >= 0.2
+    assert all(change["rss"] == 0 for change in report["growth"])
+    rss = fastsmaps.totals(idle.pid).rss
+    assert report["start"]["rss"] == report["end"]["rss"] == report["peaks"]["rss"]["rss"] == rss
+    with saved.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report["looks"] >= 2
+    assert list(rows[0]) == list(report["start"])
+    assert {row["rss"] for row in rows} == {str(rss)}
+    assert {row["nonlinear"] for row in rows} == {""}  # not printed is not 0
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["samples.csv"]
+
+
+def test_until_it_ends(backend: ModuleType) -> None:
+    with processes.workload("idle") as child, begun(str(child.pid), *QUICK) as process:
+        until_it_looks(child.pid, process)
+        child.reap()
+        out, errors = process.communicate(timeout=processes.PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert "ended after" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ended_by_a_signal(backend: ModuleType, idle: processes.Process, number: int) -> None:
+    with begun(str(idle.pid), *QUICK) as process:
+        until_it_looks(idle.pid, process)
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=processes.PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    for word in ("watched for", "KiB", "START", "PEAK", "AT", "END", "pss", "VmHWM"):
+        assert word in out
+
+
+def test_a_process_that_is_not_there(backend: ModuleType) -> None:
+    done = run("watch", str(processes.reaped()), status=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("fastsmaps: there is no process")
+
+
+# ---- a command
+
+
+def test_a_command(backend: ModuleType) -> None:
+    with begun("--json", *QUICK, "--", sys.executable, "-c", GROWING) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "grown\n"
+        pid = next(
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdecimal() and is_read_by(int(name), process.pid)
+        )
+        time.sleep(0.1)  # some looks
+        out, errors = process.communicate("12345", timeout=processes.PATIENCE)
+    assert (process.returncode, out) == (5, "")
+    report = json.loads(errors)
+    assert (report["pid"], report["exit_code"]) == (pid, 5)
+    assert report["outcome"] in ("gone", "zombie")
+    assert report["command"].startswith(sys.executable)
+    assert report["peak_rss"] > 24 * MIB
+    assert report["ru_maxrss"] is None or report["ru_maxrss"] > 24 * MIB
+    assert report["peaks"]["pss"]["pss"] > 24 * MIB
+    assert report["growth"][0]["path"] == ""
+    assert report["growth"][0]["pss"] > 20 * MIB
+
+
+@pytest.mark.parametrize("tree", [(), ("--tree",)])
+def test_a_command_where_proc_is_of_an_outer_pid_namespace(
+    backend: ModuleType, tree: tuple[str, ...]
+) -> None:
+    """Its number there is not the one that subprocess gives, which may be a stranger's."""
+
+    def inside() -> tuple[dict[str, Any], int]:
+        with begun("--json", *tree, *QUICK, "--", sys.executable, "-c", GROWING) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "grown\n"
+            until_it_looked(process)
+            _, errors = process.communicate(timeout=processes.PATIENCE)
+            return json.loads(errors), process.pid
+
+    try:
+        report, inner = processes.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace: {refused}")
+    assert report["pid"] not in (inner, inner + 1)
+    assert report["peaks"]["pss"]["pss"] > 24 * MIB
+    assert tree or report["peak_rss"] > 24 * MIB
+    assert report["looks"] > 1
+
+
+def test_a_stranger_who_has_its_number_in_proc(
+    backend: ModuleType, idle: processes.Process
+) -> None:
+    def inside() -> tuple[dict[str, Any], int]:
+        # What is started next is fastsmaps, and then its command.
+        linux.give_next(idle.pid - 1)
+        with begun("--json", *QUICK, "--", "sh", "-c", "echo $$; read line") as process:
+            assert process.stdout is not None
+            number = int(process.stdout.readline())
+            until_it_looked(process)
+            _, errors = process.communicate("\n", timeout=processes.PATIENCE)
+            return json.loads(errors), number
+
+    try:
+        report, number = processes.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+    if number != idle.pid:
+        pytest.skip(f"the kernel gave {number} instead of {idle.pid}")
+    assert report["pid"] != idle.pid
+    assert report["outcome"] in ("gone", "zombie")
+
+
+def test_its_output_is_untouched(backend: ModuleType, tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    code = (
+        "import os, sys; sys.stdout.write(sys.stdin.read()); "
+        f"os.write({theirs}, b'through a descriptor'); os.write(2, b'to the other')"
+    )
+    done = run(
+        "watch", "-o", str(tmp_path / "report"), "--", sys.executable, "-c", code,
+        input="as it is", pass_fds=[theirs],
+    )  # fmt: skip
+    os.close(theirs)
+    assert (done.stdout, done.stderr) == ("as it is", "to the other")
+    with open(ours) as pipe:
+        assert pipe.read() == "through a descriptor"
+    text = (tmp_path / "report").read_text()
+    assert text.startswith(f"{sys.executable} -c import os")
+    assert "exit status 0 after" in text
+
+
+def test_its_status_is_passed_on(backend: ModuleType, tmp_path: Path) -> None:
+    assert "exit status 3" in run("watch", "--", "sh", "-c", "exit 3", status=3).stderr
+    assert "by signal 9" in run("watch", "--", "sh", "-c", "kill -9 $$", status=137).stderr
+    plain = tmp_path / "no program"
+    plain.write_text("")
+    for name, status in (("no-such-program", 127), (str(plain), 126)):
+        done = run("watch", "--", name, status=status)
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"fastsmaps: cannot run {name}: ")
+
+
+def test_a_short_one(backend: ModuleType) -> None:
+    """It may have ended before the first look: then nothing is known, which is not 0."""
+    for _ in range(3):
+        report = watched("--", "true")
+        assert report["exit_code"] == 0
+        assert (report["looks"] == 0) == (report["start"] is None) == (report["peaks"] == {})
+        assert report["peak_rss"] != 0
+        text = run("watch", "true").stderr
+        assert ("before it could be looked at" in text) != ("VmHWM" in text)
+
+
+def test_signals_are_forwarded(backend: ModuleType) -> None:
+    with begun("--", sys.executable, "-c", LISTENING, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        # There is no terminal that would have sent the first two to both.
+        for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+            process.send_signal(getattr(signal, name))
+            assert process.stdout.readline() == f"{name}\n"
+        _, errors = process.communicate(timeout=processes.PATIENCE)
+    assert process.returncode == 7
+    assert "exit status 7" in errors
+
+
+def test_keys_reach_it_once(backend: ModuleType) -> None:
+    with Job("watch", "--", sys.executable, "-c", LISTENING) as job:
+        job.until(lambda: "ready" in job.text)
+        for key, name in (("\x03", "SIGINT"), ("\x1c", "SIGQUIT"), ("\x03", "SIGINT")):
+            count = job.text.count(name)
+            job.press(key)
+            job.until(lambda name=name, count=count: job.text.count(name) > count)  # type: ignore[misc]
+        job.signal(signal.SIGUSR2)
+        assert job.hear() == "ended 7", job.text
+    assert (job.text.count("SIGINT"), job.text.count("SIGQUIT")) == (2, 1)
+    assert "exit status 7" in job.text
+
+
+def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
+    """As nohup wants it, for the command too."""
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
+    with begun(
+        "--", sys.executable, "-c", code,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    ) as process:  # fmt: skip
+        assert process.communicate(timeout=processes.PATIENCE)[0] == "True\n"
+
+
+def test_nobody_reads_the_report(backend: ModuleType) -> None:
+    for where in ("2>&-", "2>/dev/full", "2>&1 >&3 3>&- | true"):
+        shell = f'"$@" {where}'
+        words = ["bash", "-o", "pipefail", "-c", f"exec 3>&1; {shell}", "bash"]
+        done = subprocess.run(
+            [*words, *COMMAND, "watch", "--", "sh", "-c", "echo fine; exit 3"],
+            capture_output=True, text=True, check=False, env=environment(),
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (3, "fine\n", ""), where
+
+
+def test_a_tree(backend: ModuleType) -> None:
+    shell = 'sleep 1000 & "$0" -c "$1"; kill $!'
+    with begun(
+        "--json", "--tree", *QUICK, "--", "sh", "-c", shell, sys.executable, GROWING
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "grown\n"
+        time.sleep(0.3)
+        _, errors = process.communicate(timeout=processes.PATIENCE)
+    report = json.loads(errors)
+    peak = report["peaks"]["pss"]
+    assert peak["processes"] >= 2
+    assert peak["pss"] > 24 * MIB
+    # There is none of a tree; that of the shell alone would stand beside the figures of all.
+    assert peak["peak_rss"] is report["peak_rss"] is report["start"]["peak_rss"] is None
+
+
+def test_the_report_of_a_tree_has_no_figure_of_one_process(backend: ModuleType) -> None:
+    with begun("--tree", *QUICK, "--", sys.executable, "-c", GROWING) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "grown\n"
+        until_it_looked(process)
+        _, errors = process.communicate(timeout=processes.PATIENCE)
+    table, _, growth = errors.partition("alone grew most")
+    assert "VmHWM" not in table
+    assert [line for line in table.splitlines() if "ru_maxrss" in line] == [
+        line for line in table.splitlines() if line.startswith("largest Rss of one process")
+    ]
+    assert "(no name)" in growth
+    assert re.search(r"\nprocess \d+ $", table)
+
+
+def test_hostile_names(backend: ModuleType) -> None:
+    text = run("watch", "--", "sh", "-c", ": \x1b[31m \u202e").stderr
+    assert r"\x1b[31m \u202e" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+# ---- files
+
+
+def test_parquet(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table, text = tmp_path / "samples.parquet", tmp_path / "samples.csv"
+    watched(str(idle.pid), "--for", "0.1", *QUICK, "--parquet", str(table), "--csv", str(text))
+    found = parquet.read_table(table)
+    with text.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert found.column_names == list(rows[0])
+    assert found.schema.field("time").type == pa.timestamp("us", "UTC")
+    assert found.schema.field("elapsed").type == pa.float64()
+    assert found.schema.field("pss").type == found.schema.field("nonlinear").type == pa.uint64()
+    for name in ("elapsed", "pss", "peak_rss", "nonlinear"):
+        values = ["" if value is None else str(value) for value in found[name].to_pylist()]
+        assert values == [row[name] for row in rows]
+    stamps = [value.timestamp() for value in found["time"].to_pylist()]
+    assert stamps == pytest.approx([float(row["time"]) for row in rows], abs=1e-5)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--parquet", "--plot", "--output"])
+def test_a_file_that_cannot_be_written(backend: ModuleType, tmp_path: Path, option: str) -> None:
+    """Is told before anything is run."""
+    if option == "--plot":
+        pytest.importorskip("plotly")
+    if option == "--parquet":
+        pytest.importorskip("pyarrow")
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "directory").mkdir()
+    for name in ("nothing/file", "link", "directory", "directory/", "kept/file"):
+        path = f"{tmp_path}/{name}"
+        done = run("watch", option, path, "--", "touch", f"{tmp_path}/ran", status=1)
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"fastsmaps: cannot write {path}: ")
+        assert done.stderr.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["directory", "kept", "link"]
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+def test_a_file_that_cannot_be_written_any_more(backend: ModuleType, tmp_path: Path) -> None:
+    """The command's own status counts; where that is 0, the failure is told by 1."""
+    there = tmp_path / "there"
+    for shell, status in (("rmdir {}", 1), ("rmdir {}; exit 3", 3)):
+        there.mkdir()
+        command = ("--csv", f"{there}/file", "--", "sh", "-c", shell.format(there))
+        done = run("watch", *command, status=status)
+        assert f"fastsmaps: cannot write {there}/file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "module", "extra"),
+    [("--parquet", "pyarrow", "arrow"), ("--plot", "plotly", "plot")],
+)
+def test_without_the_extra(
+    backend: ModuleType, tmp_path: Path, option: str, module: str, extra: str
+) -> None:
+    code = WITHOUT_RICH.replace("rich", module)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "watch", option, f"{tmp_path}/file", "touch", f"{tmp_path}/x"],
+        capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f'pip install "fastsmaps[{extra}]"' in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
+    for arguments in (
+        (),
+        ("--",),
+        ("self", "other"),
+        ("--for", "1", "--", "touch", f"{tmp_path}/ran"),
+        ("--interval", "0", "touch", f"{tmp_path}/ran"),
+        ("--interval", "soon", "self"),
+        ("--budget", "2", "self"),
+        ("touch", f"{tmp_path}/ran", "--unknown"),
+    ):
+        done = run("watch", *arguments, status=2)
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("fastsmaps: ")
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,137 @@
+"""Processes of which none could be read: the lists say why, and end with 1."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps.processes import ProcessTotals, Scan, failures_of, is_failure, main_reason
+from support import linux, processes
+from support.commands import run
+from support.metrics import parsed
+from support.metrics import process as made_up
+
+
+def without_smaps(root: Path) -> Path:
+    """A host whose kernel has no smaps, as a capture shows it."""
+    for pid in (10, 11):
+        made_up(root, pid, b"daemon")
+        (root / str(pid) / "smaps_rollup").unlink()
+    return root
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ps"],
+        ["ps", "--json"],
+        ["ps", "--by", "comm"],
+        ["ps", "--tree"],
+        ["top", "--iterations", "1"],
+        ["libs"],
+        ["libs", "--csv"],
+        ["totals", "10"],
+        ["maps", "10"],
+    ],
+)
+def test_commands(backend: ModuleType, tmp_path: Path, command: list[str]) -> None:
+    done = run(*command, "--procfs", str(without_smaps(tmp_path / "host")), status=1)
+    if "--json" in command:
+        assert '"error": ' in done.stdout
+    elif "--csv" not in command:
+        assert "smaps is missing from the capture" in done.stdout + done.stderr
+
+
+def test_a_capture_of_nothing(backend: ModuleType, tmp_path: Path) -> None:
+    host, saved = without_smaps(tmp_path / "host"), tmp_path / "saved"
+    done = run("capture", "-o", str(saved), "--procfs", str(host), status=1)
+    assert "0 of 2 processes read, 2 failed\nfailed: " in done.stdout
+    assert run("diff", str(saved), str(saved), status=1).stderr.count("\n") == 1
+
+
+def test_the_exporter(backend: ModuleType, tmp_path: Path) -> None:
+    host = without_smaps(tmp_path / "host")
+    done = run("export", "--once", "--procfs", str(host), status=1)
+    metrics = parsed(done.stdout)
+    assert not metrics.up
+    assert metrics.of("coverage_processes", "outcome")["failed"] == 2
+    assert "no process could be read" in done.stderr
+    assert "smaps is missing" in done.stderr
+    made_up(host, 12, b"fine")
+    assert parsed(run("export", "--once", "--procfs", str(host)).stdout).up
+
+
+def test_what_was_left_out_is_no_failure(backend: ModuleType, tmp_path: Path) -> None:
+    made_up(tmp_path / "host", 7)
+    run("ps", "--max-rss", "1", "--procfs", str(tmp_path / "host"))
+
+
+def test_one_that_was_read_is_enough(backend: ModuleType, tmp_path: Path) -> None:
+    host = without_smaps(tmp_path / "host")
+    made_up(host, 12, b"fine")
+    done = run("ps", "--procfs", str(host))
+    assert "1 of 3 processes read, 2 failed\nfailed: " in done.stdout
+
+
+def test_the_main_reason() -> None:
+    rows = [
+        ProcessTotals(1, "read"),
+        ProcessTotals(2, "failed", error="2: once"),
+        ProcessTotals(3, "failed", error="/proc/3/stat is odd"),
+        ProcessTotals(44, "failed", error="/proc/44/stat is odd"),
+        ProcessTotals(5, "denied", error="no"),
+    ]
+    scan = Scan(rows, cost=fastsmaps.Cost(0, 0), taken_at=0, procfs="/proc")
+    assert main_reason(failures_of(scan)) == "/proc/3/stat is odd (2 of 3)"
+    assert not is_failure(scan.coverage)
+    assert is_failure(scan[1:].coverage)
+    assert main_reason([]) == ""
+    assert len(main_reason([(1, "x" * 5000)])) < 400
+
+
+def test_a_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
+    host = without_smaps(tmp_path / "h\x1b[31mt")
+    done = run("ps", "--procfs", str(host), status=1)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
+    """Under hidepid=2 a stranger's list looks complete, and is not."""
+
+    def inside() -> tuple[str, str, str | None, str]:
+        def stranger() -> tuple[str, str, str | None, str]:
+            linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
+            texts = [in_process(command) for command in (["ps"], ["libs"], ["export", "--once"])]
+            return texts[0], texts[1], fastsmaps.scan().hidden_by, texts[2]
+
+        with processes.workload("idle"):
+            return processes.in_child(stranger)
+
+    try:
+        ps, libs, hidden_by, metrics = processes.in_namespaces(inside, "hidepid=2,gid=4321")
+    except linux.Refused as refused:
+        pytest.skip(f"no /proc with hidepid=2: {refused}")
+    assert hidden_by in ("hidepid=2", "hidepid=invisible")
+    for text in (ps, libs):
+        assert f"/proc hides processes of others from this reader ({hidden_by})" in text
+    assert parsed(metrics).get("processes_hidden") == 1
+    assert fastsmaps.scan([os.getpid()]).hidden_by is None  # nothing else was asked for
+
+
+def in_process(command: list[str]) -> str:
+    """What the command prints, run in this process, which may not start another."""
+    import contextlib
+    import io
+
+    from fastsmaps.cli import main
+
+    out = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    with contextlib.redirect_stdout(out):
+        assert main(command) == 0
+    raw = out.buffer
+    assert isinstance(raw, io.BytesIO)
+    return raw.getvalue().decode()

@@ -1,0 +1,256 @@
+"""Both backends on texts that are nearly always whole, in pieces, and where they once differed.
+
+test_twins.py goes through every kind of line, most often wrong ones. Here records are like those
+before them, but for what makes the quick ways (match_slots, _Place) end and begin again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_twins import outcome, same
+
+from fastsmaps import errors
+from fastsmaps.errors import PROBLEMS
+from fastsmaps.fields import SIZES
+from support.independent import DATA
+from support.smaps_texts import header, kb, record
+
+Twins = tuple[ModuleType, ModuleType]
+
+
+@contextmanager
+def file_of(text: bytes) -> Iterator[int]:
+    fd = os.memfd_create("text")
+    try:
+        while text:
+            text = text[os.write(fd, text) :]
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def check_reads(twins: Twins, text: bytes, *ways: tuple[int, int]) -> Any:
+    """Read in these pieces, a text is what it is when parsed at once: table, sums or error."""
+    whole = total = same(twins, text)
+    if not text:
+        whole = total = (None,)  # nothing at offset 0
+    elif isinstance(whole[0], int):
+        total = twins[0].parse(text).sums()[0]
+    with file_of(text) as fd:
+        for twin in twins:
+            for piece, pieces in ways:
+                assert outcome(twin.read, fd, piece, pieces) == whole
+                for confirm in (False, True):
+                    assert total_of(twin, fd, piece, pieces, confirm) == total
+    return whole
+
+
+def total_of(twin: ModuleType, *args: Any) -> Any:
+    try:
+        sums = twin.total(*args)
+    except errors.ParseError as error:
+        return type(error), str(error), error.offset, error.line_number, error.line
+    return (None,) if sums is None else sums
+
+
+# ---- texts that are whole, or damaged in one place
+
+# Eight digits, a cell of 32 bits and its two reserved values, and the most that fits.
+NUMBERS = st.one_of(
+    st.integers(0, 9),
+    st.sampled_from([9_999_999, 99_999_999, 100_000_000, 2**54 - 1]),
+    st.integers(2**32 - 3, 2**32 + 1),
+)
+HEADERS = st.sampled_from(
+    [
+        header(0x7F0000000000, 0x7F0000001000, b"/lib/a", inode=7),
+        header(0x7F0000001000, 0x7F0000002000, b"/lib/a", inode=7, offset=0x1000),
+        header(0x7F0000002000, 0x7F0000003000, perms=b"---p"),
+        header(0x08048000, 0x08049000, b"[anon:a: b]", perms=b"rwxs"),
+        header(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, b"[vsyscall]"),
+        header(0, 2**64 - 1, b"/" + b"n" * 300, inode=2**64 - 1, dev=b"103:12345"),
+        b"1-2 r--p 0 0:0 0\n",
+        b"1000-2000\trw-p\t0  fd:01\t 9 \t/tmp/x \n",
+    ]
+)
+FLAGS = st.sampled_from([b"VmFlags: rd wr mr \n", b"VmFlags: rd \n", b"VmFlags: \n"])
+
+
+@st.composite
+def records(draw: st.DrawFn, layout: list[str]) -> bytes:
+    """A record of these fields, some left out, and some new ones among them."""
+    labels = [label for label in layout if draw(st.integers(0, 9))]
+    if not draw(st.integers(0, 5)):
+        labels = draw(st.permutations(labels))
+    lines = [kb(label, draw(NUMBERS)) for label in labels]
+    if draw(st.booleans()):
+        lines.append(b"THPeligible:    %8d\n" % draw(st.integers(0, 1)))
+    if draw(st.booleans()):
+        lines.append(draw(FLAGS))
+    odd = draw(st.integers(0, 20))
+    if odd < 6:
+        # A label of tomorrow: bare, in kB or a text, one way here and another way there.
+        value = draw(st.sampled_from([b"7", b"7 kB", b"18446744073709551614", b"x y", b""]))
+        lines.insert(draw(st.integers(0, len(lines))), b"New%d: %s\n" % (odd, value))
+    if odd in (5, 6):
+        lines.insert(draw(st.integers(0, len(lines))), b"Name:           [anon:x]\n")
+    if odd == 7:
+        lines.insert(draw(st.integers(0, len(lines))), b" \t\n")
+    return draw(HEADERS) + b"".join(lines)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> bytes:
+    layouts = draw(
+        st.lists(
+            st.lists(st.sampled_from(SIZES), unique=True, min_size=1, max_size=6),
+            min_size=1,
+            max_size=2,
+        )
+    )
+    count = draw(st.integers(1, 8))
+    text = b"".join(draw(records(draw(st.sampled_from(layouts)))) for _ in range(count))
+    return text.replace(b"\n", b"\r\n") if not draw(st.integers(0, 5)) else text
+
+
+SPANS = st.sampled_from(
+    [b"", b"\n", b" ", b"\t", b"\r\n", b"0", b"9" * 20, b"f", b"-", b":", b"kB", b"\x00", b"\xff"]
+    + [b"A", b"Rss: 1 kB\n", b"Name: x\n", header(name=b"/x")]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A document with a span, or a line, taken out, repeated or replaced."""
+    text = draw(documents())
+    at = draw(st.integers(0, len(text)))
+    end = at + draw(st.integers(0, 20))
+    if draw(st.booleans()):
+        at = text.rfind(b"\n", 0, at) + 1
+        end = text.find(b"\n", at) + 1
+    change = draw(st.integers(0, 2))
+    new = (b"", text[at:end] * 2, draw(SPANS))[change]
+    return text[:at] + new + text[end:]
+
+
+@settings(max_examples=800)
+@given(text=documents(), piece=st.integers(1, 400), pieces=st.integers(1, 64))
+def test_whole_texts_in_pieces(twins: Twins, text: bytes, piece: int, pieces: int) -> None:
+    whole = check_reads(twins, text, (piece, pieces))
+    assert isinstance(whole[0], int), whole
+
+
+@settings(max_examples=800)
+@given(text=damaged(), piece=st.integers(1, 400), pieces=st.integers(1, 64))
+def test_damaged_texts_in_pieces(twins: Twins, text: bytes, piece: int, pieces: int) -> None:
+    assert check_reads(twins, text, (piece, pieces))
+
+
+@settings(max_examples=300)
+@given(text=st.binary(max_size=200))
+def test_any_bytes(twins: Twins, text: bytes) -> None:
+    assert same(twins, text)
+    assert same(twins, record(Rss=4, flags=b"rd ") + text)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 64])
+def test_every_size_of_a_piece(twins: Twins, pieces: int) -> None:
+    text = (DATA / "captures/6.12-amd64/zoo/smaps").read_bytes()[:1500]
+    assert check_reads(twins, text, *((piece, pieces) for piece in range(1, len(text), 7)))
+    short = record(name=b"/a", flags=b"rd ", Rss=4) + record(0x20000, 0x30000, Rss=8)
+    assert check_reads(twins, short, *((piece, pieces) for piece in range(1, len(short) + 2)))
+
+
+def test_every_byte_of_a_name_and_of_a_value(twins: Twins) -> None:
+    for byte in range(256):
+        for line in (header(name=b"/a%cb" % byte), header() + b"New: a%cb" % byte):
+            assert same(twins, line)
+            assert same(twins, line, True)
+
+
+# ---- sizes that no kernel prints
+
+
+def test_lines_longer_than_any_buffer(twins: Twins) -> None:
+    text = header(name=b"/" + b"x" * 450_000) + kb("Rss", 4) + b"New: " + b"y" * 300_000 + b"\n"
+    assert check_reads(twins, text, (3000, 64), (4096, 1), (150_001, 2))[0] == 1
+
+
+def test_a_long_run_of_blanks(twins: Twins) -> None:
+    # Looking on from each of its places would take minutes.
+    for blanks in (b" " * 200_000, b"\t\r" * 100_000):
+        assert same(twins, header() + b"New: a" + blanks + b"b\n")[0] == 1
+        assert same(twins, header() + b"Rss:" + blanks)[2] == len(header())
+        assert same(twins, blanks + b"\n" + header() + blanks) == same(twins, header())
+    blank = b" \t" * 100_000
+    line = blank.join([b"1-2", b"r--p", b"0", b"0:0", b"7", b"/x\n"])
+    assert same(twins, line) == same(twins, b"1-2 r--p 0 0:0 7 /x\n")
+    assert same(twins, line.replace(b"0:0", b"0;0"))[3] == 1
+
+
+@pytest.mark.parametrize("zeros", [1, 10, 25, 5000])
+def test_zeros_in_front(twins: Twins, zeros: int) -> None:
+    # int() refuses 4,300 digits, whatever they are.
+    line = b"1000-2000 rw-p 0 0:0 " + b"0" * zeros + b"7 /x\n"
+    fields = b"Rss: " + b"0" * zeros + b"8 kB\nNew: " + b"0" * zeros + b"9\n"
+    same(twins, line + fields)
+    for twin in twins:
+        table = twin.parse(line + fields)
+        assert table.row(0)[3] == 7
+        assert table.row(0)[-2:] == (8192, 9)
+
+
+# ---- limits
+
+
+def problem(result: tuple[Any, ...]) -> str:
+    assert not isinstance(result[0], int)
+    return next(problem for problem in PROBLEMS if f": {problem}: " in result[1])
+
+
+def test_a_field_twice_comes_before_one_too_many(twins: Twins) -> None:
+    text = header() + b"Text: x\n" + b"".join(b"L%d: 1 kB\n" % i for i in range(256))
+    assert problem(same(twins, text + b"Text: 1 kB\n")) == PROBLEMS[errors.TWICE]
+    assert problem(same(twins, text + b"More: 1 kB\n")) == PROBLEMS[errors.TOO_MANY]
+    assert same(twins, text + b"More: y\n")[0] == 1
+
+
+def test_texts_without_end_are_refused(twins: Twins) -> None:
+    # Each would be compared with all others of its record.
+    lines = [b"T%d: x\n" % i for i in range(257)]
+    assert same(twins, header() + b"".join(lines[:256]))[0] == 1
+    assert problem(same(twins, header() + b"".join(lines))) == PROBLEMS[errors.TOO_MANY]
+    assert (
+        problem(same(twins, header() + b"".join(lines[:256]) + lines[0]))
+        == (PROBLEMS[errors.TWICE])
+    )
+    assert same(twins, b"".join(header() + line for line in lines))[0] == 257
+
+
+# ---- descriptors
+
+
+def test_descriptors_that_cannot_be_read(twins: Twins, tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    first, second = os.pipe()
+    try:
+        for fd in (directory, first, 10**6):  # EISDIR, ESPIPE, EBADF
+            found = set()
+            for twin in twins:
+                for call, more in ((twin.read, ()), (twin.total, (True,)), (twin.total, (False,))):
+                    with pytest.raises(OSError, match=r"\[Errno") as caught:
+                        call(fd, 3000, 64, *more)
+                    found.add((type(caught.value), caught.value.errno, str(caught.value)))
+            assert len(found) == 1
+    finally:
+        for fd in (directory, first, second):
+            os.close(fd)

@@ -1,0 +1,28 @@
+"""The fuzzer's kept inputs, of which each reached something that the others did not."""
+
+from __future__ import annotations
+
+import importlib
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FUZZ = Path(__file__).parents[2] / "fuzz"
+
+
+@pytest.mark.skipif(not FUZZ.exists(), reason="the fuzzer is in checkouts alone")
+def test_every_kept_input(
+    twins: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FUZZ))
+    harness = importlib.import_module("harness")
+    done = 0
+    with tarfile.open(FUZZ / "corpus.tar.xz") as corpus:
+        for member in corpus:
+            file = corpus.extractfile(member)
+            assert file is not None
+            harness.one(file.read())
+            done += 1
+    assert done > 100

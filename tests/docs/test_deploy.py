@@ -1,0 +1,76 @@
+"""What deploy/ has for Prometheus, Grafana and systemd: they themselves look at it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.metrics import process, promtool, small_host, swept, with_mappings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    root = small_host(tmp_path / "host")
+    process(root, 10, b"split", Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
+    with_mappings(root, p7=3)
+    return root
+
+
+def test_alerts() -> None:
+    promtool("check", "rules", "alerts.yml", where=DEPLOY / "prometheus")
+    promtool("test", "rules", "alerts.test.yml", where=DEPLOY / "prometheus")
+
+
+def names_in(expressions: str) -> set[str]:
+    return set(re.findall(r"\bfastsmaps_[a-z_]+", expressions))
+
+
+def names_told(host: Path) -> set[str]:
+    return {name for name, _ in swept(host, mappings=True).samples}
+
+
+def test_alerts_are_about_what_is_told(host: Path) -> None:
+    lines = (DEPLOY / "prometheus/alerts.yml").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    assert names_in(text) <= names_told(host)
+
+
+def test_dashboard(host: Path, tmp_path: Path) -> None:
+    """It is about metrics that are told, and Prometheus understands its queries."""
+    board = json.loads((DEPLOY / "grafana/fastsmaps.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(queries) > 10
+    assert names_in("\n".join(queries)) <= names_told(host)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    names = {variable["name"] for variable in board["templating"]["list"]}
+    assert {"instance", "by", "top"} <= names
+    rules = []
+    for i, query in enumerate(queries):
+        for name, value in (("$__rate_interval", "5m"), ("$instance", ".+"), ("$by", "comm"),
+                            ("$top", "20")):  # fmt: skip
+            query = query.replace(name, value)
+        assert "$" not in query
+        rules.append({"record": f"query:{i}", "expr": query})
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))  # JSON is YAML
+    promtool("check", "rules", str(file))
+
+
+def test_unit(tmp_path: Path) -> None:
+    """What systemd says of it; what it starts is put in for what is not installed here."""
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("no systemd-analyze (Debian's package systemd has it)")
+    text = (DEPLOY / "systemd/fastsmaps-export.service").read_text()
+    assert "/opt/fastsmaps/bin/fastsmaps export" in text
+    unit = tmp_path / "fastsmaps-export.service"
+    unit.write_text(text.replace("/opt/fastsmaps/bin/fastsmaps", shutil.which("true") or ""))
+    done = subprocess.run([verify, "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

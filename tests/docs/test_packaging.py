@@ -1,0 +1,228 @@
+"""What comes with the package: its version, the man page, the completion of shells."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastsmaps
+from fastsmaps.cli import COMMANDS, parser
+from support import processes
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all documents were made, as for a release."""
+    into = tmp_path_factory.mktemp("share")
+    generate(into, "man", "completion")
+    return into
+
+
+def generate(into: Path, *wanted: str, **environment: str) -> None:
+    subprocess.run(
+        [sys.executable, ROOT / "release/documents.py", *wanted, "--into", into],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def arguments_of(name: str) -> list[argparse.Action]:
+    """Those of a command."""
+    for action in parser(name)._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            command: argparse.ArgumentParser = action.choices[name]
+            return command._actions
+    raise LookupError(name)
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == fastsmaps.__version__
+    assert importlib.metadata.version("fastsmaps") == fastsmaps.__version__
+    assert f"## {fastsmaps.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_module_is_packaged() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    found = {path.parent for path in (ROOT / "fastsmaps").rglob("*.py")}
+    assert {ROOT / name.replace(".", "/") for name in packages} == found
+
+
+# ---- the man page
+
+
+def man_section(text: str, name: str) -> str:
+    """What the page says of a command."""
+    return text.partition(f"\n.SS \\fBfastsmaps {name}\\fR\n")[2].partition("\n.S")[0]
+
+
+def test_the_man_page_tells_of_every_command_and_option(share: Path) -> None:
+    text = (share / "man/man1/fastsmaps.1").read_text()
+    for name, summary in COMMANDS.items():
+        section = man_section(text, name).replace(r"\-", "-")
+        assert summary in section
+        for action in arguments_of(name):
+            # That there is --help, the usage and a note tell.
+            for option in action.option_strings[:1] or [str(action.metavar)]:
+                assert option in section, (name, option)
+    assert "COMMAND --help" in text.replace(r"\-", "-")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["man", "-l", "--warnings", "-E", "UTF-8"],
+        ["groff", "-mandoc", "-ww", "-z", "-Tutf8"],
+        ["mandoc", "-Tlint", "-W", "warning"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_man_page_renders(share: Path, command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not here")
+    done = subprocess.run(
+        [*command, share / "man/man1/fastsmaps.1"],
+        env={**os.environ, "MANROFFSEQ": "", "MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if command[0] == "man":
+        assert "fastsmaps capture -o host7.tar.gz" in done.stdout
+    else:
+        assert done.stdout == ""
+
+
+def test_documents_are_the_same_wherever_they_are_made(share: Path, tmp_path: Path) -> None:
+    made = {"SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "200", "LC_ALL": "C"}
+    generate(tmp_path / "a", "man", "completion", **made)
+    generate(tmp_path / "b", "man", "completion", **{**made, "COLUMNS": "40"})
+    files = [path.relative_to(share) for path in share.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    for file in files:
+        assert (tmp_path / "a" / file).read_text() == (tmp_path / "b" / file).read_text()
+    assert "November 14, 2023" in (tmp_path / "a/man/man1/fastsmaps.1").read_text()
+
+
+# ---- completion
+
+
+class Shell:
+    """An interactive bash in front of a terminal, with our completion alone."""
+
+    def __init__(self, script: Path, cwd: Path) -> None:
+        self._terminal, theirs = pty.openpty()
+        self._got = ""
+        self._bash = subprocess.Popen(
+            ["bash", "--noprofile", "--norc", "-i"],
+            stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, start_new_session=True,
+            env={"PATH": os.environ["PATH"], "TERM": "dumb", "INPUTRC": os.devnull,
+                 "HISTFILE": "", "PS1": "READY>", "HOME": str(cwd)},
+        )  # fmt: skip
+        os.close(theirs)
+        self._until("READY>")
+        # What was completed is told, not run.
+        self.line(f"fastsmaps() {{ printf '<%s>' \"$@\"; }}; . '{script}'")
+
+    def close(self) -> None:
+        self._bash.kill()
+        self._bash.wait()
+        os.close(self._terminal)
+
+    def _until(self, text: str) -> str:
+        deadline = time.monotonic() + processes.PATIENCE
+        while text not in self._got:
+            assert time.monotonic() < deadline, self._got
+            if select.select([self._terminal], [], [], 1)[0]:
+                self._got += os.read(self._terminal, 1 << 16).decode()
+        before, _, self._got = self._got.partition(text)
+        return before
+
+    def line(self, keys: str) -> str:
+        """What is printed for this line, typed with its tabs."""
+        os.write(self._terminal, f"{keys}\n".encode())
+        return self._until("READY>")
+
+    def completed(self, keys: str) -> list[str]:
+        """The arguments that a line with tabs in it comes to."""
+        return re.findall("<(.*?)>", self.line(f"fastsmaps {keys}").rpartition("\n")[2])
+
+
+@pytest.fixture
+def shell(share: Path, tmp_path: Path) -> Iterator[Shell]:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not here")
+    shell = Shell(share / "bash-completion/completions/fastsmaps", tmp_path)
+    with contextlib.closing(shell):
+        yield shell
+
+
+def test_bash_completes_commands(shell: Shell) -> None:
+    assert shell.completed("m\t") == ["maps"]
+    assert shell.completed("cap\t") == ["capture"]
+    assert shell.completed("--ver\t") == ["--version"]
+
+
+def test_bash_completes_options_and_their_choices(shell: Shell) -> None:
+    assert shell.completed("maps --fie\t") == ["maps", "--fields"]
+    assert shell.completed("maps --by k\t") == ["maps", "--by", "kind"]
+    assert shell.completed("ps --json --max\t64G --wor\t2 --cs\t") == [
+        *("ps", "--json", "--max-rss", "64G", "--workers", "2", "--csv")
+    ]
+
+
+def test_bash_completes_files(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "saved of host.smaps").touch()
+    (tmp_path / "captured").mkdir()
+    assert shell.completed("maps sav\t") == ["maps", "saved of host.smaps"]
+    assert shell.completed("diff sav\t sav\t") == ["diff", *["saved of host.smaps"] * 2]
+    assert shell.completed("ps --procfs cap\t") == ["ps", "--procfs", "captured/"]
+
+
+def test_bash_completes_processes(shell: Shell) -> None:
+    found = shell.line("_fastsmaps_process_or_file $$ | grep -x $$ | sed 's/^/<pid/;s/$/>/'")
+    assert re.search("<pid[0-9]+>", found)
+    assert "<pid1>" in shell.line("_fastsmaps_process_or_file 1 | sed 's/^/<pid/;s/$/>/'")
+
+
+@pytest.mark.parametrize(
+    ("shell_name", "file"),
+    [
+        ("bash", "bash-completion/completions/fastsmaps"),
+        ("zsh", "zsh/site-functions/_fastsmaps"),
+        ("fish", "fish/vendor_completions.d/fastsmaps.fish"),
+    ],
+)
+def test_completions_are_good_shell(share: Path, shell_name: str, file: str) -> None:
+    text = (share / file).read_text()
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", text)
+        for action in arguments_of(name):
+            for option in action.option_strings:
+                assert option.lstrip("-") in text, (name, option)
+    if shutil.which(shell_name) is None:
+        pytest.skip(f"{shell_name} is not here")
+    done = subprocess.run(
+        [shell_name, "-n", share / file], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

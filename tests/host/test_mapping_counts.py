@@ -1,0 +1,193 @@
+"""How many mappings each process has, in scan(), Sampler and captures."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from array import array
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps import _backend
+from fastsmaps.procfs import PIECE, PIECES
+from support import processes
+from support.captures import SMAPS, smem, tar
+from support.smaps_texts import record
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+LIMIT = int(Path("/proc/sys/vm/max_map_count").read_text())
+MANY = 30000
+
+
+def lines_of(pid: int) -> int:
+    return Path(f"/proc/{pid}/maps").read_bytes().count(b"\n")
+
+
+def counted(pid: int, **options: Any) -> fastsmaps.ProcessTotals:
+    (row,) = fastsmaps.scan([pid], mappings=True, **options)
+    return row
+
+
+def test_a_scan_counts_them(backend: ModuleType, idle: processes.Process) -> None:
+    scan = fastsmaps.scan([idle.pid], mappings=True)
+    row = scan[0]
+    assert row.mappings == lines_of(idle.pid) == len(fastsmaps.mappings(idle.pid))
+    assert row.outcome == "read"
+    assert row.as_dict()["mappings"] == row.mappings
+    assert scan.column("mappings").tolist() == [row.mappings]
+    assert scan.max_map_count == scan[:1].max_map_count == LIMIT
+    again = pickle.loads(pickle.dumps(scan))
+    assert (again.max_map_count, again[0]) == (LIMIT, row)
+
+
+def test_only_where_asked_for(backend: ModuleType, idle: processes.Process) -> None:
+    scan = fastsmaps.scan([idle.pid])
+    assert (scan[0].mappings, scan.max_map_count) == (None, None)
+    assert scan[0].as_dict()["mappings"] is None
+    assert scan.column("mappings").tolist() == [fastsmaps.ABSENT]
+
+
+def test_many(backend: ModuleType) -> None:
+    """More text than one call reads, and more lines than a sweep counts in one go."""
+    with processes.workload("many", str(min(MANY, LIMIT // 2))) as child:
+        expected = lines_of(child.pid)
+        assert expected >= child.facts
+        assert counted(child.pid).mappings == expected
+        # By Process, which reads what a timeout may interrupt.
+        assert counted(child.pid, timeout=60).mappings == expected
+        with fastsmaps.Process(child.pid) as process:
+            assert process._counted(process.totals, None)[1] == expected
+            with pytest.raises(TimeoutError):
+                process._counted(process.totals, 1e-9)
+
+
+def test_limits(backend: ModuleType, idle: processes.Process) -> None:
+    """The page walk is what max_rss spares; small processes are left alone."""
+    large = counted(idle.pid, max_rss=1)
+    assert (large.outcome, large.totals, large.mappings) == ("skipped", None, lines_of(idle.pid))
+    assert large.error is not None
+    assert "max_rss=1" in large.error
+    small = counted(idle.pid, min_rss=1 << 50)
+    assert (small.outcome, small.mappings) == ("skipped", None)
+    assert counted(idle.pid, exclude=[idle.pid]).mappings is None
+
+
+def test_a_main_thread_that_has_left(backend: ModuleType) -> None:
+    with processes.workload("idle") as child:
+        tid = child.ask("leave")
+        expected = Path(f"/proc/{child.pid}/task/{tid}/maps").read_bytes().count(b"\n")
+        row = counted(child.pid)
+        assert (row.outcome, row.mappings) == ("read", expected)
+
+
+def test_without_memory(backend: ModuleType) -> None:
+    with processes.zombie() as ended:
+        row = counted(ended)
+        assert (row.outcome, row.mappings) == ("zombie", None)
+    thread = processes.kernel_thread()
+    if thread is not None:
+        assert counted(thread).mappings is None
+    assert counted(processes.reaped()).mappings is None
+
+
+def test_an_exec_meanwhile(backend: ModuleType) -> None:
+    """The count of one program is not set beside the figures of the next."""
+    with processes.workload("many", "1000") as child, fastsmaps.Process(child.pid) as process:
+        facts, count = process._counted(lambda: child.ask("exec", "idle"), None)
+        assert facts
+        assert count is None
+        assert process._counted(process.totals, None)[1] == lines_of(child.pid)
+
+
+def test_lines(backend: ModuleType, tmp_path: Path) -> None:
+    with processes.workload("idle") as child:
+        fd = os.open(f"/proc/{child.pid}/maps", os.O_RDONLY)
+        expected = lines_of(child.pid)
+        for piece, pieces in ((PIECE, PIECES), (1, 1), (7, 64), (1 << 16, 2)):
+            assert _backend.lines(fd, piece, pieces) == expected
+        with pytest.raises(TimeoutError, match="the time is over"):
+            _backend.lines(fd, PIECE, PIECES, 1e-9)
+        child.ask("exec", "idle")
+        assert _backend.lines(fd, PIECE, PIECES) is None
+        os.close(fd)
+    for piece, pieces in ((0, 1), (1, 0), (1, 65)):
+        with pytest.raises(ValueError, match="pieces: 1 to 64"):
+            _backend.lines(0, piece, pieces)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _backend.lines(-1, PIECE, PIECES)
+    file = tmp_path / "maps"
+    for text, count in ((b"", None), (b"a", 0), (b"a\n\nb", 2), (b"\n" * 100_000, 100_000)):
+        file.write_bytes(text)
+        with file.open("rb") as opened:
+            assert _backend.lines(opened.fileno(), PIECE, PIECES) == count
+
+
+def test_a_sweep_of_too_many_in_one_go(backend: ModuleType, tmp_path: Path) -> None:
+    """What would keep signals waiting is left to Process; no host's limit need be raised."""
+    (tmp_path / "10").mkdir()
+    stat = b"10 (a) S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
+    (tmp_path / "10" / "stat").write_bytes(stat)
+    (tmp_path / "10" / "smaps_rollup").write_bytes(record(1, 9, name=b"[rollup]", Rss=8))
+    root = os.open(tmp_path, os.O_RDONLY)
+    for count, (fate, mappings) in {
+        3: (0, 3),
+        1 << 16: (0, 1 << 16),
+        (1 << 16) + 1: (5, None),
+    }.items():
+        (tmp_path / "10" / "maps").write_bytes(b"%016x\n" % 0 * count)
+        sweep = _backend.Sweep(mappings=PIECE)
+        sweep.take(root, memoryview(array("i", [10])), 60)
+        row = sweep.row(0)
+        assert (row[1], row[6]) == (fate, mappings)
+    os.close(root)
+
+
+def test_a_sampler_counts_them(backend: ModuleType) -> None:
+    with processes.workload("idle") as child, fastsmaps.Sampler(mappings=True) as sampler:
+        scan = sampler.sweep()
+        assert scan.by_pid[child.pid].mappings == lines_of(child.pid)
+        assert scan.max_map_count == LIMIT
+    with fastsmaps.Sampler() as sampler:
+        scan = sampler.sweep()
+        assert scan.max_map_count is None
+        assert {row.mappings for row in scan} == {None}
+
+
+@pytest.mark.parametrize("name", ["directory", "a.tar"])
+def test_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path, name: str) -> None:
+    fastsmaps.capture(tmp_path / name, [idle.pid])
+    with fastsmaps.open_capture(tmp_path / name) as directory:
+        scan = fastsmaps.scan(procfs=directory, mappings=True)
+        assert (scan[0].mappings, scan.max_map_count) == (lines_of(idle.pid), LIMIT)
+        assert fastsmaps.scan(procfs=directory)[0].mappings is None
+        # Of a capture too: what it says of another machine stays so when it is saved again.
+        Path(directory, "sys/vm/max_map_count").write_text("262144\n")
+        fastsmaps.capture(tmp_path / "again", procfs=directory)
+        scan = fastsmaps.scan(procfs=tmp_path / "again", mappings=True)
+        assert (scan[0].mappings, scan.max_map_count) == (lines_of(idle.pid), 262144)
+        for text in ("", "many\n", "-1\n", "9" * 30 + "\n"):
+            Path(directory, "sys/vm/max_map_count").write_text(text)
+            assert fastsmaps.scan(procfs=directory, mappings=True).max_map_count is None
+        Path(directory, str(idle.pid), "maps").write_bytes(b"nonsense\n" * 3)
+        row = fastsmaps.scan(procfs=directory, mappings=True)[0]
+        assert (row.outcome, row.mappings) == ("read", lines_of(idle.pid))  # by smaps
+
+
+def test_others_captures(backend: ModuleType, tmp_path: Path) -> None:
+    with fastsmaps.open_capture(tar(tmp_path / "a.tar", smem())) as directory:
+        scan = fastsmaps.scan(procfs=directory, mappings=True)
+        assert [row.mappings for row in scan] == [SMAPS.count(b"Size:")] * 2
+        assert scan.max_map_count is None
+
+
+def test_arrow(backend: ModuleType, idle: processes.Process) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    scan = fastsmaps.scan([idle.pid], mappings=True)
+    table = pyarrow.table(scan)
+    assert table.column("mappings").to_pylist() == [scan[0].mappings]
+    assert pyarrow.table(fastsmaps.scan([idle.pid])).column("mappings").to_pylist() == [None]

@@ -1,0 +1,488 @@
+"""scan(): many processes in one sweep, each with what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps import _backend
+from fastsmaps.processes import OUTCOMES
+from support import linux, processes
+from support.commands import environment
+from support.independent import DATA
+from support.smaps_texts import record
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+ROOT = os.geteuid() == 0
+
+
+def stat(pid: int) -> list[str]:
+    return (
+        Path(f"/proc/{pid}/stat").read_text("utf-8", "surrogateescape").rpartition(")")[2].split()
+    )
+
+
+def test_a_row_is_what_the_kernel_says(backend: ModuleType, idle: processes.Process) -> None:
+    def read() -> fastsmaps.ProcessTotals:
+        (row,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
+        return row
+
+    for moment in processes.moments(read, f"/proc/{idle.pid}/smaps_rollup"):
+        with moment as (row, (text,)):
+            fields = stat(idle.pid)
+            assert (row.pid, row.outcome, row.error) == (idle.pid, "read", None)
+            assert row.ppid == os.getpid() == int(fields[1])
+            assert row.uid == os.geteuid()
+            assert row.comm == Path(f"/proc/{idle.pid}/comm").read_text().removesuffix("\n")
+            assert row.start_time == int(fields[19]) / os.sysconf("SC_CLK_TCK")
+            assert row.cmdline is not None
+            assert row.cmdline[0] == sys.executable
+            assert row.cgroup == fastsmaps.Process(idle.pid).info().cgroup
+            assert row.totals is not None
+            assert row.totals == fastsmaps.parse(text).totals()
+            assert row.totals.source == "smaps_rollup"
+            assert (row.age, row.estimated) == (None, False)
+            assert row == pickle.loads(pickle.dumps(row))
+            assert row.as_dict()["pss"] == row.totals.pss
+            with pytest.raises(AttributeError):
+                row.pid = 1
+
+
+def test_all_processes(backend: ModuleType, idle: processes.Process) -> None:
+    scan = fastsmaps.scan()
+    assert {idle.pid, os.getpid()} <= scan.by_pid.keys()
+    assert scan.by_pid[idle.pid].outcome == "read"
+    assert sum(scan.coverage.values()) == len(scan) == len(list(scan))
+    assert tuple(scan.coverage) == OUTCOMES
+    for row in scan:
+        assert (row.outcome == "read") == (row.totals is not None) == (row.error is None)
+    assert scan.cost.cpu > 0
+    assert scan.cost.wall > 0
+    assert abs(scan.taken_at - time.time()) < 600
+    assert [row.pid for row in scan] == sorted(row.pid for row in scan)
+    again = pickle.loads(pickle.dumps(scan))
+    assert list(again) == list(scan)
+
+
+def test_columns_groups_and_sums(backend: ModuleType, idle: processes.Process) -> None:
+    with processes.zombie() as ended:
+        scan = fastsmaps.scan([idle.pid, ended, os.getpid()])
+    assert [row.outcome for row in scan] == ["read", "zombie", "read"]
+    column = scan.column("pss")
+    assert (column.format, column.readonly, column.contiguous) == ("Q", True, True)
+    figures = [row.totals.pss if row.totals else fastsmaps.ABSENT for row in scan]
+    assert column.tolist() == figures == scan.column("Pss").tolist()
+    assert scan.column("pid").tolist() == [idle.pid, ended, os.getpid()]
+    assert scan.column("start_time").format == "d"
+    assert all(math.isnan(age) for age in scan.column("age"))
+    totals = scan.totals()
+    assert totals.rss == sum(figure for figure in scan.column("rss") if figure != fastsmaps.ABSENT)
+    (group,) = scan.group_by(lambda row: "all").values()
+    assert (group.count, group.totals) == (2, totals)
+    by_user = scan.group_by("user")
+    assert list(by_user) == [scan[0].user]
+    assert sum(one.count for one in scan.group_by("comm").values()) == 2
+    assert list(scan[1:]) == [scan[1], scan[2]]
+    for wrong in ("nonsense", "cpu"):
+        with pytest.raises(KeyError):
+            scan.column(wrong)
+    with pytest.raises(ValueError, match="one or several of comm"):
+        scan.group_by("nonsense")
+    nothing = fastsmaps.scan([])
+    assert (len(nothing), nothing.totals().pss, nothing.group_by("comm")) == (0, None, {})
+    with pytest.raises(KeyError):
+        nothing.column("nonsense")
+
+
+def test_rows_and_columns_agree(
+    backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
+    (tmp_path / "self").symlink_to("1")  # so it is a procfs
+    monkeypatch.setattr(fastsmaps.openat, "is_kernels", lambda *_: True)
+    rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
+    for pid in range(1, 41):
+        fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}
+        fields |= {"Private_Clean": 1, "Private_Dirty": pid}
+        if pid % 3:
+            fields["New"] = pid
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(b"%d (%d) " % (pid, pid % 5) + rest)
+        rollup = record(0x1000, 0x9000, name=b"[rollup]", **fields)
+        (tmp_path / str(pid) / "smaps_rollup").write_bytes(rollup)
+
+    def scan(*pids: int, workers: int = 2) -> fastsmaps.Scan:
+        return fastsmaps.scan(pids or None, procfs=tmp_path, workers=workers)
+
+    for pids in ((), (1, 2, 4), (3, 6), (3, 1)):
+        swept, made = scan(*pids), scan(*pids)
+        totals = [row.totals for row in made if row.totals]
+        assert len(totals) == len(made) == len(pids or range(40))
+        assert swept.totals() == sum(totals[1:], totals[0]) == made.totals()
+        for name in ("pss", "uss", "rss_swap", "Private_Dirty", "swap", "size"):
+            figures = [one[name] for one in totals]
+            expected = [fastsmaps.ABSENT if one is None else one for one in figures]
+            assert swept.column(name).tolist() == made.column(name).tolist() == expected
+        groups, again = (
+            {key: (group.count, group.totals) for key, group in one.group_by("comm").items()}
+            for one in (swept, made)
+        )
+        assert groups == again
+        assert list(groups) == list(again)
+    column = scan(1, 3, workers=1).column("New")
+    assert column.tolist() == scan(1, 3).column("new").tolist() == [1024, fastsmaps.ABSENT]
+    assert "New" not in scan().totals()._figures
+    with pytest.raises(KeyError):
+        scan(3, 6).column("new")
+
+
+def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:
+    with processes.workload("idle") as other:
+        scan = fastsmaps.scan([os.getpid(), idle.pid, other.pid])
+    tree = scan.descendants(os.getpid())
+    assert [row.pid for row in tree] == [os.getpid(), idle.pid, other.pid]
+    assert tree.totals() == scan.totals()
+    assert [row.pid for row in scan.descendants(idle.pid)] == [idle.pid]
+    with pytest.raises(KeyError):
+        scan.descendants(2**30)
+
+
+def test_every_outcome(backend: ModuleType, idle: processes.Process) -> None:
+    (tid,) = idle.ask("threads", 1)
+    with processes.zombie() as ended:
+        numbers = [ended, processes.reaped(), tid]
+        expected = ["zombie", "gone", "failed"]
+        if (thread := processes.kernel_thread()) is not None:
+            numbers.append(thread)
+            expected.append("kernel_thread")
+        scan = fastsmaps.scan(numbers, workers=2)
+    assert [row.outcome for row in scan] == expected
+    assert [row.pid for row in scan] == numbers
+    for row in scan:
+        assert row.error
+        assert row.totals is None
+    assert f"a thread of process {idle.pid}" in (scan[2].error or "")
+    assert scan[0].comm == scan[0].comm
+    assert scan[0].ppid == os.getpid()
+    # Each once, in the order asked for.
+    assert [row.pid for row in fastsmaps.scan([idle.pid, tid, idle.pid])] == [idle.pid, tid]
+
+
+def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
+    with processes.workload("idle") as child:
+        child.ask("leave")
+        (row,) = fastsmaps.scan([child.pid])
+        assert row.outcome == "read"
+        assert row.totals is not None
+        assert row.totals.rss
+        assert row.ppid == os.getpid()
+        # The main thread's statm says 0 by now.
+        (row,) = fastsmaps.scan([child.pid], min_rss=linux.PAGE)
+        assert row.outcome == "read"
+        (row,) = fastsmaps.scan([child.pid], max_rss=linux.PAGE)
+        assert (row.outcome, row.totals) == ("skipped", None)
+        assert f"above max_rss={linux.PAGE}" in (row.error or "")
+
+
+def test_limits(backend: ModuleType, idle: processes.Process) -> None:
+    pid = idle.pid
+    rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * linux.PAGE
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"min_rss": rss * 4}, f"below min_rss={rss * 4}"),
+        ({"max_rss": rss // 4}, f"above max_rss={rss // 4}"),
+        ({"max_rss": 0}, "above max_rss=0"),
+    ]
+    for limits, word in cases:
+        (row,) = fastsmaps.scan([pid], **limits)
+        assert row.outcome == "skipped"
+        assert word in (row.error or "")
+        assert row.comm is not None
+    (row,) = fastsmaps.scan([pid], min_rss=rss // 4, max_rss=rss * 4)
+    assert row.outcome == "read"
+
+
+def test_what_is_excluded(backend: ModuleType, idle: processes.Process) -> None:
+    pids = [idle.pid, os.getpid()]
+    by_number = fastsmaps.scan(pids, exclude={idle.pid})
+    seen = []
+
+    def is_idle(row: fastsmaps.ProcessTotals) -> bool:
+        seen.append((row.pid, row.comm, row.uid, row.totals))
+        return row.pid == idle.pid
+
+    by_function = fastsmaps.scan(pids, exclude=is_idle)
+    for scan in (by_number, by_function):
+        assert [row.outcome for row in scan] == ["skipped", "read"]
+        assert scan[0].error == "excluded"
+        assert scan[0].totals is None
+    assert [pid for pid, *_ in seen] == pids
+    assert all(comm and uid is not None and totals is None for _, comm, uid, totals in seen)
+
+
+def test_a_timeout_holds_for_exclude(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
+    fastsmaps.capture(tmp_path / "saved", [idle.pid])
+    asked: list[str | None] = []
+
+    def exclude(row: fastsmaps.ProcessTotals) -> bool:
+        asked.append(row.comm)
+        return False
+
+    for procfs in ("/proc", tmp_path / "saved"):
+        (row,) = fastsmaps.scan([idle.pid], procfs=procfs, timeout=0, exclude=exclude)
+        assert row.outcome == "skipped"
+        assert "the time was over" in (row.error or "")
+    assert asked == []  # a first look at thousands of processes takes time, too
+    (row,) = fastsmaps.scan([idle.pid], timeout=3600, exclude=exclude)
+    assert (row.outcome, asked) == ("read", [row.comm])
+
+
+def test_when_the_time_is_over(backend: ModuleType, idle: processes.Process) -> None:
+    scan = fastsmaps.scan([idle.pid, os.getpid()], timeout=0)
+    assert [row.outcome for row in scan] == ["skipped", "skipped"]
+    assert all("the time was over" in (row.error or "") for row in scan)
+    scan = fastsmaps.scan([idle.pid, os.getpid()], timeout=3600, workers=2)
+    assert [row.outcome for row in scan] == ["read", "read"]
+
+
+def test_a_large_process_is_left_in_its_midst(
+    backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above some size it is summed from pieces of smaps, which can stop on the way."""
+    module = sys.modules["fastsmaps.sweeper"]
+    monkeypatch.setattr(module, "_LARGE_BYTES", linux.PAGE)
+    (row,) = fastsmaps.scan([idle.pid], timeout=3600)
+    assert row.totals is not None
+    assert row.totals.source == "smaps"
+    assert row.totals.rss == fastsmaps.totals(idle.pid).rss
+    with processes.workload("many", "20000") as many:
+        (row,) = fastsmaps.scan([many.pid], timeout=1e-3)
+        assert row.outcome == "skipped"
+        assert "the time was over" in (row.error or "")
+    fd = os.open(f"/proc/{idle.pid}/smaps", os.O_RDONLY)
+    try:
+        with pytest.raises(TimeoutError):
+            _backend.total(fd, 3000, 1, True, time.monotonic())
+    finally:
+        os.close(fd)
+
+
+def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
+    cases: list[tuple[type[Exception], dict[str, Any]]] = [
+        (TypeError, {"pids": ["self"]}),
+        (TypeError, {"pids": 1}),
+        (TypeError, {"pids": [1.5]}),
+        (ValueError, {"pids": [0]}),
+        (ValueError, {"workers": 0}),
+        (TypeError, {"min_rss": "4 MiB"}),
+        (TypeError, {"max_rss": float("inf")}),
+        (TypeError, {"procfs": 7}),
+        (fastsmaps.Error, {"procfs": tmp_path / "nothing"}),
+        (fastsmaps.Error, {"procfs": tmp_path / "nothing", "pids": [1]}),
+    ]
+    for error, arguments in cases:
+        with pytest.raises(error):
+            fastsmaps.scan(**arguments)
+
+
+def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
+    for i, name in enumerate(("zoo", "child", "kthread", "zombie"), 10):
+        shutil.copytree(DATA / "captures/6.12-amd64" / name, tmp_path / str(i))
+    (tmp_path / "20").mkdir()
+    (tmp_path / "20" / "smaps").write_bytes(b"nonsense\n")
+    scan = fastsmaps.scan(procfs=tmp_path, workers=2)
+    outcomes = [row.outcome for row in scan]
+    assert outcomes == ["read", "read", "kernel_thread", "zombie", "failed"]
+    whole = fastsmaps.load(DATA / "captures/6.12-amd64/zoo/smaps_rollup").totals()
+    assert scan[0].totals == whole
+    assert fastsmaps.scan([10], procfs=tmp_path, max_rss=1)[0].outcome == "skipped"
+    assert fastsmaps.scan([10], procfs=tmp_path, exclude=lambda row: True)[0].error == "excluded"
+
+
+def test_another_procfs(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+    """The procfs of a kernel without smaps_rollup: smaps is summed."""
+    (tmp_path / "self").symlink_to(str(idle.pid))
+    (tmp_path / str(idle.pid)).mkdir()
+    for name in ("stat", "status", "smaps"):
+        text = Path(f"/proc/{idle.pid}/{name}").read_bytes()
+        (tmp_path / str(idle.pid) / name).write_bytes(text)
+    (row,) = fastsmaps.scan(procfs=tmp_path)
+    assert row.totals is not None
+    assert row.totals.source == "smaps"
+    assert row.totals.size
+    assert row.totals.rss == fastsmaps.totals(idle.pid).rss
+
+
+@pytest.mark.parametrize("undumpable", [False, True])
+def test_as_another_user(backend: ModuleType, undumpable: bool) -> None:
+    with processes.workload("idle") as child:
+        if undumpable:
+            child.ask("undumpable")
+
+        def look() -> tuple[fastsmaps.ProcessTotals, fastsmaps.ProcessTotals]:
+            linux.become(linux.NOBODY if ROOT else os.geteuid())
+            row, own = fastsmaps.scan([child.pid, os.getpid()])
+            return row, own
+
+        row, own = processes.in_child(look)
+        denied = ROOT or undumpable
+        hidden = denied and linux.hides_processes()
+        # The effective user, as ps shows it, also of one that is not dumpable.
+        known = (None, None) if hidden else (os.geteuid(), os.getpid())
+        assert (row.pid, row.uid, row.ppid) == (child.pid, *known)
+        assert row.outcome == ("denied" if denied else "read")
+        if denied:
+            assert "CAP_SYS_PTRACE" in (row.error or "")
+            assert ("hidepid" if hidden else "CAP_PERFMON") in (row.error or "")
+        assert own.pid != child.pid
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcome"),
+    [
+        ({"max_rss": 1 << 80}, "read"),
+        ({"min_rss": 1 << 80}, "skipped"),
+        ({"min_rss": -(1 << 80)}, "read"),
+        ({"max_rss": -(1 << 80)}, "skipped"),
+    ],
+)
+def test_limits_of_any_size(
+    backend: ModuleType, idle: processes.Process, limits: dict[str, Any], outcome: str
+) -> None:
+    (row,) = fastsmaps.scan([idle.pid], **limits)
+    assert row.outcome == outcome
+
+
+def test_hostile_names(backend: ModuleType) -> None:
+    with processes.workload("idle") as child:
+        name = os.fsdecode(b") R 1 2\x1b[3\xff\n")
+        assert child.ask("name", name) == "named"
+        (row,) = fastsmaps.scan([child.pid])
+        assert row.outcome == "read"
+        assert row.ppid == os.getpid()
+        comm = Path(f"/proc/{child.pid}/stat").read_bytes().partition(b"(")[2].rpartition(b")")[0]
+        assert row.comm == os.fsdecode(comm)
+
+
+SPAWNER = """
+import os, sys
+sys.stdout.write("0\\n"); sys.stdout.flush()
+for _ in range(int(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        if sys.argv[2] == "exec":
+            os.execv("/bin/true", ["true"])
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.parametrize("way", ["fork", "exec"])
+def test_processes_born_and_dead_meanwhile(backend: ModuleType, way: str) -> None:
+    scans = 0
+    with processes.running(sys.executable, "-c", SPAWNER, "750", way) as child:
+        comms = (Path(f"/proc/{child.pid}/comm").read_text().rstrip("\n"), "true")
+        while child.popen.poll() is None:
+            scan = fastsmaps.scan(workers=2)
+            scans += 1
+            assert sum(scan.coverage.values()) == len(scan)
+            for row in scan:
+                if row.outcome == "read":
+                    assert row.totals is not None
+                    assert row.totals.rss is not None
+                    if child.pid in (row.pid, row.ppid):  # others may have any name, also none
+                        assert row.comm in comms
+                elif row.outcome == "failed":
+                    # One that called exec, or lost its reader, twenty times over.
+                    assert "during each of" in (row.error or "")
+    assert scans > 0
+
+
+def test_many_threads_at_once(backend: ModuleType, idle: processes.Process) -> None:
+    failures: list[BaseException] = []
+
+    def scan() -> None:
+        try:
+            for _ in range(5):
+                rows = fastsmaps.scan([idle.pid, os.getpid()] * 20, workers=2)
+                assert [row.outcome for row in rows] == ["read", "read"]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=scan) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_giant_among_small_ones(backend: ModuleType, idle: processes.Process) -> None:
+    with processes.workload("many", "65000") as many:
+        scan = fastsmaps.scan([idle.pid, many.pid, os.getpid()], workers=2)
+        assert [row.outcome for row in scan] == ["read"] * 3
+        assert scan[1].totals is not None
+        assert scan[1].totals.rss == fastsmaps.totals(many.pid).rss
+
+
+def test_no_descriptor_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (processes.above_descriptors() + 10, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        os.close(held.pop())  # of procfs itself
+        (row,) = fastsmaps.scan([idle.pid])
+        assert row.outcome == "failed"
+        assert "open files" in (row.error or "")
+        os.close(held.pop())
+        os.close(held.pop())
+        (row,) = fastsmaps.scan([idle.pid])
+        assert row.outcome == "read"
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+INTERRUPTED = """
+import fastsmaps, os, sys
+try:
+    print("[]", flush=True)
+    while True:
+        fastsmaps.scan([os.getpid()] + list(map(int, sys.argv[1:])), workers=2)
+except KeyboardInterrupt:
+    print('"interrupted"', flush=True)
+"""
+
+
+def test_a_signal(backend: ModuleType, idle: processes.Process) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(idle.pid)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"[]\n"
+        child.send_signal(signal.SIGINT)
+        out, error = child.communicate(timeout=processes.PATIENCE)
+        assert (child.returncode, out, error) == (0, b'"interrupted"\n', b"")

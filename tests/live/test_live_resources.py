@@ -1,0 +1,372 @@
+"""Descriptors, memory, signals, threads and forks: what a reader costs who runs it."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import gc
+import itertools
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps import _backend
+from fastsmaps.procfs import PIECE, PIECES
+from support import linux, processes
+from support.threads import run_in_threads
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+MANY = 45_000  # as in test_live_outcomes.py: a read of these looks for signals within
+
+
+@pytest.fixture(scope="module")
+def many() -> Iterator[processes.Process]:
+    with processes.workload("many", str(MANY)) as child:
+        if child.facts < MANY:
+            pytest.skip(f"vm.max_map_count allows {child.facts} mappings, not {MANY}")
+        yield child
+
+
+def starts(table: fastsmaps.Mappings) -> list[int]:
+    return table.column("start").tolist()
+
+
+# ---- descriptors
+
+
+def test_none_is_left_after_errors(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "smaps").write_bytes(b"nonsense\n")
+    (tmp_path / "7" / "smaps_rollup").write_bytes(b"nonsense\n")
+    (tmp_path / "7" / "maps").mkdir()
+    (tid,) = idle.ask("threads", 1)
+    gone = processes.reaped()
+    cases: list[tuple[int, str | Path]] = [
+        (gone, "/proc"),
+        (tid, "/proc"),
+        (7, tmp_path),
+        (8, tmp_path),
+        (7, tmp_path / "file"),
+        (7, tmp_path / "nothing"),
+    ]
+    with processes.zombie() as pid:
+        cases.append((pid, "/proc"))
+        before = processes.descriptors()
+        for number, procfs in cases:
+            for sizes in (True, False):
+                with pytest.raises(fastsmaps.Error):
+                    fastsmaps.mappings(number, sizes=sizes, procfs=procfs)
+            with pytest.raises(fastsmaps.Error):
+                fastsmaps.totals(number, procfs=procfs)
+            with (
+                pytest.raises(fastsmaps.Error),
+                fastsmaps.Process(number, procfs=procfs) as process,
+            ):
+                process.totals()
+            assert processes.descriptors() == before, (number, procfs)
+
+
+def test_a_process_that_is_dropped_is_closed(backend: ModuleType, idle: processes.Process) -> None:
+    before = processes.descriptors()
+    process = fastsmaps.Process(idle.pid)
+    process.totals()
+    process.mappings()
+    assert len(processes.descriptors()) == len(before) + 3
+    del process
+    gc.collect()
+    assert processes.descriptors() == before
+
+
+def test_a_process_is_not_copied(backend: ModuleType, idle: processes.Process) -> None:
+    """A copy would close the descriptors of the first, or what has their numbers then."""
+    with fastsmaps.Process(idle.pid) as process:
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="neither copied nor pickled"):
+                way(process)
+        assert process.totals().rss
+
+
+def test_no_descriptor_is_inherited(backend: ModuleType, idle: processes.Process) -> None:
+    with fastsmaps.Process(idle.pid) as process:
+        before = processes.descriptors()
+        process.totals()
+        process.mappings()
+        new = processes.descriptors().keys() - before.keys()
+        assert len(new) == 2
+        assert not any(os.get_inheritable(int(fd)) for fd in new)
+
+
+def test_none_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
+    def read() -> list[tuple[int | None, bool]]:
+        found = []
+        process = fastsmaps.Process(idle.pid)
+        process.totals()
+        ways: list[Callable[[], object]] = [
+            lambda: fastsmaps.totals(idle.pid),
+            lambda: fastsmaps.totals(),
+            lambda: fastsmaps.mappings(idle.pid),
+            lambda: fastsmaps.mappings(idle.pid, sizes=False),
+            lambda: fastsmaps.Process(idle.pid),
+            process.mappings,
+            process.info,
+        ]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A descriptor's number must be below the limit, so from 0 none is left.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        for way in ways:
+            try:
+                way()
+            except fastsmaps.ReadError as error:
+                found.append((error.errno, "Too many open files" in str(error)))
+        assert process.totals().rss  # its descriptor is kept
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert all(way() for way in ways)
+        return found
+
+    assert processes.in_child(read) == [(errno.EMFILE, True)] * 7
+
+
+# ---- memory
+
+
+def rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * linux.PAGE
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """How far the peak of this process's memory rises above where it stood."""
+    # 5 sets the peak to what is used now: proc_pid_clear_refs(5).
+    Path("/proc/self/clear_refs").write_text("5")
+    before = rss()
+    call()
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 - before
+    raise AssertionError("no VmHWM")
+
+
+def test_reading_again_and_again_takes_no_more(backend: ModuleType) -> None:
+    def read() -> int:
+        def some(count: int) -> int:
+            for _ in range(count):
+                fastsmaps.mappings(child.pid).column("rss")
+            return rss()
+
+        return -some(4) + some(12)
+
+    with processes.workload("many", "20000") as child:
+        # A table is 4 MB and more: one of four that was lost would show. Of pure Python's a heap
+        # that was not whole by then took 3 MB once.
+        assert processes.in_child(read) < 10_000_000
+
+
+def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Process) -> None:
+    gone = processes.reaped()
+
+    def turn(process: fastsmaps.Process) -> None:
+        fastsmaps.totals(idle.pid)
+        fastsmaps.mappings(idle.pid)
+        process.totals()
+        process.mappings()
+        process.info()
+        for _ in range(3):
+            with pytest.raises(fastsmaps.ProcessGone):
+                fastsmaps.totals(gone)
+        with fastsmaps.Process(idle.pid) as other:
+            other.totals()
+
+    def read() -> int:
+        with fastsmaps.Process(idle.pid) as process:
+            for _ in range(30):
+                turn(process)
+            before = rss()
+            for _ in range(100):
+                turn(process)
+            return rss() - before
+
+    # Far below 10 kB a turn, of which each holds two tables of 30 kB.
+    assert processes.in_child(read) < 1_000_000
+
+
+def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) -> None:
+    """33 MB of it come through a buffer of constant size."""
+
+    def read() -> tuple[int, int]:
+        fastsmaps.mappings(os.getpid())  # what is allocated once
+        fd = os.open(f"/proc/{many.pid}/smaps", os.O_RDONLY)
+        table = peak_of(lambda: _backend.read(fd, PIECE, PIECES))
+        sums = peak_of(lambda: _backend.total(fd, PIECE, PIECES, True))
+        return table, sums
+
+    text = len(Path(f"/proc/{many.pid}/smaps").read_bytes())
+    table, sums = processes.in_child(read)
+    assert table < 640 * MANY < text
+    if fastsmaps.BACKEND == "c":
+        assert sums < 1_000_000
+    else:
+        assert sums < 640 * MANY
+
+
+# ---- signals
+
+
+def test_a_signal_is_handled_while_reading(backend: ModuleType, many: processes.Process) -> None:
+    seen: list[int] = []
+
+    def act() -> None:
+        seen.append(len(processes.descriptors()))
+
+    before = len(processes.descriptors())
+    with processes.amid(act) as done:
+        table = fastsmaps.mappings(many.pid)
+        assert done
+    assert len(table) > MANY
+    assert seen == [before + 1]  # that of smaps: it ran within the reading
+    assert starts(table) == starts(fastsmaps.mappings(many.pid))
+
+
+@pytest.mark.parametrize("how", ["mappings", "Process", "kept", "sums"])
+def test_interrupt(
+    backend: ModuleType, many: processes.Process, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def act() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if how == "sums":
+        processes.without(monkeypatch, "smaps_rollup")
+    process = fastsmaps.Process(many.pid)
+    if how == "kept":
+        process.mappings()
+    ways: dict[str, Callable[[], object]] = {
+        "mappings": lambda: fastsmaps.mappings(many.pid),
+        "Process": process.mappings,
+        "kept": process.mappings,
+        "sums": lambda: fastsmaps.totals(many.pid),
+    }
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with processes.amid(act), pytest.raises(KeyboardInterrupt):
+            ways[how]()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ways[how]()  # and all is as it was
+    assert starts(process.mappings(sizes=False)) == starts(
+        fastsmaps.mappings(many.pid, sizes=False)
+    )
+    process.close()
+
+
+# ---- threads
+
+
+def test_threads_use_the_same_functions(backend: ModuleType, idle: processes.Process) -> None:
+    with processes.workload("many", "1000") as other:
+        expected = {pid: starts(fastsmaps.mappings(pid)) for pid in (idle.pid, other.pid)}
+        assert expected[idle.pid] != expected[other.pid]
+
+        def read(pid: int) -> None:
+            for _ in range(15):
+                assert starts(fastsmaps.mappings(pid)) == expected[pid]
+                assert starts(fastsmaps.mappings(pid, sizes=False)) == expected[pid]
+                assert fastsmaps.totals(pid).rss
+
+        run_in_threads(*(lambda pid=pid: read(pid) for pid in [*expected] * 2))
+
+
+def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
+    """While it calls exec, each closes descriptors that another one reads."""
+    files = {str(tmp_path / name) for name in "ab"}
+    with processes.workload("marked", min(files)) as child, fastsmaps.Process(child.pid) as process:
+        over = threading.Event()
+        before = processes.descriptors()
+
+        def read() -> None:
+            while not over.is_set():
+                for table in (process.mappings(), process.mappings(sizes=False)):
+                    names = {mapping.path for mapping in table}
+                    # Either program, or the new one on its way there; never two in one.
+                    assert len(names & files) <= 1
+                    # A mapping that grew between two reads is told twice; no other is.
+                    twice = [b.path for a, b in itertools.pairwise(table) if b.start < a.end]
+                    assert set(twice) <= {"[heap]", "[stack]"}
+                assert process.totals().rss is not None
+
+        def act() -> None:
+            try:
+                for _ in range(5):
+                    for file in sorted(files):
+                        child.ask("exec", "marked", file)
+            finally:
+                over.set()
+
+        run_in_threads(act, read, read, read)
+        new = processes.descriptors().keys() - before.keys()
+        assert len(new) <= 3
+        assert {mapping.path for mapping in process.mappings()} & files == {max(files)}
+
+
+# ---- forks
+
+
+def test_reading_in_a_fork(backend: ModuleType, idle: processes.Process) -> None:
+    with fastsmaps.Process(idle.pid) as process, fastsmaps.Process() as own:
+        expected = starts(process.mappings())
+        parents = starts(own.mappings())
+
+        def read() -> tuple[bool, ...]:
+            mine = fastsmaps.mappings()
+            return (
+                starts(fastsmaps.mappings(idle.pid)) == expected,
+                starts(process.mappings()) == expected,
+                bool(process.totals().rss),
+                mine.pid == os.getpid() == fastsmaps.Process().pid != own.pid,
+                # Pinned: who opened it stays meant, also here.
+                own.info().pid == os.getppid(),
+                len(set(starts(own.mappings())) & set(parents)) > 10,
+            )
+
+        for _ in range(2):
+            assert processes.in_child(read) == (True,) * 6
+        # Explicit offsets: the child's reading has moved nothing.
+        assert starts(process.mappings()) == expected
+
+
+@pytest.mark.parametrize(("piece", "pieces"), [(3000, 64), (15288, 12), (64440, 2), (3000, 1)])
+def test_whether_the_process_waits_is_looked_at_with_any_pieces(
+    many: processes.Process, twins: tuple[ModuleType, ModuleType], piece: int, pieces: int
+) -> None:
+    """Pieces of larger pages, and those of a timeout: 33 MB, a look at least every half MB."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not here")
+    code = (
+        "import sys; from fastsmaps import _csmaps\n"
+        "with open(sys.argv[1], 'rb') as file: _csmaps.read(file.fileno(), *map(int, sys.argv[2:]))"
+    )
+    smaps = f"/proc/{many.pid}/smaps"
+    done = subprocess.run(
+        [
+            *(strace, "-f", "-qq", "-e", "trace=getrusage", "-e", "signal=none"),
+            *(sys.executable, "-c", code, smaps, str(piece), str(pieces)),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode and "ptrace" in done.stderr:
+        pytest.skip(f"strace may not: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("getrusage(RUSAGE_THREAD") > len(Path(smaps).read_bytes()) // 500_000

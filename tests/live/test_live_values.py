@@ -1,0 +1,374 @@
+"""The figures of a process that stands still, against whoever else can read them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+import fastsmaps
+from support import independent, linux, processes
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+# Sums over the records of a file, by label: sizes alone. Also how many records there are.
+AWK = r"""
+/^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][sp] / { records++; next }
+$3 == "kB" { sum[$1] += $2 }
+END { printf "%d\n", records; for (label in sum) printf "%s %.0f\n", label, sum[label] }
+"""
+# The kernel cuts these to kB once a record: a rollup and the sum of its smaps may differ.
+CUT = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}
+NOT_SUMMED = {"KernelPageSize", "MMUPageSize"}
+
+
+def awk_sums(text: bytes) -> tuple[int, dict[str, int]]:
+    awk = shutil.which("awk")
+    if awk is None:
+        pytest.skip("no awk")
+    done = subprocess.run([awk, AWK], input=text, capture_output=True, check=True)
+    count, *lines = done.stdout.decode().splitlines()
+    sums = {label[:-1]: int(value) * 1024 for label, value in map(str.split, lines)}
+    return int(count), sums
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Process]:
+    directory = tmp_path_factory.mktemp("zoo")
+    with processes.workload("zoo", str(directory)) as process:
+        yield process
+
+
+def smaps_of(process: processes.Process) -> str:
+    return f"/proc/{process.pid}/smaps"
+
+
+def rollup_of(process: processes.Process) -> str:
+    if not os.path.exists(f"/proc/{process.pid}/smaps_rollup"):
+        pytest.skip("a kernel before 4.14 has no smaps_rollup")
+    return f"/proc/{process.pid}/smaps_rollup"
+
+
+def thing_of(process: processes.Process, name: str) -> dict[str, Any]:
+    thing: dict[str, Any] = process.facts["things"][name]
+    if "refused" in thing:
+        pytest.skip(thing["refused"])
+    return thing
+
+
+def mapping_of(process: processes.Process, name: str) -> fastsmaps.Mapping:
+    thing = thing_of(process, name)
+    mapping = fastsmaps.mappings(process.pid).find(thing["start"])
+    assert mapping is not None
+    assert mapping.end >= thing["start"] + thing["size"]
+    return mapping
+
+
+# ---- the whole table
+
+
+def test_every_row_is_what_another_reader_finds(
+    zoo: processes.Process, backend: ModuleType
+) -> None:
+    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            records = independent.read(text)
+            assert len(table) == len(records) > 60
+            for row, record in zip(table, records, strict=True):
+                assert (row.start, row.end, row.perms) == (record.start, record.end, record.perms)
+                assert (row.offset, row.dev, row.inode) == (record.offset, record.dev, record.inode)
+                assert (row.raw_path, row.kind) == (record.name, record.kind)
+                assert row.deleted == record.deleted
+                assert row.vm_flags == (None if record.vm_flags is None else tuple(record.vm_flags))
+                assert row.extra == record.extra
+                for label, value in record.fields.items():
+                    assert (row.size_printed if label == "Size" else row[label]) == value
+
+
+def test_columns_are_what_another_reader_finds(zoo: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            records = independent.read(text)
+            assert table.column("start").tolist() == [record.start for record in records]
+            assert table.column("end").tolist() == [record.end for record in records]
+            labels = {label for record in records for label in record.fields}
+            assert len(labels) >= 20
+            for label in labels:
+                expected = [record.fields.get(label, fastsmaps.ABSENT) for record in records]
+                assert table.column(label).tolist() == expected
+            assert not table.overlaps
+
+
+def test_sums_are_those_of_awk(zoo: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with moment as (table, (text,)):
+            count, sums = awk_sums(text)
+            assert count == len(table)
+            totals = table.totals()
+            assert totals.source == "smaps"
+            assert sums["Size"] == totals.size == sum(row.end - row.start for row in table)
+            for label in sums.keys() - NOT_SUMMED - {"Size"}:
+                assert sums[label] == totals[label] == sum(row[label] or 0 for row in table)
+
+
+def test_totals_are_the_rollups_by_awk(zoo: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo)):
+        with moment as (totals, (text,)):
+            count, sums = awk_sums(text)
+            assert count == 1
+            assert (totals.source, totals.size) == ("smaps_rollup", None)
+            assert sums["Rss"] > 0
+            assert {label: totals[label] for label in sums} == sums
+            printed = {name for name, value in totals.as_dict().items() if value is not None}
+            assert len(printed) == len(sums) + 2  # uss and rss_swap
+            assert totals.uss == sums["Private_Clean"] + sums["Private_Dirty"]
+    with fastsmaps.Process(zoo.pid) as process:
+        for _ in range(3):  # the kept descriptor too
+            assert process.totals().rss == totals.rss
+
+
+def test_smaps_and_rollup_agree(zoo: processes.Process, backend: ModuleType) -> None:
+    for moment in processes.moments(
+        lambda: (fastsmaps.mappings(zoo.pid), fastsmaps.totals(zoo.pid)),
+        smaps_of(zoo),
+        rollup_of(zoo),
+    ):
+        with moment as ((table, rollup), _):
+            summed = table.totals()
+            assert summed.rss
+            assert summed.private_dirty
+            for label in summed._figures:
+                one, other = summed[label], rollup[label]
+                if label == "Size":
+                    continue
+                assert one is not None
+                assert other is not None
+                if label in CUT:
+                    assert 0 <= other - one < 1024 * len(table), label
+                else:
+                    assert one == other, label
+
+
+def test_maps_are_the_headers_of_smaps(zoo: processes.Process, backend: ModuleType) -> None:
+    with fastsmaps.Process(zoo.pid) as process:
+        for read in (lambda **how: fastsmaps.mappings(zoo.pid, **how), process.mappings):
+            whole, headers = read(), read(sizes=False)
+            assert headers.fields == ()
+            assert len(headers) == len(whole)
+            for one, other in zip(headers, whole, strict=True):
+                assert one.rss is None
+                assert one.vm_flags is None
+                for name in (
+                    "start", "end", "perms", "offset", "dev", "inode", "raw_path", "kind",
+                ):  # fmt: skip
+                    assert getattr(one, name) == getattr(other, name)
+    assert headers.totals().source == "maps"
+    assert headers.totals().size == whole.totals().size
+
+
+def test_psutil_agrees_on_totals(zoo: processes.Process, backend: ModuleType) -> None:
+    peer = psutil.Process(zoo.pid)
+    for moment in processes.moments(
+        lambda: (fastsmaps.totals(zoo.pid), peer.memory_full_info()), rollup_of(zoo)
+    ):
+        with moment as ((totals, figures), _):
+            assert totals.private_hugetlb in (0, None)  # which psutil takes to be part of its uss
+            assert (totals.pss, totals.uss, totals.swap) == (figures.pss, figures.uss, figures.swap)
+
+
+def test_psutil_agrees_on_each_mapping(zoo: processes.Process, backend: ModuleType) -> None:
+    peer = psutil.Process(zoo.pid)
+    for moment in processes.moments(
+        lambda: (fastsmaps.mappings(zoo.pid), peer.memory_maps(grouped=False)), smaps_of(zoo)
+    ):
+        with moment as ((table, rows), _):
+            assert len(rows) == len(table)
+            for mine, its in zip(table, rows, strict=True):
+                assert its.addr == f"{mine.start:08x}-{mine.end:08x}"
+                assert its.perms == mine.perms
+                for name in (
+                    "rss", "pss", "shared_clean", "shared_dirty", "private_clean", "private_dirty",
+                    "referenced", "anonymous", "swap",
+                ):  # fmt: skip
+                    assert getattr(its, name) == mine[name]
+
+
+def test_pmap_agrees(zoo: processes.Process, backend: ModuleType) -> None:
+    pmap = shutil.which("pmap")
+    if pmap is None:
+        pytest.skip("no pmap")
+    for moment in processes.moments(
+        lambda: (
+            fastsmaps.mappings(zoo.pid),
+            subprocess.run(
+                [pmap, "-X", str(zoo.pid)], capture_output=True, env={"LC_ALL": "C"}, check=True
+            ).stdout,
+        ),
+        smaps_of(zoo),
+        labels=("Rss", "Anonymous", "Swap"),
+    ):
+        with moment as ((table, text), _):
+            _, heads, *lines, _, last, end = text.split(b"\n")
+            names = heads.decode().split()
+            if names[:5] != ["Address", "Perm", "Offset", "Device", "Inode"] or end:
+                pytest.skip("another pmap than procps's")
+            # In KB; the name comes last, and stands still in no column. While pmap runs it shares
+            # its libraries with the process: only the Pss of what no other program maps can be
+            # compared.
+            names = names[5:-1]
+            rows = {int(line.split()[0], 16): line.split()[5 : 5 + len(names)] for line in lines}
+            assert len(rows) == len(table)
+            for mapping in table:
+                row = dict(zip(names, map(int, rows[mapping.start]), strict=True))
+                for name in sorted({"Size", "Rss", "Anonymous", "Swap"} & set(names)):
+                    assert mapping[name] == row[name] * 1024, name
+                if mapping.kind in ("heap", "anon", "stack"):
+                    assert mapping.pss == row["Pss"] * 1024
+            sums = dict(zip(names, map(int, last.split()[:-1]), strict=True))
+            assert table.totals().rss == sums["Rss"] * 1024
+            assert table.totals().size == sums["Size"] * 1024
+
+
+# ---- single mappings
+
+FILES = [
+    "plain", "newline", "tab", "escape", "no UTF-8", "literal 012", "called deleted",
+    "called heap", "header", "field", "spaces", "return", "long", "deleted",
+]  # fmt: skip
+KINDS = {
+    "heap": "heap",
+    "heap, write-protected": "heap",
+    "heap, its end": "heap",
+    "memfd": "shmem",
+    "sysv": "shmem",
+    "shared": "shmem",
+    "locked": "anon",
+    "private zero": "anon",
+    "anonymous": "anon",
+    "reserved": "anon",
+    "named": "anon_named",
+    "hugetlb": "hugetlb",
+    **dict.fromkeys(FILES, "file"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kind(zoo: processes.Process, backend: ModuleType, name: str) -> None:
+    mapping = mapping_of(zoo, name)
+    assert mapping.kind == KINDS[name]
+    assert mapping.deleted is (name in ("deleted", "called deleted"))
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that holds the path, after /proc/self/mountinfo."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == number:
+            return fields[fields.index("-") + 1]
+    return "one with numbers of its own"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
+    thing, mapping = thing_of(zoo, name), mapping_of(zoo, name)
+    real = bytes.fromhex(thing["file"])
+    assert mapping.start == thing["start"]
+    assert mapping.size == thing["size"]
+    assert mapping.inode == thing["inode"]
+    raw = real.replace(b"\n", b"\\012") + (b" (deleted)" if name == "deleted" else b"")
+    assert mapping.raw_path == raw
+    assert mapping.path == os.fsdecode(raw)
+    # What nobody can tell from the text: these two are not what they look like.
+    lookalikes = {
+        "literal 012": real.replace(b"\\012", b"\n"),
+        "called deleted": real.removesuffix(b" (deleted)"),
+    }
+    assert os.fsencode(mapping.filename) == lookalikes.get(name, real)
+    assert mapping.shared_clean is not None
+    assert mapping.rss == 2 * linux.PAGE
+    assert mapping.perms == ("rw-p" if name == "plain" else "rw-s")
+    if name == "long":
+        assert len(raw) > 3000
+
+
+def test_file_has_the_numbers_of_stat(zoo: processes.Process, backend: ModuleType) -> None:
+    thing, mapping = thing_of(zoo, "plain"), mapping_of(zoo, "plain")
+    real = os.fsdecode(bytes.fromhex(thing["file"]))
+    assert mapping.inode == os.stat(real).st_ino
+    kind = file_system(real)
+    if kind in ("btrfs", "overlay", "one with numbers of its own"):
+        pytest.skip(f"on {kind}, stat and maps name different devices")
+    assert mapping.st_dev == os.stat(real).st_dev
+
+
+def test_memfd(zoo: processes.Process, backend: ModuleType) -> None:
+    mapping = mapping_of(zoo, "memfd")
+    assert mapping.raw_path == b"/memfd:zoo memfd (deleted)"
+    assert [mapping.st_dev, mapping.inode] == zoo.facts["memfd"]
+    assert mapping.rss == 3 * linux.PAGE
+
+
+def test_sysv(zoo: processes.Process, backend: ModuleType) -> None:
+    mapping = mapping_of(zoo, "sysv")
+    assert mapping.raw_path == b"/SYSV00000000 (deleted)"
+    assert mapping.inode == zoo.facts["shmid"]
+    assert mapping.rss == 3 * linux.PAGE
+
+
+def test_locked(zoo: processes.Process, backend: ModuleType) -> None:
+    mapping = mapping_of(zoo, "locked")
+    assert mapping.locked == mapping.pss == mapping.rss == 4 * linux.PAGE
+    assert mapping.vm_flags is None or "lo" in mapping.vm_flags
+
+
+def test_zero(zoo: processes.Process, backend: ModuleType) -> None:
+    private, shared = mapping_of(zoo, "private zero"), mapping_of(zoo, "shared")
+    assert (private.path, private.perms) == ("/dev/zero", "rw-p")
+    assert (shared.path, shared.perms) == ("/dev/zero (deleted)", "rw-s")
+    assert private.anonymous == 2 * linux.PAGE
+    assert shared.rss == 3 * linux.PAGE
+
+
+def test_reservation_of_16_tib(zoo: processes.Process, backend: ModuleType) -> None:
+    mapping = mapping_of(zoo, "reserved")
+    assert mapping.perms == "---p"
+    assert mapping.end - mapping.start >= 16 << 40
+    assert mapping.size_printed == mapping.size == mapping.end - mapping.start
+    assert mapping.rss == 0
+
+
+def test_name_by_prctl(zoo: processes.Process, backend: ModuleType) -> None:
+    assert mapping_of(zoo, "named").path == "[anon:zoo: an arena]"
+
+
+def test_hugetlb(zoo: processes.Process, backend: ModuleType) -> None:
+    mapping = mapping_of(zoo, "hugetlb")
+    assert mapping.kernel_page_size is not None
+    assert mapping.kernel_page_size > linux.PAGE
+    assert (mapping.rss, mapping.private_hugetlb) == (0, 0)
+
+
+def test_special_mappings(zoo: processes.Process, backend: ModuleType) -> None:
+    kinds = fastsmaps.mappings(zoo.pid).group_by("kind")
+    assert kinds["stack"].count == 1
+    assert kinds["special"].count >= 1  # [vdso] and what goes with it
+    assert sum(group.count for group in kinds.values()) == len(fastsmaps.mappings(zoo.pid))
+
+
+def test_self_is_this_process(backend: ModuleType) -> None:
+    own = fastsmaps.mappings()
+    assert own.pid == fastsmaps.Process().pid == os.getpid()
+    assert own.find(id(own)) is not None
+    totals = fastsmaps.totals()
+    assert totals.rss
+    assert totals.uss
+    assert totals.rss > totals.uss

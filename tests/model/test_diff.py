@@ -1,0 +1,160 @@
+"""diff(): what grew, shrank, came and went."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps.diff import diff
+from fastsmaps.processes import Cost, ProcessTotals, Scan
+from fastsmaps.totals import Totals
+from support.smaps_texts import header, record
+
+KB = 1024
+
+
+def table(**pss: int) -> fastsmaps.Mappings:
+    """A mapping for each name, with that Pss in kB."""
+    records = [
+        record(i << 16, (i << 16) + 4096, name.encode(), Pss=size, Rss=2 * size)
+        for i, (name, size) in enumerate(pss.items(), 1)
+    ]
+    return fastsmaps.parse(b"".join(records))
+
+
+def row(pid: int, pss: int | None, outcome: str = "read", **facts: Any) -> ProcessTotals:
+    totals = None if pss is None else Totals({"Pss": pss, "Rss": 2 * pss}, None, "smaps_rollup")
+    return ProcessTotals(pid, outcome, totals=totals, **{"start_time": 1.0, **facts})
+
+
+def scan(*rows: ProcessTotals) -> Scan:
+    return Scan(rows, cost=Cost(0, 0), taken_at=0, procfs="/proc")
+
+
+def told(changes: list[fastsmaps.Change]) -> list[tuple[Any, int | None]]:
+    return [(change.key, change.pss) for change in changes]
+
+
+# ---- two tables
+
+
+def test_tables(backend: ModuleType) -> None:
+    old = table(same=10, grew=10, shrank=50, went=7)
+    new = table(came=3, shrank=9, same=10, grew=30)
+    changes = diff(old, new)
+    assert told(changes) == [
+        ("shrank", -41 * KB),
+        ("grew", 20 * KB),
+        ("went", -7 * KB),
+        ("came", 3 * KB),
+    ]
+    went, came = changes[2:]
+    # Whole and signed: the side that lacks it has 0 of what the other has, and of that alone.
+    assert (went.old.pss, went.new.pss, went.rss, went.size) == (7 * KB, 0, -14 * KB, -4096)
+    assert (came.old.pss, came.new.pss, came.rss, came.size) == (0, 3 * KB, 6 * KB, 4096)
+    assert came.old.swap is None
+    assert came.swap is None
+    assert told(diff(new, old)) == [(key, -(pss or 0)) for key, pss in told(changes)]
+    assert pickle.loads(pickle.dumps(changes)) == changes
+    assert diff(old, old) == []
+    assert diff(old[:2], old[:2]) == []
+
+
+def test_groups_of_tables(backend: ModuleType) -> None:
+    old, new = table(**{"[heap]": 10, "/a": 1, "/b": 2}), table(**{"[heap]": 15, "/a": 4, "/c": 1})
+    assert told(diff(old, new, by="kind")) == [("heap", 5 * KB), ("file", 2 * KB)]
+    assert told(diff(old, new, "kind")) == told(diff(old, new, lambda mapping: mapping.kind))
+    assert told(diff(old, new, None)) == told(diff(old, new, "path"))
+    with pytest.raises(ValueError, match="not 'comm'"):
+        diff(old, new, by="comm")
+
+
+def test_tables_without_figures(backend: ModuleType) -> None:
+    """Those of maps have only addresses: what is mapped is the change."""
+    old = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x3000, b"/b"))
+    new = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x5000, b"/b"))
+    (change,) = diff(old, new)
+    assert (change.key, change.size, change.pss) == ("/b", 0x2000, None)
+    assert diff(old, old) == []
+
+
+def test_ties_have_an_order(backend: ModuleType) -> None:
+    old, new = table(), table(b=1, c=1, a=1)
+    assert [change.key for change in diff(old, new)] == ["a", "b", "c"]
+
+
+# ---- two scans
+
+
+def test_scans() -> None:
+    old = scan(row(1, 10), row(2, 20), row(3, 30), row(4, 40))
+    new = scan(row(1, 10), row(2, 25), row(3, 10), row(5, 50))
+    changes = diff(old, new)
+    assert told(changes) == [(5, 50), (4, -40), (3, -20), (2, 5)]
+    for by in ("path", "pid", None):
+        assert diff(old, new, by) == changes
+    assert changes[0].old.pss == 0
+    assert changes[0].old.size is None
+
+
+def test_a_number_used_again_is_two_processes() -> None:
+    old, new = scan(row(7, 10)), scan(row(7, 11, start_time=2.0))
+    assert told(diff(old, new)) == [(7, 11), (7, -10)]
+
+
+@pytest.mark.parametrize("outcome", ["denied", "failed", "skipped"])
+def test_what_could_not_be_read_is_no_change(outcome: str) -> None:
+    read, unread = scan(row(7, 10), row(8, 1)), scan(row(7, None, outcome), row(8, 2))
+    for by in ("path", "comm"):
+        assert sum(change.pss or 0 for change in diff(read, unread, by)) == 1
+        assert sum(change.pss or 0 for change in diff(unread, read, by)) == -1
+
+
+@pytest.mark.parametrize("outcome", ["gone", "zombie"])
+def test_what_has_ended_has_nothing_left(outcome: str) -> None:
+    ended = row(7, None, outcome, start_time=1.0 if outcome == "zombie" else None)
+    assert told(diff(scan(row(7, 10)), scan(ended))) == [(7, -10)]
+    assert diff(scan(ended), scan(ended)) == []
+
+
+def test_without_memory_there_is_no_change() -> None:
+    thread = scan(row(2, None, "kernel_thread"))
+    assert diff(thread, thread) == []
+    assert diff(thread, scan()) == []
+
+
+def test_groups_of_scans() -> None:
+    old = scan(row(1, 10, comm="a", cgroup="/x"), row(2, 20, comm="a"), row(3, 5, comm="b"))
+    new = scan(row(1, 11, comm="a", cgroup="/x"), row(4, 40, comm="a"), row(3, 5, comm="b"))
+    assert told(diff(old, new, by="comm")) == [("a", 21)]
+    assert told(diff(old, new, by="cgroup")) == [(None, 20), ("/x", 1)]
+    assert told(diff(old, new, by=lambda row: row.pid % 2)) == [(0, 20), (1, 1)]
+    with pytest.raises(ValueError, match="cmdline:REGEX, not 'kind'"):
+        diff(old, new, by="kind")
+
+
+def test_a_table_and_a_scan(backend: ModuleType) -> None:
+    for old, new in ((table(), scan()), (scan(), table()), (1, 2), (table(), None)):
+        with pytest.raises(TypeError, match="two Mappings or two Scans"):
+            diff(old, new)  # type: ignore[arg-type]
+
+
+def test_live(backend: ModuleType) -> None:
+    before = fastsmaps.scan()
+    table_before = fastsmaps.mappings()
+    # Not from malloc(), which may hand out pages that were freed and are still resident.
+    block = mmap.mmap(-1, 32 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for i in range(0, len(block), 4096):
+        block[i] = 1
+    changes = diff(before, fastsmaps.scan())
+    (own,) = (change for change in changes if change.key == os.getpid())
+    assert own.rss is not None
+    assert own.rss > 24 << 20
+    first = diff(table_before, fastsmaps.mappings(), by="kind")[0]
+    assert first.key in ("anon", "heap", "anon_named")

@@ -1,0 +1,265 @@
+"""Groups of processes: the same words in ps, export, diff and Scan.group_by()."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pyarrow import parquet
+
+import fastsmaps
+from fastsmaps.keys import WORDS, Keys, search
+from support import linux, processes
+from support.commands import lines_of, rows_of, run
+from support.metrics import HOSTILE, Told, parsed, process, small_host, swept
+
+
+def row_of(*words: str, exe: str | None = None) -> fastsmaps.ProcessTotals:
+    """A process with this command line."""
+    cmdline = b"".join(os.fsencode(word) + b"\0" for word in words)
+    return fastsmaps.ProcessTotals(7, "read", comm="java", cmdline=cmdline, exe=exe)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    root = small_host(tmp_path / "host")
+    (root / "7/cmdline").write_bytes(b"/usr/bin/java\0-Dapp=shop\0-Dzone=eu\0")
+    (root / "8/cmdline").write_bytes(b"java\0-Dapp=shop\0-Dzone=us\0")
+    (root / "9/cmdline").write_bytes(b"")
+    (root / "7/exe").write_bytes(b"/usr/lib/jvm/java (deleted)")
+    (root / "8/exe").write_bytes(b"/usr/lib/jvm/java")
+    return root
+
+
+def test_words() -> None:
+    for word in WORDS:
+        assert Keys(word).names == (word,)
+    assert Keys("user,comm").names == Keys(["user", "comm"]).names == ("user", "comm")
+    assert Keys("user,user").names == ("user",)
+    # A pattern takes the rest, with its commas.
+    assert str(Keys("user,cmdline:a{1,2},comm")) == "user,cmdline:a{1,2},comm"
+    assert Keys("user,cmdline:a{1,2},comm").names == ("user", "cmdline")
+    assert Keys(["cmdline:a,b", "comm"]).names == ("cmdline", "comm")
+    for wrong in ("", ",", "user,", "nonsense", "cmdline:", "comm:x", [], [7], ["comm", "path"]):
+        with pytest.raises(ValueError, match="one or several of comm, user"):
+            Keys(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="only once"):
+        Keys(["cmdline:a", "cmdline:b"])
+    for wrong in ("cmdline:(", "cmdline:(?P<a>x)(?P<a>y)", "cmdline:*", "cmdline:\\"):
+        with pytest.raises(ValueError, match="is not a regular expression"):
+            Keys(wrong)
+
+
+def test_what_a_pattern_gives() -> None:
+    row = row_of("java", "-Dapp=shop", "-Dzone=eu")
+    for pattern, key in (
+        ("app=(\\w+)", "app=shop"),  # the whole match
+        ("app=(?P<app>\\w+)", "shop"),
+        ("app=(?P<app>\\w+).*zone=(?P<zone>\\w+)", "shop eu"),
+        ("(x)?app=(?P<app>\\w+)", "shop"),
+        ("(?P<one>nothing)|app=(?P<other>\\w+)", "shop"),
+        ("app=shop -Dzone", "app=shop -Dzone"),  # arguments with blanks between them
+        ("nothing", ""),
+        ("(?P<none>nothing)?java", ""),
+    ):
+        assert Keys(f"cmdline:{pattern}")(row) == key
+    assert Keys("cmdline:java")(row_of()) == "java"  # of [java], as ps shows it
+    assert Keys("cmdline:java")(fastsmaps.ProcessTotals(7, "read", comm="java")) is None
+    assert Keys("cmdline")(row) == "java -Dapp=shop -Dzone=eu"
+    assert len(str(Keys("cmdline:.*")(row_of("x" * 100_000)))) == 1024
+    assert Keys("user,cmdline:shop")(row) == (None, "shop")
+
+
+def test_the_program() -> None:
+    exe = Keys("exe")
+    assert exe(row_of(exe="/usr/bin/java")) == exe(row_of(exe="/usr/bin/java (deleted)"))
+    assert exe(row_of()) == "[java]"
+    assert exe(fastsmaps.ProcessTotals(7, "gone")) is None
+
+
+def test_programs_of_live_processes(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
+    """By the kernel's link, in a capture by its text; without the right, by the name."""
+    (row,) = fastsmaps.scan([idle.pid], exe=True)
+    assert row.exe == os.readlink(f"/proc/{idle.pid}/exe")
+    assert fastsmaps.scan([idle.pid])[0].exe is None
+    target = tmp_path / "saved"
+    fastsmaps.capture(target, [idle.pid])
+    assert (target / f"{idle.pid}/exe").read_text() == row.exe
+    assert not (target / f"{idle.pid}/exe").is_symlink()
+    (replayed,) = fastsmaps.scan(procfs=target, exe=True)
+    assert replayed.exe == row.exe
+    # Again from the capture: nothing is lost.
+    fastsmaps.capture(tmp_path / "again", procfs=target)
+    assert fastsmaps.scan(procfs=tmp_path / "again", exe=True)[0].exe == row.exe
+    with fastsmaps.Sampler(exe=True) as sampler:
+        assert sampler.sweep().by_pid[idle.pid].exe == row.exe
+    for shown in rows_of("ps", "--fields", "exe"):
+        assert shown["pid"] != idle.pid or shown["exe"] == row.exe
+    assert row.exe in {group["exe"] for group in rows_of("ps", "--by", "exe")}
+
+
+def test_a_link_in_a_capture_is_not_followed(backend: ModuleType, host: Path) -> None:
+    (host / "9/exe").symlink_to("/etc/hostname")
+    rows = fastsmaps.scan(procfs=host, exe=True)
+    assert rows.by_pid[9].exe is None
+    assert rows.by_pid[7].exe == "/usr/lib/jvm/java (deleted)"
+
+
+def test_programs_without_rights(backend: ModuleType, idle: processes.Process) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def look() -> tuple[str | None, object]:
+        linux.become(linux.NOBODY)
+        (row,) = fastsmaps.scan([idle.pid], exe=True)
+        return row.exe, Keys("exe")(row)
+
+    exe, key = processes.in_child(look)
+    assert exe is None
+    assert key == f"[{fastsmaps.scan([idle.pid])[0].comm}]"
+
+
+def test_a_program_whose_first_thread_has_exited(backend: ModuleType) -> None:
+    with processes.workload("idle") as player:
+        player.ask("threads", 1)
+        player.ask("leave")
+        (row,) = fastsmaps.scan([player.pid], exe=True)
+        assert row.exe == os.path.realpath(sys.executable)
+
+
+def test_groups_of_a_scan(backend: ModuleType, host: Path) -> None:
+    scan = fastsmaps.scan(procfs=host, exe=True, cmdline=True, cgroup=True)
+    counts = {key: group.count for key, group in scan.group_by("exe,unit").items()}
+    assert counts == {
+        ("/usr/lib/jvm/java", "web.service"): 2,
+        ("[db]", "db@main.service"): 1,
+        ("[init]", "init.scope"): 1,
+    }
+    groups = scan.group_by("cmdline:app=(?P<app>\\w+)")
+    assert {key: group.count for key, group in groups.items()} == {"shop": 2, "": 2}
+    assert scan.group_by("pid").keys() == {1, 7, 8, 9}
+    assert list(fastsmaps.scan(procfs=host).group_by("cmdline:x")) == [None]
+    assert fastsmaps.diff(scan, scan, by="user,exe") == []
+
+
+def test_ps(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+    by = ("ps", "--procfs", str(host), "--by")
+    rows = rows_of(*by, "user,cmdline:app=(?P<app>\\w+)")
+    assert [(row["user"], row["cmdline"], row["processes"], row["unread"]) for row in rows] == [
+        (rows[0]["user"], "shop", 2, 0),
+        ("4711", "", 1, 0),
+        ("root", "", 1, 0),
+    ]
+    assert "(no match)" in run(*by, "cmdline:shop").stdout
+    assert {line["exe"] for line in lines_of(*by, "exe")} == {"/usr/lib/jvm/java", "[db]", "[init]"}
+    run(*by, "cmdline,unit,pid", "--parquet", f"{tmp_path}/a")
+    table = parquet.read_table(tmp_path / "a").to_pylist()
+    assert (table[0]["cmdline"], table[0]["unit"], table[0]["pid"]) == (
+        "/usr/bin/java -Dapp=shop -Dzone=eu", "web.service", 7,
+    )  # fmt: skip
+    for wrong in ("cmdline:(", "nonsense", "", "comm,nonsense"):
+        for command in ("ps", "export"):
+            more = ("--once",) if command == "export" else ()
+            done = run(command, *more, "--procfs", str(host), "--by", wrong, status=2)
+            assert done.stderr.count("\n") == 1
+            assert "--by: " in done.stderr
+
+
+def test_unread_processes_of_groups(backend: ModuleType, host: Path) -> None:
+    """A group's figures are of its processes that were read; the others are counted."""
+    process(host, 10, b"web", uid=33, Rss=10)
+    (host / "10/smaps_rollup").write_bytes(b"damaged\n")
+    process(host, 11, b"lost", Rss=10)
+    (host / "11/smaps_rollup").write_bytes(b"damaged\n")
+    rows = {row["comm"]: row for row in rows_of("ps", "--procfs", str(host), "--by", "comm")}
+    assert (rows["web"]["processes"], rows["web"]["unread"]) == (2, 1)
+    assert (rows["lost"]["processes"], rows["lost"]["unread"]) == (0, 1)
+    assert rows["lost"]["pss"] is rows["lost"]["rss"] is None
+    assert "lost" not in run("ps", "--procfs", str(host), "--by", "comm").stdout
+
+
+def test_export(backend: ModuleType, host: Path) -> None:
+    told = swept(host, "exe")
+    assert told.get("processes", exe="/usr/lib/jvm/java") == 2
+    assert told.get("processes", exe="[db]") == 1
+    told = swept(host, ("user", "cmdline:zone=(?P<zone>\\w+)"))
+    assert told.get("processes", user=rows_user(host, 7), cmdline="us") == 1
+    assert told.get("processes", user="4711", cmdline="") == 1
+    assert told.get("folded_groups") == 0
+    once = ("export", "--once", "--procfs", str(host), "--limit", "1", "--by")
+    told = parsed(run(*once, "unit,cmdline:-D(?P<x>.*),(?P<y>.*)").stdout)
+    assert told.get("folded_groups") == 2
+
+
+@pytest.mark.parametrize("by", ["cmdline", "exe", "cmdline:(?s:.*)"])
+def test_hostile_labels(backend: ModuleType, host: Path, by: str) -> None:
+    """They are escaped as other names are, and stay short."""
+    for text in (*HOSTILE, b"x" * 100_000, b"\x1b" * 100_000):
+        (host / "7/cmdline").write_bytes(text)
+        (host / "7/exe").write_bytes(text)
+        keys = {dict(labels)[by[:7].rstrip(":")] for _, labels in labelled(swept(host, by))}
+        assert all(key.isprintable() and len(key) <= 4 * 131072 for key in keys)
+        if by != "exe":
+            assert all(len(key) <= 4 * 1024 for key in keys)
+        assert "other" not in keys
+
+
+def labelled(told: Told) -> list[tuple[str, frozenset[tuple[str, str]]]]:
+    return [series for series in told.samples if series[0] == "fastsmaps_processes"]
+
+
+def rows_user(host: Path, pid: int) -> str:
+    user = fastsmaps.scan(procfs=host).by_pid[pid].user
+    assert user is not None
+    return user
+
+
+def test_diff_of_captures(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+    after = small_host(tmp_path / "after")
+    for name in ("cmdline", "exe"):
+        (after / "7" / name).write_bytes((host / "7" / name).read_bytes())
+        (after / "8" / name).write_bytes((host / "8" / name).read_bytes())
+    text = (after / "8/smaps_rollup").read_bytes()
+    (after / "8/smaps_rollup").write_bytes(text.replace(b"300 kB", b"340 kB"))
+    (row,) = rows_of("diff", str(host), str(after), "--by", "cmdline:zone=(?P<zone>\\w+)")
+    assert (row["cmdline"], row["change"]) == ("us", 40960)
+    (row,) = rows_of("diff", str(host), str(after), "--by", "exe,comm", "--filter", "jvm")
+    assert (row["exe"], row["comm"], row["change"]) == ("/usr/lib/jvm/java", "web", 40960)
+    (row,) = rows_of("diff", str(host), str(after), "--by", "pid")
+    assert (row["pid"], row["change"]) == (8, 40960)
+
+
+def test_what_takes_square_time_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    r"""As ``\w+\.jar`` does: 18 s for 64 KiB of one letter."""
+    clock = 0.0
+    sizes = []
+
+    class Slow:
+        """A pattern that takes 5 ns for each letter and each behind it."""
+
+        def search(self, text: str) -> re.Match[str] | None:
+            nonlocal clock
+            clock += 5e-9 * len(text) ** 2
+            sizes.append(len(text))
+            return re.search("x$", text)
+
+    monkeypatch.setattr("time.thread_time", lambda: clock)
+    match = search(Slow(), "x" * 131_072)  # type: ignore[arg-type]
+    assert match is not None
+    assert match.end() == sizes[-1] == max(sizes) == 1024
+    assert clock < 0.05
+
+
+def test_a_long_command_line_is_searched_whole() -> None:
+    """A class path of Java's, and the program behind it."""
+    path = ":".join(f"/usr/lib/java/library-{i}.jar" for i in range(3_000))
+    row = row_of("java", "-cp", path, "shop.Main")
+    assert Keys(r"cmdline:(?P<name>\w+\.Main)$")(row) == "shop.Main"
+    assert Keys(r"cmdline:library-2999\.jar")(row) == "library-2999.jar"
+    assert Keys(r"cmdline:nothing")(row) == ""

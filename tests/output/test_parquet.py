@@ -1,0 +1,370 @@
+"""--parquet: the rows of --json in a file, and the files of a fleet in one query."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+import fastsmaps
+from fastsmaps.notes import origin
+from fastsmaps.parquet import write_parquet
+from support import commands, processes
+from support.captures import nothing_left
+from support.independent import DATA
+from support.smaps_texts import header, kb, record
+
+ROOT = Path(__file__).parents[2]
+OLD = str(DATA / "captures/5.10-amd64/zoo/smaps")
+HOSTILE = b"/tmp/\xff\x1b[31m'; DROP TABLE x; --"
+NOTED = {"format": 1, "host": "host-7", "taken_at": 1700000000.25, "processes": {}}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> str:
+    """A capture of three processes, of which one is called as nobody should be."""
+    root = tmp_path / "host-7"
+    zoo = Path(commands.ZOO).parent
+    for pid, comm in ((7, b"zoo"), (8, b"a\xff\x1b[2J"), (9, b"zoo")):
+        (root / str(pid)).mkdir(parents=True)
+        for name in ("maps", "smaps", "smaps_rollup", "status"):
+            shutil.copy(zoo / name, root / str(pid) / name)
+        text = b"%d (%s) S 1 " % (pid, comm) + b"0 " * 40
+        (root / str(pid) / "stat").write_bytes(text)
+        (root / str(pid) / "cmdline").write_bytes(b"%s\0--pid\0%d\0" % (comm, pid))
+    with (root / "8" / "smaps").open("ab") as file:
+        file.write(record(2**47, 2**47 + 4096, HOSTILE, Rss=4, Pss=4, Private_Dirty=4))
+    (root / "10").mkdir()
+    (root / "10" / "stat").write_bytes(b"10 (dead) Z 1 " + b"0 " * 40)
+    (root / "fastsmaps.json").write_text(json.dumps(NOTED))
+    return str(root)
+
+
+def readable(value: Any) -> Any:
+    """As Parquet can hold it: texts are UTF-8."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, list):
+        return [readable(one) for one in value]
+    if isinstance(value, dict):
+        return [(label, readable(text)) for label, text in value.items()]
+    return value
+
+
+def table_of(tmp_path: Path, *arguments: str, status: int = 0) -> Any:
+    """What the command writes; it says nothing where it succeeds."""
+    path = tmp_path / "out.parquet"
+    done = commands.run(*arguments, "--parquet", str(path), status=status)
+    assert (done.stdout, bool(done.stderr)) == ("", status != 0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    table = parquet.read_table(path)
+    table.validate(full=True)
+    return table
+
+
+# ---- the rows
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ps",),
+        ("ps", "--filter", "zoo", "--sort=-pid"),
+        ("ps", "--limit", "2", "--sort", "comm"),
+        ("ps", "--by", "comm"),
+        ("ps", "--by", "user"),
+        ("maps", "7"),
+        ("maps", "8", "--sort", "path", "--filter", "/"),
+        ("maps", "8", "--fields", "rss,Pss,vm_flags"),
+        ("maps", "8", "--by", "path"),
+        ("maps", "8", "--by", "kind", "--fields", "swap"),
+        ("libs",),
+        ("libs", "--limit", "1", "--sort", "processes"),
+    ],
+    ids=" ".join,
+)
+def test_rows_are_those_of_json(
+    backend: ModuleType, host: str, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    rows = commands.rows_of(*arguments, "--procfs", host)
+    table = table_of(tmp_path, *arguments, "--procfs", host)
+    written = table.to_pylist()
+    assert len(written) == len(rows) > 0
+    taken_at = datetime.datetime.fromtimestamp(1700000000.25, datetime.UTC)
+    for row, given in zip(written, rows, strict=True):
+        assert (row.pop("host"), row.pop("taken_at")) == ("host-7", taken_at)
+        if arguments[0] == "maps":
+            assert row.pop("pid") == int(arguments[1])
+        assert {name: row.pop(name) for name in given} == {
+            name: readable(value) for name, value in given.items()
+        }
+        # What this kernel does not print, another does.
+        assert set(row.values()) <= {None}
+        assert "--fields" not in arguments or not row
+
+
+def test_types(backend: ModuleType, host: str, tmp_path: Path) -> None:
+    known = {
+        **dict.fromkeys(("host", "comm", "user", "cgroup", "outcome", "error"), pa.string()),
+        **dict.fromkeys(("path", "perms", "dev", "kind"), pa.string()),
+        **dict.fromkeys(("pid", "ppid", "uid"), pa.int64()),
+        **dict.fromkeys(("cmdline", "vm_flags"), pa.list_(pa.string())),
+        "taken_at": pa.timestamp("us", tz="UTC"),
+        "start_time": pa.float64(),
+        "deleted": pa.bool_(),
+        "extra": pa.map_(pa.string(), pa.string()),
+    }
+    seen = set()
+    for arguments in (("ps", "--filter", "."), ("ps", "--by", "user"), ("maps", "8"), ("libs",)):
+        # No row, or rows that lack a figure, change no type.
+        for more in ((), ("--limit", "0")):
+            schema = table_of(tmp_path, *arguments, *more, "--procfs", host).schema
+            for name, kind in zip(schema.names, schema.types, strict=True):
+                assert kind.equals(known.get(name, pa.uint64())), name
+                seen.add(name)
+    assert {*known} - {"cgroup"} <= seen
+    # Kernels differ in what they print: every field that one has had is a column.
+    old, new = (table_of(tmp_path, "maps", text).column_names for text in (OLD, commands.ZOO))
+    words = ("maps", commands.ZOO, "--filter", "no such thing")
+    none = table_of(tmp_path, *words, status=1).column_names
+    assert {*old} == {*new} == {*none}
+    assert {"pss_dirty", "ksm", "nonlinear", "protection_key"} <= {*old}
+
+
+def test_of_a_file_neither_host_nor_time_is_known(backend: ModuleType, tmp_path: Path) -> None:
+    table = table_of(tmp_path, "maps", commands.ZOO)
+    assert len(table) == len(fastsmaps.load(commands.ZOO))
+    assert [table[name].null_count for name in ("host", "taken_at", "pid")] == [len(table)] * 3
+
+
+def test_live(backend: ModuleType, tmp_path: Path) -> None:
+    with processes.workload("idle") as child:
+        for arguments in (("ps",), ("maps", str(child.pid)), ("libs", str(child.pid))):
+            before = datetime.datetime.now(datetime.UTC)
+            table = table_of(tmp_path, *arguments)
+            after = datetime.datetime.now(datetime.UTC)
+            assert {*table["host"].to_pylist()} == {os.uname().nodename}
+            (taken_at,) = {*table["taken_at"].to_pylist()}
+            assert before <= taken_at <= after
+            if "pid" in table.column_names:
+                assert child.pid in table["pid"].to_pylist()
+
+
+def test_a_label_like_a_column(backend: ModuleType, host: str, tmp_path: Path) -> None:
+    labels = ("Host", "Pid", "Comm", "User", "Processes", "Mappings", "Path", "Kind", "Taken_At")
+    more = b"".join(map(kb, labels, range(1, 10)))
+    for pid in (7, 8, 9):
+        for name in ("smaps", "smaps_rollup"):
+            path = Path(host) / str(pid) / name
+            text = header(0x1000, 0x2000, b"/a" if name == "smaps" else b"[rollup]") + more
+            path.write_bytes(text + kb("Pss", 4))
+
+    def rows(*arguments: str) -> list[dict[str, Any]]:
+        return list(table_of(tmp_path, *arguments, "--procfs", host).to_pylist())
+
+    for arguments, names in (
+        (("ps",), ("host", "pid", "comm", "user")),
+        (("maps", "7"), ("host", "pid", "path", "kind")),
+        (("maps", "7", "--by", "kind"), ("host", "pid", "kind", "mappings")),
+    ):
+        for row in rows(*arguments):
+            assert {row[name] for name in names}.isdisjoint(1024 * i for i in range(1, 10))
+    # They have their own names beside: no figure is lost, and none takes another's place.
+    (lib,) = rows("libs")
+    assert (lib["path"], lib["processes"], lib["Processes"], lib["Path"]) == ("/a", 3, 15360, 21504)
+    one, two, unread = rows("ps", "--by", "comm", "--sort", "processes")
+    assert (unread["processes"], unread["unread"], unread["pss"]) == (0, 1, None)
+    assert (one["processes"], two["processes"], one["Processes"]) == (2, 1, 10240)
+    assert [row["Comm"] for row in rows("ps") if row["outcome"] == "read"] == [3072] * 3
+
+
+# ---- the file
+
+
+def test_whole_or_not_at_all(tmp_path: Path) -> None:
+    directory = tmp_path / "files"
+    directory.mkdir()
+    path = directory / "a.parquet"
+    table = pa.table({"a": pa.array(range(100_000))})
+    path.write_bytes(b"what was there")
+
+    def fail() -> str:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            write_parquet(table, path)
+        except OSError as error:
+            return str(error.strerror)
+        return "written"
+
+    assert processes.in_child(fail) == "File too large"
+    assert os.listdir(directory) == ["a.parquet"]
+    assert path.read_bytes() == b"what was there"
+    write_parquet(table, path)
+    assert os.listdir(directory) == ["a.parquet"]
+    assert parquet.read_table(path).equals(table)
+    write_parquet(table, os.fsencode(path))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="No such file"):
+        write_parquet(table, directory / "none" / "a.parquet")
+
+
+def test_what_stands_in_the_way(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"somebody else's")
+    link = tmp_path / "link.parquet"
+    link.symlink_to(kept)
+    for path, problem in (
+        (str(link), "no regular file"),
+        (str(tmp_path), "no regular file"),
+        (str(tmp_path / "none" / "a.parquet"), "No such file or directory"),
+        ("/dev/null", "no regular file"),
+    ):
+        # Told before anything is read, which may take long: that there is nothing is not told.
+        nothing = str(tmp_path / "nothing")
+        done = commands.run("ps", "--procfs", nothing, "--parquet", path, status=1)
+        assert done.stderr.startswith(f"fastsmaps: cannot write {path}: ")
+        assert done.stderr.endswith(f"{problem}\n")
+        assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert (link.is_symlink(), kept.read_bytes()) == (True, b"somebody else's")
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" XFSZ; ulimit -f 1; exec "$@"', "sh"]
+        + [*commands.COMMAND, "maps", commands.ZOO, "--parquet", str(path)],
+        env=commands.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"fastsmaps: cannot write {path}: File too large\n",
+    )
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_use(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    done = commands.run("ps", "--json", "--parquet", path, status=2)
+    assert "not allowed with" in done.stderr
+    for command in ("totals", "diff", "capture"):
+        commands.run(command, "self", "--parquet", path, status=2)
+    assert not os.path.exists(path)
+
+
+def test_what_cannot_be_read_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    done = commands.run("maps", str(processes.reaped()), "--parquet", str(path), status=1)
+    assert done.stderr.startswith("fastsmaps: there is no process")
+    assert not path.exists()
+
+
+def test_without_pyarrow(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from fastsmaps.cli import entry; entry()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "ps", "--parquet", str(tmp_path / "a.parquet")],
+        env=commands.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "fastsmaps[arrow]"' in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+# ---- whose it is
+
+
+def test_origin(host: str, tmp_path: Path) -> None:
+    assert origin("/proc", 5.0) == (os.uname().nodename, 5.0)
+    assert origin(host, 5.0) == ("host-7", 1700000000.25)
+    assert origin(str(tmp_path), 5.0) == (None, None)
+    notes = Path(host) / "fastsmaps.json"
+    for text in (
+        "",
+        "[]",
+        "7",
+        "{}",
+        '{"host": 7, "taken_at": "now"}',
+        '{"taken_at": true}',
+        "[" * 9,
+    ):
+        notes.write_text(text)
+        assert origin(host, 5.0) == (None, None), text
+    for time in ("-1", "1e300", "NaN", "Infinity", "9" * 400):
+        notes.write_text(f'{{"host": "{"h" * 256}", "taken_at": {time}}}')
+        assert origin(host, 5.0) == (None, None), time
+    notes.write_text('{"host": "h\\ud800", "taken_at": 253402300799}')
+    assert origin(host, 5.0) == ("h\ud800", 253402300799)
+    row, *_ = table_of(tmp_path, "ps", "--procfs", host).to_pylist()
+    assert (row["host"], row["taken_at"].year) == ("h\\ud800", 9999)
+
+
+def test_a_capture_of_a_capture_is_of_the_same_host(
+    backend: ModuleType, host: str, tmp_path: Path
+) -> None:
+    without_notes = tmp_path / "bare"
+    shutil.copytree(Path(host) / "7", without_notes / "7")
+    for procfs, expected in ((host, NOTED), (str(without_notes), {})):
+        target = tmp_path / f"copy{len(expected)}"
+        fastsmaps.capture(target, procfs=procfs)
+        notes = json.loads((target / "fastsmaps.json").read_text())
+        assert notes["host"] == expected.get("host")
+        assert notes["taken_at"] == expected.get("taken_at")
+
+
+# ---- a fleet
+
+
+def test_a_query_over_many_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = re.search(r"^```sql\n(.*?)^```$", (ROOT / "docs/arrow.md").read_text(), re.S | re.M)
+    assert query is not None
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "unpacked").mkdir()
+    expected: dict[tuple[str, str], list[int]] = {}
+    with processes.workload("idle") as child, processes.workload("idle") as other:
+        for host, pids in (
+            ("web1", [child.pid]),
+            ("web2", [child.pid, other.pid]),
+            ("db", [other.pid]),
+        ):
+            saved = tmp_path / f"{host}.tar.gz"
+            scan = fastsmaps.capture(tmp_path / host, [*pids, os.getpid()])
+            # As if it came from there: another name in the notes.
+            notes = tmp_path / host / "fastsmaps.json"
+            notes.write_text(json.dumps({**json.loads(notes.read_text()), "host": host}))
+            subprocess.run(["tar", "-czf", saved, "-C", tmp_path, host], check=True)
+            for row in scan:
+                assert row.comm is not None
+                assert row.totals is not None
+                entry = expected.setdefault((host, row.comm), [0, 0])
+                entry[0] += 1
+                entry[1] += row.totals.pss or 0
+            with nothing_left(tmp_path / "unpacked"):
+                file = str(tmp_path / "fleet" / f"{host}.parquet")
+                commands.run("ps", "--procfs", str(saved), "--parquet", file)
+    monkeypatch.chdir(tmp_path)
+    answer: Any = duckdb.sql(query[1])
+    assert answer.columns[:2] == ["host", "comm"]
+    found = {(host, comm): [count, int(pss)] for host, comm, count, pss, *_ in answer.fetchall()}
+    assert found == expected
+    assert len({host for host, _ in found}) == 3

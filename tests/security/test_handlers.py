@@ -1,0 +1,256 @@
+"""Handlers of signals that raise, at any moment: it reaches the caller, and nothing stays."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gc
+import gzip
+import lzma
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps.targets import target_of
+from support import processes
+from support.captures import SMAPS, smem, tar
+from support.commands import ZOO
+from support.interrupts import at_every_line
+
+
+class SoftTimeLimit(Exception):
+    """As task queues have it."""
+
+
+class Own(OSError):
+    """One of the system's kind."""
+
+
+class Other(ValueError):
+    """What texts that are none raise."""
+
+
+KINDS = (SoftTimeLimit, Own, TimeoutError, Other, KeyboardInterrupt, SystemExit)
+UNPACKING = tuple(
+    f"fastsmaps.{name}"
+    for name in ("replay", "temporary", "compressed", "tar", "files", "text", "openat")
+)
+
+
+@pytest.fixture(autouse=True)
+def _none_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised while an object dies goes nowhere in Python; it must do no harm."""
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+
+
+COMPRESS = (bytes, gzip.compress, lzma.compress, bz2.compress)
+
+
+@pytest.mark.parametrize(
+    ("kind", "compress"),
+    [*((kind, gzip.compress) for kind in KINDS), *((SoftTimeLimit, one) for one in COMPRESS)],
+)
+def test_while_a_capture_is_unpacked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BaseException],
+    compress: Callable[[bytes], bytes],
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(compress(tar(path, {"7/smaps": SMAPS}).read_bytes()))
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    caught: list[fastsmaps.Error] = []
+
+    def unpacked() -> None:
+        with fastsmaps.open_capture(path, on_error=caught.append) as found:
+            assert os.listdir(found) == ["7"]
+
+    tries = 0
+    for raised in at_every_line(unpacked, lambda: kind("time is up"), *UNPACKING):
+        assert raised in (kind, None)
+        tries += raised is kind
+        assert os.listdir(place) == []
+    assert tries > 100
+    assert not caught
+
+
+def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own search tries each place by a file, which a handler's exception would leave."""
+    path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+
+    def unpacked() -> None:
+        tempfile.tempdir = None
+        with fastsmaps.open_capture(path) as found:
+            assert found.startswith(str(place))
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    modules = ("fastsmaps.temporary", "tempfile")
+    for _ in at_every_line(unpacked, lambda: SoftTimeLimit("time is up"), *modules):
+        assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("name", ["targets", "replay"])
+def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
+    """What comes just after a file was made, before anything has its descriptor."""
+    archive = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+
+    def written() -> None:
+        with target_of(f"{tmp_path}/out") as target:
+            target.file("loadavg", b"x")
+
+    def unpacked() -> None:
+        with fastsmaps.open_capture(archive):
+            pass
+
+    error, module = (lambda: SoftTimeLimit("time is up")), f"fastsmaps.{name}"
+    call = written if name == "targets" else unpacked
+    call()
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    gc.collect()  # what earlier tests left in cycles
+    before = os.listdir("/proc/self/fd")
+    tries = 0
+    for _ in at_every_line(call, error, module, event_of="opcode"):
+        tries += 1
+        if os.listdir("/proc/self/fd") != before:
+            gc.collect()  # a cycle holds the archive's file
+        assert os.listdir("/proc/self/fd") == before
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    assert tries > 50
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"TMPDIR": "{}"},
+        {"TEMP": "{}"},
+        {"TMPDIR": "", "TMP": "{}"},
+        {"TMPDIR": "/nothing", "TMP": "{}"},
+    ],
+    ids=str,
+)
+def test_the_place_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
+) -> None:
+    path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    with fastsmaps.open_capture(path) as found:
+        assert Path(found).parent == tmp_path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compress", COMPRESS)
+def test_while_a_text_is_loaded(
+    backend: ModuleType,
+    tmp_path: Path,
+    kind: type[BaseException],
+    compress: Callable[[bytes], bytes],
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(compress(SMAPS))
+    results = list(
+        at_every_line(lambda: fastsmaps.load(path), lambda: kind("time is up"), *UNPACKING)
+    )
+    assert len(results) > 10
+    assert set(results) == {kind}
+
+
+READING = (
+    *UNPACKING,
+    *(
+        f"fastsmaps.{name}"
+        for name in ("api", "process", "procfs", "scan", "sweeper", "capture", "libs", "notes",
+                     "_pysweep", "rights", "watch")
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture
+def no_orphan(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.usefixtures("no_orphan")
+@pytest.mark.parametrize(
+    ("what", "step"),
+    [("totals", 3), ("mappings", 1), ("scan", 1), ("libs", 7), ("tar", 11), ("dir", 13)],
+)
+def test_while_processes_are_read(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path, what: str, step: int
+) -> None:
+    """TimeoutError is of the system's kind: it must not be taken for a failed read."""
+    made = iter(range(1 << 20))
+
+    calls: dict[str, Callable[[], object]] = {
+        "totals": lambda: fastsmaps.totals(idle.pid),
+        "mappings": lambda: fastsmaps.mappings(idle.pid),
+        "scan": lambda: fastsmaps.scan([idle.pid], cgroup=True, timeout=3600),
+        "libs": lambda: fastsmaps.libs([idle.pid]),
+        "tar": lambda: fastsmaps.capture(tmp_path / f"{next(made)}.tar.gz", [idle.pid]),
+        "dir": lambda: fastsmaps.capture(tmp_path / f"{next(made)}", [idle.pid]),
+    }
+    results = list(
+        at_every_line(calls[what], lambda: TimeoutError("time is up"), *READING, step=step)
+    )
+    assert set(results) == {TimeoutError}
+    assert len(results) > 10
+
+
+def test_an_alarm_while_a_process_is_read(backend: ModuleType) -> None:
+    """By a real signal, in the midst of the backend's reading."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError("time is up")
+
+    found: list[type[Exception] | None] = []
+    with processes.workload("many", "20000") as many:
+        before = signal.signal(signal.SIGALRM, ring)
+        try:
+            for call in (fastsmaps.mappings, fastsmaps.totals) * 10:
+                deadline = time.monotonic() + processes.PATIENCE
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-3)
+                    while time.monotonic() < deadline:
+                        call(many.pid)
+                    found.append(None)
+                except Exception as error:
+                    found.append(type(error))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert found == [TimeoutError] * 20
+
+
+def test_a_capture_that_is_damaged_is_still_told(tmp_path: Path) -> None:
+    """What the modules themselves raise for damage is an error of ours."""
+    for compress in COMPRESS:
+        path = tmp_path / "a"
+        data = compress(tar(path, smem()).read_bytes())
+        for damaged in (data[: len(data) // 2], data[:100] + b"\xff" * 50 + data[150:]):
+            path.write_bytes(damaged)
+            caught: list[fastsmaps.Error] = []
+            with contextlib.suppress(fastsmaps.CaptureError):
+                with fastsmaps.open_capture(path, on_error=caught.append):
+                    pass
+                assert len(caught) == 1
+        text = tmp_path / "text"
+        text.write_bytes(compress(Path(ZOO).read_bytes())[:-30])
+        with pytest.raises(fastsmaps.Error):
+            fastsmaps.load(text)

@@ -1,0 +1,266 @@
+"""What is written, and where it is shown: terminals, and files in directories of others."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import shutil
+import socket
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastsmaps
+from fastsmaps.files import written_whole
+from support import commands, linux, processes
+from support.independent import DATA
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+# ---- terminals
+
+# Colours, a title, an answer asked of the terminal, another writing direction, C1's own CSI and
+# OSC, bytes that are no UTF-8, a carriage return and a line of its own, rich's tags.
+EVIL = b"\x1b[31m\x1b]0;owned\x07\x1b[6n\xe2\x80\xae\xc2\x9b31m\xc2\x9d\x90\xff\r\t\x08[red]x[/red]"
+#: None of these may come out of any command.
+FORBIDDEN = ("\x1b[31m", "\x1b]0;", "\x1b[6n", "\u202e", "\x9b", "\x9d", "\x90", "\x07", "\x08")
+
+
+#: The same as the name of a file.
+NAME = os.fsdecode(EVIL.replace(b"/", b"|"))
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A capture in which everything that can have a name has that one, its directory too."""
+    root = tmp_path_factory.mktemp("evil") / NAME
+    shutil.copytree(DATA / "captures/7.2-amd64/zoo", root / "7", copy_function=shutil.copyfile)
+    header = b"7fffffff0000-7fffffff1000 r--p 0 0:0 5 /tmp/" + EVIL + b"\n"
+    for name in ("maps", "smaps"):
+        (root / "7" / name).write_bytes((root / "7" / name).read_bytes() + header)
+    (root / "7/cmdline").write_bytes(EVIL + b"\0" + EVIL + b"\0")
+    (root / "7/cgroup").write_bytes(b"0::/" + EVIL + b"\n")
+    stat = (root / "7/stat").read_bytes()
+    (root / "7/stat").write_bytes(b"7 (" + EVIL[:15] + b")" + stat.rpartition(b")")[2])
+    (root / "8").mkdir()
+    (root / "8/smaps").write_bytes(EVIL + b"\n")
+    (root / "fastsmaps.json").write_text(
+        '{"host": "\\u001b[31m\\u202e", "processes":'
+        ' {"9": {"outcome": "denied", "error": "\\u001b[31m\\u0007\\u009b"}}}'
+    )
+    (root / "9").mkdir()
+    return root
+
+
+#: {} is the capture; the status is 1 where something named cannot be read.
+SHOWING: list[tuple[int, tuple[str, ...]]] = [
+    (0, ("ps", "--procfs", "{}")),
+    (0, ("ps", "--by", "comm", "--procfs", "{}")),
+    (0, ("libs", "--procfs", "{}")),
+    (0, ("maps", "7", "--procfs", "{}")),
+    (0, ("maps", "7", "--by", "path", "--procfs", "{}")),
+    (0, ("totals", "7", "--procfs", "{}")),
+    (0, ("diff", "{}/7/smaps", "{}/7/smaps_rollup")),
+    (0, ("top", "--iterations", "1", "--procfs", "{}")),
+    (1, ("totals", "8", "9", "--procfs", "{}")),
+    (1, ("maps", "8", "--procfs", "{}")),
+    (1, ("maps", "{}/8/smaps")),
+    (1, ("ps", "--procfs", "{}/nothing")),
+    (1, ("ps", "--procfs", "{}/8/smaps")),
+    (2, ("ps", "--sort", "{}")),
+    (2, ("{}",)),
+]
+
+
+def plain(text: str) -> bool:
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments"),
+    SHOWING,
+    ids=lambda x: " ".join(x)[:30] if isinstance(x, tuple) else None,
+)
+def test_no_escape_reaches_a_terminal(
+    backend: ModuleType, evil: Path, status: int, arguments: tuple[str, ...]
+) -> None:
+    """From no command, in no form, on a terminal or not, on standard output or error."""
+    words = [word.replace("{}", str(evil)) for word in arguments]
+    forms: tuple[tuple[str, ...], ...] = ((), ("--json",), ("--csv",))
+    for form in forms if status != 2 else forms[:1]:
+        done = commands.run(*words, *form, status=status)
+        assert plain(done.stdout), form
+        assert plain(done.stderr), form
+    with commands.Job(*words) as job:
+        if arguments[0] == "top":
+            job.until(lambda: job.screens >= 1)
+            job.press("q")
+        assert job.hear() == f"ended {status}", job.text
+        assert not [what for what in FORBIDDEN if what in job.text]
+
+
+def test_no_escape_of_a_capture_or_a_report(
+    backend: ModuleType, evil: Path, tmp_path: Path
+) -> None:
+    words = [str(evil), str(tmp_path / NAME)]
+    for arguments, status in (
+        (("capture", "-o", f"{words[1]}.tar", "--procfs", words[0]), 0),
+        (("capture", "-o", f"{words[1]}", "--procfs", words[0], "7", "8"), 1),
+        (("export", "--once", "--by", "pid,cgroup", "--procfs", words[0]), 0),
+        (("watch", "7", "--for", "0.01", "--procfs", words[0]), 0),
+        (("watch", "7", "--for", "0.01", "--csv", f"{words[1]}/x/y", "--procfs", words[0]), 1),
+    ):
+        done = commands.run(*arguments, status=status)
+        assert plain(done.stdout), arguments
+        assert plain(done.stderr), arguments
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.REGTYPE])
+def test_no_escape_of_a_refused_member(backend: ModuleType, tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / NAME
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo(f"../{NAME}")
+        member.type, member.linkname = kind, "x"
+        archive.addfile(member, io.BytesIO())
+    done = commands.run("ps", "--procfs", str(path), status=1)
+    assert "not unpacked" in done.stderr
+    assert plain(done.stderr)
+
+
+# ---- files
+
+
+def write(path: Path) -> None:
+    with written_whole(path) as file:
+        file.write(b"ours")
+
+
+def capture(path: Path) -> None:
+    fastsmaps.capture(path, [os.getpid()])
+
+
+WRITERS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "file": (write, "out"),
+    "tar": (capture, "out.tar.gz"),
+    "directory": (capture, "out"),
+}
+OBSTACLES = ("link", "dangling link", "link to a directory", "FIFO", "socket", "device")
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_somebody_put_there(tmp_path: Path, writer: str, obstacle: str) -> None:
+    """A link is not written through, a FIFO not waited for: refused, and nothing is left."""
+    act, name = WRITERS[writer]
+    path = tmp_path / name
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "victims").mkdir()
+    if obstacle == "FIFO":
+        os.mkfifo(path)
+    elif obstacle == "socket":
+        with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as one:
+            one.bind(name)
+    elif obstacle == "device":
+        try:
+            os.mknod(path, 0o20666, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    else:
+        targets = {"link": "victim", "dangling link": "new", "link to a directory": "victims"}
+        path.symlink_to(targets[obstacle])
+    before = sorted(os.listdir(tmp_path)), path.lstat()
+    with pytest.raises(OSError, match=r"no regular file|no directory"):
+        act(path)
+    assert (sorted(os.listdir(tmp_path)), path.lstat()) == before
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
+@pytest.mark.parametrize("writer", ["file", "tar"])
+def test_another_name_of_the_same_file(tmp_path: Path, writer: str) -> None:
+    """A hard link: the name is ours afterwards, what it was a name of is as before."""
+    act, name = WRITERS[writer]
+    (tmp_path / "victim").write_text("kept")
+    os.link(tmp_path / "victim", tmp_path / name)
+    act(tmp_path / name)
+    assert (tmp_path / "victim").read_text() == "kept"
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_put_there_meanwhile(tmp_path: Path) -> None:
+    """Whoever wins the race has his link replaced, never written through."""
+    path = tmp_path / "out"
+    (tmp_path / "victim").write_text("kept")
+    before = os.umask(0)
+    try:
+        with written_whole(path) as file:
+            (temporary,) = (name for name in os.listdir(tmp_path) if name != "victim")
+            status = (tmp_path / temporary).stat()
+            assert (status.st_mode & 0o777, status.st_size) == (0o600, 0)
+            file.write(b"ours")
+            path.symlink_to("victim")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "victim").read_text() == "kept"
+    assert (path.is_symlink(), path.read_bytes()) == (False, b"ours")
+    assert sorted(os.listdir(tmp_path)) == ["out", "victim"]
+
+
+def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """Not as the error of what is left in the buffer; and nothing stays."""
+
+    def stopped() -> None:
+        with written_whole(tmp_path / "out") as file:
+            file.write(b"some")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.in_child(stopped)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_memory_for_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("builtins.open", without_memory)
+    with pytest.raises(MemoryError), written_whole(tmp_path / "out"):
+        pass
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_sticky_directory(tmp_path_factory: pytest.TempPathFactory, writer: str) -> None:
+    """As /tmp: what another user put there is his; ours is refused, and nothing of it stays."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has another user's files")
+    act, name = WRITERS[writer]
+    directory = tmp_path_factory.mktemp("sticky")
+    for parent in (directory, *directory.parents[:2]):
+        os.chmod(parent, 0o711)
+    os.chmod(directory, 0o1777)
+    path = directory / name
+    if writer == "directory":
+        path.mkdir()
+    else:
+        path.write_text("theirs")
+    os.chmod(path, 0o777)
+
+    def as_nobody() -> str:
+        linux.become(linux.NOBODY)
+        try:
+            act(path)
+        except OSError as error:
+            return error.strerror or ""
+        return "written"
+
+    assert "not permitted" in processes.in_child(as_nobody)
+    assert os.listdir(directory) == [name]
+    if writer != "directory":
+        assert path.read_text() == "theirs"

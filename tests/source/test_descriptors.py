@@ -1,0 +1,164 @@
+"""Descriptors are the program's: what is kept leaves it most of those that are free."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps import descriptors
+from support import processes
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+
+def kept_of(pid: int) -> list[str]:
+    """Which files of a process are open here."""
+    start = f"/proc/{pid}/"
+    return sorted(link[len(start) :] for link in processes.descriptors().values() if start in link)
+
+
+def test_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> list[int | None]:
+        most = processes.above_descriptors() + 50
+        processes.limit_descriptors(most)
+        before = len(os.listdir("/proc/self/fd")) - 1  # without that of the listing
+        found = [descriptors.free_descriptors(), most - before]
+        held = os.open("/dev/null", os.O_RDONLY)
+        found += [descriptors.free_descriptors(), most - before - 1]
+        os.close(held)
+        stat = os.stat
+        # As before Linux 6.2.
+        monkeypatch.setattr(os, "stat", lambda path: stat("/dev/null"))
+        older = descriptors.free_descriptors()
+        assert older in (most - before, most - before - 1)  # the listing's own may be among them
+        processes.limit_descriptors(2)
+        assert descriptors.free_descriptors() is None  # it cannot be listed
+        monkeypatch.setattr(os, "stat", stat)
+        if stat("/proc/thread-self/fd").st_size:
+            assert (descriptors.free_descriptors() or 0) < 0
+        monkeypatch.setattr(os, "stat", lambda path: stat("/nothing"))
+        assert descriptors.free_descriptors() is None
+        return found
+
+    first, same, second, less = processes.in_child(count)
+    assert (first, second) == (same, less)
+
+
+def test_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: -1)
+    assert (descriptors.free_descriptors() or 0) > 1 << 29
+    assert descriptors.is_low(1 << 20)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_what_says_that_there_is_none(number: int) -> None:
+    error = OSError(number, "no")
+    assert descriptors.is_exhausted(error)
+    assert descriptors.is_exhausted(fastsmaps.ReadError("no", errno=number))
+    caused = fastsmaps.Error("no")
+    assert not descriptors.is_exhausted(caused)
+    caused.__cause__ = error
+    assert descriptors.is_exhausted(caused)
+    assert not descriptors.is_exhausted(fastsmaps.ReadError("no", errno=errno.EIO))
+    assert not descriptors.is_exhausted(None)
+
+
+def test_a_process_keeps_none_where_half_are_used(
+    backend: ModuleType, idle: processes.Process
+) -> None:
+    def read() -> list[list[str]]:
+        processes.limit_descriptors(4 * processes.above_descriptors())
+        found = []
+        with fastsmaps.Process(idle.pid) as process:
+            process.totals(), process.mappings()
+            found.append(kept_of(idle.pid))
+        processes.fill_descriptors(20)
+        with fastsmaps.Process(idle.pid) as process:
+            process.totals(), process.mappings()
+            found.append(kept_of(idle.pid))
+        return found
+
+    assert processes.in_child(read) == [["smaps", "smaps_rollup"], []]
+
+
+def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.Process) -> None:
+    def read() -> list[Any]:
+        processes.limit_descriptors(4 * processes.above_descriptors())
+        with fastsmaps.Process(idle.pid) as process:
+            process.totals()
+            held = processes.fill_descriptors()
+            found: list[Any] = [process.totals().rss is not None, sorted(process._kept)]
+            found += [len(process.mappings()) > 1, sorted(process._kept)]
+            found += [process.info().pid, process.totals().rss is not None]
+            os.close(held.pop())
+        return found
+
+    assert processes.in_child(read) == [True, ["smaps_rollup"], True, [], idle.pid, True]
+
+
+def test_what_is_kept_stays_where_that_is_of_no_use(
+    backend: ModuleType, idle: processes.Process
+) -> None:
+    def read() -> bool:
+        with fastsmaps.Process(idle.pid) as process:
+            process.totals()
+            processes.limit_descriptors(0)
+            with pytest.raises(fastsmaps.ReadError):
+                process.mappings()
+            return process.totals().rss is not None
+
+    assert processes.in_child(read)
+
+
+def test_threads_without_enough(backend: ModuleType) -> None:
+    """Each needs some at the same time; what could not be read then is read by one."""
+
+    def read(free: int) -> set[str]:
+        processes.limit_descriptors(processes.above_descriptors() + 30)
+        processes.fill_descriptors(free)
+        scan = fastsmaps.scan([child.pid for child in children], workers=4)
+        return {row.outcome for row in scan}
+
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(processes.workload("many", "2000")) for _ in range(8)]
+        for free in (3, 4, 5, 6):
+            assert processes.in_child(lambda free=free: read(free)) == {"read"}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_watch_goes_on(backend: ModuleType, tree: bool) -> None:
+    """Looks for which there was no descriptor are left out."""
+
+    def watch() -> tuple[str, int, int]:
+        processes.limit_descriptors(4 * processes.above_descriptors())
+        held = processes.fill_descriptors(24)  # so few that none is kept
+        with fastsmaps.Watch(idle.pid, interval=0.01, budget=1, tree=tree) as watch:
+            more = processes.fill_descriptors()
+            until(lambda: watch.skipped > 3)
+            count = watch.count
+            for fd in more:
+                os.close(fd)
+            until(lambda: watch.count > count + 3)
+        assert held
+        return watch.outcome, watch.count, watch.skipped
+
+    with processes.workload("idle") as idle:
+        outcome, count, skipped = processes.in_child(watch)
+    assert outcome == "read"
+    assert count > 4
+    assert skipped > 3
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + processes.PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,0 +1,309 @@
+"""Processes by their pidfd, and numbers of another pid namespace than that of /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fastsmaps
+from fastsmaps import forks, pidfd, procfs
+from support import linux, processes
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+PIDFD_THREAD = os.O_EXCL  # include/uapi/linux/pidfd.h
+
+
+@contextlib.contextmanager
+def opened(pid: int, flags: int = 0) -> Iterator[int]:
+    """A pidfd; the test is skipped where the kernel has none of this kind."""
+    try:
+        fd = os.pidfd_open(pid, flags)
+    except OSError as error:
+        pytest.skip(f"pidfd_open: {error}")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def child() -> Iterator[processes.Process]:
+    with processes.workload("idle") as process:
+        yield process
+
+
+def by_pidfd(fd: Any, **options: Any) -> int:
+    with fastsmaps.Process.from_pidfd(fd, **options) as process:
+        return process.pid
+
+
+def test_a_child(backend: ModuleType, child: processes.Process) -> None:
+    with opened(child.pid) as fd:
+        with fastsmaps.Process.from_pidfd(fd) as process:
+            assert (process.pid, process.procfs) == (child.pid, "/proc")
+            assert process.totals().rss == fastsmaps.totals(child.pid).rss
+            assert process.mappings().pid == child.pid
+        os.fstat(fd)  # still open
+        assert by_pidfd(fd) == child.pid
+
+
+def test_a_child_that_ends(backend: ModuleType, child: processes.Process) -> None:
+    with opened(child.pid) as fd:
+        child.kill()
+        with fastsmaps.Process.from_pidfd(fd) as process:
+            with pytest.raises(fastsmaps.NoMemoryMap, match="zombie"):
+                process.totals()
+            child.reap()
+            with pytest.raises(fastsmaps.ProcessGone):
+                process.totals()
+        with pytest.raises(fastsmaps.ProcessGone, match=f"the process of pidfd {fd} has ended"):
+            by_pidfd(fd)
+
+
+def test_itself_by_a_thread(backend: ModuleType) -> None:
+    """Descriptors are a thread's: the main one may have left."""
+    found = []
+    with opened(os.getpid()) as fd:
+        thread = threading.Thread(target=lambda: found.append(by_pidfd(fd)))
+        thread.start()
+        thread.join()
+    assert found == [os.getpid()]
+
+
+def test_a_thread(backend: ModuleType, child: processes.Process) -> None:
+    (tid,) = child.ask("threads", 1)
+    with opened(child.pid, PIDFD_THREAD) as leader, opened(tid, PIDFD_THREAD) as other:
+        assert by_pidfd(leader) == child.pid
+        with pytest.raises(fastsmaps.Error, match=f"{tid} is a thread of process {child.pid}"):
+            by_pidfd(other)
+        child.reap()
+        with pytest.raises(fastsmaps.ProcessGone):
+            by_pidfd(other)
+
+
+def test_other_descriptors(backend: ModuleType) -> None:
+    with contextlib.ExitStack() as stack:
+        fds = [os.open(path, os.O_RDONLY) for path in ("/dev/null", "/proc/self", "/proc/self/fd")]
+        fds += [os.open("/", os.O_PATH), *os.pipe(), os.eventfd(0)]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        one, two = socket.socketpair()
+        with one, two:
+            for fd in (*fds, one.fileno()):
+                with pytest.raises(ValueError, match=f"descriptor {fd} is not a pidfd"):
+                    by_pidfd(fd)
+    closed = os.open("/dev/null", os.O_RDONLY)
+    os.close(closed)
+    for fd in (closed, -1, 2**40, 2**70):
+        with pytest.raises(ValueError, match=f"descriptor {fd} is not open"):
+            by_pidfd(fd)
+    for wrong in (None, "3", b"3", True, 3.0):
+        with pytest.raises(TypeError, match="fd: a pidfd as an int"):
+            by_pidfd(wrong)
+
+
+@pytest.mark.parametrize("name", ["thread-self", "self"])
+def test_no_number_in_fdinfo(backend: ModuleType, tmp_path: Path, name: str) -> None:
+    """As before Linux 5.2."""
+    task = tmp_path / ("7/task/7" if name == "thread-self" else "7")
+    (task / "fdinfo").mkdir(parents=True)
+    (task / "fd").mkdir()
+    (tmp_path / name).symlink_to("7/task/7" if name == "thread-self" else "7")
+    with opened(os.getpid()) as fd:
+        info = task / "fdinfo" / str(fd)
+        info.write_text("pos:\t0\nflags:\t02000002\n")
+        (task / "fd" / str(fd)).symlink_to("anon_inode:[pidfd]")
+        with pytest.raises(fastsmaps.Error, match="has no line Pid:") as caught:
+            by_pidfd(fd, procfs=tmp_path)
+        assert caught.value.path == str(info)
+        info.write_text("pos:\t0\nPid:\t-1\n")
+        with pytest.raises(fastsmaps.ProcessGone):
+            by_pidfd(fd, procfs=tmp_path)
+        info.unlink()
+        with pytest.raises(fastsmaps.ReadError):
+            by_pidfd(fd, procfs=tmp_path)
+        info.symlink_to("/dev/zero")  # what somebody made is not followed
+        with pytest.raises(fastsmaps.ReadError, match="link"):
+            by_pidfd(fd, procfs=tmp_path)
+
+
+@pytest.mark.parametrize("link", ["../../etc/task/7", "7/../8", "/7/task/8", "7", "0/task/0", ""])
+def test_a_link_of_somebody_else(tmp_path: Path, link: str) -> None:
+    if link:
+        (tmp_path / "thread-self").symlink_to(link)
+    with opened(os.getpid()) as fd:
+        with pytest.raises(fastsmaps.Error, match=r"is not a procfs|without this process"):
+            by_pidfd(fd, procfs=tmp_path)
+        with pytest.raises(fastsmaps.Error, match="is no directory"):
+            by_pidfd(fd, procfs=tmp_path / "nothing")
+
+
+def test_a_watch(backend: ModuleType, child: processes.Process) -> None:
+    with opened(child.pid) as fd, fastsmaps.Process.from_pidfd(fd) as process:
+        with fastsmaps.Watch(process, procfs="/nothing") as watch:
+            pass
+        assert (watch.pid, watch.procfs) == (child.pid, "/proc")
+        assert watch.count >= 2
+        assert process.totals().rss == watch.peaks["rss"].totals.rss  # it is still open
+
+
+# ---- other pid namespaces
+
+
+def test_a_child_where_proc_is_of_an_outer_namespace(backend: ModuleType) -> None:
+    def inside() -> tuple[int, int, int | None, int | None]:
+        with (
+            processes.workload("idle") as process,
+            opened(process.pid) as fd,
+            fastsmaps.Process.from_pidfd(fd) as found,
+        ):
+            text = Path(f"/proc/{found.pid}/status").read_text()
+            numbers = text.partition("\nNSpid:")[2].partition("\n")[0].split()
+            rss = found.totals().rss
+            assert rss == fastsmaps.totals(found.pid).rss
+            with fastsmaps.Watch(found) as watch:
+                pass
+            assert watch.pid == found.pid
+            return process.pid, found.pid, int(numbers[-1]), watch.peaks["rss"].totals.rss
+
+    try:
+        inner, outer, innermost, rss = processes.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace: {refused}")
+    assert inner == innermost != outer
+    assert rss
+
+
+def test_a_namespace_without_the_process(backend: ModuleType, child: processes.Process) -> None:
+    """A container's procfs does not show this process, nor does a child of another one be there."""
+    try:
+        with processes.namespace() as outer, opened(child.pid) as fd:
+            inner = f"/proc/{outer.facts['pid']}/root/proc"
+            with pytest.raises(fastsmaps.Error, match="pid namespace without this process"):
+                by_pidfd(fd, procfs=inner)
+    except linux.Refused as refused:
+        pytest.skip(f"no procfs of another pid namespace: {refused}")
+
+    def inside() -> str:
+        with pytest.raises(fastsmaps.Error) as caught:
+            by_pidfd(fd)
+        return str(caught.value)
+
+    with opened(child.pid) as fd:
+        try:
+            message = processes.in_namespaces(inside)
+        except linux.Refused as refused:
+            pytest.skip(f"no procfs of another pid namespace: {refused}")
+        assert message == f"the process of pidfd {fd} is not in the pid namespace of procfs='/proc'"
+
+
+def test_a_number_used_again_meanwhile(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the number and the process's directory."""
+
+    def use_again() -> None:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(processes.workload("idle"))
+            fd = stack.enter_context(opened(first.pid))
+
+            def number(fd: int, root: str) -> int:
+                found = pidfd.pidfd_number(fd, root)
+                first.reap()
+                linux.give_next(first.pid)
+                second = stack.enter_context(processes.workload("idle"))
+                if second.pid != first.pid:
+                    raise linux.Refused("the kernel gave another number")
+                monkeypatch.setattr("fastsmaps.process.pidfd_number", pidfd.pidfd_number)
+                return found
+
+            monkeypatch.setattr("fastsmaps.process.pidfd_number", number)
+            with pytest.raises(fastsmaps.ProcessGone, match="the process of pidfd"):
+                by_pidfd(fd)
+
+    try:
+        processes.in_namespaces(use_again)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+
+
+def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
+    assert procfs.counts_ours("/proc")
+    assert not procfs.counts_ours(str(tmp_path))
+    try:
+        assert processes.in_namespaces(lambda: procfs.counts_ours("/proc"))
+        assert not processes.in_namespaces(lambda: procfs.counts_ours("/proc"), None)
+        with processes.namespace() as outer:
+            assert not procfs.counts_ours(f"/proc/{outer.facts['pid']}/root/proc")
+    except linux.Refused as refused:
+        pytest.skip(f"no procfs of another pid namespace: {refused}")
+
+
+def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
+    own = os.getpid()
+    (tmp_path / "self").symlink_to(str(own))
+    (tmp_path / str(own)).mkdir()
+    assert procfs.counts_ours(str(tmp_path))
+    status = tmp_path / str(own) / "status"
+    status.write_text(f"Name:\tit\nNSpid:\t{own}\nNSpgid:\t{own}\n")
+    assert procfs.counts_ours(str(tmp_path))
+    status.write_text(f"Name:\tit\nNSpid:\t{own}\t{own}\nNSpgid:\t{own}\n")
+    assert not procfs.counts_ours(str(tmp_path))
+
+
+def test_a_thread_whose_number_is_a_process_here(
+    backend: ModuleType, child: processes.Process
+) -> None:
+    """Whether it is a thread is asked of /proc, not of our own pid namespace."""
+    (tid,) = child.ask("threads", 1)
+
+    def inside() -> list[str]:
+        linux.give_next(tid)
+        with processes.forked() as number:
+            if number != tid:
+                raise linux.Refused("the kernel gave another number")
+            messages = []
+            for read in (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process):
+                with pytest.raises(fastsmaps.Error) as caught:
+                    read(tid)
+                messages.append(str(caught.value))
+            return messages
+
+    try:
+        messages = processes.in_namespaces(inside, None)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+    assert messages == [f"{tid} is a thread of process {child.pid}"] * 3
+
+
+def test_a_fork_with_the_same_number(backend: ModuleType) -> None:
+    """The first process of a namespace forks the first of another one: both have the number 1."""
+
+    def inside() -> tuple[tuple[int, int], tuple[int, int], bool]:
+        own = forks.own_process()
+        with fastsmaps.Watch() as watch:
+
+            def in_fork() -> tuple[tuple[int, int], bool]:
+                count = watch.count
+                watch.__exit__(None, None, None)
+                return forks.own_process(), watch.count == count
+
+            linux.unshare()
+            return own, *processes.in_child(in_fork)
+
+    try:
+        before, after, stood_still = processes.in_namespaces(inside)
+    except linux.Refused as refused:
+        pytest.skip(f"no pid namespace: {refused}")
+    assert before[0] == after[0] == 1
+    assert before != after
+    assert stood_still

@@ -1,0 +1,172 @@
+"""What a reader without enough rights is advised, for each combination of facts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastsmaps.rights import Rights, enough, enough_against_hidepid, hidden_by, own_rights
+from support import linux, processes
+
+PTRACE, ADMIN, PERFMON = 1 << 19, 1 << 21, 1 << 38
+ALL = (1 << 41) - 1
+
+
+def rights(
+    effective: int = 0,
+    bounding: int = ALL,
+    initial: bool = True,
+    modules: tuple[str, ...] | None = None,
+) -> Rights:
+    return Rights(effective, bounding, initial, modules)
+
+
+def test_an_ordinary_user() -> None:
+    text = enough(rights())
+    assert text.startswith("CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels")
+    assert "it has to be effective" in text
+    assert "same user and group" in text
+    assert "CAP_PERFMON" not in enough(rights(), perfmon=False)
+
+
+def test_a_capability_beyond_the_bounding_set() -> None:
+    text = enough(rights(bounding=ALL & ~PTRACE))
+    assert "not in the bounding set either" in text
+
+
+@pytest.mark.parametrize(("held", "name"), [(PERFMON, "CAP_PERFMON"), (ADMIN, "CAP_SYS_ADMIN")])
+def test_what_is_held_is_not_advised(held: int, name: str) -> None:
+    text = enough(rights(held))
+    assert f"{name}, which this reader has, is not enough on this kernel" in text
+    assert text.startswith("CAP_SYS_PTRACE would be enough")
+    assert "on newer kernels" not in text
+    assert "counts in its own user namespace alone" in enough(rights(held, initial=False))
+
+
+def test_with_ptrace_something_else_refuses() -> None:
+    for advice in (enough(rights(ALL)), enough_against_hidepid(rights(PTRACE))):
+        assert "would be enough" not in advice
+        assert "a security module (AppArmor, SELinux, Landlock or another)" in advice
+    assert "a security module (Landlock)" in enough(rights(PTRACE, modules=("Landlock",)))
+    # mm_access() does not ask the module where the reader has CAP_PERFMON.
+    assert "CAP_PERFMON" in enough(rights(PTRACE))
+    assert "CAP_PERFMON" not in enough(rights(PTRACE | PERFMON))
+
+
+def test_in_a_user_namespace() -> None:
+    for advice in (enough, enough_against_hidepid):
+        with_ptrace = advice(rights(ALL, initial=False))
+        assert "own user namespace alone" in with_ptrace
+        assert "would be enough" not in with_ptrace
+        assert "outside of this reader's user namespace" in advice(rights(initial=False))
+
+
+def test_hidepid() -> None:
+    text = enough_against_hidepid(rights())
+    assert text.startswith("CAP_SYS_PTRACE would be enough")
+    assert text.endswith("the group of the mount option gid alone would not")
+    assert "CAP_PERFMON" not in enough_against_hidepid(rights(PERFMON))
+
+
+def test_nothing_is_known() -> None:
+    """Where the reader has no /proc of its own."""
+    assert enough(Rights()) == (
+        "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only a "
+        "process of the same user and group that is dumpable can be read"
+    )
+
+
+def test_own_rights_are_of_now() -> None:
+    mask = next(
+        int(line.split()[1], 16)
+        for line in Path("/proc/thread-self/status").read_text().splitlines()
+        if line.startswith("CapEff:")
+    )
+    assert own_rights().effective == mask
+
+    def without() -> int | None:
+        linux.keep_capabilities()
+        return own_rights().effective
+
+    assert processes.in_child(without) == 0
+
+
+def test_nothing_is_hidden_by_an_ordinary_directory(tmp_path: Path) -> None:
+    assert hidden_by(str(tmp_path)) is None
+    assert hidden_by("/nowhere") is None
+    if not linux.hides_processes():
+        assert hidden_by("/proc") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "hides"),
+    [
+        ("hidepid=0", False),
+        ("hidepid=1,gid=4321", False),
+        ("hidepid=2,gid=4321", True),
+        ("hidepid=4", True),
+    ],
+)
+def test_hidden_by_the_mount(options: str, hides: bool) -> None:
+    def inside() -> tuple[str | None, str | None]:
+        def stranger() -> str | None:
+            linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
+            return hidden_by("/proc")
+
+        return hidden_by("/proc"), processes.in_child(stranger)
+
+    try:
+        with_ptrace, without = processes.in_namespaces(inside, options)
+    except linux.Refused as refused:
+        pytest.skip(f"no /proc with {options}: {refused}")
+    assert with_ptrace is None
+    assert (without is not None) == hides
+    assert without is None or without.startswith("hidepid=")
+
+
+def test_hidden_from_a_user_namespace() -> None:
+    """All capabilities of one inside show nothing of those outside, nor does its group 0."""
+    is_root = os.geteuid() == 0
+
+    def inside() -> str | None:
+        def stranger() -> str | None:
+            if is_root:
+                linux.become(linux.NOBODY)
+                # So that its own files in /proc belong to it.
+                linux.LIBC.prctl(linux.PR_SET_DUMPABLE, 1, 0, 0, 0)
+            uid, gid = os.geteuid(), os.getegid()
+            linux.call("unshare", linux.CLONE_NEWUSER)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+            assert (own_rights().effective or 0) & PTRACE
+            return hidden_by("/proc")
+
+        return processes.in_child(stranger)
+
+    try:
+        hidden = processes.in_namespaces(inside, "hidepid=2")
+    except linux.Refused as refused:
+        pytest.skip(f"no /proc with hidepid=2: {refused}")
+    assert hidden in ("hidepid=2", "hidepid=invisible")
+
+
+def test_a_member_of_the_mounts_group_sees_all() -> None:
+    """Of the option gid; hidepid=4 knows no group."""
+
+    def inside() -> str | None:
+        def member() -> str | None:
+            linux.keep_capabilities()
+            return hidden_by("/proc")
+
+        return processes.in_child(member)
+
+    # What number its group has in the first user namespace is not known in another one.
+    inner = os.geteuid() != 0
+    for options, hides in ((f"hidepid=2,gid={os.getegid()}", inner), ("hidepid=4", True)):
+        try:
+            assert (processes.in_namespaces(inside, options) is not None) == hides
+        except linux.Refused as refused:
+            pytest.skip(f"no /proc with {options}: {refused}")

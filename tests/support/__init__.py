@@ -1,0 +1,1 @@
+"""What the tests share: processes to be read, texts, captures, commands, a second reader."""

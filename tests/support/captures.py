@@ -1,0 +1,77 @@
+"""Captures: what the tests of them have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastsmaps
+from support import processes
+from support.smaps_texts import record
+
+TARGETS = ("directory", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz")
+
+
+@contextlib.contextmanager
+def nothing_left(directory: Path) -> Iterator[None]:
+    """Captures are unpacked there; nothing of them stays, and no descriptor."""
+    before = tempfile.tempdir
+    with processes.same_descriptors():
+        tempfile.tempdir = str(directory)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+    assert os.listdir(directory) == []
+
+
+def rows(scan: fastsmaps.Scan) -> list[fastsmaps.ProcessTotals]:
+    return list(scan)
+
+
+def replayed(directory: str) -> list[fastsmaps.ProcessTotals]:
+    return rows(fastsmaps.scan(procfs=directory, cgroup=True, cmdline=True))
+
+
+def tar(path: Path, members: dict[str, bytes | None], **changes: Any) -> Path:
+    """An archive of files, and of directories where there is no text."""
+    with tarfile.open(path, "w") as archive:
+        for name, text in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text or b"")
+            member.type = tarfile.DIRTYPE if text is None else tarfile.REGTYPE
+            for key, value in changes.items():
+                setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(text or b""))
+    return path
+
+
+def tree(directory: str) -> dict[str, bytes]:
+    root = Path(directory)
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+# ---- made by others
+
+SMAPS = record(0x1000, 0x3000, b"/a", Size=8, Rss=8, Pss=4) + record(0x3000, 0x4000, Size=4, Rss=4)
+STAT = b"%d (it) S 1 " + b"0 " * 45 + b"\n"
+
+
+def smem(*, directories: bool = True) -> dict[str, bytes | None]:
+    """The members of what smemcap saves."""
+    members: dict[str, bytes | None] = {"meminfo": b"MemTotal: 1 kB\n", "version": b"Linux\n"}
+    for pid in (7, 4711):
+        if directories:
+            members[str(pid)] = None
+        members[f"{pid}/smaps"] = SMAPS
+        members[f"{pid}/cmdline"] = b"it\0-x\0"
+        members[f"{pid}/stat"] = STAT % pid
+    return members

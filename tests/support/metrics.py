@@ -1,0 +1,250 @@
+"""Metrics: a made-up machine to be read, the exporter as it is run, and what both tell."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import pytest
+from prometheus_client import Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+import fastsmaps
+from fastsmaps.prometheus import Collector
+from support import processes
+from support.commands import COMMAND, environment
+from support.smaps_texts import header, kb
+
+#: A sample's metric and labels.
+Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
+
+#: Names that would do harm; the kernel takes 15 bytes.
+HOSTILE = (
+    b'a"} 1\nup{x="',
+    b"\\",
+    b"\\n\\",
+    b"\x1b[31mred",
+    b"\xff\xfe\xed\xa0\x80",
+    b"\xe2\x80\xaegnp.exe",
+    b"# HELP x\n# EOF",
+    b"tab\tcr\rff\x0c",
+    b"\xe2\x80\xa8\xc2\x85",
+    b"<script>{{x}}",
+    b"",
+    b" ",
+    b"other",
+    "käse".encode(),
+)
+
+
+def process(
+    root: Path, pid: int, comm: bytes = b"it", *, uid: int = 0, cgroup: bytes = b"/", **sizes: int
+) -> None:
+    """A process of a made-up machine; sizes are in kB, by the kernel's names with _ for -."""
+    here = root / str(pid)
+    here.mkdir(parents=True)
+    sizes = {"Rss": 100, "Pss": 50, "Private_Clean": 10, "Private_Dirty": 20, "Shared_Hugetlb": 0,
+             "Private_Hugetlb": 0, "Swap": 0, **sizes}  # fmt: skip
+    lines = [kb(name, size) for name, size in sizes.items() if size >= 0]
+    (here / "smaps_rollup").write_bytes(header(name=b"[rollup]") + b"".join(lines))
+    (here / "stat").write_bytes(b"%d (%s) S 1 " % (pid, comm) + b"0 " * 45 + b"\n")
+    (here / "statm").write_bytes(b"100 25 10 1 0 20 0\n")
+    (here / "status").write_bytes(
+        b"Name:\tit\nTgid:\t%d\nUid:\t%d\t%d\t%d\t%d\n" % (pid, *[uid] * 4)
+    )
+    (here / "cgroup").write_bytes(b"0::" + cgroup + b"\n")
+    (here / "cmdline").write_bytes(b"it\0")
+
+
+class Held(fastsmaps.Sampler):
+    """A Sampler that does not sweep while another holds the gate."""
+
+    gate: ClassVar[threading.Lock]
+    waiting: ClassVar[threading.Event]
+
+    def sweep(self) -> fastsmaps.Scan:
+        """Waits, and says so."""
+        self.waiting.set()
+        with self.gate:
+            self.waiting.clear()
+            return super().sweep()
+
+
+def hold(monkeypatch: pytest.MonkeyPatch) -> type[Held]:
+    """Makes all samplers to come such ones."""
+    Held.gate, Held.waiting = threading.Lock(), threading.Event()
+    monkeypatch.setattr(fastsmaps, "Sampler", Held)
+    return Held
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until it is true."""
+    deadline = time.monotonic() + processes.PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# ---- what is told
+
+
+class Told:
+    """Samples by metric and labels."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        samples = [sample for metric in metrics for sample in metric.samples]
+        self.samples: dict[Series, float] = {
+            (sample.name, frozenset(sample.labels.items())): sample.value for sample in samples
+        }
+        assert len(self.samples) == len(samples)  # no series twice
+
+    def get(self, name: str, **labels: str) -> float | None:
+        """The value; None where there is no such series."""
+        return self.samples.get((f"fastsmaps_{name}", frozenset(labels.items())))
+
+    def of(self, name: str, label: str = "comm") -> dict[str, float]:
+        """Values by a label."""
+        return {
+            dict(labels)[label]: value
+            for (metric, labels), value in self.samples.items()
+            if metric == f"fastsmaps_{name}"
+        }
+
+    @property
+    def up(self) -> bool:
+        return self.get("up") == 1
+
+
+def parsed(text: str) -> Told:
+    """What a scraper makes of the text."""
+    return Told(text_string_to_metric_families(text))
+
+
+def told(collector: Any) -> Told:
+    """What a scraper makes of a collector."""
+    return parsed(generate_latest(collector).decode())
+
+
+def promtool(*arguments: str, text: bytes = b"", where: Path | None = None) -> None:
+    """Has promtool check something; without it the test is skipped."""
+    command = shutil.which("promtool")
+    if command is None:
+        pytest.skip("no promtool (Debian's package prometheus has it)")
+    done = subprocess.run(
+        [command, *arguments], input=text, capture_output=True, check=False, cwd=where
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stderr == b""
+
+
+# ---- the command
+
+
+class Exporter:
+    """`fastsmaps export`, listening."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        listen: str = "127.0.0.1:0",
+        command: list[str] = COMMAND,
+        **options: Any,
+    ) -> None:
+        self.popen = subprocess.Popen(
+            [*command, "export", "--listen", listen, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), **options,
+        )  # fmt: skip
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline().decode()
+        assert line.startswith("listening on http://"), (line, self.popen.communicate()[1])
+        self.url = line.split()[2]
+        host, _, port = self.url.split("/")[2].rpartition(":")
+        self.host, self.port = host.strip("[]"), int(port)
+
+    def __enter__(self) -> Exporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+
+    def ask(
+        self, path: str = "/metrics", method: str = "GET", **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer and its content."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.PATIENCE)
+        with contextlib.closing(connection):
+            fields = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers=fields)
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+    def told(self) -> Told:
+        """A scrape, once there are figures."""
+        until(lambda: parsed(self.ask()[1].decode()).up)
+        return parsed(self.ask()[1].decode())
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
+        """Sends a signal: the exit status, and what it said of errors."""
+        self.popen.send_signal(number)
+        _, error = self.popen.communicate(timeout=processes.PATIENCE)
+        return self.popen.returncode, error
+
+
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """What a Prometheus answers; nothing as long as it starts."""
+    from urllib.parse import quote
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=processes.PATIENCE)
+    with contextlib.closing(connection), contextlib.suppress(ConnectionError):
+        connection.request("GET", f"/api/v1/query?query={quote(expression)}")
+        answer = connection.getresponse()
+        if answer.status == 200:
+            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+            return found
+    return []
+
+
+def small_host(root: Path) -> Path:
+    """Some processes of a made-up machine."""
+    process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
+    process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
+    process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
+    process(root, 9, b"db", uid=4711, cgroup=b"/system.slice/db@main.service", Pss=400,
+            Shared_Hugetlb=2048, Private_Hugetlb=4096)  # fmt: skip
+    return root
+
+
+def with_mappings(root: Path, limit: int = 65530, **counts: int) -> None:
+    """Gives the machine a limit of mappings, and these processes (p7=3) so many."""
+    (root / "sys/vm").mkdir(parents=True)
+    (root / "sys/vm/max_map_count").write_text(f"{limit}\n")
+    for pid, count in counts.items():
+        lines = (header(0x1000 * i, 0x1000 * i + 0x1000) for i in range(1, count + 1))
+        (root / pid.removeprefix("p") / "maps").write_bytes(b"".join(lines))
+
+
+def swept(
+    host: Path,
+    by: str | tuple[str, ...] = "comm",
+    limit: int = 100,
+    *,
+    mappings: bool = False,
+    max_rss: int | None = None,
+) -> Told:
+    """What is told after a first sweep."""
+    with Collector(
+        by, limit=limit, procfs=str(host), mappings=mappings, max_rss=max_rss
+    ) as collector:
+        assert collector.wait(processes.PATIENCE)
+        return told(collector)
