@@ -26,6 +26,7 @@ lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint src
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy fastsmaps
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
@@ -74,4 +75,4 @@ threads:
 	fuzz/threads $(PYTHON) $(PYTEST)
 
 clean:
-	rm -rf $(VENV) build dist release/share *.egg-info fastsmaps/*.so src/_csmaps.c
+	rm -rf $(VENV) build dist release/share *.egg-info fastsmaps/_backend/*.so src/_csmaps.c

@@ -33,7 +33,7 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     extension = Extension(
-        "fastsmaps._csmaps",
+        "fastsmaps._backend._csmaps",
         ["src/_csmaps.pyx"],
         depends=["src/csmaps.h", *sorted(glob.glob("src/*.pxi"))],
         include_dirs=["src"],

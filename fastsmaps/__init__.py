@@ -27,10 +27,9 @@ if _sys.platform not in ("linux", "android"):
     )
 
 from fastsmaps._backend import BACKEND
-from fastsmaps.api import mappings, totals
-from fastsmaps.capture import capture
-from fastsmaps.diff import diff
-from fastsmaps.errors import (
+from fastsmaps._capture.capture import capture
+from fastsmaps._capture.unpack import open_capture
+from fastsmaps._errors import (
     AccessDenied,
     CaptureError,
     Error,
@@ -39,22 +38,22 @@ from fastsmaps.errors import (
     ProcessGone,
     ReadError,
 )
-from fastsmaps.fields import ABSENT
-from fastsmaps.info import Info
-from fastsmaps.libs import Libs, LibUse, libs
-from fastsmaps.mapping import Mapping
-from fastsmaps.mappings import Group, Mappings
-from fastsmaps.process import Process
-from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.replay import open_capture
-from fastsmaps.sampler import Sampler
-from fastsmaps.samples import Sample, Samples
-from fastsmaps.scan import scan
-from fastsmaps.text import load, parse
-from fastsmaps.totals import Change, Totals
-from fastsmaps.watch import Watch
-
-__version__ = "0.1.0"
+from fastsmaps._fields import ABSENT
+from fastsmaps._host.libs import Libs, LibUse, libs
+from fastsmaps._host.sampler import Sampler
+from fastsmaps._host.scan import scan
+from fastsmaps._host.watch import Watch
+from fastsmaps._model.diff import diff
+from fastsmaps._model.info import Info
+from fastsmaps._model.mapping import Mapping
+from fastsmaps._model.mappings import Group, Mappings
+from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.samples import Sample, Samples
+from fastsmaps._model.totals import Change, Totals
+from fastsmaps._source.api import mappings, totals
+from fastsmaps._source.process import Process
+from fastsmaps._source.text import load, parse
+from fastsmaps._version import __version__ as __version__
 
 __all__ = [
     "ABSENT",
@@ -92,3 +91,9 @@ __all__ = [
     "scan",
     "totals",
 ]
+
+# Where users find them: in pickles, tracebacks and help() too, so that modules may move.
+for _name in __all__:
+    if hasattr(_public := globals()[_name], "__module__"):
+        _public.__module__ = __name__
+del _name, _public

@@ -5,8 +5,8 @@ Importing this raises ImportError without pyarrow, and names the extra.
 
 from __future__ import annotations
 
-from fastsmaps.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
-from fastsmaps.files import written_whole
+from fastsmaps._model.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
+from fastsmaps._output.files import written_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import html
 import os
 import time
 
-from fastsmaps.display import harmless, human
-from fastsmaps.errors import Error, ProcessGone
-from fastsmaps.fields import ABSENT
-from fastsmaps.files import written_whole
-from fastsmaps.keys import key_of
-from fastsmaps.page import page_of
-from fastsmaps.process import Process
+from fastsmaps._errors import Error, ProcessGone
+from fastsmaps._fields import ABSENT
+from fastsmaps._model.grouping import key_of
+from fastsmaps._output.display import harmless, human
+from fastsmaps._output.files import written_whole
+from fastsmaps._output.page import page_of
+from fastsmaps._source.process import Process
 
 try:
     import plotly.graph_objects as go
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
     from typing import Any, TypeAlias
 
-    from fastsmaps.figures import Figures
-    from fastsmaps.keys import By
-    from fastsmaps.mapping import Mapping
-    from fastsmaps.mappings import Mappings
-    from fastsmaps.processes import ProcessTotals, Scan
-    from fastsmaps.samples import Samples
+    from fastsmaps._model.figures import Figures
+    from fastsmaps._model.grouping import By
+    from fastsmaps._model.mapping import Mapping
+    from fastsmaps._model.mappings import Mappings
+    from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps._model.samples import Samples
 
     # plotly has no types of its own.
     Figure: TypeAlias = Any

@@ -11,8 +11,8 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
-from fastsmaps.processes import failures_of, is_failure, main_reason
+from fastsmaps._model.processes import failures_of, is_failure, main_reason
+from fastsmaps._output.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
 
 try:
     from prometheus_client.metrics_core import (
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from fastsmaps.groups import Key
-    from fastsmaps.keys import By, Keys
-    from fastsmaps.processes import Scan
-    from fastsmaps.procfs import Procfs
+    from fastsmaps._model.grouping import By, Keys
+    from fastsmaps._model.processes import Scan
+    from fastsmaps._output.groups import Key
+    from fastsmaps._source.procfs import Procfs
 
 __all__ = ["Collector"]
 

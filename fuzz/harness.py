@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastsmaps import _backend, _csmaps, _pysmaps
-from fastsmaps.errors import ParseError
+from fastsmaps import _backend
+from fastsmaps._backend import _csmaps, _pysmaps
+from fastsmaps._errors import ParseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/contract"))

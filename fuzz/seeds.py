@@ -8,7 +8,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from fastsmaps.fields import FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
+from fastsmaps._fields import FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import harness

@@ -11,7 +11,7 @@ then patched: a single stream of stores, half the memory of 64-bit columns, and 
 decides the speed here. The rare value that does not fit a cell is kept in a list beside
 (Wide). A column of 64-bit numbers is built when it is asked for.
 
-fastsmaps/_pysmaps.py is the same in Python; both give the same results and errors.
+fastsmaps/_backend/_pysmaps.py is the same in Python; both give the same results and errors.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -25,7 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from os import strerror as _strerror, urandom as _urandom
 
-from fastsmaps import errors as _errors
+from fastsmaps import _errors
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:

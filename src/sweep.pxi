@@ -11,7 +11,7 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     ssize_t readlinkat(int directory, const char *name, char *buffer, size_t room)
 
-cdef enum Fate:             # the order of fastsmaps.sweeper.FATES
+cdef enum Fate:             # the order of fastsmaps._host.sweeper.FATES
     READ
     DENIED
     KERNEL_THREAD
@@ -26,7 +26,7 @@ cdef enum:
     MOST_KEPT = 3           # texts beside
     ROLLUP_ROOM = 16384     # a rollup has about 700 bytes, stat 300
     MOST_LINES = 1 << 16    # of maps in one go: 24 ms
-    MOST_TEXT = 131072      # these four as in fastsmaps/texts.py
+    MOST_TEXT = 131072      # these four as in fastsmaps/_host/texts.py
     LEAST_TEXT = 64
     MOST_TEXTS = 8388608
     MARK = 3                # bytes of "..."
@@ -145,7 +145,7 @@ cdef Fate stat_fate(Task *task, const char *p, const char *end) noexcept nogil:
 
 cdef ssize_t small_file(Sweeper *w, int directory, const char *name, bint whole) noexcept nogil:
     """Bytes of the file in the buffer; -errno. Without `whole` one read must give all of it."""
-    # O_NONBLOCK: as fastsmaps.openat.OPEN.
+    # O_NONBLOCK: as fastsmaps._backend.descriptors.OPEN.
     cdef int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     cdef ssize_t got
     cdef size_t used = 0

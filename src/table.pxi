@@ -1,6 +1,6 @@
 # What Python sees.
 
-from fastsmaps.fields import FLAGS, MOST_LABELS as _MOST_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
+from fastsmaps._fields import FLAGS, MOST_LABELS as _MOST_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 # The known labels' str objects: making them anew would cost a rollup 1.5 us.
 cdef list known_labels = []
@@ -10,7 +10,7 @@ cdef int know(str label, Kind kind) except -1:
     global known_count
     cdef bytes text = label.encode("ascii")
     if known_count == MOST_KNOWN or len(text) > TEMPLATE:
-        raise ImportError("fastsmaps.fields and its extension do not fit; build it again")
+        raise ImportError("fastsmaps._fields and its extension do not fit; build it again")
     memcpy(known[known_count].text, PyBytes_AS_STRING(text), len(text))
     known[known_count].length = len(text)
     known[known_count].kind = kind

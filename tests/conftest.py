@@ -30,7 +30,7 @@ settings.register_profile(
 )
 settings.load_profile("fastsmaps")
 
-MODULES = {"c": "fastsmaps._csmaps", "python": "fastsmaps._pysmaps"}
+MODULES = {"c": "fastsmaps._backend._csmaps", "python": "fastsmaps._backend._pysmaps"}
 
 
 def watched_by() -> str | None:

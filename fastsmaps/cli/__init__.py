@@ -10,10 +10,10 @@ import signal
 import sys
 
 import fastsmaps
-from fastsmaps.cli.arguments import Parser, WrongUse
+from fastsmaps._output.temporary import remove_all
+from fastsmaps.cli.options import Parser, WrongUse
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.signals import Ended, Endings
-from fastsmaps.temporary import remove_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def main(argv: list[str] | None = None) -> int:
 # What CPython 3.11 says, instead of a MemoryError, where it has no memory for a function's frame.
 _NO_FRAME = "error return without exception set"
 
-# Address space, never touched, that is given back where memory runs out: without it CPython 3.12 has
-# none even for the exception's way up to here.
+# Address space, never touched, to give back where memory runs out: without it CPython 3.12 has none
+# left to bring the exception up to here.
 _reserve = [bytes(1 << 20)]
 
 

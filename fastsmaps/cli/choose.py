@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 import fastsmaps
-from fastsmaps.cli.arguments import WrongUse
+from fastsmaps._host.scan import seen
+from fastsmaps._model.grouping import command_of, search
+from fastsmaps._model.tree import below
+from fastsmaps._source.procfs import self_pid
+from fastsmaps.cli.options import WrongUse
 from fastsmaps.cli.output import complain
-from fastsmaps.keys import command_of, search
-from fastsmaps.procfs import self_pid
-from fastsmaps.scan import seen
-from fastsmaps.tree import below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Collection, Iterable
 
-    from fastsmaps.processes import ProcessTotals
+    from fastsmaps._model.processes import ProcessTotals
 
 
 class Match:

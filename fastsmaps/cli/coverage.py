@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fastsmaps.display import harmless
-from fastsmaps.processes import failures_of, main_reason
-from fastsmaps.procfs import is_procfs
-from fastsmaps.rights import enough, own_rights
+from fastsmaps._model.processes import failures_of, main_reason
+from fastsmaps._output.display import harmless
+from fastsmaps._source.procfs import is_procfs
+from fastsmaps._source.rights import enough, own_rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fastsmaps.processes import Scan
+    from fastsmaps._model.processes import Scan
 
 # How each outcome is shown; kernel threads have no memory that could be missing.
 _WORDS = {

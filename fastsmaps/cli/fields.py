@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from fastsmaps.cli.arguments import WrongUse
+from fastsmaps._fields import NUMBERS, PAGE_SIZES, python_name
 from fastsmaps.cli.listing import Column, number, resolved, sizes, sorted_by, text
-from fastsmaps.fields import NUMBERS, PAGE_SIZES, python_name
+from fastsmaps.cli.options import WrongUse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

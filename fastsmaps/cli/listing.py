@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from fastsmaps.cli.arguments import WrongUse, cannot_write, is_table
+from fastsmaps._fields import python_name
+from fastsmaps._output.display import harmless, human, kib
+from fastsmaps.cli.options import WrongUse, cannot_write, is_table
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
-from fastsmaps.display import harmless, human, kib
-from fastsmaps.fields import python_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def origin_of(
         return {}
     import datetime
 
-    from fastsmaps.notes import origin
+    from fastsmaps._source.metadata import origin
 
     host, seconds = (None, None) if procfs is None else origin(procfs, read_at)
     taken_at = None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)

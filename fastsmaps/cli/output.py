@@ -7,14 +7,14 @@ import itertools
 import os
 import sys
 
-from fastsmaps.display import harmless
+from fastsmaps._output.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from fastsmaps.processes import ProcessTotals
+    from fastsmaps._model.processes import ProcessTotals
 
     Record = dict[str, Any]
 
@@ -125,7 +125,7 @@ def print_table(
     safe = [[harmless(cell) for cell in row] for row in cells]
     last: Iterator[str] = map(harmless, lasts)
     if sys.stdout.isatty():
-        from fastsmaps.cli.pretty import print_pretty
+        from fastsmaps.cli.tables import print_pretty
 
         rows = [[*row, cell] for row, cell in zip(safe, last, strict=True)]
         if print_pretty(head, rows, left):

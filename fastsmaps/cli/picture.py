@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastsmaps.cli.arguments import cannot_write, file_to_write
+from fastsmaps.cli.options import cannot_write, file_to_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

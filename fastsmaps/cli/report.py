@@ -6,14 +6,14 @@ import contextlib
 import sys
 
 import fastsmaps
-from fastsmaps.cli.arguments import cannot_write
+from fastsmaps._fields import ABSENT
+from fastsmaps._model.totals import beside
+from fastsmaps._output.display import harmless, human, kib
+from fastsmaps._output.files import written_whole
 from fastsmaps.cli.listing import FIGURES, NO_NAME
+from fastsmaps.cli.options import cannot_write
 from fastsmaps.cli.output import MOST_SHOWN, plain_lines
 from fastsmaps.cli.picture import save_plot
-from fastsmaps.display import harmless, human, kib
-from fastsmaps.fields import ABSENT
-from fastsmaps.files import written_whole
-from fastsmaps.totals import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from fastsmaps.samples import Samples
-    from fastsmaps.totals import Change
+    from fastsmaps._model.samples import Samples
+    from fastsmaps._model.totals import Change
 
 
 class Ended:

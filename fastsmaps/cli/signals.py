@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 
-from fastsmaps.temporary import remove_all
+from fastsmaps._output.temporary import remove_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.capture import capture
-from fastsmaps.errors import CaptureError
-from fastsmaps.notes import noted
-from fastsmaps.replay import open_capture
+from fastsmaps._capture.capture import capture
+from fastsmaps._capture.unpack import open_capture
+from fastsmaps._errors import CaptureError
+from fastsmaps._source.metadata import noted
 from support import linux, processes
 from support.captures import STAT, TARGETS, replayed, rows, tree
 

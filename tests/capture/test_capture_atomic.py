@@ -14,9 +14,9 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.capture import capture
-from fastsmaps.errors import CaptureError
-from fastsmaps.replay import open_capture
+from fastsmaps._capture.capture import capture
+from fastsmaps._capture.unpack import open_capture
+from fastsmaps._errors import CaptureError
 from support import linux, processes
 from support.captures import TARGETS
 

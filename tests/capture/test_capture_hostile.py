@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.errors import CaptureError
-from fastsmaps.replay import open_capture
+from fastsmaps._capture.unpack import open_capture
+from fastsmaps._errors import CaptureError
 from support.captures import SMAPS, smem, tar, tree
 
 pytestmark = pytest.mark.usefixtures("nothing_unpacked")

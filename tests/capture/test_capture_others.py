@@ -15,8 +15,8 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.capture import capture
-from fastsmaps.replay import open_capture
+from fastsmaps._capture.capture import capture
+from fastsmaps._capture.unpack import open_capture
 from support import processes
 from support.captures import SMAPS, replayed, rows, smem, tar, tree
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsmaps
-from fastsmaps.compressed import Damage
-from fastsmaps.errors import CaptureError
-from fastsmaps.tar import BLOCK, Headers, Member
+from fastsmaps._capture.tar import BLOCK, Headers, Member
+from fastsmaps._errors import CaptureError
+from fastsmaps._source.compressed import Damage
 from support.captures import SMAPS, tree
 
 pytestmark = pytest.mark.usefixtures("nothing_unpacked")

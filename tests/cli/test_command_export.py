@@ -20,9 +20,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
-from fastsmaps.cli import main, serving
-from fastsmaps.cli.arguments import WrongUse
-from fastsmaps.groups import label_value
+from fastsmaps._output.groups import label_value
+from fastsmaps.cli import http, main
+from fastsmaps.cli.options import WrongUse
 from support import processes
 from support.commands import environment, run
 from support.metrics import HOSTILE, Exporter, parsed, process, promtool, query, until
@@ -128,7 +128,7 @@ def test_addresses() -> None:
         ("[::]", ("::", 7)),
         (":80", ("", 80)),
     ):
-        assert serving.address_of(text, 7) == address
+        assert http.address_of(text, 7) == address
 
 
 # ---- answers
@@ -242,7 +242,7 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
     ],
 )
 def test_hosts(host: str, served: bool) -> None:
-    assert serving.is_served(host, {"node7"}) == served
+    assert http.is_served(host, {"node7"}) == served
 
 
 @pytest.mark.parametrize(
@@ -255,14 +255,14 @@ def test_hosts(host: str, served: bool) -> None:
     ],
 )
 def test_allowed_hosts(given: str, name: str) -> None:
-    assert serving.name_of(given) == name
-    assert serving.is_served(given, {name})
+    assert http.name_of(given) == name
+    assert http.is_served(given, {name})
 
 
 @pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
 def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
     with pytest.raises(WrongUse, match="--allow-host: a host name such as "):
-        serving.name_of(given)
+        http.name_of(given)
 
 
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
@@ -381,14 +381,14 @@ def test_slow_clients(backend: ModuleType) -> None:
     """More than it has threads for, none of which says anything: a scrape is answered."""
     with Exporter() as exporter, contextlib.ExitStack() as stack:
         clients = []
-        for i in range(2 * serving._MOST):
+        for i in range(2 * http._MOST):
             client = socket.create_connection((exporter.host, exporter.port), processes.PATIENCE)
             clients.append(stack.enter_context(client))
             client.sendall(b"GET /metr" if i % 2 else b"G")
         assert exporter.told().up
         status = Path(f"/proc/{exporter.popen.pid}/status").read_text()
         threads = int(status.partition("Threads:")[2].split()[0])
-        assert threads <= serving._MOST + 8
+        assert threads <= http._MOST + 8
         # The oldest were ended for it.
         with contextlib.suppress(ConnectionResetError):
             assert clients[0].recv(1) == b""
@@ -396,11 +396,11 @@ def test_slow_clients(backend: ModuleType) -> None:
 
 
 @contextlib.contextmanager
-def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[serving.Server]:
+def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http.Server]:
     """One in this process, of little patience."""
-    monkeypatch.setattr(serving, "_PATIENCE", 0.2)
-    monkeypatch.setattr(serving, "_LOOK", 0.01)
-    with serving.Server("127.0.0.1", 0) as one:
+    monkeypatch.setattr(http, "_PATIENCE", 0.2)
+    monkeypatch.setattr(http, "_LOOK", 0.01)
+    with http.Server("127.0.0.1", 0) as one:
         one.serve({"/": lambda _: (200, body, {})})
         yield one
         one.shutdown()

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps.display import harmless
+from fastsmaps._output.display import harmless
 from support import linux, processes
 from support.commands import lines_of, rows_of, run
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.keys import command_of
+from fastsmaps._model.grouping import command_of
 from support import processes
 from support.commands import SCREEN, ZOO, Job, on_terminal, rows_of, run
 

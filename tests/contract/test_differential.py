@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_twins import outcome, same
 
-from fastsmaps import errors
-from fastsmaps.errors import PROBLEMS
-from fastsmaps.fields import SIZES
+from fastsmaps import _errors as errors
+from fastsmaps._errors import PROBLEMS
+from fastsmaps._fields import SIZES
 from support.independent import DATA
 from support.smaps_texts import header, kb, record
 

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps import errors
-from fastsmaps.errors import PROBLEMS
+from fastsmaps import _errors as errors
+from fastsmaps._errors import PROBLEMS
 
 HEADER = b"00400000-00401000 r-xp 00000000 fd:01 77 /bin/x\n"
 RECORD = HEADER + b"Rss:                   4 kB\nVmFlags: rd ex \n"

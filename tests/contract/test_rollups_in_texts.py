@@ -11,7 +11,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import ABSENT, Totals
-from fastsmaps.capture import capture
+from fastsmaps._capture.capture import capture
 from support.commands import run
 from support.independent import DATA
 from support.smaps_texts import header, record

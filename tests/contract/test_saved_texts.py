@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.fields import PAGE_SIZES, python_name
+from fastsmaps._fields import PAGE_SIZES, python_name
 from support.independent import DATA, Record, read, read_table, table_path, texts
 
 TEXTS = texts()

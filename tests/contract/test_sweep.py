@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastsmaps import _backend
-from fastsmaps.sweeper import FATES
+from fastsmaps._host.sweeper import FATES
 from support import processes
 from support.smaps_texts import record
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsmaps import ParseError
-from fastsmaps.fields import SIZES
+from fastsmaps._fields import SIZES
 from support.independent import DATA
 from support.smaps_texts import record
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.processes import user_name
+from fastsmaps._model.processes import user_name
 from support import commands, processes
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def told_names() -> list[str]:
 
 
 def test_every_public_name_is_told_of() -> None:
-    """By where it is: `fastsmaps.totals` is also a module, which the reference would describe."""
+    """By the name that users import; no module stands in its way."""
     told = [path for path in told_names() if path.partition(".")[0] not in WITH_EXTRAS]
     for path in told:
         module, _, name = f"fastsmaps.{path}".rpartition(".")

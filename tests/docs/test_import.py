@@ -54,13 +54,13 @@ SHOW = "import fastsmaps; print(fastsmaps.BACKEND, fastsmaps._backend.parse.__mo
 @pytest.mark.usefixtures("extension")
 @pytest.mark.parametrize("choice", [None, "auto", "c"])
 def test_the_extension_is_taken_where_it_is(choice: str | None) -> None:
-    assert run(SHOW, choice) == ("c fastsmaps._csmaps\n", "")
+    assert run(SHOW, choice) == ("c fastsmaps._backend._csmaps\n", "")
 
 
 @pytest.mark.parametrize("choice", ["python"])
 def test_python_is_taken_where_it_is_asked_for(choice: str) -> None:
-    loaded = "import sys; print('fastsmaps._csmaps' in sys.modules)"
-    assert run(f"{SHOW}; {loaded}", choice) == ("python fastsmaps._pysmaps\nFalse\n", "")
+    loaded = "import sys; print('fastsmaps._backend._csmaps' in sys.modules)"
+    assert run(f"{SHOW}; {loaded}", choice) == ("python fastsmaps._backend._pysmaps\nFalse\n", "")
 
 
 @pytest.mark.parametrize("choice", ["", "C", "cython", "1", "python ", "nonsense"])
@@ -73,7 +73,7 @@ def test_any_other_choice_is_an_error(choice: str) -> None:
 
 def test_without_the_extension(pure: Path) -> None:
     for choice in (None, "auto", "python"):
-        assert run(SHOW, choice, pure) == ("python fastsmaps._pysmaps\n", "")
+        assert run(SHOW, choice, pure) == ("python fastsmaps._backend._pysmaps\n", "")
     out, error = run(SHOW, "c", pure)
     assert out == ""
     assert error.startswith("ImportError: FASTSMAPS_BACKEND=c, but the extension was not built")
@@ -82,13 +82,13 @@ def test_without_the_extension(pure: Path) -> None:
 def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
     from importlib.machinery import EXTENSION_SUFFIXES
 
-    (pure / "fastsmaps" / f"_csmaps{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    (pure / "fastsmaps" / "_backend" / f"_csmaps{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
     for choice in (None, "auto", "c"):
         out, error = run(SHOW, choice, pure)
         assert out == ""
         assert error.startswith("ImportError: ")
         assert "_csmaps" in error
-    assert run(SHOW, "python", pure)[0] == "python fastsmaps._pysmaps\n"
+    assert run(SHOW, "python", pure)[0] == "python fastsmaps._backend._pysmaps\n"
 
 
 # "{}" is the code to run there.
@@ -135,14 +135,14 @@ def test_other_systems_are_refused(platform: str) -> None:
 
 @pytest.mark.usefixtures("extension")
 def test_android_is_linux() -> None:
-    assert run(f"sys.platform = 'android'\n{SHOW}") == ("c fastsmaps._csmaps\n", "")
+    assert run(f"sys.platform = 'android'\n{SHOW}") == ("c fastsmaps._backend._csmaps\n", "")
 
 
 # 2 to 23 ms each (collections comes with array, 1 ms); nothing that reads a process needs them.
 SLOW = {
     *("typing", "re", "enum", "dataclasses", "pathlib", "threading", "inspect", "functools"),
     *("subprocess", "tempfile", "json", "argparse", "logging", "ctypes", "socket"),
-    *("gzip", "bz2", "lzma", "importlib.util", "fastsmaps._pysmaps", "fastsmaps.cli"),
+    *("gzip", "bz2", "lzma", "importlib.util", "fastsmaps._backend._pysmaps", "fastsmaps.cli"),
 }
 
 
@@ -156,7 +156,7 @@ def test_an_import_takes_little_with_it() -> None:
     out, error = run(code, "c")
     assert error == ""
     at_import, after_use = (set(line.split()) for line in out.splitlines())
-    assert "fastsmaps._csmaps" in at_import
+    assert "fastsmaps._backend._csmaps" in at_import
     assert not at_import & SLOW
     assert not after_use & SLOW
 
@@ -165,9 +165,9 @@ def test_an_import_without_the_extension_takes_what_it_needs() -> None:
     code = "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))"
     out, _ = run(code, "python")
     found = set(out.split())
-    assert "fastsmaps._pysmaps" in found
+    assert "fastsmaps._backend._pysmaps" in found
     # re brings enum and functools along.
-    assert not found & SLOW - {"re", "enum", "functools", "fastsmaps._pysmaps"}
+    assert not found & SLOW - {"re", "enum", "functools", "fastsmaps._backend._pysmaps"}
 
 
 def test_an_import_reads_and_starts_nothing() -> None:

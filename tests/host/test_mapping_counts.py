@@ -13,7 +13,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import PIECE, PIECES
 from support import processes
 from support.captures import SMAPS, smem, tar
 from support.smaps_texts import record

@@ -22,7 +22,7 @@ SAVED = DATA / "captures/7.2-amd64/zoo"
 # The command on a file system that never answers for the third process.
 _SILENT = """
 import os, signal
-from fastsmaps import openat
+from fastsmaps._source import openat
 from fastsmaps.cli import entry
 
 opened = openat.open_in

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps import sampler, sweeper
-from fastsmaps.estimate import estimate
+from fastsmaps._host import sampler, sweeper
+from fastsmaps._host.estimate import estimate
 from support import linux, processes
 from support.captures import SMAPS, STAT
 
@@ -213,7 +213,7 @@ def test_descriptors_are_given_up(
 
     def sweep() -> list[tuple[set[str], int]]:
         # Other processes that end free a descriptor each, and none is missing then.
-        monkeypatch.setattr("fastsmaps.procfs.pids", lambda procfs: sorted(pids))
+        monkeypatch.setattr("fastsmaps._source.procfs.pids", lambda procfs: sorted(pids))
         processes.limit_descriptors(4 * processes.above_descriptors())
         found = []
         before = len(processes.descriptors())
@@ -223,7 +223,7 @@ def test_descriptors_are_given_up(
             held = processes.fill_descriptors()
             for fd in held[:left]:
                 os.close(fd)
-            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 1000)
+            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 1000)
             monkeypatch.setattr(sampler, "_rollup", 0.0)
             for _ in range(2):
                 monkeypatch.setattr(sampler, "_credit", 60.0)
@@ -286,7 +286,7 @@ def test_figures_stay_where_none_can_be_read(
     def sweep() -> list[tuple[str, bool]]:
         processes.limit_descriptors(4 * processes.above_descriptors())
         with fastsmaps.Sampler(budget=1) as sampler:
-            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: None)
+            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: None)
             before = sampler.sweep().by_pid[child.pid]
             held = processes.fill_descriptors()
             os.close(held[0])  # for /proc alone
@@ -308,7 +308,7 @@ def test_a_number_used_again_starts_anew(
 
     def use_again() -> list[str]:
         with fastsmaps.Sampler(budget=1) as sampler:
-            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 0)
+            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
             with idle() as first:
                 sampler.sweep()
                 before = sampler.sweep().by_pid[first.pid]
@@ -343,7 +343,7 @@ def test_a_capture_without_statm(
         (tmp_path / "7" / "statm").write_bytes(statm)
     with fastsmaps.Sampler(procfs=tmp_path) as sampler:
         if statm is not None:
-            monkeypatch.setattr("fastsmaps.sampler.free_descriptors", lambda: 0)
+            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
         (first,) = sampler.sweep()
         # Enough to look at it, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)

@@ -20,7 +20,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps.processes import OUTCOMES
+from fastsmaps._model.processes import OUTCOMES
 from support import linux, processes
 from support.commands import environment
 from support.independent import DATA
@@ -114,7 +114,7 @@ def test_rows_and_columns_agree(
 ) -> None:
     """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
     (tmp_path / "self").symlink_to("1")  # so it is a procfs
-    monkeypatch.setattr(fastsmaps.openat, "is_kernels", lambda *_: True)
+    monkeypatch.setattr("fastsmaps._source.openat.is_kernels", lambda *_: True)
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
         fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}
@@ -265,7 +265,7 @@ def test_a_large_process_is_left_in_its_midst(
     backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above some size it is summed from pieces of smaps, which can stop on the way."""
-    module = sys.modules["fastsmaps.sweeper"]
+    module = sys.modules["fastsmaps._host.sweeper"]
     monkeypatch.setattr(module, "_LARGE_BYTES", linux.PAGE)
     (row,) = fastsmaps.scan([idle.pid], timeout=3600)
     assert row.totals is not None

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps import _backend, sharing, sweeper
-from fastsmaps.groups import grouped, keys_of
-from fastsmaps.procfs import counts_ours
-from fastsmaps.tree import forest
+from fastsmaps import _backend
+from fastsmaps._host import sharing, sweeper
+from fastsmaps._model.sharing import Member, error_of
+from fastsmaps._model.tree import forest
+from fastsmaps._output.groups import grouped, keys_of
+from fastsmaps._source.procfs import counts_ours
 from support import families, linux, processes
 from support.commands import rows_of
 from support.families import SIZE, family
@@ -184,7 +186,7 @@ def test_zombies_have_nothing_in_common(backend: ModuleType) -> None:
         assert [(row.outcome, row.shares_memory_with) for row in scan] == [("zombie", None)] * 2
         known = sharing.Sharing("/proc")
         members = [
-            sharing.Member(pid, os.getpid(), 0, True, 4096, read=True, apart=False)
+            Member(pid, os.getpid(), 0, True, 4096, read=True, apart=False)
             for pid in (first, second)
         ]
         assert known.groups(members) == []
@@ -276,7 +278,7 @@ def test_libs(backend: ModuleType, program: str) -> None:
                 assert found[program].processes == 1
                 assert found.coverage["read"] == 1
                 assert found.coverage["skipped"] == len(members) - 1
-                assert found.errors == {pid: sharing.error_of(members[0]) for pid in members[1:]}
+                assert found.errors == {pid: error_of(members[0]) for pid in members[1:]}
             for pid in members:
                 assert fastsmaps.libs([pid])[program].processes == 1
     with family(program, "fork") as members:
@@ -375,7 +377,7 @@ def test_notes_that_lie(backend: ModuleType, program: str, tmp_path: Path) -> No
 @pytest.fixture
 def incomparable(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where /proc is of another pid namespace."""
-    monkeypatch.setattr("fastsmaps.procfs.counts_ours", lambda procfs: False)
+    monkeypatch.setattr("fastsmaps._source.procfs.counts_ours", lambda procfs: False)
 
 
 @pytest.mark.usefixtures("incomparable")

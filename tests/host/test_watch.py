@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsmaps
-from fastsmaps.samples import Series
+from fastsmaps._model.samples import Series
 from support import linux, processes
 from support.commands import environment
 from support.independent import DATA
@@ -232,7 +232,7 @@ def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.M
 
     with acting() as child:
         child.ask("fork", 24)
-        monkeypatch.setattr("fastsmaps.watch.scan", scan)
+        monkeypatch.setattr("fastsmaps._host.watch.scan", scan)
         with fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
             until(watch, lambda sample: watch.count > 2)
     for sample in watch.samples:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.diff import diff
-from fastsmaps.processes import Cost, ProcessTotals, Scan
-from fastsmaps.totals import Totals
+from fastsmaps._model.diff import diff
+from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.totals import Totals
 from support.smaps_texts import header, record
 
 KB = 1024

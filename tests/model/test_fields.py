@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsmaps
-from fastsmaps.fields import ABSENT, LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
+from fastsmaps._fields import ABSENT, LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
 
 # As they are used in code, so typed out; the rule's results for names of no kernel below.
 KNOWN = {

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps.keys import WORDS, Keys, search
+from fastsmaps._model.grouping import WORDS, Keys, search
 from support import linux, processes
 from support.commands import lines_of, rows_of, run
 from support.metrics import HOSTILE, Told, parsed, process, small_host, swept

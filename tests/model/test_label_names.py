@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 import fastsmaps
+from fastsmaps._fields import names_of
+from fastsmaps._model.samples import Series
+from fastsmaps._model.totals import Totals
 from fastsmaps.cli import report
-from fastsmaps.fields import names_of
-from fastsmaps.samples import Series
-from fastsmaps.totals import Totals
 from support.commands import rows_of, run
 from support.smaps_texts import header, kb
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.memory_names import RULES
+from fastsmaps._model.labels import RULES
 from support.commands import lines_of, rows_of, run
 from support.smaps_texts import record
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import fastsmaps
 from fastsmaps import Change, Totals
-from fastsmaps.fields import LABELS, SIZES, python_name
-from fastsmaps.figures import SUMS
-from fastsmaps.totals import NAMES
+from fastsmaps._fields import LABELS, SIZES, python_name
+from fastsmaps._model.figures import SUMS
+from fastsmaps._model.totals import NAMES
 from support.smaps_texts import header, kb, record
 
 

@@ -11,9 +11,9 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps.processes import Cost
-from fastsmaps.totals import Totals
-from fastsmaps.tree import Branch, below, forest, walk
+from fastsmaps._model.processes import Cost
+from fastsmaps._model.totals import Totals
+from fastsmaps._model.tree import Branch, below, forest, walk
 from support import processes
 from support.commands import lines_of, rows_of, run
 from support.metrics import process

@@ -22,7 +22,7 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps.notes import origin
+from fastsmaps._source.metadata import origin
 from fastsmaps.parquet import write_parquet
 from support import commands, processes
 from support.captures import nothing_left

@@ -19,8 +19,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
-from fastsmaps.groups import PARTS, ProcessGroup, bounded, grouped, label_value
-from fastsmaps.keys import Keys
+from fastsmaps._model.grouping import Keys
+from fastsmaps._output.groups import PARTS, ProcessGroup, bounded, grouped, label_value
 from fastsmaps.prometheus import Collector
 from support import metrics, processes
 from support.commands import run
@@ -120,7 +120,9 @@ def test_labels(
     backend: ModuleType, host: Path, by: tuple[str, ...], labels: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("fastsmaps.processes._names", {0: "root", 33: "www-data", 4711: "4711"})
+    monkeypatch.setattr(
+        "fastsmaps._model.processes._names", {0: "root", 33: "www-data", 4711: "4711"}
+    )
     says = swept(host, by)
     found = [set for (name, set) in says.samples if name == "fastsmaps_processes"]
     assert sorted(map(sorted, found)) == sorted(sorted(one.items()) for one in labels)

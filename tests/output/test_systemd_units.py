@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from fastsmaps.stat import cgroup_path
-from fastsmaps.units import unit_of
+from fastsmaps._model.stat import cgroup_path
+from fastsmaps._model.systemd import unit_of
 
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 

@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.targets import target_of
+from fastsmaps._capture.writers import target_of
 from support import processes
 from support.captures import SMAPS, smem, tar
 from support.commands import ZOO
@@ -41,8 +41,9 @@ class Other(ValueError):
 KINDS = (SoftTimeLimit, Own, TimeoutError, Other, KeyboardInterrupt, SystemExit)
 UNPACKING = tuple(
     f"fastsmaps.{name}"
-    for name in ("replay", "temporary", "compressed", "tar", "files", "text", "openat")
-)
+    for name in ("_capture.unpack", "_capture.tar", "_output.temporary", "_output.files",
+                 "_source.compressed", "_source.text", "_source.openat", "_backend.descriptors")
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -97,12 +98,12 @@ def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert found.startswith(str(place))
 
     monkeypatch.setattr(tempfile, "tempdir", None)
-    modules = ("fastsmaps.temporary", "tempfile")
+    modules = ("fastsmaps._output.temporary", "tempfile")
     for _ in at_every_line(unpacked, lambda: SoftTimeLimit("time is up"), *modules):
         assert os.listdir(place) == []
 
 
-@pytest.mark.parametrize("name", ["targets", "replay"])
+@pytest.mark.parametrize("name", ["writers", "unpack"])
 def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
     """What comes just after a file was made, before anything has its descriptor."""
     archive = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
@@ -115,8 +116,8 @@ def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
         with fastsmaps.open_capture(archive):
             pass
 
-    error, module = (lambda: SoftTimeLimit("time is up")), f"fastsmaps.{name}"
-    call = written if name == "targets" else unpacked
+    error, module = (lambda: SoftTimeLimit("time is up")), f"fastsmaps._capture.{name}"
+    call = written if name == "writers" else unpacked
     call()
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     gc.collect()  # what earlier tests left in cycles
@@ -175,8 +176,9 @@ READING = (
     *UNPACKING,
     *(
         f"fastsmaps.{name}"
-        for name in ("api", "process", "procfs", "scan", "sweeper", "capture", "libs", "notes",
-                     "_pysweep", "rights", "watch")
+        for name in ("_source.api", "_source.process", "_source.procfs", "_source.metadata",
+                     "_source.rights", "_host.scan", "_host.sweeper", "_host.libs", "_host.watch",
+                     "_backend._pysweep", "_capture.capture")
     ),
 )  # fmt: skip
 

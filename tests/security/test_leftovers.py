@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.temporary import UNFINISHED, UNPACKED, Temporary
+from fastsmaps._output.temporary import UNFINISHED, UNPACKED, Temporary
 from support import processes
 from support.captures import SMAPS, smem, tar
 from support.commands import environment
@@ -22,7 +22,7 @@ from support.commands import environment
 SIGNALLED = """
 import os, signal, sys
 import fastsmaps.cli
-from fastsmaps import temporary
+from fastsmaps._output import temporary
 
 numbers = [int(number) for number in sys.argv.pop(1).split(",")]
 make, delete = temporary.Temporary._make, temporary._delete
@@ -143,7 +143,7 @@ def test_ignored_signals_stay_ignored(place: dict[str, str]) -> None:
 SWALLOWING = """
 import os, signal, sys, time
 import fastsmaps.cli
-from fastsmaps import temporary
+from fastsmaps._output import temporary
 from fastsmaps.cli import signals
 
 signals._PATIENCE = 0.3
@@ -179,7 +179,7 @@ def test_what_swallows_everything_ends_nevertheless(
 LOSING = """
 import os, signal, sys, time
 import fastsmaps.cli
-from fastsmaps import temporary
+from fastsmaps._output import temporary
 
 class Finalized:
     def __del__(self):
@@ -242,7 +242,7 @@ def test_ctrl_c_just_before_the_exporter_waits(place: dict[str, str]) -> None:
 
 KILLED = """
 import os, signal, sys
-from fastsmaps.temporary import Temporary
+from fastsmaps._output.temporary import Temporary
 kept = [
     Temporary(sys.argv[1], beginning, directory=directory)
     for beginning in ("fastsmaps-", ".fastsmaps-") for directory in (False, True)
@@ -326,7 +326,7 @@ def test_another_users_orphan_stays(tmp_path: Path) -> None:
 def test_many_at_once(tmp_path: Path) -> None:
     """None takes another's, which it has just made and not yet locked, for an orphan."""
     code = (
-        "import sys; from fastsmaps.temporary import Temporary\n"
+        "import sys; from fastsmaps._output.temporary import Temporary\n"
         "for _ in range(200):\n"
         "    one = Temporary(sys.argv[1], 'fastsmaps-', directory=True)\n"
         "    open(one.path + '/file', 'x').close()\n"

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.texts import MOST_TEXT
+from fastsmaps._backend.bounded import MAX_TEXT
 from support import commands, processes
 from support.independent import DATA
 
@@ -167,13 +167,13 @@ def test_texts_without_end(backend: ModuleType, tmp_path: Path, name: str) -> No
     """Of what is small in every procfs only so much is read."""
     root = host(tmp_path)
     path = root / "7" / name
-    path.write_bytes(b"x" * MOST_TEXT + b"beyond")
+    path.write_bytes(b"x" * MAX_TEXT + b"beyond")
     os.truncate(path, 2 << 30)
     for way in ways(root, tmp_path / "out.tar").values():
         assert "beyond" not in limited(way)[-100_000:]
     if name == "cmdline":
         (row,) = fastsmaps.scan(procfs=root, cmdline=True)
-        assert row.cmdline == ("x" * MOST_TEXT + "...",)
+        assert row.cmdline == ("x" * MAX_TEXT + "...",)
 
 
 @pytest.mark.parametrize("where", ["7", "7/task", "7/task/8"])

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.files import written_whole
+from fastsmaps._output.files import written_whole
 from support import commands, linux, processes
 from support.independent import DATA
 

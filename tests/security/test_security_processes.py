@@ -20,8 +20,8 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.stat import MOST_ARGUMENTS
-from fastsmaps.texts import MARK, MOST_TEXT
+from fastsmaps._backend.bounded import MARK, MAX_TEXT
+from fastsmaps._model.stat import MOST_ARGUMENTS
 from support import linux, processes
 from support.commands import environment
 
@@ -112,11 +112,11 @@ def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_pat
         if said != "done":
             pytest.skip("the kernel has no PR_SET_MM_MAP")
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            assert len(file.read(MOST_TEXT + 10)) == MOST_TEXT + 10
+            assert len(file.read(MAX_TEXT + 10)) == MAX_TEXT + 10
         # Its bytes are zeros, each of which ends an argument.
         assert processes.in_child(lambda: within(pid)) == [
             MOST_ARGUMENTS + 1,
-            MOST_TEXT + len(MARK),
+            MAX_TEXT + len(MARK),
         ]
 
 
@@ -406,7 +406,8 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
     """One line, whatever the limit; never a traceback."""
     code = (
         "import resource, sys, os\n"
-        "import fastsmaps, json, fastsmaps.cli.ps, fastsmaps.cli.libs, fastsmaps.cli.maps\n"
+        "import fastsmaps, json\n"
+        "from fastsmaps.cli.commands import libs, maps, ps\n"
         "from fastsmaps.cli import entry\n"
         "room = int(sys.argv.pop(1))\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"

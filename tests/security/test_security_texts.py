@@ -18,8 +18,9 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps.stat import MOST_ARGUMENTS, arguments, cgroup_path
-from fastsmaps.texts import LEAST_TEXT, MARK, MOST_TEXT, MOST_TEXTS, Shared, cut
+from fastsmaps._backend.bounded import MARK, MAX_TEXT, MAX_TEXTS, MIN_TEXT, cut
+from fastsmaps._host.texts import Shared
+from fastsmaps._model.stat import MOST_ARGUMENTS, arguments, cgroup_path
 from support.commands import environment, run
 from support.processes import workload
 from support.smaps_texts import record
@@ -27,7 +28,7 @@ from support.smaps_texts import record
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
 STAT = b"%d (it) S 1 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 %d " + b"0 " * 15 + b"17 0 0\n"
 #: More than all that is ever kept of their texts, each in 2-byte words.
-MANY = 2 * MOST_TEXTS // MOST_TEXT
+MANY = 2 * MAX_TEXTS // MAX_TEXT
 MEMORY = 64 << 20
 
 
@@ -39,7 +40,7 @@ def put(root: Path, pid: int, **texts: bytes) -> None:
 
 
 def long_text(pid: int) -> bytes:
-    return b"%d\0" % pid + b"\xff\0" * (MOST_TEXT // 2)
+    return b"%d\0" % pid + b"\xff\0" * (MAX_TEXT // 2)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_sweep_keeps_so_much_of_all_texts(twins: list[dict[str, Any]], crowd: 
     results = [swept(twin, crowd, pids) for twin in twins]
     assert all(result == results[0] for result in results)
     texts = [text for text, _ in results[0]]
-    assert sum(len(text or b"") for text in set(texts)) <= MOST_TEXTS
+    assert sum(len(text or b"") for text in set(texts)) <= MAX_TEXTS
     for pid, text in zip(pids, texts, strict=True):
         assert text is not None
         if pid > MANY:
@@ -84,16 +85,16 @@ def test_a_sweep_keeps_so_much_of_all_texts(twins: list[dict[str, Any]], crowd: 
         else:
             limit = len(text) - len(MARK)
             assert text == long_text(pid)[:limit] + MARK
-            assert LEAST_TEXT < limit < MOST_TEXT
+            assert MIN_TEXT < limit < MAX_TEXT
 
 
 @pytest.mark.parametrize("beyond", range(-1, 6))
 def test_a_text_is_cut_by_the_byte(
     twins: list[dict[str, Any]], tmp_path: Path, beyond: int
 ) -> None:
-    text = b"x" * (MOST_TEXT + beyond)
+    text = b"x" * (MAX_TEXT + beyond)
     put(tmp_path, 1, cmdline=text, cgroup=text)
-    expected = text if beyond <= len(MARK) else b"x" * MOST_TEXT + MARK
+    expected = text if beyond <= len(MARK) else b"x" * MAX_TEXT + MARK
     assert cut(expected) == expected
     for twin in twins:
         assert swept(twin, tmp_path, [1]) == [(expected, expected)]
@@ -104,7 +105,7 @@ def test_a_text_is_cut_by_the_byte(
 def test_so_many_texts_that_the_shortest_limit_needs_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastsmaps.texts.MOST_TEXTS", 1000)
+    monkeypatch.setattr("fastsmaps._host.texts.MAX_TEXTS", 1000)
     shared = Shared()
     rows: list[fastsmaps.ProcessTotals] = []
     refits = 0
@@ -115,7 +116,7 @@ def test_so_many_texts_that_the_shortest_limit_needs_more(
             refits += 1
             rows = shared.refit(rows)
     assert refits < 10  # each costs as much as there are rows
-    assert {len(row.cmdline[0]) for row in rows if row.cmdline} == {LEAST_TEXT + len(MARK)}
+    assert {len(row.cmdline[0]) for row in rows if row.cmdline} == {MIN_TEXT + len(MARK)}
     assert {row.cgroup for row in rows} == {"/a"}
 
 
@@ -157,7 +158,7 @@ def test_rows_share_their_texts_within_a_bound(
     for way, rows in rows_within(crowd, tmp_path).items():
         assert len(rows) == 2 * MANY, way
         texts = {id(row._cmdline): len(row._cmdline or b"") for row in rows}
-        assert sum(texts.values()) <= MOST_TEXTS, way
+        assert sum(texts.values()) <= MAX_TEXTS, way
         for row in rows[MANY:]:
             assert row.cmdline == (f"nginx: worker {row.pid}",), way
         for row in rows[:MANY]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps import descriptors
+from fastsmaps._backend import descriptors
 from support import processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps import forks, pidfd, procfs
+from fastsmaps._source import forks, pidfd, procfs
 from support import linux, processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -223,10 +223,10 @@ def test_a_number_used_again_meanwhile(
                 second = stack.enter_context(processes.workload("idle"))
                 if second.pid != first.pid:
                     raise linux.Refused("the kernel gave another number")
-                monkeypatch.setattr("fastsmaps.process.pidfd_number", pidfd.pidfd_number)
+                monkeypatch.setattr("fastsmaps._source.process.pidfd_number", pidfd.pidfd_number)
                 return found
 
-            monkeypatch.setattr("fastsmaps.process.pidfd_number", number)
+            monkeypatch.setattr("fastsmaps._source.process.pidfd_number", number)
             with pytest.raises(fastsmaps.ProcessGone, match="the process of pidfd"):
                 by_pidfd(fd)
 

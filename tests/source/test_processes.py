@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.stat import cgroup_path
+from fastsmaps._model.stat import cgroup_path
 from support import linux, processes
 from support.independent import DATA, read
 

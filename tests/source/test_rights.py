@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastsmaps.rights import Rights, enough, enough_against_hidepid, hidden_by, own_rights
+from fastsmaps._source.rights import Rights, enough, enough_against_hidepid, hidden_by, own_rights
 from support import linux, processes
 
 PTRACE, ADMIN, PERFMON = 1 << 19, 1 << 21, 1 << 38

@@ -22,7 +22,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import PIECE, PIECES
 from support import processes
 from support.commands import environment
 from support.independent import DATA

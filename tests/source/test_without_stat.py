@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.capture import capture
+from fastsmaps._capture.capture import capture
 from support.commands import rows_of, run
 from support.smaps_texts import record
 

@@ -292,7 +292,7 @@ def _threads(count: int) -> None:
 
 
 def _leave() -> None:
-    """The main thread ends; another one goes on serving."""
+    """The main thread ends; another one goes on http."""
 
     def wait_and_serve() -> None:
         while not has_left(os.getpid()):

@@ -1,0 +1,1 @@
+"""Saving captures and unpacking them."""

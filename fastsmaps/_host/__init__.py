@@ -1,0 +1,1 @@
+"""Many processes, or one process many times."""

@@ -1,0 +1,273 @@
+"""libs(): each mapped file over all processes."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps import _backend
+from fastsmaps._backend.descriptors import OPEN
+from fastsmaps._errors import Error, outcome_of
+from fastsmaps._host.sharing import Sharing, in_order, member_of, related
+from fastsmaps._host.sweeper import Sweeper
+from fastsmaps._host.workers import check_workers, counted, spread
+from fastsmaps._model.processes import OUTCOMES
+from fastsmaps._model.sharing import error_of
+from fastsmaps._model.totals import Totals
+from fastsmaps._model.values import Value
+from fastsmaps._source import openat as _openat
+from fastsmaps._source import procfs as _procfs
+from fastsmaps._source.metadata import noted, noted_sharing
+from fastsmaps._source.process import Process
+from fastsmaps._source.procfs import PIECE, PIECES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeAlias
+
+    from fastsmaps._backend import Uses
+    from fastsmaps._model.sharing import Member
+    from fastsmaps._source.procfs import Procfs
+
+    # A process's number, its outcome, and the error where it was not read.
+    Fate = tuple[int, str, str | None]
+
+    # How many processes, end - start, figures by label.
+    _Sum: TypeAlias = tuple[int, int, dict[str, int]]
+
+
+class LibUse(Value):
+    """What a path takes over all processes: ``totals``, and how many ``processes`` map it.
+
+    One path may lead to several files: in containers, after an upgrade, or because the kernel
+    gives the same name to many (``/dev/zero (deleted)``, ``/memfd:NAME (deleted)``). ``parts``
+    has the LibUse of each, by device and inode as in ``Mapping.dev`` and ``Mapping.inode``, the
+    largest Pss first. ``processes`` counts a process once, however many of the files it maps.
+    """
+
+    __slots__ = ("parts", "processes", "totals")
+
+    totals: Totals
+    processes: int
+    parts: dict[tuple[str, int], LibUse]
+
+    def __init__(
+        self,
+        totals: Totals,
+        processes: int,
+        parts: dict[tuple[str, int], LibUse] | None = None,
+    ) -> None:
+        super().__init__(totals=totals, processes=processes, parts=parts or {})
+
+    @property
+    def files(self) -> int:
+        """How many different files it is, as far as device and inode can show (docs/fields.md)."""
+        return max(1, len(self.parts))
+
+    def __hash__(self) -> int:
+        return hash((self.totals, self.processes))
+
+    def __repr__(self) -> str:
+        files = f", {self.files} files" if self.files > 1 else ""
+        return f"<LibUse by {self.processes}{files}: {self.totals!r}>"
+
+
+class Libs(dict[str, LibUse]):
+    """LibUse by path, the largest Pss first.
+
+    ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read,
+    ``outcomes`` how each of these came out.
+    """
+
+    def __init__(
+        self,
+        uses: Iterable[tuple[str, LibUse]],
+        coverage: dict[str, int],
+        errors: dict[int, str],
+        outcomes: dict[int, str],
+    ) -> None:
+        super().__init__(uses)
+        self.coverage = coverage
+        self.errors = errors
+        self.outcomes = outcomes
+
+    def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
+        return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)
+
+
+def libs(
+    pids: Iterable[int] | None = None,
+    *,
+    procfs: Procfs = "/proc",
+    workers: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> Libs:
+    """Every mapped file: its figures over all processes, and how many processes map it.
+
+    A file is whatever the kernel names with a path: libraries, programs, data, shared memory
+    (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
+    ``Mapping.path``; where one path leads to several files, ``LibUse.parts`` has each. One
+    process's table at a time is in memory for each of the `workers` threads, and the sums of each
+    file. Processes that cannot be read are left out: ``coverage`` counts them, ``errors`` says why.
+    So are those that have all their memory in common with another one that is read (a child between
+    vfork and exec): they are "skipped". `progress` is called with how many processes are done and
+    of how many, by whichever thread.
+
+    Raises what scan() raises. Source: proc_pid_smaps(5).
+    """
+    root = _procfs.root(procfs)
+    check_workers(workers)
+    numbers = _procfs.numbers_of(pids, root)
+    listed = pids is None
+    sharing = Sharing(root, noted_sharing(root))
+    groups = _groups(numbers, root, sharing, workers)
+    later = {member.pid for group in groups for member in in_order(group)[1:]}
+    now = [pid for pid in numbers if pid not in later]
+    uses: list[Uses] = []
+    others: list[int] = []  # what the quick way left
+    fates: list[Fate] = []  # of those that Process read
+    members: list[Member] = []  # of what it read: forks are left for later
+
+    def work(some: Iterator[int]) -> None:
+        mine = _backend.Uses()
+        uses.append(mine)
+        take = mine.take
+        try:
+            fd = os.open(root, OPEN | os.O_DIRECTORY)
+        except OSError as error:
+            raise _procfs.failure(error, None, root, root) from None
+        try:
+            if _openat.is_kernels(root, fd):
+                others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
+            else:
+                found = (_add(mine, pid, root, members) for pid in some)
+                fates.extend(fate for fate in found if fate is not None)
+        finally:
+            os.close(fd)
+
+    spread(counted(now, progress), max(1, min(workers, len(now))), work)
+    uses.append(last := _backend.Uses())
+    fates.extend(_added(last, pid, root) for pid in others)
+    forks = {member.pid for member in members if member.forked}
+    groups += sharing.groups(related(members).values())
+    later |= forks
+    read = set(now).difference(forks, (pid for pid, outcome, _ in fates if outcome != "read"))
+    for group in groups:
+        fates.extend(_add_once(last, in_order(group), root, sharing, later, read))
+    fates.extend(_added(last, pid, root) for pid in numbers if pid in later)
+    coverage = dict.fromkeys(OUTCOMES, 0)
+    coverage["read"] = len(numbers) - len(fates)
+    errors: dict[int, str] = {}
+    outcomes: dict[int, str] = {}
+    notes = noted(root) if fates else {}
+    for pid, outcome, error in fates:
+        if error is not None:
+            outcome, errors[pid] = notes.get(pid, (outcome, error))
+            outcomes[pid] = outcome
+        coverage[outcome] += 1
+    return Libs(_merged(uses), coverage, errors, outcomes)
+
+
+def _groups(numbers: list[int], root: str, sharing: Sharing, workers: int) -> list[list[Member]]:
+    """Those of the processes that have their memory in common, before any of it is read.
+
+    None where Process reads them: it sees that when it reads them.
+    """
+    sweeper = Sweeper(root, texts=(), limits=(None, None), until=None)
+    try:
+        if sweeper.fd < 0:
+            return []
+        sweeper.run(numbers, workers, rollups=False)
+        return sharing.groups(related(sweeper.members()).values())
+    finally:
+        sweeper.close()
+
+
+def _add_once(
+    uses: Uses, order: list[Member], root: str, sharing: Sharing, later: set[int], read: set[int]
+) -> Iterator[Fate]:
+    """Adds a group whose memory is the same: one of it, if that can be read.
+
+    Takes out of `later` what is done here; `read` are those that were read before.
+    """
+    counted = next((member for member in order if member.pid in read), None)
+    for member in order:
+        if member.pid not in later:
+            continue
+        later.remove(member.pid)
+        if counted is not None and sharing.still(member, counted):
+            yield member.pid, "skipped", error_of(counted.pid)
+            continue
+        fate = _added(uses, member.pid, root)
+        yield fate
+        if counted is None and fate[1] == "read":
+            counted = member
+
+
+def _added(uses: Uses, pid: int, root: str) -> Fate:
+    """Adds a process by Process, which knows all fates; its number, the outcome and the error."""
+    fate = _add(uses, pid, root)
+    assert fate is not None
+    return fate
+
+
+def _add(uses: Uses, pid: int, root: str, members: list[Member] | None = None) -> Fate | None:
+    """With `members` None for a fork, which is not added: it is put there, as all others are."""
+    try:
+        with Process(pid, procfs=root) as process:
+            member = None if members is None else member_of(process)
+            if member is not None and members is not None:
+                member.read = True  # as far as is known
+                members.append(member)
+                if member.forked:
+                    return None
+            process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
+    except Error as error:
+        return pid, outcome_of(error), str(error)
+    return pid, "read", None
+
+
+def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
+    """Add up the sums of all workers; no two of them read the same process."""
+    users: dict[bytes, int] = {}
+    files: dict[bytes, dict[tuple[bytes, int], _Sum]] = {}
+    for one in uses:
+        for name, processes, parts in one.result():
+            if not name.startswith(b"/"):
+                continue
+            users[name] = users.get(name, 0) + processes
+            sums = files.setdefault(name, {})
+            for dev, inode, number, (size, figures) in parts:
+                _add_sum(sums, (dev, inode), (number, size, figures))
+    found = [(os.fsdecode(name), _use(users[name], sums)) for name, sums in files.items()]
+    # Workers find files in any order: the path decides among equals.
+    return sorted(found, key=lambda item: (-(item[1].totals.pss or 0), item[0]))
+
+
+def _use(processes: int, files: dict[tuple[bytes, int], _Sum]) -> LibUse:
+    parts = {
+        (dev.decode("ascii"), inode): LibUse(Totals(figures, size, "smaps"), number)
+        for (dev, inode), (number, size, figures) in files.items()
+    }
+    if len(parts) == 1:
+        ((_, size, figures),) = files.values()
+    else:
+        order = sorted(parts, key=lambda file: (-(parts[file].totals.pss or 0), file))
+        parts = {file: parts[file] for file in order}
+        whole: dict[bool, _Sum] = {}
+        for sum_ in files.values():
+            _add_sum(whole, True, sum_)
+        _, size, figures = whole[True]
+    return LibUse(Totals(figures, size, "smaps"), processes, parts)
+
+
+def _add_sum(sums: dict[Any, _Sum], key: object, more: _Sum) -> None:
+    """Adds figures as the backend does: what one part lacks, the others still have."""
+    if key not in sums:
+        sums[key] = more
+        return
+    number, size, figures = sums[key]
+    added = dict(figures)
+    for label, value in more[2].items():
+        added[label] = added.get(label, 0) + value
+    sums[key] = number + more[0], size + more[1], added

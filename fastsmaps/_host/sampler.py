@@ -1,0 +1,539 @@
+"""Sampler: sweeps again and again, within a share of one core."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+
+from fastsmaps import _backend
+from fastsmaps._backend.descriptors import OPEN, free_descriptors, is_exhausted, read_file
+from fastsmaps._errors import Error, is_foreign
+from fastsmaps._host.estimate import estimate
+from fastsmaps._host.sharing import Sharing, in_order, related
+from fastsmaps._host.sweeper import Sweeper, files_of
+from fastsmaps._host.texts import Shared
+from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.stat import parse_stat
+from fastsmaps._source import openat as _openat
+from fastsmaps._source import procfs as _procfs
+from fastsmaps._source.metadata import noted_sharing
+from fastsmaps._source.procfs import PAGE
+from fastsmaps._source.rights import hidden_by
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable
+    from typing import NoReturn, TypeVar
+
+    from fastsmaps._model.sharing import Member
+    from fastsmaps._source.procfs import Procfs
+
+    T = TypeVar("T")
+
+_UNREAD = 2**64 - 1
+#: A process that a function excluded is asked about again at each so many-th sweep.
+_ASKED_EACH = 16
+#: Of so many free descriptors one is kept: the program may open as many as it likes meanwhile.
+_SHARE = 4
+#: Seconds without kept descriptors after there were none left.
+_NONE_KEPT = 60.0
+#: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
+_OLDEST_EACH = 4
+# Seconds until a denied process is tried again; an exec is seen at once.
+_FIRST_PAUSE = 60.0
+_LONGEST_PAUSE = 900.0
+
+
+class _Watched:
+    """A process between two sweeps."""
+
+    __slots__ = (
+        "excluded", "fd", "inode", "live", "pause", "read_at", "retry_at", "row", "text", "then",
+    )  # fmt: skip
+
+    def __init__(self, pid: int) -> None:
+        self.excluded: bool | None = None  # None where that has to be asked
+        self.fd = -1  # of its statm, where one is kept
+        self.inode = 0  # of its directory, where it is looked at by its path
+        self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
+        self.read_at: float | None = None
+        self.then = (0, 0)  # resident and shared when the figures were read
+        self.live = (0, 0)
+        self.text = 0
+        self.pause = 0.0  # of a process that may not be read: seconds until the next try
+        self.retry_at = 0.0
+
+    def put_off(self, now: float) -> None:
+        """Sets when a process that may not be read is tried again.
+
+        A try takes as long as a reading, and where a security module refuses, it is a line in the
+        host's audit log.
+        """
+        self.pause = min(max(_FIRST_PAUSE, 2 * self.pause), _LONGEST_PAUSE)
+        self.retry_at = now + self.pause
+
+    @property
+    def moved(self) -> int:
+        """By how much statm differs from what it was, in bytes."""
+        resident, shared = self.live
+        before, shared_before = self.then
+        return abs(resident - shared - before + shared_before) + abs(shared - shared_before)
+
+
+_NOT_YET = "not read yet: the budget did not allow it"
+
+
+class Sampler:
+    """Repeated sweeps over all processes that cost at most `budget` of one core (0.01: 1 %).
+
+    Each sweep() looks at the Rss of every process (statm, 1.4 us through a kept descriptor) and
+    reads the rollups that matter: of processes never seen, of those whose Rss changed most since
+    their figures were read, and of the oldest, as far as the credit goes: `budget` x the time
+    since the last sweep, everything that a sweep does is charged, a debt is carried over. The
+    first sweep reads all, whatever it takes. It never sleeps: whoever calls it decides how often.
+
+    Each row has an ``age`` (seconds since its figures were read); where its Rss changed since,
+    they are scaled and the row is marked ``estimated``. A process that ended leaves; one that has
+    another's number starts anew, as does one that called exec, by the size of its text: an exec
+    of the same program shows when its figures are read next. One that may not be read is tried
+    again after a minute at first, then after up to a quarter of an hour, and after an exec.
+
+    `cgroup`, `cmdline`, `exe` and the number of `mappings` are read with the figures if asked
+    for, as scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`:
+    numbers of `procfs`, or a function of a row without totals, which is asked about each new
+    process, after an exec, and now and then. A context manager; not for several threads at once.
+
+    It keeps at most a quarter of the descriptors that the program leaves free (RLIMIT_NOFILE less
+    what is open), counted anew at each sweep. Where this process or the whole system has none
+    left, it gives up those that it keeps, and keeps none for a minute.
+
+    Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
+    no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
+    can be listed and `exclude` holds anything is seen by sweep().
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: float = 0.01,
+        procfs: Procfs = "/proc",
+        cgroup: bool = False,
+        cmdline: bool = False,
+        exe: bool = False,
+        mappings: bool = False,
+        max_rss: int | None = None,
+        exclude: Container[int] | Callable[[ProcessTotals], bool] = (),
+    ) -> None:
+        if not 0 < budget <= 1:
+            raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
+        if max_rss is not None and not isinstance(max_rss, int):
+            raise TypeError(f"max_rss: bytes as an int, or None, not {max_rss!r}")
+        self.budget = budget
+        self.procfs = _procfs.root(procfs)
+        self._mappings = mappings
+        self._texts = files_of(cgroup=cgroup, cmdline=cmdline, exe=exe)
+        self._max_rss = max_rss
+        self._exclude = exclude
+        self._sweeps = 0
+        self._shared = Shared()  # the texts of all rows
+        self._kept = 0
+        self._most_kept = 0
+        self._none_kept_until = 0.0
+        self._watched: dict[int, _Watched] = {}
+        self._last = 0.0
+        self._is_first = True  # until a sweep has read all
+        self._hidden_by: str | None = None  # as of the first sweep
+        self._credit = 0.0
+        self._look = 0.0  # what a look at all statm costs, seconds
+        self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
+        self._closed = False
+        self._sharing: Sharing | None = None
+        self._unknown: set[int] = set()
+
+    def close(self) -> None:
+        """Closes all descriptors; may be called again."""
+        self._closed = True
+        for pid in list(self._watched):
+            self._drop(pid)
+
+    def __enter__(self) -> Sampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_watched"):
+            self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sampler holds open descriptors: it is neither copied nor pickled")
+
+    def sweep(self) -> Scan:
+        """All processes now, as far as the budget goes.
+
+        Nothing raises for one process. Raises Error where `procfs` cannot be listed or is none,
+        TypeError for an `exclude` that is no container, ValueError after close().
+        """
+        if self._closed:
+            raise ValueError("this Sampler is closed")
+        now, cpu = time.monotonic(), time.thread_time()
+        first = self._is_first
+        if not first:
+            self._credit += self.budget * (now - self._last)
+        self._last = now
+        self._fit()
+        # While the looks alone would take more than the budget, they wait until it allows one
+        # and as much for rollups.
+        if first and _procfs.is_procfs(self.procfs):
+            self._hidden_by = hidden_by(self.procfs)
+        if first or self._credit >= 2 * self._look:
+            self._sparing(self._look_at_all)
+            self._part()
+            self._look = time.thread_time() - cpu
+            self._read_some(cpu, everything=first)
+            self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
+        else:
+            self._credit -= time.thread_time() - cpu
+        if first:
+            self._credit, self._is_first = 0.0, False
+        taken_at, ended = time.time(), time.monotonic()
+        state = [(one.row, one.read_at, one.then, one.live) for one in self._watched.values()]
+        return Scan(
+            lambda: [_row(*one, ended) for one in state],
+            cost=Cost(time.thread_time() - cpu, ended - now),
+            taken_at=taken_at,
+            procfs=self.procfs,
+            count=len(state),
+            sharing_known=self._unknown.isdisjoint(self._watched),
+            max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
+            hidden_by=self._hidden_by,
+        )
+
+    # ---- descriptors
+
+    def _fit(self) -> None:
+        """Sets how many are kept, and closes what is above that."""
+        free = None if time.monotonic() < self._none_kept_until else free_descriptors()
+        self._most_kept = 0 if free is None else max(0, free + self._kept) // _SHARE
+        self._shrink()
+
+    def _shrink(self) -> None:
+        for one in self._watched.values():
+            if self._kept <= self._most_kept:
+                break
+            if one.fd >= 0:
+                self._let_go(one)
+
+    def _give_up(self) -> bool:
+        """Closes all that are kept; whether there were any."""
+        any_kept = self._kept > 0
+        self._most_kept = 0
+        self._none_kept_until = time.monotonic() + _NONE_KEPT
+        self._shrink()
+        return any_kept
+
+    def _sparing(self, act: Callable[[], T]) -> T:
+        """Calls it; once more without the kept descriptors where it found none left."""
+        try:
+            return act()
+        except (Error, OSError) as error:
+            if not is_exhausted(error) or not self._give_up():
+                raise
+        return act()
+
+    def _let_go(self, one: _Watched) -> None:
+        fd, one.fd = one.fd, -1
+        self._kept -= 1
+        os.close(fd)
+
+    # ---- statm of all
+
+    def _look_at_all(self) -> None:
+        listed = set(_procfs.pids(self.procfs))
+        for pid in self._watched.keys() - listed:
+            self._drop(pid)
+        kept = [(pid, one) for pid, one in self._watched.items() if one.fd >= 0]
+        pages = array("Q", bytes(24 * len(kept)))
+        _backend.statms(memoryview(array("i", [one.fd for _, one in kept])), memoryview(pages))
+        for i, (pid, one) in enumerate(kept):
+            if pages[3 * i] == _UNREAD:
+                self._drop(pid)  # reaped; who is listed by this number is another one
+            else:
+                self._see(one, *pages[3 * i : 3 * i + 3])
+        for pid, one in self._watched.items():
+            if one.fd < 0 and not self._look_by_path(pid, one):
+                self._watched[pid] = _Watched(pid)
+        for pid in sorted(listed - self._watched.keys()):
+            self._watched[pid] = one = _Watched(pid)
+            self._look_by_path(pid, one)
+
+    @staticmethod
+    def _see(one: _Watched, resident: int, shared: int, text: int) -> None:
+        if text != one.text:
+            # Another program: exec. What was read of the one before says nothing of it.
+            one.excluded = None
+            if one.read_at is not None:
+                one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
+        one.text = text
+        one.live = resident * PAGE, shared * PAGE
+
+    def _look_by_path(self, pid: int, one: _Watched) -> bool:
+        """One process by itself; False where it is not there, or another one by now."""
+        try:
+            statm = os.pread(one.fd, 256, 0) if one.fd >= 0 else self._statm_by_path(pid, one)
+            resident, shared, text = map(int, statm.split()[1:4])
+        except ProcessLookupError:
+            return False
+        except FileNotFoundError:
+            return not _procfs.is_procfs(self.procfs)  # smem's captures have no statm
+        except (OSError, ValueError) as error:
+            if is_foreign(error):
+                raise
+            return True  # not permitted (hidepid=1), or damaged: what was read before stays
+        self._see(one, resident, shared, text)
+        return True
+
+    def _statm_by_path(self, pid: int, one: _Watched) -> bytes:
+        """Without a kept descriptor; ProcessLookupError where another process has the number."""
+        path = f"{self.procfs}/{pid}"
+        directory = os.open(path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            inode = os.fstat(directory).st_ino
+            if inode != one.inode:
+                # Each process's directory has another one, but the same process's too, once the
+                # kernel was short of memory. This costs 2 us, and stat 20.
+                started = one.row.start_time
+                if one.inode and started is not None:
+                    stat = parse_stat(self._file_in(directory, "stat"), pid, f"{path}/stat")
+                    if stat.start_time != started:
+                        raise ProcessLookupError
+                one.inode = inode
+            fd = _openat.open_in(self.procfs, "statm", directory)
+            try:
+                text = read_file(fd)
+                if self._kept < self._most_kept:
+                    self._kept += 1
+                    one.fd, fd = fd, -1
+                return text
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+        finally:
+            os.close(directory)
+
+    def _file_in(self, directory: int, name: str) -> bytes:
+        fd = _openat.open_in(self.procfs, name, directory)
+        try:
+            return read_file(fd)
+        finally:
+            os.close(fd)
+
+    def _drop(self, pid: int) -> None:
+        one = self._watched.pop(pid)
+        if one.fd >= 0:
+            self._let_go(one)
+
+    # ---- who is left out
+
+    def _judge(self) -> None:
+        """Find the excluded processes; a function is asked only where its answer may differ."""
+        exclude = self._exclude
+        if not callable(exclude):
+            for pid, one in self._watched.items():
+                one.excluded = pid in exclude
+                if one.excluded:
+                    one.row = one.row._replaced(outcome="skipped", error="excluded")
+            return
+        self._sweeps += 1
+        due = [
+            pid
+            for pid, one in self._watched.items()
+            # A process may change its command line without an exec.
+            if one.excluded is None or (one.excluded and not (pid + self._sweeps) % _ASKED_EACH)
+        ]
+        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, None), until=None)
+        try:
+            for row in sweeper.seen(due):
+                if row.outcome != "gone" and row.pid not in sweeper.exhausted:
+                    self._exclude_or_not(row, exclude(row))
+        finally:
+            sweeper.close()
+
+    def _exclude_or_not(self, row: ProcessTotals, excluded: bool) -> None:
+        one = self._watched[row.pid]
+        one.excluded = bool(excluded)
+        if excluded:
+            row = row._replaced(outcome="skipped", error="excluded", totals=None)
+            one.row, one.read_at = self._shared.fit(row), None
+
+    # ---- rollups of some
+
+    def _order(self) -> Iterable[int]:
+        """Which to read: those never seen, then the most changed, every fourth the oldest."""
+        new, moved, old = [], [], []
+        now = time.monotonic()
+        for pid, one in self._watched.items():
+            if one.excluded:
+                continue
+            if one.read_at is None:
+                new.append(pid)
+            elif one.row.outcome == "denied" and now < one.retry_at:
+                continue
+            elif one.row.outcome != "kernel_thread" and one.row.shares_memory_with is None:
+                old.append((one.read_at, pid))
+                if one.moved:
+                    moved.append((one.moved, pid))
+        yield from new
+        moved.sort()
+        old.sort(reverse=True)
+        done: set[int] = set()
+        count = 0
+        while old:
+            count += 1
+            queue = moved if moved and count % _OLDEST_EACH else old
+            pid = queue.pop()[1]
+            if pid not in done:
+                done.add(pid)
+                yield pid
+
+    def _read_some(self, cpu: float, *, everything: bool) -> None:
+        """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
+        self._sparing(self._judge)
+
+        def begin() -> Sweeper:
+            return Sweeper(
+                self.procfs,
+                texts=self._texts,
+                limits=(None, self._max_rss),
+                until=None,
+                mappings=self._mappings,
+            )
+
+        sweeper = self._sparing(begin)
+        new: list[int] = []
+        try:
+            for pid in self._order():
+                before = time.thread_time()
+                if not everything and before - cpu + self._rollup > self._credit:
+                    break
+                first = self._watched[pid].read_at is None
+                self._read(sweeper, pid)
+                one = self._watched.get(pid)
+                if one is not None and (first or one.row.shares_memory_with is not None):
+                    new.append(pid)
+                took = time.thread_time() - before
+                self._rollup += (took - self._rollup) / 8
+            self._share(sweeper, new)
+        finally:
+            sweeper.close()
+
+    def _read(self, sweeper: Sweeper, pid: int, *, shared: bool = False) -> None:
+        one = self._watched[pid]
+        # What statm says at the same moment: growth since the look is in the rollup already.
+        self._look_by_path(pid, one)
+        read = sweeper.one_uncompared if shared else sweeper.one
+        row = read(pid)
+        if pid in sweeper.exhausted and self._give_up():
+            row = read(pid)
+        if pid in sweeper.exhausted:
+            if one.read_at is None:
+                one.row = row
+            return  # what was read before stays, and the next sweep tries again
+        if row.outcome == "gone":
+            self._drop(pid)
+            return
+        if one.row.start_time not in (None, row.start_time):
+            # The number is another's.
+            self._drop(pid)
+            one = self._watched[pid] = _Watched(pid)
+            self._look_by_path(pid, one)
+        one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
+        if row.outcome == "denied":
+            one.put_off(one.read_at)
+        if callable(self._exclude) and self._exclude(row._replaced(totals=None)):
+            self._exclude_or_not(row, True)  # it has changed its command line
+        if self._shared.is_full:
+            rows = self._shared.refit(one.row for one in self._watched.values())
+            for one, row in zip(self._watched.values(), rows, strict=True):
+                one.row = row
+
+    # ---- memory that several have in common: see sharing.py
+
+    def _part(self) -> None:
+        """Treat a process that no longer shares its memory as a new one."""
+        if self._sharing is None:
+            self._sharing = Sharing(self.procfs, noted_sharing(self.procfs))
+        self._sharing.renew()
+        for pid, one in self._watched.items():
+            if one.row.shares_memory_with is None:
+                continue
+            other = self._watched.get(one.row.shares_memory_with)
+            if other is None or other.row.totals is None or not self._is_shared(one, other):
+                one.row, one.read_at = ProcessTotals(pid, "skipped", error=_NOT_YET), None
+
+    def _is_shared(self, one: _Watched, other: _Watched) -> bool:
+        member, counted = one.row._member, other.row._member
+        assert self._sharing is not None
+        if member is None or counted is None:
+            return False
+        return self._sharing.still(member, counted)
+
+    def _share(self, sweeper: Sweeper, new: Iterable[int]) -> None:
+        """Decides where memory is counted that those just read first have in common with others."""
+        assert self._sharing is not None
+        fresh = [self._watched[pid].row._member for pid in new if pid in self._watched]
+        stacks = {member.stack for member in fresh if member is not None}
+        pids = {member.ppid for member in fresh if member is not None and member.forked}
+        if not stacks:
+            return
+        members = [
+            member
+            for one in self._watched.values()
+            if (member := one.row._member) is not None
+            and (member.stack in stacks or member.pid in pids)
+            and (one.row.totals is not None or member.linked)
+        ]
+        found = related(members)
+        settled = set()
+        for group in self._sharing.groups(found.values()):
+            order = in_order(group)
+            counted = next((m for m in order if m.read), None) or self._first_read(sweeper, order)
+            for member in order:
+                settled.add(member.pid)
+                if counted is not None and member is not counted:
+                    one = self._watched.get(member.pid)
+                    if one is not None:
+                        one.row = one.row._shared(counted.pid)
+        for member in found.values():
+            if member.linked and member.pid not in settled:
+                for pid in (member.ppid, member.pid):
+                    if pid in found and pid in self._watched:
+                        self._read(sweeper, pid, shared=True)
+        self._unknown = self._sharing.unknown | {pid for pid in self._unknown if pid not in new}
+
+    def _first_read(self, sweeper: Sweeper, members: list[Member]) -> Member | None:
+        for member in members:
+            if member.pid in self._watched:
+                self._read(sweeper, member.pid, shared=True)
+            one = self._watched.get(member.pid)
+            if one is not None and one.row.totals is not None:
+                return member
+        return None
+
+
+def _row(
+    row: ProcessTotals,
+    read_at: float | None,
+    then: tuple[int, int],
+    live: tuple[int, int],
+    now: float,
+) -> ProcessTotals:
+    """The row with its age; scaled where the process changed since."""
+    if read_at is None or row.totals is None:
+        return row
+    if then == live:
+        return row._replaced(age=max(0.0, now - read_at))
+    totals = estimate(row.totals, then, live)
+    return row._replaced(age=max(0.0, now - read_at), totals=totals, estimated=True)

@@ -1,0 +1,107 @@
+"""scan(): one sweep over many processes."""
+
+from __future__ import annotations
+
+import time
+
+from fastsmaps._host.sweeper import Sweeper, files_of
+from fastsmaps._host.workers import check_workers
+from fastsmaps._model.processes import Cost, Scan
+from fastsmaps._source import procfs as _procfs
+from fastsmaps._source.rights import hidden_by
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator
+
+    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._source.procfs import Procfs
+
+
+def scan(
+    pids: Iterable[int] | None = None,
+    *,
+    procfs: Procfs = "/proc",
+    workers: int = 1,
+    cgroup: bool = False,
+    cmdline: bool = False,
+    exe: bool = False,
+    mappings: bool = False,
+    min_rss: int | None = None,
+    max_rss: int | None = None,
+    exclude: Container[int] | Callable[[ProcessTotals], bool] | None = None,
+    timeout: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Scan:
+    """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
+
+    `pids`, `exclude` and the rows have numbers of `procfs`, which are not those of os.getpid() and
+    subprocess where it belongs to another pid namespace than this process (see Process).
+
+    Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
+    that. All of a row is read through one open directory, so that a number that is used again
+    never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
+    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process), and `exe`,
+    the program's path: the text of the link, also in a capture. With
+    `mappings` the lines of maps are counted (about 1 us each), also of processes above `max_rss`,
+    as that walks no page; the Scan then has ``max_map_count``, the kernel's limit for a process.
+
+    What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
+    in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that
+    function of a row without totals is true; and what remains when `timeout` seconds are over.
+    Under a timeout processes above 256 MiB are summed from smaps, which can stop on the way.
+
+    `progress` is called with how many processes are done and of how many, by whichever thread.
+
+    Raises Error where `procfs` cannot be listed, TypeError and ValueError for wrong arguments.
+
+    Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
+    """
+    root = _procfs.root(procfs)
+    check_workers(workers)
+    for name, limit in (("min_rss", min_rss), ("max_rss", max_rss)):
+        if limit is not None and not isinstance(limit, int):
+            raise TypeError(f"{name}: bytes as an int, or None, not {limit!r}")
+    begun = time.monotonic()
+    numbers = _procfs.numbers_of(pids, root)
+    sweeper = Sweeper(
+        root,
+        texts=files_of(cgroup=cgroup, cmdline=cmdline, exe=exe),
+        limits=(min_rss, max_rss),
+        until=None if timeout is None else begun + timeout,
+        mappings=mappings,
+        progress=progress,
+    )
+    try:
+        if exclude is not None:
+            numbers = sweeper.without(exclude, numbers)
+        if sweeper.fd >= 0:
+            sweeper.run(numbers, workers)
+        else:
+            sweeper.replay(numbers)
+        sweeper.settle()
+    finally:
+        sweeper.close()
+    return Scan(
+        sweeper.rows,
+        cost=Cost(sum(sweeper.costs), time.monotonic() - begun),
+        taken_at=time.time(),
+        procfs=root,
+        count=len(sweeper.order),
+        sharing_known=sweeper.sharing_known,
+        max_map_count=_procfs.max_map_count(root) if mappings else None,
+        hidden_by=hidden_by(root) if pids is None and sweeper.is_live else None,
+    )
+
+
+def seen(
+    pids: Iterable[int] | None, *, procfs: Procfs = "/proc", cmdline: bool = False
+) -> Iterator[ProcessTotals]:
+    """Rows of these processes without figures, to choose by: no memory is read for them."""
+    root = _procfs.root(procfs)
+    numbers = _procfs.numbers_of(pids, root)
+    sweeper = Sweeper(root, texts=("cmdline",) * cmdline, limits=(None, None), until=None)
+    try:
+        yield from sweeper.seen(numbers)
+    finally:
+        sweeper.close()

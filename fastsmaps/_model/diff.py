@@ -1,0 +1,138 @@
+"""diff(): what grew and shrank between two tables or two scans."""
+
+from __future__ import annotations
+
+from fastsmaps._model.grouping import key_of
+from fastsmaps._model.mappings import Group, Mappings
+from fastsmaps._model.processes import ProcessTotals, Scan
+from fastsmaps._model.totals import Change, Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from typing import Any
+
+# Of these nothing is left. Of the other ways not to be read it is only not known.
+_ENDED = ("gone", "zombie")
+
+
+def diff(
+    old: Mappings | Scan,
+    new: Mappings | Scan,
+    by: str | Callable[[Any], Hashable] | None = "path",
+) -> list[Change]:
+    """What changed from one table to another, or from one scan to another, in signed bytes.
+
+    Two tables are compared by "path", "kind", "label" or a function of a Mapping. Two scans are
+    compared process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was
+    used again is two changes: one process went, one came), or by the words and functions of
+    Scan.group_by().
+
+    A path is one change, also where its file was replaced between the two (an upgraded library);
+    ``files`` says how many different files had that path before and after.
+
+    The largest change of Pss comes first, whether it grew or shrank. What did not change is left
+    out. Of what came or went the other side counts as 0. A process that only one of the scans
+    could read is left out of both: what it has is not known, and that is no change.
+
+    Raises TypeError for a table with a scan or for what is neither, ValueError for another `by`.
+    """
+    if isinstance(old, Mappings) and isinstance(new, Mappings):
+        changes = _of_tables(_groups(old, by), _groups(new, by))
+    elif isinstance(old, Scan) and isinstance(new, Scan):
+        changes = _of_scans(old, new, by)
+    else:
+        raise TypeError(
+            f"diff: two Mappings or two Scans, not {type(old).__name__} and {type(new).__name__}"
+        )
+    return sorted(filter(_is_change, changes), key=_order)
+
+
+def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
+    key = "path" if by is None else by
+    if not callable(key) and key not in ("path", "kind", "label"):
+        raise ValueError(f"diff of tables: 'path', 'kind', 'label' or a function, not {by!r}")
+    return table.group_by(key)
+
+
+def _of_tables(old: dict[Any, Group], new: dict[Any, Group]) -> Iterable[Change]:
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        yield _change(
+            None if before is None else before.totals,
+            None if after is None else after.totals,
+            key,
+            (_files(before), _files(after)),
+        )
+
+
+def _files(group: Group | None) -> int:
+    return 0 if group is None else group.files or 0
+
+
+def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
+    if by is None or by == "path" or by == "pid":
+        # No groups: a number that was used again has two changes.
+        return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
+    key = key_of(by)
+    sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
+    for _, *pair in _pairs(old, new):
+        for side, row in zip(sides, pair, strict=True):
+            if row is not None and row.totals is not None:
+                name = key(row)
+                side[name] = side[name] + row.totals if name in side else row.totals
+    return _of_groups(*sides)
+
+
+def _pairs(
+    old: Scan, new: Scan
+) -> Iterator[tuple[int, ProcessTotals | None, ProcessTotals | None]]:
+    """Each process before and after; None where it was not there, nothing if that is not known."""
+    for pid in {**old.by_pid, **new.by_pid}:
+        before, after = old.by_pid.get(pid), new.by_pid.get(pid)
+        if before is not None and after is not None and _is_another(before, after):
+            pairs = [(before, None), (None, after)]
+        else:
+            pairs = [(before, after)]
+        for pair in pairs:
+            was, is_ = (None if row is None or row.outcome in _ENDED else row for row in pair)
+            if (was or is_) and all(row is None or row.totals is not None for row in (was, is_)):
+                yield pid, was, is_
+
+
+def _totals(row: ProcessTotals | None) -> Totals | None:
+    return None if row is None else row.totals
+
+
+def _is_another(before: ProcessTotals, after: ProcessTotals) -> bool:
+    known = before.start_time is not None and after.start_time is not None
+    return known and before.start_time != after.start_time
+
+
+def _of_groups(old: dict[Any, Totals], new: dict[Any, Totals]) -> Iterable[Change]:
+    return [_change(old.get(key), new.get(key), key) for key in {**old, **new}]
+
+
+def _change(
+    old: Totals | None,
+    new: Totals | None,
+    key: object,
+    files: tuple[int, int] | None = None,
+) -> Change:
+    if old is None:
+        assert new is not None
+        old = _none_of(new)
+    return Change(old, _none_of(old) if new is None else new, key, files)
+
+
+def _none_of(other: Totals) -> Totals:
+    """What a side that has not got it has of each figure that the other has."""
+    return Totals(dict.fromkeys(other._figures, 0), None if other.size is None else 0, other.source)
+
+
+def _is_change(change: Change) -> bool:
+    return bool(change.size) or any(change._figures.values())
+
+
+def _order(change: Change) -> tuple[int, int, str]:
+    return -abs(change.pss or 0), -abs(change.size or 0), str(change.key)

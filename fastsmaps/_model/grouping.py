@@ -1,0 +1,181 @@
+"""The words by which processes are grouped, the same for every command and function."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Hashable, Iterable
+    from typing import Any, TypeAlias
+
+    from fastsmaps._model.info import Info
+    from fastsmaps._model.processes import ProcessTotals
+
+    #: One or several of WORDS, in one text with commas between them or one by one.
+    By: TypeAlias = str | Iterable[str]
+
+#: The words. "cmdline:REGEX" is one too: the part of the command line that the pattern matches.
+WORDS = ("comm", "user", "cgroup", "unit", "exe", "cmdline", "pid")
+
+#: The key of processes that a pattern does not match.
+NO_MATCH = ""
+
+_PATTERN = "cmdline:"
+# Characters of a command line that a pattern is tried on first. It goes on to four times as many
+# as long as that should take less than so many seconds, with time that grows by the square.
+_FIRST_SEARCHED = 1 << 10
+_MAX_SEARCHING = 0.05
+# Characters of a key: a group's name, not a document.
+_MAX_KEY = 1 << 10
+
+
+class Keys:
+    """A function from a row of a scan to its group's key.
+
+    ``names`` are the words, with "cmdline" for a pattern. The key is a tuple of a value for each
+    name, just the value where there is one name. ``reads`` are the keyword arguments that scan()
+    and Sampler need for it. Raises ValueError for an unknown word and for a bad pattern.
+    """
+
+    __slots__ = ("_values", "_words", "names", "reads")
+
+    def __init__(self, by: By) -> None:
+        self._words = words = words_of(by)
+        self.names = tuple(word.partition(":")[0] for word in words)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("by: cmdline only once")
+        known = {"cgroup": "cgroup", "unit": "cgroup", "exe": "exe", "cmdline": "cmdline"}
+        self.reads = dict.fromkeys((known[name] for name in self.names if name in known), True)
+        self._values = tuple(map(_value_of, words))
+
+    def __str__(self) -> str:
+        return ",".join(self._words)
+
+    def __call__(self, row: ProcessTotals) -> Hashable:
+        """The key."""
+        if len(self._values) == 1:
+            return self._values[0](row)
+        return self.values(row)
+
+    def values(self, row: ProcessTotals) -> tuple[Any, ...]:
+        """The key's parts, also where it has one: None for what is not known."""
+        return tuple([value(row) for value in self._values])
+
+    def named(self, key: Any) -> dict[str, Any]:  # noqa: ANN401 - what __call__() gave
+        """The parts of a key by their names."""
+        parts = key if len(self.names) > 1 else (key,)
+        return dict(zip(self.names, parts, strict=True))
+
+
+def key_of(by: By | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTotals], Hashable]:
+    """Return the function from a row to its key: `by` itself if it is one, else Keys."""
+    return by if callable(by) else Keys(by)
+
+
+def words_of(by: By) -> tuple[str, ...]:
+    """Split and check the words; a pattern takes the rest of its text, commas included."""
+    words: list[str] = []
+    for text in (by,) if isinstance(by, str) else by:
+        if not isinstance(text, str):
+            raise ValueError(_wrong(by))
+        head, found, pattern = text.partition(_PATTERN)
+        if found and head[-1:] in ("", ","):
+            words += [*head.split(",")[:-1], _PATTERN + pattern]
+        else:
+            words += text.split(",")
+    for word in words:
+        if word not in WORDS and not (word.startswith(_PATTERN) and word != _PATTERN):
+            raise ValueError(_wrong(by))
+    if not words:
+        raise ValueError(_wrong(by))
+    return tuple(dict.fromkeys(words))
+
+
+def _wrong(by: By) -> str:
+    return f"by: one or several of {', '.join(WORDS)}, {_PATTERN}REGEX, not {by!r}"
+
+
+def command_of(process: ProcessTotals | Info) -> str:
+    """The arguments as they were given, or the name in brackets, as ps shows them."""
+    words = process.cmdline
+    if words and any(words):
+        return " ".join(words)
+    return "?" if process.comm is None else f"[{process.comm}]"
+
+
+def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    r"""Search a command line as Pattern.search() does, a long one only as far as it is fast.
+
+    Anybody chooses a command line: ``\w+\.jar`` takes 18 s for 64 KiB of one letter, since it
+    tries from each of them to the end. Such a text is searched in its first part only.
+    """
+    size = _FIRST_SEARCHED
+    while len(text) > size:
+        begun = time.thread_time()
+        match = pattern.search(text[:size])
+        if 16 * (time.thread_time() - begun) > _MAX_SEARCHING:
+            return match
+        size *= 4
+    return pattern.search(text)
+
+
+# ---- values
+
+
+def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
+    if word.startswith(_PATTERN):
+        return _matched(_compiled(word.removeprefix(_PATTERN)))
+    if word == "unit":
+        return _unit()
+    if word == "cmdline":
+        return lambda row: None if row.cmdline is None else command_of(row)[:_MAX_KEY]
+    if word == "exe":
+        return _exe
+    return lambda row: getattr(row, word)
+
+
+def _unit() -> Callable[[ProcessTotals], str]:
+    from fastsmaps._model.systemd import unit_of  # imports re
+
+    # Most processes share a few cgroups, and parsing one takes 3 us.
+    units: dict[str | None, str] = {}
+
+    def unit(row: ProcessTotals) -> str:
+        if row.cgroup not in units:
+            units[row.cgroup] = unit_of(row.cgroup)
+        return units[row.cgroup]
+
+    return unit
+
+
+def _exe(row: ProcessTotals) -> str | None:
+    """The program's path by the kernel; otherwise its name in brackets, which no path has."""
+    if row.exe is not None:
+        return row.exe.removesuffix(" (deleted)")
+    return None if row.comm is None else f"[{row.comm}]"
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    import re
+
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"by: {pattern!r} is not a regular expression: {error}") from None
+
+
+def _matched(pattern: re.Pattern[str]) -> Callable[[ProcessTotals], str | None]:
+    named = tuple(pattern.groupindex)
+
+    def matched(row: ProcessTotals) -> str | None:
+        if row.cmdline is None:
+            return None
+        match = search(pattern, command_of(row))
+        if match is None:
+            return NO_MATCH
+        parts = [match[name] for name in named if match[name]] if named else [match[0]]
+        return " ".join(parts)[:_MAX_KEY]
+
+    return matched

@@ -1,0 +1,48 @@
+"""Info: what the kernel says of a process beside its mappings."""
+
+from __future__ import annotations
+
+from fastsmaps._model.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Info(Value):
+    """What the kernel says of a process beside its mappings.
+
+    ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; () for a kernel thread or
+    zombie), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
+    ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
+    v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
+    ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
+    is not there or may not be seen; start_brk and heap need the right to read maps. Of a capture
+    without stat, ppid, comm and threads are status's, and start_time is not known.
+
+    Sources: proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5), cgroups(7).
+    """
+
+    __slots__ = (
+        "cgroup", "cmdline", "comm", "heap", "peak_rss", "pid", "ppid", "start_brk",
+        "start_time", "threads", "uid",
+    )  # fmt: skip
+
+    pid: int
+    ppid: int | None
+    comm: str | None
+    cmdline: tuple[str, ...] | None
+    uid: int | None
+    start_time: float | None
+    threads: int | None
+    peak_rss: int | None
+    cgroup: str | None
+    start_brk: int | None
+    heap: tuple[tuple[int, int], ...] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, by name."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+    def __repr__(self) -> str:
+        return f"<Info of process {self.pid} {self.comm!r}>"

@@ -1,0 +1,221 @@
+"""One mapping: a row of the table."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps._fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, names_of
+from fastsmaps._model.figures import Figures, add_figures
+from fastsmaps._model.kinds import file_name, is_deleted, is_unnamed_device, kind_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from fastsmaps._backend import Row
+
+#: What a row's number of perms stands for.
+PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps-"[i >> 3] for i in range(24))
+#: The kernel's name for the one record of smaps_rollup.
+ROLLUP = b"[rollup]"
+#: Its bit for a shared mapping.
+SHARED = 8
+#: Where the fields begin in a row of a backend's table.
+FIRST_FIELD = 9
+#: Of a row that belongs to no group, for such a table's sums().
+NO_GROUP = 2**32 - 1
+
+
+def is_rollup(row: Row) -> bool:
+    """Whether a row is a process's sum: ``[rollup]`` with ``---p 00000000 00:00 0``."""
+    # No mapping can have that name: a file's begins with a slash, others are [anon:...].
+    return row[6] == ROLLUP and row[2:5] == (0, 0, 0) and row[5].strip(b"0") == b":"
+
+
+class Mapping(Figures):
+    """One mapping (one VMA, one record of smaps); immutable, hashable, equal by value.
+
+    Sizes are in bytes. An attribute for each field (``rss``, ``pss``, ..., docs/fields.md), None
+    where the kernel printed none; ``mapping["NewField"]`` for those of tomorrow.
+
+    Source: proc_pid_maps(5), proc_pid_smaps(5).
+    """
+
+    __slots__ = ("_places", "_row")
+
+    _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
+    _derived = ("size", "size_printed", "uss", "rss_swap")
+
+    _row: Row
+    _places: dict[str, int]
+
+    if TYPE_CHECKING:  # add_figures() below makes them
+        kernel_page_size: int | None
+        mmu_page_size: int | None
+        thp_eligible: int | None
+        protection_key: int | None
+
+    def __init__(self, row: Row, places: dict[str, int]) -> None:
+        set_ = object.__setattr__
+        set_(self, "_row", row)
+        set_(self, "_places", places)
+
+    def __reduce__(self) -> tuple[Callable[..., Mapping], tuple[Any, ...]]:
+        return Mapping, (self._row, self._places)
+
+    def _figure(self, label: str) -> int | None:
+        place = self._places.get(label)
+        # A place of a field's, which is never below FIRST_FIELD.
+        return None if place is None else self._row[place]  # type: ignore[return-value]
+
+    def _labels(self) -> Iterable[str]:
+        return self._places
+
+    @property
+    def start(self) -> int:
+        """The first address."""
+        return self._row[0]
+
+    @property
+    def end(self) -> int:
+        """The address after the last."""
+        return self._row[1]
+
+    @property
+    def size(self) -> int | None:
+        """End - start; None for a rollup, whose range holds other memory and none.
+
+        ``size_printed`` is what the kernel says in its ``Size:`` line.
+        """
+        row = self._row
+        return None if row[6] == ROLLUP and is_rollup(row) else row[1] - row[0]
+
+    @property
+    def size_printed(self) -> int | None:
+        """The ``Size:`` line; it lacks the guard page of stacks on 2.6.36 to 4.11."""
+        return self._figure("Size")
+
+    @property
+    def perms(self) -> str:
+        """As the kernel writes them: ``r-xp``.
+
+        The ``S`` of kernels without an MMU is ``s`` here; ``r-x-`` is from early WSL1, which does
+        not say whether a mapping is shared.
+        """
+        return PERMS[self._row[4]]
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the mapping begins, in bytes."""
+        return self._row[2]
+
+    @property
+    def dev(self) -> str:
+        """The device's major:minor in hex, the kernel's text: ``fd:01``."""
+        return self._row[5].decode("ascii")
+
+    @property
+    def st_dev(self) -> int:
+        """The device as ``os.stat(...).st_dev`` gives it (btrfs differs: docs/fields.md)."""
+        # makedev(3); os.makedev() refuses numbers beyond an int's, which a text may hold.
+        major, minor = (int(number, 16) for number in self._row[5].split(b":"))
+        high = (major & ~0xFFF) << 32 | (minor & ~0xFF) << 12
+        return high | (major & 0xFFF) << 8 | minor & 0xFF
+
+    @property
+    def inode(self) -> int:
+        """The file's inode, 0 where there is none."""
+        return self._row[3]
+
+    @property
+    def raw_path(self) -> bytes:
+        """The kernel's name of the mapping, byte for byte; empty where it has none."""
+        return self._row[6]
+
+    @property
+    def path(self) -> str:
+        """``raw_path`` through os.fsdecode, otherwise untouched: for a terminal, escape it."""
+        return os.fsdecode(self._row[6])
+
+    @property
+    def filename(self) -> str:
+        r"""``path`` with ``\012`` undone and " (deleted)" taken off.
+
+        A file name that really holds those is told from no other: the kernel escapes nothing
+        but the newline.
+        """
+        return os.fsdecode(file_name(self._row[6]))
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the file was removed since (only files: see ``kind``)."""
+        return is_deleted(self._row[6], self.kind)
+
+    @property
+    def kind(self) -> str:
+        """One of hugetlb heap stack anon_named shmem special anon device file."""
+        flags = self._row[7]
+        hugetlb = flags is not None and b"ht" in flags.split()
+        _, _, _, _, perms, dev, name, *_ = self._row
+        return kind_of(name, bool(perms & SHARED), hugetlb, is_unnamed_device(dev))
+
+    @property
+    def label(self) -> str:
+        """What named memory is for, with numbers folded; of a file its path: docs/fields.md."""
+        from fastsmaps._model.labels import label_of
+
+        return label_of(self._row[6], self.kind)
+
+    @property
+    def vm_flags(self) -> tuple[str, ...] | None:
+        """The codes of VmFlags; None where there is no such line, () where it is empty."""
+        flags = self._row[7]
+        return None if flags is None else tuple(map(os.fsdecode, flags.split()))
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """Fields whose value is a text, by the kernel's label."""
+        return dict(self._row[8] or {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the record says, by Python's names: the header, the flags, the fields.
+
+        start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
+        number field that some record of the table has, None where this one lacks it, with
+        ``Size:`` as size_printed; last ``extra``. A field whose name is an attribute's already has
+        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, rss_swap, and
+        the fields that no record has.
+        """
+        names = (
+            "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",
+            "vm_flags",
+        )  # fmt: skip
+        result: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for label, name in names_of(self._places, Mapping).items():
+            result[name] = self._row[self._places[label]]
+        result["extra"] = self.extra
+        return result
+
+    def _value(self) -> tuple[Any, ...]:
+        # Tables differ in the order of their columns, and in columns that are None here;
+        # texts in the blanks between flags.
+        figures = {label: self._row[place] for label, place in self._places.items()}
+        present = frozenset(item for item in figures.items() if item[1] is not None)
+        extra = frozenset((self._row[8] or {}).items())
+        return self._row[:7], self.vm_flags, extra, present
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash((self._row[:7], self.vm_flags))
+
+    def __repr__(self) -> str:
+        name = f" {self.path!r}" if self._row[6] else ""
+        return f"<Mapping {self.start:08x}-{self.end:08x} {self.perms} {self.kind}{name}>"
+
+
+add_figures(Mapping, (name for name in LABELS if name != "size"))

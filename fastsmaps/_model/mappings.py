@@ -1,0 +1,425 @@
+"""All mappings of one text: a table in columns, and its views."""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from fastsmaps._fields import ABSENT, LABELS, names_of
+from fastsmaps._model.figures import SUMS, sum_column
+from fastsmaps._model.kinds import is_unnamed_device, kind_of
+from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
+from fastsmaps._model.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+    from typing import Any, NoReturn, overload
+
+    from fastsmaps._backend import Table
+
+_HEADER = ("start", "end", "offset", "inode")
+_DERIVED = ("size", *SUMS)
+_NO_ROLLUPS: frozenset[int] = frozenset()
+_NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
+
+
+class Group:
+    """Mappings or processes that have a key in common: their ``totals`` and number (``count``).
+
+    Of mappings ``files`` is the number of different files among them (path, device and inode); one
+    path may lead to several. None for processes.
+    """
+
+    __slots__ = ("count", "files", "totals")
+
+    def __init__(self, totals: Totals, count: int, files: int | None = None) -> None:
+        self.totals = totals
+        self.count = count
+        self.files = files
+
+    def __repr__(self) -> str:
+        return f"<Group of {self.count}: {self.totals!r}>"
+
+
+class Mappings:
+    """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
+
+    Rows are made when asked for. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch,
+    when the reading ended) say where it comes from; None for a text.
+
+    In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
+    rollup that stands beside the smaps of its process is left out, so that nothing counts twice:
+    docs/fields.md ("Rollups in a text") says how it is known. ``skipped`` has the number of lines
+    that parse(lenient=True) left out, by kind (docs/pasted.md).
+    """
+
+    __slots__ = (
+        "_columns", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid", "procfs",
+        "skipped", "taken_at",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        pid: int | None = None,
+        procfs: str | None = None,
+        taken_at: float | None = None,
+        skipped: dict[str, int] | None = None,
+    ) -> None:
+        self._table = table
+        self._rows: Sequence[int] = range(len(table))
+        self._rollups: Set[int] = _NO_ROLLUPS
+        if table.has_name(ROLLUP):  # a text's alone: a process's smaps has none
+            from fastsmaps._model.rollup_rows import kept_rows
+
+            self._rows, self._rollups = kept_rows(table)
+        self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
+        self._columns: dict[str, memoryview] = {}
+        self._overlaps: bool | None = None  # not known yet
+        self.pid = pid
+        self.procfs = procfs
+        self.taken_at = taken_at
+        self.skipped = skipped or {}
+
+    def __reduce__(self) -> NoReturn:
+        # The table is its backend's own; its views of memory are not pickled either.
+        raise TypeError("Mappings are not pickled: hand over rows, an Arrow table, or the text")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Mapping]:
+        for i in self._rows:
+            yield Mapping(self._table.row(i), self._places)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Mapping: ...
+        @overload
+        def __getitem__(self, index: slice) -> Mappings: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping | Mappings:
+        if isinstance(index, slice):
+            part = Mappings(self._table, pid=self.pid, procfs=self.procfs, taken_at=self.taken_at)
+            part.skipped = self.skipped
+            part._rows = self._rows[index]
+            part._rollups = self._rollups
+            return part
+        return Mapping(self._table.row(self._rows[index]), self._places)
+
+    def __repr__(self) -> str:
+        of = f" of process {self.pid}" if self.pid is not None else ""
+        return f"<{len(self)} mappings{of}>"
+
+    @property
+    def skipped_lines(self) -> int:
+        """How many lines of the text ``parse(lenient=True)`` left out; otherwise 0."""
+        return sum(self.skipped.values())
+
+    # ---- columns
+
+    def _label(self, name: str) -> str:
+        """The kernel's label for Python's or the kernel's name; KeyError for what is no field."""
+        if name == "size_printed":
+            return "Size"
+        if name in self._places:
+            return name
+        if name in LABELS:
+            return LABELS[name]
+        for label, own in names_of(self._places, Mapping).items():
+            if own == name:
+                return label
+        if name in LABELS.values():
+            return name
+        raise KeyError(name)
+
+    def column(self, name: str) -> memoryview:
+        """A field of all records: a contiguous, read-only memoryview of format "Q".
+
+        `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
+        start, end, size (end - start; ``Size`` is what the kernel printed), uss, rss_swap, offset
+        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at
+        the first request and kept. KeyError for a field that no record has.
+        """
+        if name in _HEADER or name in _DERIVED:
+            key = name
+        else:
+            key = self._label(name)
+            if key not in self._places:
+                raise KeyError(name)
+        if key not in self._columns:
+            if key == "size":
+                view = self._sizes()
+            elif key in SUMS:
+                view = sum_column(key, self.column)
+            else:
+                view = self._contiguous(self._table.column(key))
+            part = self._is_part and key in self._places
+            if (part or key in SUMS) and self._absent(view) == len(self):
+                raise KeyError(name)
+            self._columns[key] = view
+        return self._columns[key]
+
+    def _views(self) -> dict[str, tuple[memoryview, int]]:
+        """Every column of the backend's, and how many rows of the whole table lack it.
+
+        All at once takes half of the time; column() gives the same memory afterwards.
+        """
+        keys = (*_HEADER, *_NUMBERS, *self._places)
+        views = dict(zip(keys, self._table.columns(keys), strict=True))
+        if self._is_part:
+            views = {key: (self._contiguous(view), n) for key, (view, n) in views.items()}
+        for key in (*_HEADER, *self._places):
+            if not (self._is_part and views[key][1]):  # none of these rows may have it
+                self._columns[key] = views[key][0]
+        return views
+
+    @property
+    def _is_part(self) -> bool:
+        return self._rows != range(len(self._table))
+
+    def _part(self, whole: memoryview) -> memoryview:
+        """The rows of this table out of a column of the backend's."""
+        rows = self._rows
+        if not rows:
+            return whole[:0]
+        if not isinstance(rows, range):
+            values = array(whole.format, map(whole.__getitem__, rows))
+            return memoryview(values).toreadonly()
+        # A stop below 0 is before the first in a range, but counts from the end in a slice.
+        return whole[rows.start : None if rows.stop < 0 else rows.stop : rows.step]
+
+    def _contiguous(self, whole: memoryview) -> memoryview:
+        view = self._part(whole)
+        if view.contiguous:
+            return view
+        # To a type checker a format is one of some literals; a view's own is a str.
+        return memoryview(view.tobytes()).cast(view.format)  # type: ignore[call-overload,no-any-return]
+
+    @staticmethod
+    def _absent(column: memoryview) -> int:
+        # Counting takes ten times as long as seeing that there is none, as in most.
+        none = b"\xff" * 8 not in column.tobytes()
+        return 0 if none else column.tolist().count(ABSENT)
+
+    def _sizes(self) -> memoryview:
+        starts, ends = self.column("start"), self.column("end")
+        sizes = array("Q", [end - start for start, end in zip(starts, ends, strict=True)])
+        for i in self._rollup_places():
+            sizes[i] = ABSENT
+        return memoryview(sizes).toreadonly()
+
+    def _rollup_places(self) -> list[int]:
+        """Which of these rows are rollups."""
+        if not self._rollups:
+            return []
+        return [i for i, row in enumerate(self._rows) if row in self._rollups]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the size fields that are present (in kB in the file).
+
+        Python's, or the kernel's where that is another figure's: docs/fields.md. ``Size:`` is
+        "size" here, which is end - start.
+        """
+        sized = dict(zip(self._table.labels, self._table.sized, strict=True))
+        own = {**names_of(self._places, Mapping), "Size": "size"}
+        names = [own[label] for label in self._places if sized[label]]
+        if self._is_part:
+            names = [name for name in names if self.absent(name) < len(self)]
+        return tuple(names)
+
+    def absent(self, name: str) -> int:
+        """How many records lack the field; KeyError for what neither they nor we know."""
+        if name in _HEADER:
+            return 0
+        if name == "size":
+            return len(self._rollup_places())
+        if name in SUMS:
+            try:
+                return self._absent(self.column(name))
+            except KeyError:
+                return len(self)
+        label = self._label(name)
+        if label not in self._places:
+            return len(self)
+        return self._absent(self._part(self._table.column(label)))
+
+    # ---- Arrow
+
+    def __arrow_c_schema__(self) -> object:
+        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        from fastsmaps._model import arrow
+
+        return arrow.mappings_schema(self).__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+
+        Columns as in ``Mapping.as_dict()``, and ``raw_path``; null for what was not printed;
+        docs/arrow.md. ImportError without pyarrow.
+        """
+        from fastsmaps._model import arrow
+
+        return arrow.stream(arrow.mappings_batch(self), requested_schema)
+
+    # ---- sums
+
+    def totals(self) -> Totals:
+        """The fields summed over the mappings; ``size`` is None for none, as every figure is.
+
+        ``source`` is "smaps" or "maps" ("maps" has no figures but ``size``), "smaps_rollup" for a
+        text of rollups, which have no size, and "mixed" for rollups beside the mappings of other
+        processes. A sum over rollups lacks what one of them lacks.
+        """
+        if not self._is_part and not self._rollups:
+            size, figures = self._table.sums()[0]
+            return Totals(figures, size if len(self) else None, self._source)
+        return self._sums([0] * len(self), 1)[0]
+
+    @property
+    def _source(self) -> str:
+        return "smaps" if self._places else "maps"
+
+    def _sums(self, groups: list[int], count: int) -> list[Totals]:
+        """Totals of each group of rows."""
+        numbers = array("I", [NO_GROUP]) * len(self._table)
+        for row, group in zip(self._rows, groups, strict=True):
+            numbers[row] = group
+        rollups = [(self._rows[i], groups[i]) for i in self._rollup_places()]
+        mapped = set(groups)
+        if rollups:
+            for row, _ in rollups:
+                numbers[row] = NO_GROUP
+            mapped = {numbers[row] for row in self._rows} - {NO_GROUP}
+        sums = [
+            Totals(figures, size if group in mapped else None, self._source)
+            for group, (size, figures) in enumerate(self._table.sums(memoryview(numbers), count))
+        ]
+        if rollups:
+            from fastsmaps._model.rollup_rows import with_rollups
+
+            return with_rollups(sums, mapped, self._table, rollups)
+        return sums
+
+    def _keys(self, by: str | Callable[[Mapping], Hashable]) -> Iterator[Any]:
+        if callable(by):
+            yield from map(by, self)
+        elif by == "path":
+            paths = list(map(os.fsdecode, self._table.names))
+            yield from map(paths.__getitem__, self._part(self._table.column("name")))
+        elif by == "kind":
+            yield from self._kinds()
+        elif by == "label":
+            yield from self._labels_of_rows()
+        else:
+            raise ValueError(f"group_by: 'path', 'kind', 'label' or a function, not {by!r}")
+
+    def _kinds(self) -> Iterator[str]:
+        """The kind of each row, decided once for rows that are alike."""
+        names, flags, devs = self._table.names, self._table.flags, self._table.devs
+        huge = {i for i, codes in enumerate(flags) if b"ht" in codes.split()}
+        unnamed = [is_unnamed_device(dev) for dev in devs]
+        kinds: dict[tuple[int, bool, bool, bool], str] = {}
+        columns = (self._part(self._table.column(key)) for key in _NUMBERS)
+        for perms, dev, name, codes in zip(*columns, strict=True):
+            key = (name, bool(perms & SHARED), codes in huge, unnamed[dev])
+            if key not in kinds:
+                kinds[key] = kind_of(names[name], *key[1:])
+            yield kinds[key]
+
+    def _labels_of_rows(self) -> Iterator[str]:
+        from fastsmaps._model.labels import label_of
+
+        names = self._table.names
+        labels: dict[tuple[int, str], str] = {}
+        for key in zip(self._part(self._table.column("name")), self._kinds(), strict=True):
+            if key not in labels:
+                labels[key] = label_of(names[key[0]], key[1])
+            yield labels[key]
+
+    def _files(self, groups: list[int], count: int) -> list[int]:
+        """How many different files each group has."""
+        is_path = [name.startswith(b"/") for name in self._table.names]
+        columns = (self._part(self._table.column(key)) for key in ("name", "dev", "inode"))
+        files = [0] * count
+        for group, name, _, _ in set(zip(groups, *columns, strict=True)):
+            files[group] += is_path[name]
+        return files
+
+    def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
+        """Groups by "path", "kind", "label" or what a function makes of a Mapping.
+
+        The largest Pss comes first. A label is what named memory is for ("malloc", "Java heap",
+        "thread stacks"), between the kind and the full name: docs/fields.md.
+
+        Where no record has a Pss (maps), the largest size comes first. Raises ValueError for
+        another `by`, TypeError where the function gives what is not hashable.
+        """
+        numbers: dict[Any, int] = {}
+        groups = [numbers.setdefault(key, len(numbers)) for key in self._keys(by)]
+        counts = [0] * len(numbers)
+        for number in groups:
+            counts[number] += 1
+        sums = self._sums(groups, len(numbers))
+        files = self._files(groups, len(numbers))
+        result = {
+            key: Group(sums[number], counts[number], files[number])
+            for key, number in numbers.items()
+        }
+        order = sorted(
+            result,
+            key=lambda key: (result[key].totals.pss or 0, result[key].totals.size or 0),
+            reverse=True,
+        )
+        return {key: result[key] for key in order}
+
+    # ---- rows
+
+    def top(self, n: int, name: str = "pss") -> list[Mapping]:
+        """The `n` mappings with the most of a field, the largest first; only those that have it.
+
+        `name` is one that column() takes; none for an `n` below 1. Raises KeyError for a field
+        that no record has or that is no number, TypeError for an `n` that is no int.
+        """
+        column = self.column(name).tolist()
+        rows = [i for i, value in enumerate(column) if value != ABSENT]
+        rows.sort(key=column.__getitem__, reverse=True)
+        return [self[i] for i in rows[: max(n, 0)]]
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that holds the address; of overlapping ones the first. None for none.
+
+        A rollup, which holds many mappings, is none.
+        """
+        starts, ends = self.column("start"), self.column("end")
+        if self._rollups or self.overlaps:
+            for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+                if start <= address < end and self._rows[i] not in self._rollups:
+                    return self[i]
+            return None
+        from bisect import bisect_right
+
+        i = bisect_right(ends, address)
+        return self[i] if i < len(self) and starts[i] <= address else None
+
+    @property
+    def overlaps(self) -> bool:
+        """True where ranges overlap or go back; rollups are left aside.
+
+        In a text that is where the next process begins. A table of a live process has such a
+        place only where the map changed between two reads of the text: a mapping that was read
+        already and grew is read again, and its figures are in the sums twice (seen on 6.18:
+        [heap] while brk moved). Read again where that matters.
+        """
+        # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
+        if self._overlaps is None:
+            starts, ends = self.column("start").tolist(), self.column("end").tolist()
+            for i in reversed(self._rollup_places()):
+                del starts[i], ends[i]
+            pairs = zip(starts[1:], ends, strict=False)
+            self._overlaps = any(start < end for start, end in pairs)
+        return self._overlaps

@@ -1,0 +1,174 @@
+"""Rollups in a text: which rows are one, and which of them repeat mappings that stand there too.
+
+A rollup is the sum over one process; the kernel gives its record the name ``[rollup]``, and as
+its range that from the start of the process's first mapping to the end of its last. People put
+several into one text, or a rollup beside its smaps. The rule that says which mappings a rollup
+sums up goes by that range:
+
+- Mappings follow each other in order of address; where addresses go back, or a rollup stands
+  between, another process begins (a *run* of mappings). x86's ``[vsyscall]`` and Arm's
+  ``[vectors]`` are no part of a rollup's range.
+- A rollup and a run with the same start and end are of one process. Each run is paired with one
+  rollup, so that two processes of one layout (forked, with no exec) are two.
+- A run without its ``[stack]`` is an excerpt. It belongs to a rollup whose range contains it and
+  whose figures are not below its own: one that has the same start or end, otherwise the next one
+  before or after it in the text.
+- Where the run has its ``[stack]``, the same end is enough: it is random, and stays while the
+  process maps more at lower addresses.
+- A rollup that is paired with a run that has figures is left out. All others count.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+
+from fastsmaps._model.mapping import NO_GROUP, ROLLUP, is_rollup
+from fastsmaps._model.rollups import Rollups
+from fastsmaps._model.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence, Set
+
+    from fastsmaps._backend import Table
+
+#: Mappings outside a process's own list: a rollup leaves them out.
+_GATES = (b"[vsyscall]", b"[vectors]")
+_STACK = b"[stack]"
+
+
+def kept_rows(table: Table) -> tuple[Sequence[int], frozenset[int]]:
+    """The rows that count, without rollups that repeat mappings; and which of them are rollups."""
+    number = table.names.index(ROLLUP)
+    found = [i for i, name in enumerate(table.column("name")) if name == number]
+    rollups = [i for i in found if is_rollup(table.row(i))]
+    repeated = _repeated(table, rollups) if len(rollups) < len(table) else set()
+    if not repeated:
+        return range(len(table)), frozenset(rollups)
+    rows = [i for i in range(len(table)) if i not in repeated]
+    return rows, frozenset(rollups) - repeated
+
+
+def with_rollups(
+    sums: list[Totals], mapped: Set[int], table: Table, rollups: list[tuple[int, int]]
+) -> list[Totals]:
+    """Sums over groups of mappings, and the rollups (row, group) added; `mapped` have mappings."""
+    rows = Rollups(table)
+    result = list(sums)
+    filled = set(mapped)
+    for i, group in rollups:
+        totals = rows.totals(i)
+        if group not in filled:
+            result[group] = totals
+        elif result[group]._figures:
+            result[group] += totals
+        else:  # maps, which have no figures
+            result[group] = Totals(totals._figures, None, "mixed")
+        filled.add(group)
+    return result
+
+
+class _Run:
+    """Mappings of one process, in order of address: ``start`` to ``end`` without gates."""
+
+    __slots__ = ("at", "end", "figures", "has_stack", "start")
+
+    def __init__(self, at: int) -> None:
+        self.at = at  # the row of its first mapping
+        self.start = self.end = -1  # none but a gate yet
+        self.has_stack = False
+        self.figures: dict[str, int] = {}
+
+    @property
+    def range(self) -> tuple[int, int]:
+        return self.start, self.end
+
+
+def _runs(table: Table, rollups: set[int]) -> list[_Run]:
+    """The text's runs, each with its figures."""
+    starts, ends = table.column("start").tolist(), table.column("end").tolist()
+    gates = {i for i, name in enumerate(table.names) if name in _GATES}
+    stacks = {i for i, name in enumerate(table.names) if name == _STACK}
+    runs: list[_Run] = []
+    groups = []
+    run: _Run | None = None
+    before = 0
+    for i, name in enumerate(table.column("name")):
+        if i in rollups:
+            run = None
+            groups.append(NO_GROUP)
+            continue
+        if run is None or starts[i] < before:
+            run = _Run(i)
+            runs.append(run)
+        before = ends[i]
+        if name not in gates:
+            run.start = starts[i] if run.start < 0 else run.start
+            run.end = ends[i]
+            run.has_stack |= name in stacks
+        groups.append(len(runs) - 1)
+    sums = table.sums(memoryview(array("I", groups)), len(runs))
+    for run, (_, figures) in zip(runs, sums, strict=True):
+        run.figures = figures
+    return runs
+
+
+def _repeated(table: Table, rollups: list[int]) -> set[int]:
+    """The rollups of processes whose mappings stand there too, with figures."""
+    runs = [run for run in _runs(table, set(rollups)) if run.figures and run.start >= 0]
+    starts, ends = table.column("start"), table.column("end")
+    by_range: dict[tuple[int, int], list[_Run]] = {}
+    for run in reversed(runs):
+        by_range.setdefault(run.range, []).append(run)
+    repeated = set()
+    paired = set()
+    for i in rollups:
+        same = by_range.get((starts[i], ends[i]))
+        if same:
+            paired.add(same.pop().at)
+            repeated.add(i)
+    others = _Others(table, [i for i in rollups if i not in repeated])
+    for run in runs:
+        if run.at not in paired:
+            repeated.update(others.of(run))
+    return repeated
+
+
+class _Others:
+    """Rollups that have no run of the same range."""
+
+    def __init__(self, table: Table, rows: list[int]) -> None:
+        self._rows = rows
+        self._totals = Rollups(table)
+        self._starts, self._ends = table.column("start"), table.column("end")
+        self._by_start: dict[int, list[int]] = {}
+        self._by_end: dict[int, list[int]] = {}
+        for i in rows:
+            self._by_start.setdefault(self._starts[i], []).append(i)
+            self._by_end.setdefault(self._ends[i], []).append(i)
+
+    def of(self, run: _Run) -> Iterator[int]:
+        """The rollup that sums up this run, if one does."""
+        if run.has_stack:
+            some = self._by_end.get(run.end, [])
+            yield from _nearest(some, run.at)[:1]
+            return
+        for rows in (self._by_start.get(run.start), self._by_end.get(run.end), self._rows):
+            for i in _nearest(rows or [], run.at):
+                if self._contains(i, run):
+                    yield i
+                    return
+
+    def _contains(self, i: int, run: _Run) -> bool:
+        if not (self._starts[i] <= run.start and run.end <= self._ends[i]):
+            return False
+        figures = self._totals.totals(i)._figures
+        # Other than Rss they are rounded, and a live process's change between two reads.
+        return run.figures.get("Rss", 0) <= figures.get("Rss", run.figures.get("Rss", 0))
+
+
+def _nearest(rows: list[int], at: int) -> list[int]:
+    """Of rows in order the last before a place in the text, and the first after it."""
+    i = bisect_left(rows, at)
+    return rows[max(i - 1, 0) : i + 1]

@@ -1,0 +1,68 @@
+"""The rollups of one sweep, in a backend's table: figures of a row when they are asked for."""
+
+from __future__ import annotations
+
+from array import array
+
+from fastsmaps._fields import ABSENT, LABELS, names_of
+from fastsmaps._model.figures import SUMS, sum_column
+from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP
+from fastsmaps._model.totals import Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from fastsmaps._backend import Table
+
+
+class Rollups:
+    """Totals by row of a table that holds a rollup a row; equal only to itself."""
+
+    __slots__ = ("_labels", "_table")
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        labels = enumerate(zip(table.labels, table.sized, strict=True), FIRST_FIELD)
+        # As totals do: what has no kB is not summed.
+        self._labels = {label: place for place, (label, sized) in labels if sized}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def totals(self, i: int) -> Totals:
+        """The row's figures."""
+        row: tuple[Any, ...] = self._table.row(i)
+        places = self._labels.items()
+        figures = {label: row[place] for label, place in places if row[place] is not None}
+        return Totals(figures, None, "smaps_rollup")
+
+    def column(self, name: str) -> Sequence[int]:
+        """A figure of all rows, ABSENT where one lacks it; empty for a field that none has.
+
+        KeyError for what is no field.
+        """
+        if name in SUMS:
+            return sum_column(name, self.column)
+        label = LABELS.get(name, name)
+        if label not in self._labels:
+            new = [label for label, own in names_of(self._labels, Totals).items() if own == name]
+            if not new:
+                Totals({}, None, "smaps_rollup")[name]  # KeyError for what is no field
+                return ()
+            label = new[0]
+        return self._table.column(label)
+
+    def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:
+        """Sums over (row, group); a group may have several, for whoever adds them up."""
+        if any(ABSENT in self._table.column(label).tolist() for label in self._labels):
+            # A sum of Totals has no figure that one of them lacks; the table's own would.
+            return [(group, self.totals(i)) for i, group in members]
+        groups = array("I", [NO_GROUP]) * len(self._table)
+        used = set()
+        for i, group in members:
+            groups[i] = group
+            used.add(group)
+        sums = self._table.sums(memoryview(groups), count)
+        return [(group, Totals(sums[group][1], None, "smaps_rollup")) for group in used]

@@ -1,0 +1,259 @@
+"""What a Watch hands out: one process over time, a table in columns."""
+
+from __future__ import annotations
+
+from array import array
+
+from fastsmaps._fields import ABSENT, LABELS, names_of
+from fastsmaps._model.figures import SUMS, cell, sum_column
+from fastsmaps._model.totals import NAMES, Totals, beside
+from fastsmaps._model.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, overload
+
+    #: A look: _HEAD's numbers, then a figure for each label known by then; ABSENT for none.
+    Row = array[int]
+
+_HEAD = ("elapsed", "time", "processes", "unread", "peak_rss", "size")
+_SECONDS = ("elapsed", "time")  # in nanoseconds here
+_TAKEN = frozenset(_HEAD) - {"size"}
+#: The figures whose peaks are kept.
+PEAKS = ("pss", "uss", "rss", "swap")
+
+
+class Sample(Value):
+    """A process at one moment; immutable, equal by value.
+
+    ``elapsed`` is in seconds since the watch began (by the monotonic clock), ``time`` in seconds
+    since the epoch, ``totals`` what fastsmaps.totals() gives, ``peak_rss`` VmHWM: the largest
+    Rss since the program's start, in bytes, by the kernel's own account. Of a tree the totals are
+    summed over so many ``processes``, ``unread`` counts those of it that are missing in the sums,
+    and ``peak_rss`` is None: it is a figure of one process.
+    """
+
+    __slots__ = ("elapsed", "peak_rss", "processes", "time", "totals", "unread")
+
+    elapsed: float
+    time: float
+    processes: int
+    unread: int
+    peak_rss: int | None
+    totals: Totals
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it by name, the figures among it; None for what the kernel did not print."""
+        return beside({name: getattr(self, name) for name in _HEAD if name != "size"}, self.totals)
+
+    def __repr__(self) -> str:
+        return f"<Sample at {self.elapsed:.3f} s: {self.totals!r}>"
+
+
+class Samples:
+    """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
+
+    Rows (Sample) are made when asked for. It stays as it is while the watch goes on.
+    """
+
+    __slots__ = ("_labels", "_rows", "_source")
+
+    def __init__(self, rows: list[Row], labels: tuple[str, ...], source: str) -> None:
+        self._rows = rows
+        self._labels = labels
+        self._source = source
+
+    def __reduce__(self) -> tuple[Callable[..., Samples], tuple[Any, ...]]:
+        return Samples, (self._rows, self._labels, self._source)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._sample, self._rows)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Sample: ...
+        @overload
+        def __getitem__(self, index: slice) -> Samples: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if isinstance(index, slice):
+            return Samples(self._rows[index], self._labels, self._source)
+        return self._sample(self._rows[index])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} samples>"
+
+    def _sample(self, row: Row) -> Sample:
+        elapsed, time, processes, unread, peak_rss, size = row[: len(_HEAD)]
+        figures = zip(self._labels, row[len(_HEAD) :], strict=False)
+        return Sample(
+            elapsed=elapsed / 1e9,
+            time=time / 1e9,
+            processes=processes,
+            unread=unread,
+            peak_rss=None if peak_rss == ABSENT else peak_rss,
+            totals=Totals(
+                {label: value for label, value in figures if value != ABSENT},
+                None if size == ABSENT else size,
+                self._source,
+            ),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all columns, in the order of ``Sample.as_dict()``."""
+        known = dict.fromkeys((*_HEAD, *SUMS, *NAMES))
+        return tuple(known | dict.fromkeys(self._names().values()))
+
+    def _names(self) -> dict[str, str]:
+        # Totals have another size, and none of what the kernel prints.
+        labels = (label for label in self._labels if label != "Size")
+        return names_of(labels, Totals, _TAKEN)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the columns that have a value in at least one row."""
+        return tuple(name for name in self.names if any(v != ABSENT for v in self.column(name)))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+
+        A column for each of `names`, null for what was not printed; ``time`` is a timestamp.
+        ImportError without pyarrow.
+        """
+        from fastsmaps._model import arrow
+
+        return arrow.stream(self._batch(), requested_schema)
+
+    def _batch(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+        import pyarrow as pa
+
+        from fastsmaps._model.arrow import FIGURE, column_of
+
+        kinds = {"elapsed": pa.float64(), "time": pa.timestamp("us", tz="UTC")}
+        columns = {}
+        for name in self.names:
+            if name == "time":
+                values: list[Any] = [row[1] // 1000 for row in self._rows]
+            else:
+                values = [None if v == ABSENT else v for v in self.column(name).tolist()]
+            columns[name] = column_of(values, kinds.get(name, FIGURE))
+        return pa.RecordBatch.from_pydict(columns)
+
+    def column(self, name: str) -> memoryview:
+        """A figure of all samples: a contiguous, read-only memoryview of format "Q".
+
+        `name` is Python's or the kernel's of a field, "uss", "rss_swap", "size", "peak_rss",
+        "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
+        print. "elapsed" and "time" are in seconds (format "d"). KeyError for any other name.
+        """
+        if name in _SECONDS:
+            place = _HEAD.index(name)
+            return memoryview(array("d", [row[place] / 1e9 for row in self._rows])).toreadonly()
+        if name in SUMS:
+            return sum_column(name, self.column)
+        at = self._place(name)
+        values = [row[at] if at < len(row) else ABSENT for row in self._rows]
+        return memoryview(array("Q", values)).toreadonly()
+
+    def _place(self, name: str) -> int:
+        if name in _HEAD:
+            return _HEAD.index(name)
+        label = LABELS.get(name, name)
+        names = self._names()
+        for place, known in enumerate(self._labels, len(_HEAD)):
+            if known == label or names.get(known) == name:
+                return place
+        Totals({}, None, self._source)[name]  # KeyError for what is no field
+        return 2**32  # behind every row: none has it
+
+
+class Series:
+    """The samples of a watch that goes on: bounded, and read by other threads meanwhile.
+
+    No lock: the one thread that adds replaces what is read, by operations that are whole for
+    every other thread; and a fork can never leave one locked in the child.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self._most = most + most % 2
+        self._labels: dict[str, int] = {}
+        self._source = "smaps_rollup"
+        self._kept: list[Row] = []
+        self._stride = 1  # looks that share a place of what is kept
+        self._filled = 1  # how many of them the last place has had
+        self._ends: tuple[Row, Row] | None = None
+        self._peaks: dict[str, tuple[int, Row]] = {}
+
+    def add(
+        self,
+        totals: Totals,
+        *,
+        elapsed: int,
+        time: int,
+        processes: int,
+        unread: int,
+        peak_rss: int | None,
+    ) -> None:
+        """One more; the times in nanoseconds."""
+        figures = totals._figures
+        labels = self._labels
+        for label in figures:
+            if label not in labels:
+                labels[label] = len(_HEAD) + len(labels)
+        sizes = map(cell, (peak_rss, totals.size))
+        row = array("Q", [elapsed, time, processes, unread, *sizes])
+        row.extend([cell(figures.get(label)) for label in labels])
+        self._source = totals.source
+        for name in PEAKS:
+            value = totals[name]
+            if value is not None and value > self._peaks.get(name, (-1,))[0]:
+                self._peaks[name] = value, row
+        self._ends = self._ends[0] if self._ends else row, row
+        self.count += 1
+        self._keep(row)
+
+    def _keep(self, row: Row) -> None:
+        if self._filled < self._stride:
+            self._filled += 1
+            self._kept[-1] = max(self._kept[-1], row, key=self._weight)
+            return
+        if len(self._kept) == self._most:
+            pairs = zip(self._kept[::2], self._kept[1::2], strict=True)
+            self._kept = [max(pair, key=self._weight) for pair in pairs]
+            self._stride *= 2
+        self._kept.append(row)
+        self._filled = 1
+
+    def _weight(self, row: Row) -> int:
+        """Which of two rows is kept: Pss, Rss where there is none (before 2.6.25)."""
+        for label in ("Pss", "Rss"):
+            place = self._labels.get(label, len(row))
+            if place < len(row) and row[place] != ABSENT:
+                return row[place]
+        return 0
+
+    # ---- for other threads
+
+    def samples(self) -> Samples:
+        """What is kept now; always with the first and the last one."""
+        rows = self._kept[:]
+        if self._ends is not None:
+            first, last = self._ends
+            if not rows or rows[0][0] > first[0]:
+                rows.insert(0, first)
+            if rows[-1][0] < last[0]:
+                rows.append(last)
+        return Samples(rows, tuple(self._labels), self._source)
+
+    def peaks(self) -> dict[str, Sample]:
+        """The samples with the most of each of PEAKS, where it is known."""
+        found = list(self._peaks.items())
+        table = Samples([row for _, (_, row) in found], tuple(self._labels), self._source)
+        return {name: table[i] for i, (name, _) in enumerate(found)}

@@ -1,0 +1,1 @@
+"""Writing for others: files, pages, names that are safe to show, groups."""

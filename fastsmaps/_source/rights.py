@@ -1,0 +1,235 @@
+"""What this reader may read, and what would allow more: the advice that errors and lists give.
+
+Sources: ptrace(2) ("Ptrace access mode checking"), capabilities(7), user_namespaces(7), proc(5)
+(mount options); mm_access() in kernel/fork.c for CAP_PERFMON.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps._errors import is_foreign
+from fastsmaps._model.values import Value
+
+# Bits of the masks in status: include/uapi/linux/capability.h.
+_PTRACE, _ADMIN, _PERFMON = 19, 21, 38
+# The inode of the first user namespace: PROC_USER_INIT_INO in include/linux/proc_ns.h.
+_FIRST_USER_NAMESPACE = 0xEFFFFFFD
+# Security modules that can refuse a reader: they check PTRACE_MODE_READ, as yama does not.
+_MODULES = {
+    "apparmor": "AppArmor",
+    "selinux": "SELinux",
+    "smack": "Smack",
+    "landlock": "Landlock",
+    "bpf": "BPF LSM",
+}
+# ioctl_nsfs(2).
+_NS_GET_USERNS, _NS_GET_PARENT = 0xB701, 0xB702
+_HIDING = (b"2", b"invisible", b"4", b"ptraceable")
+
+
+class Rights(Value):
+    """What the kernel knows of a thread's rights.
+
+    ``effective`` and ``bounding`` are masks of capabilities, ``initial`` is whether it is in the
+    first user namespace, ``modules`` names the security modules that may refuse. None stands for
+    what could not be read.
+    """
+
+    __slots__ = ("bounding", "effective", "initial", "modules")
+
+    effective: int | None
+    bounding: int | None
+    initial: bool | None
+    modules: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        effective: int | None = None,
+        bounding: int | None = None,
+        initial: bool | None = None,
+        modules: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(effective=effective, bounding=bounding, initial=initial, modules=modules)
+
+    def has(self, capability: int) -> bool:
+        """Whether the capability is effective; one in the bounding set alone counts for nothing."""
+        return self.effective is not None and bool(self.effective >> capability & 1)
+
+
+def own_rights() -> Rights:
+    """The rights of the calling thread, as they are now: 70 us."""
+    masks: list[int | None] = [None, None]
+    try:
+        # Capabilities belong to a thread, not to the process.
+        with open("/proc/thread-self/status", "rb") as file:
+            status = file.read()
+        for i, label in enumerate((b"\nCapEff:", b"\nCapBnd:")):
+            masks[i] = int(status.partition(label)[2].split(maxsplit=1)[0], 16)
+    except (OSError, ValueError, IndexError) as error:
+        if is_foreign(error):
+            raise
+    initial: bool | None = None
+    try:
+        initial = os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
+    except FileNotFoundError:
+        initial = True if masks[0] is not None else None  # a kernel without user namespaces
+    except OSError as error:
+        if is_foreign(error):
+            raise
+    return Rights(masks[0], masks[1], initial, _active_modules())
+
+
+def _active_modules() -> tuple[str, ...] | None:
+    try:
+        with open("/sys/kernel/security/lsm", encoding="ascii", errors="replace") as text:
+            active = text.read().strip().split(",")
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return None
+    return tuple(name for key, name in _MODULES.items() if key in active)
+
+
+# ---- what would help
+
+
+def enough(rights: Rights, *, perfmon: bool = True) -> str:
+    """What would allow the reading that was refused, without what the reader has already.
+
+    `perfmon` is for maps, smaps and smaps_rollup, which CAP_PERFMON opens on newer kernels (and
+    CAP_SYS_ADMIN, which includes it).
+    """
+    if rights.has(_PTRACE):
+        return _not_a_capability(rights, perfmon)
+    text = "CAP_SYS_PTRACE would be enough"
+    held = [
+        name
+        for name, bit in (("CAP_PERFMON", _PERFMON), ("CAP_SYS_ADMIN", _ADMIN))
+        if rights.has(bit)
+    ]
+    if perfmon and held and rights.initial is False:
+        text += f" ({held[0]} of this reader counts in its own user namespace alone)"
+    elif perfmon and held:
+        text += f" ({held[0]}, which this reader has, is not enough on this kernel)"
+    elif perfmon:
+        text += ", and CAP_PERFMON on newer kernels"
+    text += _where_it_has_to_be(rights)
+    if perfmon:
+        text += (
+            "; without them only a process of the same user and group that is dumpable can be read"
+        )
+    return text
+
+
+def _where_it_has_to_be(rights: Rights) -> str:
+    if rights.initial is False:
+        return ", held outside of this reader's user namespace"
+    if rights.bounding is None:
+        return ""
+    if not rights.bounding >> _PTRACE & 1:
+        return "; it is not in the bounding set either, so what starts the reader has to grant it"
+    return "; it has to be effective (uid 0, an ambient or a file capability)"
+
+
+def _not_a_capability(rights: Rights, perfmon: bool) -> str:
+    """What refuses a reader that has CAP_SYS_PTRACE."""
+    if rights.initial is False:
+        return (
+            "CAP_SYS_PTRACE of this reader counts for processes of its own user namespace alone; "
+            "read others from outside of it, with CAP_SYS_PTRACE there"
+        )
+    if rights.modules:
+        modules = f"a security module ({', '.join(rights.modules)})"
+    else:
+        modules = "a security module (AppArmor, SELinux, Landlock or another)"
+    text = f"this reader has CAP_SYS_PTRACE, so something else refuses, most likely {modules}"
+    if perfmon and not rights.has(_PERFMON):
+        text += "; newer kernels do not ask it where the reader has CAP_PERFMON"
+    return text
+
+
+def enough_against_hidepid(rights: Rights) -> str:
+    """What would show a process that the mount option hidepid hides or locks."""
+    # Members of the group that the option gid names see the process, also with hidepid=1 and 2,
+    # but need the right to its memory as without hidepid; hidepid=4 knows no group (all seen on
+    # 6.18).
+    if rights.has(_PTRACE):
+        return _not_a_capability(rights, perfmon=False)
+    return (
+        "CAP_SYS_PTRACE would be enough"
+        f"{_where_it_has_to_be(rights)}; the group of the mount option gid alone would not"
+    )
+
+
+# ---- what is not even listed
+
+
+def _traces_all(procfs: str, rights: Rights) -> bool:
+    """Whether CAP_SYS_PTRACE of this reader counts for all processes of the procfs.
+
+    That of another user namespace than the first one counts below it alone.
+    """
+    if not rights.has(_PTRACE):
+        return False
+    return rights.initial is not False or _is_below_us(procfs)
+
+
+def _is_below_us(procfs: str) -> bool:
+    """Whether the pid namespace of the procfs belongs to our user namespace, or to one in it."""
+    import fcntl
+
+    fd = -1
+    try:
+        own = os.stat("/proc/thread-self/ns/user").st_ino
+        # Its first process; EACCES if it is not ours.
+        fd = os.open(f"{procfs}/1/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        question = _NS_GET_USERNS
+        while True:
+            # EPERM for a namespace outside of ours.
+            fd, last = fcntl.ioctl(fd, question), fd
+            os.close(last)
+            if os.fstat(fd).st_ino == own:
+                return True
+            question = _NS_GET_PARENT
+    except OSError:
+        return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
+    """The mount option that hides processes from this reader, as in "hidepid=invisible".
+
+    None where all are listed, or where that is not known. Under hidepid=2 (invisible) and 4
+    (ptraceable) a process that the reader may not trace is not in the list, so that a scan looks
+    complete and is not. The options belong to the superblock: the mount is found by its device.
+    """
+    try:
+        device = os.stat(procfs).st_dev
+        with open("/proc/thread-self/mountinfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return None
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    for line in lines:
+        fields = line.split(b" ")
+        if len(fields) < 7 or fields[2] != number or b"proc" not in fields:
+            continue
+        options = dict(option.partition(b"=")[::2] for option in fields[-1].split(b","))
+        value = options.get(b"hidepid", b"0")
+        if value not in _HIDING:
+            return None
+        rights = rights or own_rights()
+        if _traces_all(procfs, rights):
+            return None
+        group = int(options.get(b"gid", b"0"))
+        in_group = group == os.getegid() or group in os.getgroups()
+        # The option is a number of the first user namespace, and 4 knows no group.
+        if in_group and rights.initial is not False and value in _HIDING[:2]:
+            return None
+        return f"hidepid={value.decode('ascii')}"
+    return None

@@ -1,0 +1,201 @@
+"""Text that somebody has: parse() and load()."""
+
+from __future__ import annotations
+
+import os
+
+from fastsmaps import _backend
+from fastsmaps._errors import Error, ParseError, ReadError, is_foreign
+from fastsmaps._model.mappings import Mappings
+from fastsmaps._source.compressed import Damage, Decompressed
+from fastsmaps._source.openat import MOST_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
+    from typing import IO
+
+_BLOCK = 1 << 20
+
+
+def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
+    """The mappings in the text of a maps, smaps or smaps_rollup.
+
+    `data` is any C-contiguous bytes-like object. Lines may end in CRLF, be blank or hold other
+    runs of spaces, the last newline may be missing, and a byte order mark says that the text is
+    UTF-8 or UTF-16 (offsets count in UTF-8 then). Several processes may stand in one text:
+    docs/fields.md ("Rollups in a text"). Raises ParseError for anything else, with its place and
+    the likely cause; TypeError for what holds no bytes, BufferError for a buffer that is not
+    contiguous.
+
+    `lenient=True` reads what is certain of a text as people paste it: after a prompt, quoted,
+    indented, with line numbers, cut off (docs/pasted.md). ``Mappings.skipped_lines`` says how many
+    lines it left out, ``skipped`` of what kind. A figure that is not certain is absent. Raises
+    ParseError where nothing is left; a text without a line has no mappings.
+    """
+    if isinstance(data, str):
+        raise TypeError("parse() takes bytes, as the kernel gives them, not str")
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("parse() takes a C-contiguous buffer")
+    # cast() takes no view with a zero in its shape.
+    view = view.cast("B") if view.nbytes else memoryview(b"")
+    if lenient:
+        return _certain(bytes(view))
+    try:
+        return Mappings(_backend.parse(view, _is_crlf(view)))
+    except ParseError as error:
+        text = _decoded(bytes(view), error)
+        if text is None:
+            raise
+    return parse(text)
+
+
+def _decoded(data: bytes, error: ParseError) -> bytes | None:
+    """A text with a byte order mark, without it; for any other the error gets its likely cause."""
+    from fastsmaps._source.causes import cause_of, is_pasted
+    from fastsmaps._source.pasted import decoded
+
+    try:
+        text = decoded(data)
+        if text is not None:
+            return text
+        cause = cause_of(data, error)
+    except UnicodeDecodeError as damage:
+        what = f"{damage.encoding.upper()}, damaged or cut off at byte {damage.start}"
+        error.explain(f"{what}; try lenient=True")
+        return None
+    if cause:
+        error.explain(f"{cause}; try lenient=True" if is_pasted(data, cause) else cause)
+    return None
+
+
+def _certain(data: bytes) -> Mappings:
+    """What is certain of a text."""
+    from fastsmaps._source import pasted
+    from fastsmaps._source.causes import another_file
+
+    text = pasted.in_utf8(data)
+    try:
+        table = _backend.parse(text, _is_crlf(memoryview(text)))
+        if pasted.is_surely_whole(text, table):
+            return Mappings(table)
+    except ParseError:
+        pass
+    if another_file(text):
+        raise _nothing_in(text)
+    cleaned = pasted.Cleaned(text)
+    if cleaned.skipped and not cleaned.records:
+        raise _nothing_in(text)
+    return Mappings(_backend.parse(cleaned.text), skipped=cleaned.skipped)
+
+
+def _nothing_in(text: bytes) -> ParseError:
+    """The error for a text without anything certain; it names the first line with text."""
+    from fastsmaps._source.causes import cause_of
+
+    blank = text[: len(text) - len(text.lstrip(b" \t\r\n"))]
+    offset = blank.rfind(b"\n") + 1
+    error = ParseError(
+        "no mapping in this text",
+        offset=offset,
+        line_number=blank.count(b"\n") + 1,
+        line=text[offset:].partition(b"\n")[0].removesuffix(b"\r"),
+    )
+    cause = cause_of(text, error)
+    if cause:
+        error.explain(cause)
+    return error
+
+
+def _is_crlf(text: memoryview) -> bool:
+    r"""Whether all lines end in \r\n.
+
+    A name may end in \r too, and nothing but the other lines tells the two apart.
+    """
+    start = 0
+    while start < len(text):
+        block = bytes(text[start : start + 4096])
+        end = block.find(b"\n")
+        if end >= 0:
+            at = start + end
+            if bytes(text[max(at - 1, 0) : at]) != b"\r":
+                return False
+            whole = bytes(text)
+            return whole.count(b"\r\n") == whole.count(b"\n")
+        start += len(block)
+    return False
+
+
+def load(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    lenient: bool = False,
+    max_bytes: int = MOST_BYTES,
+) -> Mappings:
+    """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
+
+    `lenient` is as in parse().
+    A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
+    such, by its first bytes. Raises ReadError where the system cannot read it, its compression is
+    damaged, or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more;
+    a file that is not compressed is read whole), Error where this Python cannot read the
+    compression, TypeError for a file opened in text mode, and what parse() raises.
+    """
+    path: str | None
+    if hasattr(source, "read"):
+        path = getattr(source, "name", None)
+        path = path if isinstance(path, str) else None
+        try:
+            data = source.read()
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            raise ReadError(
+                f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
+            ) from error
+        if not isinstance(data, bytes):
+            raise TypeError("load() takes a file opened in binary mode")
+    else:
+        path = os.fsdecode(source)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            raise ReadError(
+                f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
+            ) from error
+    try:
+        return parse(_decompressed(data, path, max_bytes), lenient=lenient)
+    except ParseError as error:
+        error.path = path
+        raise
+
+
+def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
+    import errno
+    import io
+
+    what = path or "the file"
+    blocks = []
+    left = most
+    try:
+        source = Decompressed(io.BytesIO(data).read)
+        if not source.is_compressed:
+            return data
+        while left >= 0 and (block := source.read(_BLOCK)):
+            blocks.append(block)
+            left -= len(block)
+    except ImportError as error:
+        raise Error(f"{what} is {error}", path=path) from error
+    except Damage as damage:
+        raise ReadError(f"{what} is damaged: {damage}", path=path) from damage
+    if left < 0:
+        raise ReadError(
+            f"{what} has more than the {most} bytes that are allowed",
+            path=path,
+            errno=errno.EFBIG,
+        )
+    return b"".join(blocks)

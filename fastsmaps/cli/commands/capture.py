@@ -1,0 +1,75 @@
+"""fastsmaps capture: saves what the other commands replay with --procfs."""
+
+from __future__ import annotations
+
+import fastsmaps
+from fastsmaps._model.processes import is_failure
+from fastsmaps._output.display import harmless
+from fastsmaps.cli.choose import check_matches, choose
+from fastsmaps.cli.coverage import note_of
+from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
+from fastsmaps.cli.options import WrongUse, add_output
+from fastsmaps.cli.output import complain, wrapped
+from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
+  fastsmaps capture -o host7.tar.gz        all processes, in one file
+  fastsmaps capture -o bug42 1234 1235     these two, in a directory
+  fastsmaps capture -o web.tar --filter nginx
+  fastsmaps ps --procfs host7.tar.gz       looks at it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is saved, and where."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="a tar by its name (.tar .tar.gz .tgz .tar.xz), otherwise a new directory",
+    )
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    add_output(parser, filters="command line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Saves them, and says what was saved."""
+    pids = pids_of(args.target) or None
+    with opened(args.procfs) as replay:
+        choice = choose(args, replay.procfs, pids)
+        if status := check_matches(args, choice.pids, "process"):
+            if args.json or args.csv:
+                show(args, [], [], known=["pid", "outcome"])
+            return status
+        with working("saving processes") as progress:
+            try:
+                scan = fastsmaps.capture(
+                    args.output, choice.pids, procfs=replay.procfs, progress=progress
+                )
+            except ValueError as error:  # a name that no capture has
+                if isinstance(error, fastsmaps.Error):
+                    raise
+                raise WrongUse(f"capture: {error}") from None
+    unit = written(args)
+    if args.json or args.csv:
+        show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
+    else:
+        if args.target:
+            columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
+            show(args, [row.as_dict() for row in scan], columns, known=["pid"])
+        print(wrapped(f"{harmless(args.output)}: {note_of(scan)}"))
+    if is_failure(scan.coverage):
+        replay.status = 1
+    if args.target:
+        for row in scan:
+            if row.outcome != "read":
+                complain(row.error or row.outcome)
+                replay.status = 1
+    return replay.status

@@ -1,0 +1,163 @@
+"""fastsmaps diff: what grew and shrank between two looks, by path."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import fastsmaps
+from fastsmaps._model.processes import NOTHING, failures_of, is_failure, main_reason
+from fastsmaps._model.totals import beside
+from fastsmaps.cli.choose import check_matches
+from fastsmaps.cli.listing import FIGURES, key_columns, number, show, sizes, sorted_by, written
+from fastsmaps.cli.options import BY, WrongUse, add_output, keys, seconds
+from fastsmaps.cli.process_argument import WHAT, is_pid, mappings_of, pid_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps._model.grouping import Keys
+    from fastsmaps._model.mappings import Mappings
+    from fastsmaps._model.processes import Scan
+    from fastsmaps._model.totals import Change
+    from fastsmaps.cli.output import Record
+
+EXAMPLES = """\
+  fastsmaps diff 1234 --after 60         process 1234, now and in a minute
+  fastsmaps diff old.smaps new.smaps     two saved texts
+  fastsmaps diff old.smaps 1234          what changed since it was saved
+  fastsmaps diff monday.tar friday.tar   two captures, by process
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is compared."""
+    parser.add_argument("old", metavar="OLD", help=f"{WHAT}; or a capture of many processes")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the same, later")
+    parser.add_argument(
+        "--after", metavar="SECONDS", type=seconds, help="one process, now and after so long"
+    )
+    parser.add_argument(
+        "--by",
+        type=_by,
+        metavar="KEY",
+        default="path",
+        help=f"path, kind or label; of captures {BY}, without it a process each",
+    )
+    add_output(parser, filters="path (or whatever --by tells)")
+
+
+def _by(text: str) -> str | Keys:
+    return text if text in ("path", "kind", "label", "pid") else keys(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the changes, the largest first."""
+    if (args.new is None) == (args.after is None):
+        raise WrongUse("diff: either OLD and NEW, or one PID with --after SECONDS")
+    status = 0
+    with opened(args.procfs) as replay:
+        before: Mappings | Scan
+        after: Mappings | Scan
+        if args.after is not None:
+            if not is_pid(args.old):
+                raise WrongUse("diff: --after is for a process, by its number")
+            # Pinned: another process that gets its number meanwhile is an error, no change.
+            with fastsmaps.Process(pid_of(args.old), procfs=replay.procfs) as process:
+                before = process.mappings()
+                _check(args, before, before)  # before the time is waited for
+                with working("waiting"):
+                    time.sleep(args.after)
+                after = process.mappings()
+        else:
+            before, one = _look(args, args.old, replay.procfs)
+            after, other = _look(args, args.new, replay.procfs)
+            _check(args, before, after)
+            status = one or other
+            if status and isinstance(before, fastsmaps.Scan) and isinstance(after, fastsmaps.Scan):
+                before, after = _in_both(before, after)
+        status = status or replay.status
+    names = _names(args, before)
+    changes = fastsmaps.diff(before, after, by=args.by)
+    records = [_record(names, change) for change in changes]
+    if args.filter:
+        records = [
+            record
+            for record in records
+            if args.filter.search(" ".join(str(record[name]) for name in names))
+        ]
+    unit = written(args)
+    columns = sizes([*FIGURES, "old", "new"], unit)
+    if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
+        columns += [number("old_files"), number("new_files")]
+    columns += key_columns(names)
+    show(args, records, columns, known=_known(args, before))
+    return check_matches(args, records, f"{', '.join(names)} that changed") or status
+
+
+def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:
+    """WrongUse for what cannot be compared, or not so."""
+    many = isinstance(before, fastsmaps.Scan)
+    if many != isinstance(after, fastsmaps.Scan):
+        raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
+    if many and args.by in ("kind", "label"):
+        raise WrongUse(f"diff: --by for captures: {BY}, not {args.by}")
+    if not many and args.by not in ("path", "kind", "label"):
+        raise WrongUse(f"diff: --by for a process: one of path, kind, label, not {args.by}")
+    if args.sort:
+        names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
+        sorted_by(args.sort, list(names))
+
+
+def _in_both(before: Scan, after: Scan) -> list[Scan]:
+    """What a damaged capture lacks did not come or go: it may have been behind the damage."""
+    pids = before.by_pid.keys() & after.by_pid.keys()
+    return [scan.filter(lambda row: row.pid in pids) for scan in (before, after)]
+
+
+def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
+    """What the changes are of."""
+    if isinstance(args.by, str):
+        return ("pid",) if isinstance(before, fastsmaps.Scan) else (args.by,)
+    names: tuple[str, ...] = args.by.names
+    return names
+
+
+def _known(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
+    files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
+    return [*_names(args, before), "old", "new", "change", *files, *NOTHING.as_dict()]
+
+
+def _record(names: tuple[str, ...], change: Change) -> Record:
+    """Pss before and after (size, where there is no Pss), and the changes of all figures."""
+    figure = "size" if change.pss is None else "pss"
+    old, new = change.old[figure], change.new[figure]
+    key = change.key if len(names) > 1 else (change.key,)
+    head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
+    if change.files is not None:
+        head["old_files"], head["new_files"] = change.files
+    return beside(head, change)
+
+
+def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:
+    """A table, or a scan of a capture; and the status that its damage leads to."""
+    if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
+        with opened(target) as replay:
+            reads = {} if isinstance(args.by, str) else args.by.reads
+            scan = fastsmaps.scan(procfs=replay.procfs, **reads)
+            if is_failure(scan.coverage):
+                reason = main_reason(failures_of(scan)) or "not permitted"
+                raise fastsmaps.Error(f"{target}: no process could be read: {reason}")
+            return scan, replay.status
+    return mappings_of(target, procfs), 0
+
+
+def _is_tar(target: str) -> bool:
+    if not os.path.isfile(target):
+        return False  # a pipe can be opened and read only once
+    from fastsmaps._capture.unpack import is_archive
+
+    return is_archive(target)

@@ -1,0 +1,101 @@
+"""fastsmaps libs: each mapped file over all processes."""
+
+from __future__ import annotations
+
+import time
+
+import fastsmaps
+from fastsmaps._model.processes import NOTHING, is_failure
+from fastsmaps._model.totals import beside
+from fastsmaps._source.procfs import is_procfs
+from fastsmaps._source.rights import hidden_by
+from fastsmaps.cli.choose import check_matches
+from fastsmaps.cli.coverage import note
+from fastsmaps.cli.fields import add_fields, chosen, columns_of, only
+from fastsmaps.cli.listing import FIGURES, names_of, origin_of, show, text, written
+from fastsmaps.cli.options import add_output, add_workers
+from fastsmaps.cli.output import complain
+from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps.cli.output import Record
+
+EXAMPLES = """\
+  fastsmaps libs --limit 20            the twenty files with most Pss
+  fastsmaps libs --filter '\\.so'       shared libraries
+  fastsmaps libs --sort processes      what most processes map
+  fastsmaps libs --by path             different files of one path in one row
+  fastsmaps libs --fields rss,uss      these figures instead
+  fastsmaps libs 1234 1235             of these alone
+  fastsmaps libs --parquet libs.parquet  for DuckDB, Spark, pandas: with host and time
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which processes."""
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    parser.add_argument(
+        "--by",
+        choices=("file", "path"),
+        default="file",
+        help="a row for each file (device and inode), or one for all files of a path",
+    )
+    add_fields(parser)
+    add_workers(parser)
+    add_output(parser, filters="path", parquet=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints every mapped file."""
+    pids = pids_of(args.target) or None
+    with opened(args.procfs) as replay, working("reading mappings") as progress:
+        libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
+        origin = origin_of(args, replay.procfs, time.time())
+        hidden = None if pids or not is_procfs(replay.procfs) else hidden_by(replay.procfs)
+    failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
+    wanted = [
+        (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)
+    ]
+    several = any(use.files > 1 for _, use in wanted)
+    if args.by == "path":
+        head = ["path", "files", "processes"]
+        shown = ["files", "processes"] if several else ["processes"]
+        records = [_record(path, use, files=use.files) for path, use in wanted]
+    else:
+        head = ["path", "dev", "inode", "processes"]
+        shown = ["processes", "dev", "inode"] if several else ["processes"]
+        records = [
+            _record(path, part, dev=dev, inode=inode)
+            for path, use in wanted
+            for (dev, inode), part in use.parts.items()
+        ]
+        records.sort(key=lambda record: record["pss"] or 0, reverse=True)
+    known = [*head, *NOTHING.as_dict()]
+    names = chosen(args, names_of(records, known), FIGURES)
+    more = [name for name in shown if name not in names]
+    show(
+        args,
+        records,
+        [*columns_of([*names, *more], written(args)), text("path")],
+        known=known,
+        note=note(libs.coverage, failures, replay.procfs, hidden),
+        origin=origin,
+        only=only(args, *head, *names),
+    )
+    replay.status = check_matches(args, records, "path") or replay.status
+    if is_failure(libs.coverage):
+        replay.status = 1
+    if pids:
+        for error in libs.errors.values():
+            complain(error)
+            replay.status = 1
+    return replay.status
+
+
+def _record(path: str, use: fastsmaps.LibUse, **head: object) -> Record:
+    return beside({"path": path, **head, "processes": use.processes}, use.totals)

@@ -1,0 +1,174 @@
+"""fastsmaps maps: the mappings of a process."""
+
+from __future__ import annotations
+
+from fastsmaps._fields import LABELS, NUMBERS, python_name
+from fastsmaps._model.figures import SUMS
+from fastsmaps._model.processes import NOTHING
+from fastsmaps._model.totals import beside
+from fastsmaps.cli.choose import check_matches
+from fastsmaps.cli.fields import add_fields, chosen, columns_of, is_size, only, total_cells
+from fastsmaps.cli.listing import (
+    FIGURES,
+    NO_NAME,
+    Column,
+    names_of,
+    number,
+    origin_of,
+    show,
+    text,
+    written,
+)
+from fastsmaps.cli.options import add_output
+from fastsmaps.cli.output import complain
+from fastsmaps.cli.picture import add_plot, save_plot
+from fastsmaps.cli.process_argument import add_target, command_line, mappings_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps._model.mapping import Mapping
+    from fastsmaps._model.mappings import Mappings
+    from fastsmaps.cli.output import Record
+
+EXAMPLES = """\
+  fastsmaps maps 1234                           all of them, by address
+  fastsmaps maps 1234 --by path --limit 10      the ten files with most Pss
+  fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
+  fastsmaps maps 1234 --by label                malloc, Java heap, thread stacks, each file, ...
+  fastsmaps maps 1234 --fields rss,swap,locked  these figures instead
+  fastsmaps maps 1234 --fields rss --csv        addresses, perms, kind, path and rss, for programs
+  fastsmaps maps 1234 --filter 'libc' --json
+  fastsmaps maps 1234 --plot out.html           a picture of them
+"""
+
+# The fields that are no size.
+_PLAIN = (
+    "start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted", "vm_flags",
+    "extra", *map(python_name, NUMBERS),
+)  # fmt: skip
+# The figures of the usual table.
+_USUAL = ("size", *FIGURES)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The process, and what is shown of it."""
+    add_target(parser, many=False)
+    parser.add_argument("--by", choices=("path", "kind", "label"), help="summed by these")
+    add_fields(parser)
+    add_output(parser, filters="path", parquet=True)
+    add_plot(parser, "a treemap of Pss, kind > path > range")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the mappings and their sum."""
+    with opened(args.procfs) as replay:
+        with working("reading mappings"):
+            name = command_line(args.target, replay.procfs) if args.plot else ""
+            mappings = mappings_of(args.target, replay.procfs)
+        if mappings.overlaps:
+            if mappings.pid is None:
+                complain("ranges overlap: several processes, or one map that changed meanwhile")
+            else:
+                complain("ranges overlap: the map changed while it was read")
+        if args.filter:
+            wanted = [i for i, m in enumerate(mappings) if args.filter.search(m.path)]
+        else:
+            wanted = list(range(len(mappings)))
+        if args.plot:
+            _save_plot(args, mappings, wanted, name)
+        (_show_groups if args.by else _show_mappings)(args, mappings, wanted)
+        replay.status = check_matches(args, wanted, "path") or replay.status
+    return replay.status
+
+
+def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], name: str) -> None:
+    from fastsmaps import plot
+
+    title = name if mappings.pid is None else f"{name} (process {mappings.pid})"
+    rows = mappings if len(wanted) == len(mappings) else [mappings[i] for i in wanted]
+    save_plot(plot.mappings(rows, title=title), args.plot)
+
+
+def _record(mapping: Mapping) -> Record:
+    return {**mapping.as_dict(), **{name: mapping[name] for name in SUMS}}
+
+
+def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
+    return origin_of(args, mappings.procfs, mappings.taken_at, pid=mappings.pid)
+
+
+def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
+    """The sums of the lines shown, of what has one; None where no line has the field."""
+    sums: dict[str, int | None] = {}
+    for name in filter(is_size, names):
+        values = [record[name] for record in records if record.get(name) is not None]
+        if name == "size" and len(values) < len(records):
+            values = []  # a rollup has none, so the sum is not known
+        sums[name] = sum(values) if values else None
+    return sums
+
+
+def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
+    records = [_record(mappings[i]) for i in wanted]
+    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", *SUMS))]
+    unit = written(args)
+    names = chosen(args, names_of(records, known), _USUAL)
+    columns = [
+        Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
+        text("perms"),
+        *columns_of(names, unit),
+        text("kind"),
+        text("path"),
+    ]
+    show(
+        args,
+        records,
+        columns,
+        known=known,
+        total=[
+            "total",
+            "",
+            *total_cells(names, _sums(records, names), unit),
+            "",
+            f"{len(records)} mappings",
+        ],
+        only=only(args, "start", "end", "perms", *names, "kind", "path"),
+        origin=_origin(args, mappings),
+    )
+
+
+def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
+    groups = (
+        mappings.group_by(lambda m: getattr(m, args.by) if args.filter.search(m.path) else None)
+        if args.filter
+        else mappings.group_by(args.by)
+    )
+    records: list[Record] = [
+        beside({args.by: name, "mappings": group.count, "files": group.files}, group.totals)
+        for name, group in groups.items()
+        if name is not None
+    ]
+    known = [args.by, "mappings", "files", *NOTHING.as_dict()]
+    unit = written(args)
+    names = chosen(args, names_of(records, known), _USUAL)
+    several = args.by == "path" and any(record["files"] > 1 for record in records)
+    last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
+    show(
+        args,
+        records,
+        [*columns_of(names, unit), number("mappings"), *last],
+        known=known,
+        total=[
+            *total_cells(names, _sums(records, names), unit),
+            str(len(wanted)),
+            *([""] if several else []),
+            "total",
+        ],
+        only=only(args, args.by, "mappings", *names),
+        texts=["label"],
+        origin=_origin(args, mappings),
+    )

@@ -1,0 +1,330 @@
+"""fastsmaps ps: every process with its Pss, Uss, Rss and swap, largest Pss first."""
+
+from __future__ import annotations
+
+import time
+
+import fastsmaps
+from fastsmaps._model.processes import NOTHING, is_failure
+from fastsmaps._model.totals import beside
+from fastsmaps._model.tree import forest, is_missing, walk
+from fastsmaps.cli.choose import check_matches, choose, users_of
+from fastsmaps.cli.coverage import note_of, read_of
+from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
+from fastsmaps.cli.listing import (
+    FIGURES,
+    Column,
+    by_field,
+    key_columns,
+    names_of,
+    number,
+    origin_of,
+    show,
+    sorted_by,
+    text,
+    written,
+)
+from fastsmaps.cli.options import (
+    BY,
+    WrongUse,
+    add_limits,
+    add_output,
+    add_workers,
+    is_table,
+    keys,
+    seconds,
+    size,
+)
+from fastsmaps.cli.output import CommandLine, complain
+from fastsmaps.cli.picture import add_plot, save_plot
+from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+    from typing import Any
+
+    from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps.cli.output import Record
+
+EXAMPLES = """\
+  fastsmaps ps --by user             a line a user; also comm, cgroup, unit, exe, cmdline
+  fastsmaps ps --by user,comm        ... and name
+  fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  a line a name; those without are one line
+  fastsmaps ps --filter python       those whose command line has "python"
+  fastsmaps ps --sort swap --limit 9 the nine with most swap
+  fastsmaps ps --sort rss+swap       most memory in use, swapped out or not
+  fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
+  fastsmaps ps --json                all fields of the kernel, in bytes
+  fastsmaps ps --filter . --json     ... and command lines, which take longer to read
+  fastsmaps ps --cgroup --csv        ... and the cgroup of each, which does so too
+  fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
+  fastsmaps ps --plot all.html       a picture: which processes, and what in them
+  fastsmaps ps --tree                below each other, each with the sum of its whole tree
+  fastsmaps ps --tree 1234           the tree of process 1234
+  fastsmaps ps --max-rss 1G          leaves out what takes long to read
+"""
+
+
+# What a process has, also where it has to be asked for.
+_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which processes, grouped how."""
+    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    parser.add_argument(
+        "--user", metavar="NAME,...", help="only processes of these users, by name or number"
+    )
+    parser.add_argument(
+        "--by", metavar="KEY,...", type=keys, help=f"a line for each of these instead: {BY}"
+    )
+    parser.add_argument(
+        "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
+    )
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="each process below its parent, with the sum of its tree; with PIDs their trees",
+    )
+    add_fields(parser)
+    add_limits(parser)
+    parser.add_argument(
+        "--min-rss", metavar="SIZE", type=size, help="skip processes with a smaller Rss"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="skip what is not read by then"
+    )
+    add_workers(parser)
+    add_output(parser, filters="command line", parquet=True)
+    add_plot(parser, "a treemap of Pss, process > kind > path (reads their mappings too)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints every process."""
+    if args.tree and args.by:
+        raise WrongUse("ps: either --tree or --by")
+    # Command lines cost 15 us a process: they are read for people, and to be filtered by.
+    shown = (is_table(args) and not args.by) or args.plot is not None
+    asked = needed(args, _FIELDS)
+    args.cgroup = args.cgroup or "cgroup" in asked
+    args.cmdline = args.filter is not None or "cmdline" in asked
+    args.exe = "exe" in asked
+    reads = {
+        "cgroup": args.cgroup,
+        "cmdline": shown or args.cmdline,
+        "exe": args.exe,
+        "mappings": "mappings" in asked,
+        **(args.by.reads if args.by else {}),
+    }
+    pids = pids_of(args.target) or None
+    named = set(pids or ())
+    users = users_of(args.user) if args.user is not None else ()
+    begun = time.monotonic()
+    with opened(args.procfs) as replay:
+        with working("reading processes") as progress:
+            choice = choose(args, replay.procfs, pids, users, tree=args.tree)
+            scan = fastsmaps.scan(
+                choice.pids,
+                procfs=replay.procfs,
+                workers=args.workers,
+                **reads,
+                min_rss=args.min_rss,
+                max_rss=args.max_rss,
+                timeout=_left(args, begun),
+                progress=progress,
+            )
+        scan = choice.only(scan)
+        replay.status = check_matches(args, scan, "process") or replay.status
+        if is_failure(scan.coverage):
+            replay.status = 1
+        for row in scan if pids else ():
+            if row.pid in named and row.outcome != "read":
+                complain(row.error or row.outcome)
+                replay.status = 1
+        if args.plot:
+            _save_plot(args, scan, begun)
+        if args.by:
+            _show_groups(args, scan)
+        elif args.tree:
+            _show_tree(args, scan)
+        else:
+            _show_processes(args, scan)
+    return replay.status
+
+
+def _left(args: argparse.Namespace, begun: float) -> float | None:
+    """Seconds until --timeout, which is one for all that is read."""
+    return None if args.timeout is None else max(0.0, begun + args.timeout - time.monotonic())
+
+
+def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
+    from fastsmaps import plot
+
+    with working("reading mappings"):
+        title = read_of(scan.coverage)
+        figure = plot.processes(scan, by=args.by, timeout=_left(args, begun), title=title)
+    save_plot(figure, args.plot)
+
+
+def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Record]:
+    """A record a process, with what costs a read where it was asked for."""
+    records = []
+    for row in rows:
+        record = row.as_dict()
+        if args.exe:
+            record["exe"] = row.exe
+        if args.cmdline:
+            record["cmdline"] = None if row._cmdline is None else CommandLine(row)
+        records.append(record)
+    return records
+
+
+def _known(args: argparse.Namespace) -> list[str]:
+    unread = [name for name in ("cmdline", "exe") if not getattr(args, name)]
+    return [name for name in _FIELDS if name not in unread]
+
+
+def _note(scan: Scan) -> str:
+    limit = scan.max_map_count
+    text = "" if limit is None else f"\nvm.max_map_count: {limit} mappings a process at most"
+    return note_of(scan) + text
+
+
+def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
+    records = _records(args, scan)
+    known = _known(args)
+    names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
+    if not is_table(args):
+        fields = only(args, "pid", "user", "outcome", *names, "comm")
+        origin = origin_of(args, scan.procfs, scan.taken_at)
+        show(args, by_field(records, "pss"), [], known=known, only=fields, origin=origin)
+        return
+    for row, record in zip(scan, records, strict=True):
+        record["command"] = CommandLine(row)
+    columns, total = _columns(args, scan, names, text("command"))
+    show(
+        args,
+        by_field(records, "pss"),
+        columns,
+        known=known,
+        total=total,
+        note=_note(scan),
+        table_of=lambda record: record["outcome"] == "read",
+    )
+
+
+def _columns(
+    args: argparse.Namespace, scan: Scan, names: list[str], command: Column
+) -> tuple[list[Column], list[str]]:
+    """The columns of a table of processes, and the cells of its total."""
+    unit = written(args)
+    first = [name for name in ("pid", "user") if name not in names]
+    last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
+    heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}
+    columns = [
+        *(heads[name] for name in first),
+        *columns_of(names, unit),
+        *(heads[name] for name in last),
+        command,
+    ]
+    sums = scan.totals().as_dict()
+    cells = [*("" for _ in first), *total_cells(names, sums, unit), *("" for _ in last)]
+    return columns, ["total", *cells[1:], f"{scan.coverage['read']} read"]
+
+
+# ---- --tree
+
+_TREE = "tree_"
+_TREE_FIGURES = tuple(_TREE + name for name in NOTHING.as_dict())
+_TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
+_TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
+# Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
+_MAX_INDENT = 20
+
+
+def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
+    rows = list(scan)
+    records = dict(zip([row.pid for row in rows], _records(args, rows), strict=True))
+    roots = forest(rows)
+    for branch in walk(roots):
+        record = records[branch.row.pid]
+        record |= {
+            "depth": branch.depth,
+            "tree_processes": branch.read,
+            "tree_unread": branch.processes - branch.read,
+            **{_TREE + name: size for name, size in (branch.totals or NOTHING).as_dict().items()},
+        }
+    known = [*_known(args), *_TREE_FIELDS]
+    every = names_of(records.values(), known)
+    field, direction = sorted_by(args.sort, every) if args.sort else ("tree_pss", "")
+    places = {
+        record["pid"]: place
+        for place, record in enumerate(by_field(list(records.values()), field, direction))
+    }
+    ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
+    args.sort = None
+    names = chosen(args, [*dict.fromkeys((*every, *_FIELDS))], _TREE_USUAL)
+    if not is_table(args):
+        fields = only(args, "pid", "ppid", "depth", "user", "outcome", *names, "comm")
+        origin = origin_of(args, scan.procfs, scan.taken_at)
+        show(args, ordered, [], known=known, only=fields, origin=origin)
+        return
+    for row in rows:
+        records[row.pid]["command"] = CommandLine(row)
+    columns, total = _columns(args, scan, names, Column("COMMAND", _indented, left=True))
+    show(
+        args,
+        ordered,
+        columns,
+        known=known,
+        total=total,
+        note=_note(scan),
+        # A process that was not read is there for those below it.
+        table_of=lambda record: record["tree_processes"] > 0,
+    )
+
+
+def _indented(record: Record) -> str:
+    depth = record["depth"]
+    more = f"+{depth - _MAX_INDENT} " if depth > _MAX_INDENT else ""
+    return f"{'  ' * min(depth, _MAX_INDENT)}{more}{record['command']}"
+
+
+def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
+    unit = written(args)
+    groups = scan.group_by(args.by)
+    unread: dict[Any, int] = {}
+    for row in scan:
+        if is_missing(row) and row.comm is not None:
+            key = args.by(row)
+            unread[key] = unread.get(key, 0) + 1
+    records: list[Record] = [
+        beside(
+            {**args.by.named(key), "processes": group.count, "unread": unread.pop(key, 0)},
+            group.totals,
+        )
+        for key, group in groups.items()
+    ]
+    records += [
+        beside({**args.by.named(key), "processes": 0, "unread": count}, NOTHING)
+        for key, count in unread.items()
+    ]
+    known = [*args.by.names, "processes", "unread", *NOTHING.as_dict()]
+    names = chosen(args, names_of(records, known), FIGURES)
+    sums = total_cells(names, scan.totals().as_dict(), unit)
+    show(
+        args,
+        records,
+        [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
+        known=known,
+        total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
+        note=_note(scan),
+        table_of=lambda record: record["processes"] > 0,
+        only=only(args, *args.by.names, "processes", "unread", *names),
+        origin=origin_of(args, scan.procfs, scan.taken_at),
+        texts=[name for name in args.by.names if name != "pid"],
+    )

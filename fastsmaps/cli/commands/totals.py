@@ -1,0 +1,140 @@
+"""fastsmaps totals: all that the kernel sums up of some processes."""
+
+from __future__ import annotations
+
+import fastsmaps
+from fastsmaps import Error
+from fastsmaps._model.grouping import search
+from fastsmaps._model.processes import NOTHING
+from fastsmaps._model.tree import is_missing
+from fastsmaps.cli.choose import check_matches, choose
+from fastsmaps.cli.coverage import note_of
+from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
+from fastsmaps.cli.options import WrongUse, add_output, is_table
+from fastsmaps.cli.output import complain, wrapped
+from fastsmaps.cli.process_argument import add_target, command_line, number_of, pid_of, totals_of
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.source import opened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fastsmaps.cli.output import Record
+
+EXAMPLES = """\
+  fastsmaps totals 1234              a line a field
+  fastsmaps totals --tree 1234       of 1234 and all that descend from it, together
+  fastsmaps totals self 1 --human    two processes side by side
+  fastsmaps totals 1234 --json       in bytes; null is what the kernel did not print
+  xzcat saved.xz | fastsmaps totals -
+"""
+
+
+_HEAD = ("pid", "target", "source")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The processes."""
+    add_target(parser, many=True)
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="the sum of these processes and all that descend from them, each counted once",
+    )
+    add_output(parser, filters="command line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the totals of each that can be read; 1 if one cannot."""
+    if args.tree:
+        return _tree(args)
+    records: list[Record] = []
+    with opened(args.procfs) as replay:
+        for target in args.target:
+            try:
+                if args.filter and not search(args.filter, command_line(target, replay.procfs)):
+                    continue
+                totals = totals_of(target, replay.procfs)
+                number = number_of(target, replay.procfs)
+            except Error as error:
+                complain(error)
+                replay.status = 1
+                continue
+            head = {"pid": number, "target": target, "source": totals.source}
+            records.append({**head, **totals.as_dict()})
+    if not replay.status:  # what could not be read may have matched
+        replay.status = check_matches(args, records, "process")
+    known = [*_HEAD, *NOTHING.as_dict()]
+    _show(args, records, known)
+    return replay.status
+
+
+def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> None:
+    if args.json or args.csv:
+        show(args, records, [], known=known)
+    elif records:
+        _show_side_by_side(args, arranged(records, names_of(records), args.sort, args.limit))
+
+
+def _tree(args: argparse.Namespace) -> int:
+    """Prints one sum over the trees of all these processes; 1 if one of these cannot be read."""
+    with opened(args.procfs) as replay:
+        pids = _roots(args, replay.procfs)
+        choice = choose(args, replay.procfs, pids, tree=True)
+        with working("reading processes"):
+            scan = choice.only(fastsmaps.scan(choice.pids, procfs=replay.procfs))
+        named = [row for row in scan if row.pid in pids]
+        for row in named:
+            if row.totals is None and row.shares_memory_with is None:
+                complain(row.error or row.outcome)
+                replay.status = 1
+        if not replay.status:
+            replay.status = check_matches(args, scan, "process")
+    read = scan.coverage["read"]
+    totals = scan.totals()
+    records: list[Record] = []
+    if any(row.comm is not None or row.totals is not None for row in scan):
+        head = {
+            "pid": pids[0] if len(pids) == 1 else None,
+            "target": " ".join(args.target),
+            "source": totals.source if read else None,
+            "processes": read,
+            "unread": sum(map(is_missing, scan)),
+        }
+        records = [{**head, **totals.as_dict()}]
+    _show(args, records, [*_HEAD, "processes", "unread", *NOTHING.as_dict()])
+    if records and is_table(args):
+        print(f"\n{wrapped(note_of(scan))}")
+    return replay.status
+
+
+def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
+    pids = []
+    for target in args.target:
+        number = number_of(target, procfs)
+        if number is None:
+            raise WrongUse(f"totals --tree is about processes, and {target!r} is not a pid")
+        pid_of(target)  # Error for a number that no process has
+        pids.append(number)
+    return pids
+
+
+def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
+    """A line a field, a column a process: so that all of it fits a terminal."""
+    unit = written(args)
+    heads = (*_HEAD, "processes", "unread")
+    names = [name for name in names_of(records) if name not in heads]
+    rows: list[Record] = [
+        {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
+        for name in names
+        if any(record.get(name) is not None for record in records)
+    ]
+
+    def column(place: str, head: str) -> Column:
+        return Column(head, lambda row: unit(row[place]))
+
+    columns = [text("field", "SIZE" if args.human else "KiB")]
+    columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
+    args.sort = args.limit = None
+    show(args, rows, columns, known=["field"])
