@@ -8,7 +8,7 @@ import atheris
 
 # What the pure-Python twin goes through guides the fuzzer too: its branches are others.
 with atheris.instrument_imports(
-    include=[f"fastsmaps._py{part}" for part in ("smaps", "lines", "table", "sweep")]
+    include=[f"fastsmaps._backend._py{part}" for part in ("smaps", "lines", "table", "sweep")]
 ):
     import fastsmaps  # noqa: F401 - what is imported first is what stays
 

@@ -81,7 +81,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def module_of(name: str) -> Command:
     """The command's module."""
-    module: Command = importlib.import_module(f"fastsmaps.cli.{name}")
+    module: Command = importlib.import_module(f"fastsmaps.cli.commands.{name}")
     return module
 
 

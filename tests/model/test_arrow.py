@@ -120,7 +120,7 @@ def test_where_it_comes_from(backend: ModuleType) -> None:
         assert table.schema.metadata == {
             b"fastsmaps.version": fastsmaps.__version__.encode(),
             b"fastsmaps.pid": b"%d" % os.getpid(),
-            b"fastsmaps._source.procfs": b"/proc",
+            b"fastsmaps.procfs": b"/proc",
             b"fastsmaps.taken_at": repr(mappings.taken_at).encode(),
         }
     assert pa.schema(fastsmaps.parse(b"")).metadata.keys() == {b"fastsmaps.version"}
@@ -321,7 +321,7 @@ def test_scan(backend: ModuleType) -> None:
     assert not kinds
     assert table.schema.metadata == {
         b"fastsmaps.version": fastsmaps.__version__.encode(),
-        b"fastsmaps._source.procfs": b"/proc",
+        b"fastsmaps.procfs": b"/proc",
         b"fastsmaps.taken_at": repr(scan.taken_at).encode(),
     }
 
