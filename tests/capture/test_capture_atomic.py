@@ -23,7 +23,7 @@ from support.captures import TARGETS
 pytestmark = pytest.mark.usefixtures("nothing_unpacked")
 
 # What fastsmaps exports of that name is the function.
-MODULE = importlib.import_module("fastsmaps.capture")
+MODULE = importlib.import_module("fastsmaps._capture.capture")
 
 
 @pytest.mark.parametrize("name", TARGETS)
