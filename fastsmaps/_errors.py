@@ -1,4 +1,17 @@
-"""What can go wrong, one class each; every error carries ``pid`` and ``path`` and pickles."""
+"""The errors; each carries ``pid`` and ``path`` and pickles.
+
+    Error                   anything not below: a file is missing, from the kernel or a capture
+    |-- ProcessGone         also ProcessLookupError: the process has ended, skip it
+    |-- AccessDenied        also PermissionError: the message names the right that is needed
+    |-- NoMemoryMap         a kernel thread or zombie: skip it
+    |-- NotAProcess         a thread's number: read `process` instead
+    |-- NotProcfs           `procfs=` is neither a procfs nor a capture: correct the path
+    |-- ParseError          also ValueError: look at line_number and cause, try lenient=True
+    |-- ReadError           also OSError: another failure of the system, see errno
+    `-- CaptureError        also OSError: a capture cannot be written or read
+
+A wrong argument is a TypeError or ValueError.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +98,29 @@ class ReadError(_SystemError):
 
 class CaptureError(_SystemError):
     """A capture cannot be written, or one cannot be read: damaged, refused, or not there."""
+
+
+class NotAProcess(Error):
+    """The number is a thread's: `process` is the number of its process."""
+
+    def __init__(self, process: int, *, pid: int | None = None, path: str | None = None) -> None:
+        super().__init__(f"{pid} is a thread of process {process}", pid=pid, path=path)
+        self.process = process
+
+
+class NotProcfs(Error):
+    """The directory given as ``procfs=``, which is `path`, is neither a procfs nor a capture."""
+
+    path: str
+
+    def __init__(
+        self,
+        path: str,
+        problem: str = "neither a procfs nor a capture",
+        *,
+        pid: int | None = None,
+    ) -> None:
+        super().__init__(f"procfs={path!r} is {problem}", pid=pid, path=path)
 
 
 class NoMemoryMap(Error):

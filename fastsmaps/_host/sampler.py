@@ -173,8 +173,8 @@ class Sampler:
     def sweep(self) -> Scan:
         """All processes now, as far as the budget goes.
 
-        Nothing raises for one process. Raises Error where `procfs` cannot be listed or is none,
-        TypeError for an `exclude` that is no container, ValueError after close().
+        Nothing raises for one process. Raises NotProcfs, AccessDenied or ReadError where `procfs`
+        cannot be listed, TypeError for an `exclude` that is no container, ValueError after close().
         """
         if self._closed:
             raise ValueError("this Sampler is closed")

@@ -53,7 +53,8 @@ def scan(
 
     `progress` is called with how many processes are done and of how many, by whichever thread.
 
-    Raises Error where `procfs` cannot be listed, TypeError and ValueError for wrong arguments.
+    Raises NotProcfs, AccessDenied or ReadError where `procfs` cannot be listed, TypeError and
+    ValueError for wrong arguments.
 
     Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
     """

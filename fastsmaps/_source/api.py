@@ -37,8 +37,8 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
 
     Raises ProcessGone, AccessDenied (it names what would be enough), NoMemoryMap for a kernel
     thread or zombie, ReadError for another failure of the system, ParseError for a damaged
-    capture, Error for a thread's number or a directory that is no procfs; TypeError and
-    ValueError for what is no pid.
+    capture, NotAProcess for a thread's number, NotProcfs for a directory that is neither a procfs
+    nor a capture; TypeError and ValueError for what is no pid.
 
     Source: proc_pid_smaps(5), Documentation/ABI/testing/procfs-smaps_rollup.
     """

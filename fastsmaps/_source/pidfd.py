@@ -6,7 +6,7 @@ import errno
 import os
 
 from fastsmaps._backend.descriptors import read_file
-from fastsmaps._errors import Error, ProcessGone, is_foreign
+from fastsmaps._errors import Error, NotProcfs, ProcessGone, is_foreign
 from fastsmaps._model.stat import status_number
 from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.openat import open_in
@@ -83,9 +83,7 @@ def _own_task(procfs: str) -> str:
     number = _procfs.self_pid(procfs)  # before Linux 3.17
     if number is None:
         if os.path.isdir(procfs) and not _procfs.is_procfs(procfs):
-            raise Error(
-                f"procfs={procfs!r} is not a procfs: a pidfd has no number there", path=procfs
-            )
+            raise NotProcfs(procfs, "not a procfs: a pidfd has no number there")
         raise _procfs.not_found(None, f"{procfs}/self", procfs)
     return str(number)
 

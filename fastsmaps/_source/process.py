@@ -73,8 +73,8 @@ class Process:
     multiprocessing give numbers that are another process's there. For a child, open a pidfd and
     use from_pidfd().
 
-    Raises TypeError or ValueError for what is neither, ProcessGone, AccessDenied, or Error for a
-    thread's number (it names the process). After close() whatever reads raises ValueError.
+    Raises TypeError or ValueError for what is neither, ProcessGone, AccessDenied, NotProcfs, or
+    NotAProcess for a thread's number. After close() whatever reads raises ValueError.
     """
 
     _fd = -1  # of its directory; in the instance while it is open
@@ -119,8 +119,8 @@ class Process:
         `procfs` must show this process too. The descriptor stays open; it is not used later.
 
         Raises TypeError or ValueError for what is not an open pidfd, ProcessGone where the process
-        has ended and was reaped, and Error where it is not in the pid namespace of `procfs`, where
-        the kernel does not show its number, or where the pidfd is a thread's (PIDFD_THREAD).
+        has ended and was reaped, NotAProcess where the pidfd is a thread's (PIDFD_THREAD), and Error
+        where it is not in the pid namespace of `procfs` or the kernel does not show its number.
         Otherwise as Process().
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).

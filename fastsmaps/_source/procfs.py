@@ -5,10 +5,19 @@ Which failure means what is told, with its sources, in docs/design.md ("Fates of
 
 from __future__ import annotations
 
+import errno
 import os
 
 from fastsmaps._backend.descriptors import read_file
-from fastsmaps._errors import AccessDenied, Error, ProcessGone, ReadError, is_foreign
+from fastsmaps._errors import (
+    AccessDenied,
+    Error,
+    NotAProcess,
+    NotProcfs,
+    ProcessGone,
+    ReadError,
+    is_foreign,
+)
 from fastsmaps._model.stat import status_number
 from fastsmaps._source.openat import KERNELS, open_in
 from fastsmaps._source.rights import enough, enough_against_hidepid, own_rights
@@ -150,19 +159,29 @@ def is_hidden(pid: int, path: str, procfs: str) -> bool:
     return not os.path.lexists(path)  # it may have come just now
 
 
+def _is_capture(directory: str) -> bool:
+    """Whether a directory that is not a procfs holds a process, or the notes of a capture."""
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return True  # one that may be entered and not listed
+    return NOTES in names or bool(numbers(names))
+
+
 def not_found(pid: int | None, path: str, procfs: str) -> Error:
     """The error for a process that has no directory; pid is None for "self"."""
     if not os.path.isdir(procfs):
-        return Error(f"procfs={procfs!r} is no directory", pid=pid, path=path)
+        return NotProcfs(procfs, "not a directory", pid=pid)
     if pid is not None and os.path.islink(path):
-        return Error(f"{path} is a symbolic link, which is not followed", pid=pid, path=path)
+        problem = f"{path} is a symbolic link, which is not followed"
+        return ReadError(problem, pid=pid, path=path, errno=errno.ELOOP)
     if not is_procfs(procfs):
+        if not _is_capture(procfs):
+            return NotProcfs(procfs, pid=pid)
         which = "self" if pid is None else pid
-        return Error(
-            f"procfs={procfs!r} is no procfs and no capture that holds process {which}",
-            pid=pid,
-            path=path,
-        )
+        return Error(f"the capture {procfs} does not hold process {which}", pid=pid, path=path)
     if pid is None:
         return Error(f"procfs={procfs!r} is of a pid namespace without this process", path=path)
     if is_hidden(pid, path, procfs):
@@ -196,8 +215,6 @@ def denied(
 
     `rights` are the reader's, where they are known already.
     """
-    import errno
-
     if not is_procfs(procfs):
         help_ = "the permissions of the capture's files forbid it"
     elif error.errno == errno.EPERM:
@@ -212,7 +229,7 @@ def denied(
 
 
 def check_is_process(pid: int, procfs: str) -> None:
-    """Raises Error if the number is a thread's.
+    """Raise NotAProcess if the number is a thread's.
 
     /proc/<tid> is not listed, but opens; its files tell of the process, so that a sum over
     numbers of threads would count a process many times.
@@ -266,7 +283,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def check_owner(status: bytes, pid: int, path: str) -> None:
-    """Raises Error if the status of a task names another process."""
+    """Raise NotAProcess if the status of a task names another process."""
     owner = status_number(status, b"Tgid:", pid, path)
     if owner is None or owner == pid:
         return
@@ -274,7 +291,7 @@ def check_owner(status: bytes, pid: int, path: str) -> None:
     # thread is it one.
     root = path[: path.rindex(f"/{pid}/")]
     if os.path.lexists(f"{root}/{owner}/task/{pid}"):
-        raise Error(f"{pid} is a thread of process {owner}", pid=pid, path=path)
+        raise NotAProcess(owner, pid=pid, path=path)
 
 
 def numbers(names: Iterable[str]) -> list[int]:
@@ -289,7 +306,7 @@ def numbers(names: Iterable[str]) -> list[int]:
 def pids(procfs: Procfs = "/proc") -> list[int]:
     """The processes that a procfs or capture lists, in the order of their numbers.
 
-    Raises Error where it cannot be listed, and for a directory that is neither.
+    Raises NotProcfs for what is neither, AccessDenied or ReadError where it cannot be listed.
     """
     path = root(procfs)
     try:
@@ -297,12 +314,20 @@ def pids(procfs: Procfs = "/proc") -> list[int]:
     except OSError as error:
         if is_foreign(error):
             raise
-        raise Error(f"procfs={path!r} cannot be listed: {error.strerror}", path=path) from error
+        raise _not_listed(error, path) from error
     # A capture may hold no process, and says so in its notes. "/host" instead of "/host/proc"
     # must not look like a machine on which nothing runs.
     if not found and not is_procfs(path) and not os.path.lexists(f"{path}/{NOTES}"):
-        raise Error(f"procfs={path!r} is no procfs and no capture of any process", path=path)
+        raise NotProcfs(path)
     return found
+
+
+def _not_listed(error: OSError, path: str) -> Error:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotProcfs(path, "not a directory")
+    kind = AccessDenied if isinstance(error, PermissionError) else ReadError
+    problem = f"procfs={path!r} cannot be listed: {error.strerror}"
+    return kind(problem, path=path, errno=error.errno)
 
 
 def numbers_of(wanted: Iterable[int] | None, procfs: str) -> list[int]:
@@ -312,7 +337,7 @@ def numbers_of(wanted: Iterable[int] | None, procfs: str) -> list[int]:
     if isinstance(wanted, int | str):
         raise TypeError(f"pids: several numbers, not {wanted!r}")
     if not os.path.isdir(procfs):
-        raise Error(f"procfs={procfs!r} is no directory", path=procfs)
+        raise NotProcfs(procfs, "not a directory")
     given = list(wanted)
     # One by one only where some are no plain numbers: that takes as long as reading 1 % of them.
     if set(map(type, given)) != {int} or min(given) < 1 or max(given) >= 2**31:

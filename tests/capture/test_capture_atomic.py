@@ -125,7 +125,7 @@ def test_targets_that_are_refused(idle: processes.Process, tmp_path: Path) -> No
             capture(target_, [idle.pid])
     with pytest.raises(TypeError):
         capture(tmp_path / "a", 3)  # type: ignore[arg-type]
-    with pytest.raises(fastsmaps.Error, match="cannot be listed"):
+    with pytest.raises(fastsmaps.NotProcfs, match="is not a directory"):
         capture(tmp_path / "a", procfs=tmp_path / "nothing")
     assert sorted(os.listdir(tmp_path)) == before
     assert file.read_bytes() == b"kept"

@@ -237,7 +237,8 @@ def test_thread(backend: ModuleType, read: Read) -> None:
         for tid in child.ask("threads", 2):
             with pytest.raises(fastsmaps.Error) as caught:
                 read(tid)
-            assert type(caught.value) is fastsmaps.Error
+            assert type(caught.value) is fastsmaps.NotAProcess
+            assert caught.value.process == child.pid
             assert str(caught.value) == f"{tid} is a thread of process {child.pid}"
             assert caught.value.pid == tid
         assert read(child.pid)
@@ -252,7 +253,7 @@ def test_thread_through_other_paths(backend: ModuleType, procfs: str | Path) -> 
             lambda number: fastsmaps.mappings(number, procfs=procfs),
             lambda number: fastsmaps.Process(number, procfs=procfs).close(),
         ):
-            with pytest.raises(fastsmaps.Error, match=f"is a thread of process {child.pid}"):
+            with pytest.raises(fastsmaps.NotAProcess, match=f"is a thread of process {child.pid}"):
                 read(tid)
             read(child.pid)
 

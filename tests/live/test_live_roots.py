@@ -42,20 +42,21 @@ def test_neither_procfs_nor_capture(
     empty = tmp_path / "empty"
     empty.mkdir()
     for procfs, says in (
-        (tmp_path / "nothing", "is no directory"),
-        (f"{tmp_path}/nothing/at/all", "is no directory"),
-        (file, "is no directory"),
-        ("", "is no directory"),
-        ("/prco", "is no directory"),
-        (empty, "is no procfs"),
-        (f"{empty}/", "is no procfs"),
-        (f"/proc/{os.getpid()}", "is no procfs"),
-        ("/", "is no procfs"),
+        (tmp_path / "nothing", "is not a directory"),
+        (f"{tmp_path}/nothing/at/all", "is not a directory"),
+        (file, "is not a directory"),
+        ("", "is not a directory"),
+        ("/prco", "is not a directory"),
+        (empty, "is neither a procfs nor a capture"),
+        (f"{empty}/", "is neither a procfs nor a capture"),
+        (f"/proc/{os.getpid()}", "is neither a procfs nor a capture"),
+        ("/", "is neither a procfs nor a capture"),
     ):
         for pid in (1, os.getpid(), "self"):
             with pytest.raises(fastsmaps.Error, match=says) as caught:
                 way(pid, procfs=procfs)
-            assert type(caught.value) is fastsmaps.Error  # and not that the process is gone
+            assert type(caught.value) is fastsmaps.NotProcfs  # and not that the process is gone
+            assert caught.value.path == str(procfs)
             assert repr(str(procfs)) in str(caught.value)
             assert caught.value.pid == (None if pid == "self" else pid)
     for wrong in (b"/proc", None, 3, tmp_path.as_posix().encode()):
@@ -72,7 +73,7 @@ def test_a_directory_without_processes(backend: ModuleType, tmp_path: Path) -> N
             lambda: fastsmaps.capture(tmp_path / "saved", procfs=tmp_path),
             sampler.sweep,
         ):
-            with pytest.raises(fastsmaps.Error, match="is no procfs and no capture"):
+            with pytest.raises(fastsmaps.NotProcfs, match="neither a procfs nor a capture"):
                 look()
     # A capture of nobody is one nevertheless.
     fastsmaps.capture(tmp_path / "saved", [])
@@ -229,7 +230,7 @@ def test_capture_without_that_process(
 ) -> None:
     numbers = capture(tmp_path, KERNELS[0])
     for pid in (max(numbers.values()) + 1, os.getpid(), "self"):
-        with pytest.raises(fastsmaps.Error, match=f"no capture that holds process {pid}") as caught:
+        with pytest.raises(fastsmaps.Error, match=f"does not hold process {pid}") as caught:
             way(pid, procfs=tmp_path)
         assert type(caught.value) is fastsmaps.Error
 

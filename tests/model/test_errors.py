@@ -15,6 +15,8 @@ from fastsmaps import (
     CaptureError,
     Error,
     NoMemoryMap,
+    NotAProcess,
+    NotProcfs,
     ParseError,
     ProcessGone,
     ReadError,
@@ -27,6 +29,9 @@ ERRORS: list[Error] = [
     AccessDenied("message", pid=7, path="/proc/7/smaps", errno=errno.EPERM),
     ReadError("message", pid=7, path="/proc/7/smaps", errno=errno.EMFILE),
     NoMemoryMap("zombie", pid=7, path="/proc/7/smaps"),
+    NotAProcess(7, pid=8, path="/proc/8/status"),
+    NotProcfs("/prco", pid=7),
+    NotProcfs("/prco", "not a directory"),
     ParseError("problem", offset=5, line_number=2, line=b"\xff\n", pid=7, path="/saved"),
     # With nothing but the message.
     Error("message"),
@@ -39,7 +44,7 @@ ERRORS: list[Error] = [
 
 def told(error: Error) -> dict[str, Any]:
     names = ["pid", "path", "message", "args", "errno", "strerror", "filename", "filename2"]
-    names += ["offset", "line_number", "line", "problem", "what"]
+    names += ["offset", "line_number", "line", "problem", "what", "process"]
     found = {name: getattr(error, name) for name in names if hasattr(error, name)}
     return {"type": type(error), "str": str(error), "repr": repr(error), **found}
 
@@ -91,6 +96,8 @@ def test_the_tree() -> None:
         ReadError,
         CaptureError,
         NoMemoryMap,
+        NotAProcess,
+        NotProcfs,
         ParseError,
     }
     assert all(issubclass(c, Error) for c in found)

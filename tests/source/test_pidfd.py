@@ -83,8 +83,10 @@ def test_a_thread(backend: ModuleType, child: processes.Process) -> None:
     (tid,) = child.ask("threads", 1)
     with opened(child.pid, PIDFD_THREAD) as leader, opened(tid, PIDFD_THREAD) as other:
         assert by_pidfd(leader) == child.pid
-        with pytest.raises(fastsmaps.Error, match=f"{tid} is a thread of process {child.pid}"):
+        with pytest.raises(fastsmaps.NotAProcess) as caught:
             by_pidfd(other)
+        assert str(caught.value) == f"{tid} is a thread of process {child.pid}"
+        assert caught.value.process == child.pid
         child.reap()
         with pytest.raises(fastsmaps.ProcessGone):
             by_pidfd(other)
@@ -143,7 +145,7 @@ def test_a_link_of_somebody_else(tmp_path: Path, link: str) -> None:
     with opened(os.getpid()) as fd:
         with pytest.raises(fastsmaps.Error, match=r"is not a procfs|without this process"):
             by_pidfd(fd, procfs=tmp_path)
-        with pytest.raises(fastsmaps.Error, match="is no directory"):
+        with pytest.raises(fastsmaps.NotProcfs, match="is not a directory"):
             by_pidfd(fd, procfs=tmp_path / "nothing")
 
 
