@@ -69,7 +69,8 @@ def capture(
     for what adds up. `progress` is called with how many processes are done and of how many.
 
     Raises CaptureError where it cannot be written, NotProcfs, AccessDenied or ReadError where
-    `procfs` cannot be listed, TypeError and ValueError for wrong arguments. Nothing raises for one process.
+    `procfs` cannot be listed, TypeError and ValueError for wrong arguments. Nothing
+    raises for one process.
 
     Sources: proc_pid_smaps(5), proc_pid_maps(5), proc_pid_stat(5), proc_pid_status(5).
     """

@@ -119,8 +119,9 @@ class Process:
         `procfs` must show this process too. The descriptor stays open; it is not used later.
 
         Raises TypeError or ValueError for what is not an open pidfd, ProcessGone where the process
-        has ended and was reaped, NotAProcess where the pidfd is a thread's (PIDFD_THREAD), and Error
-        where it is not in the pid namespace of `procfs` or the kernel does not show its number.
+        has ended and was reaped, NotAProcess where the pidfd is a thread's (PIDFD_THREAD), and
+        Error where it is not in the pid namespace of `procfs` or the kernel does not show its
+        number.
         Otherwise as Process().
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).
