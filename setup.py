@@ -35,7 +35,7 @@ def extensions() -> list[Extension]:
     extension = Extension(
         "fastsmaps._backend._csmaps",
         ["src/_csmaps.pyx"],
-        depends=["src/csmaps.h", *sorted(glob.glob("src/*.pxi"))],
+        depends=["src/csmaps.h", *sorted(glob.glob("src/*.px[di]"))],
         include_dirs=["src"],
         extra_compile_args=["-O3"],
     )

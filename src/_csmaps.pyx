@@ -1,17 +1,18 @@
-"""The hot loop: the text of maps, smaps or smaps_rollup into columns, without the GIL.
+"""Parse maps, smaps and smaps_rollup into columns, without the GIL.
 
-Successive records of a file are alike: the same labels in the same order, and most lines the
-same to the letter. So each line is compared with the one that the previous record had at
-that place (a Slot): an equal line costs two 16-byte compares and no conversion, one that
-differs in its number alone one conversion of eight digits, and everything else goes the
-general way (field_line, header_line), which knows the whole grammar. The result is the same.
+Successive records of a file are alike: the same labels in the same order, and most lines are
+equal byte for byte. So each line is compared with the line at the same place of the record
+before (a Slot). An equal line costs two 16-byte compares and no conversion. A line that
+differs only in its number costs one conversion of eight digits. Every other line takes the
+slow path (parse_field_line, parse_header_line), which knows the whole grammar. The result is
+the same.
 
-A row is one struct of 32-bit cells in kB, written once as a copy of the row before it and
-then patched: a single stream of stores, half the memory of 64-bit columns, and the memory
-decides the speed here. The rare value that does not fit a cell is kept in a list beside
-(Wide). A column of 64-bit numbers is built when it is asked for.
+A row is one struct with 32-bit cells in kB. It is copied from the row before it and then
+patched: one stream of stores, and half the memory of 64-bit columns. Memory decides the speed
+here. The rare value that does not fit a cell goes to a separate list (WideValue). A column of
+64-bit numbers is built when it is asked for.
 
-fastsmaps/_backend/_pysmaps.py is the same in Python; both give the same results and errors.
+fastsmaps/_backend/_pysmaps.py is the same in Python. Both give the same results and errors.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -22,45 +23,53 @@ from libc.errno cimport EACCES, EINTR, EMFILE, ENFILE, ENOMEM, EPERM, ETIMEDOUT,
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
+from posix.stat cimport fstat, struct_stat
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
+from posix.unistd cimport close
+
+from _csmaps cimport *
 
 from os import strerror as _strerror, urandom as _urandom
 
 from fastsmaps import _errors
+from fastsmaps._fields import FLAGS, MOST_LABELS as _MAX_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
-cdef extern from "<sys/uio.h>" nogil:
-    cdef struct iovec:
-        void *iov_base
-        size_t iov_len
-    ssize_t preadv(int fd, const iovec *iov, int count, long long offset)
-
-cdef extern from "<unistd.h>" nogil:
-    ssize_t pread(int fd, void *buffer, size_t size, long long offset)
-
-cdef extern from "csmaps.h" nogil:
-    bint likely "FSM_LIKELY"(bint)
-    bint same4 "fsm_same4"(const char *a, const char *b)
-    bint same16 "fsm_same16"(const char *a, const char *b)
-    bint eight_digits "fsm_eight_digits"(const char *p, uint32_t *number)
-    bint eight_hex "fsm_eight_hex"(const char *p, uint64_t *number)
-    bint wide_hex "fsm_wide_hex"(const char *p, size_t width, uint64_t *number)
-    uint64_t hash_of "fsm_hash"(const char *p, size_t n, const uint64_t *key)
-    void *exchange "fsm_exchange"(void **place, void *value)
-    void *published "fsm_published"(void **place)
-    bint publish "fsm_publish"(void **place, void *value)
-    bint enter "fsm_enter"(int *threads)
-    void leave "fsm_leave"(int *threads)
-    bint enter_alone "fsm_enter_alone"(int *threads)
-    void leave_alone "fsm_leave_alone"(int *threads)
-
-include "pool.pxi"
+# One translation unit, so that the compiler may inline across its parts. The types are in
+# _csmaps.pxd. Each part names in its first lines the parts above it that it uses.
+#
+# Parsing: bytes into rows, without descriptors and without Python objects.
+#   numbers        numbers and blanks in a line
+#   text_pool      texts kept once each, under an id
+#   rows           a parser's state and its rows
+#   header_line    slow path for a record's first line
+#   field_line     slow path for its other lines
+#   parse_lines    the fast path, and the loop over lines
+#   sums           sums over rows
+# One text: a table, its sums, or the number of its lines.
+#   read_chunks    read a descriptor and parse what it gives, or count its lines
+#   columns        64-bit columns out of rows
+#   table          class Table; parse(), read(), total(), lines()
+# Many processes, below an open /proc.
+#   proc_files     open and read their small files; statms()
+#   stat_line      what stat says of a process
+#   same_memory    which processes share all of their memory: same_memory()
+#   read_process   one process of a sweep
+#   sweep          class Sweep: many processes, a row each
+#   uses           class Uses: sums by mapped file
+include "numbers.pxi"
+include "text_pool.pxi"
 include "rows.pxi"
-include "header.pxi"
-include "field.pxi"
-include "scan.pxi"
+include "header_line.pxi"
+include "field_line.pxi"
+include "parse_lines.pxi"
 include "sums.pxi"
-include "read.pxi"
+include "read_chunks.pxi"
 include "columns.pxi"
 include "table.pxi"
-include "sharing.pxi"
+include "proc_files.pxi"
+include "stat_line.pxi"
+include "same_memory.pxi"
+include "read_process.pxi"
 include "sweep.pxi"
 include "uses.pxi"

@@ -1,7 +1,6 @@
-/* The few things that Cython cannot say: loads of several bytes at once, and what can be
- * computed with them. Plain C99 with GCC's and Clang's builtins; nothing depends on the
- * processor's byte order or on vector instructions (compilers make one 16-byte compare of
- * fsm_same16 where there is one). */
+/* What Cython cannot express: loads of several bytes at once and arithmetic on them, hashing,
+ * kcmp(2), and locks. Plain C99 with GCC's and Clang's builtins. Nothing depends on the byte
+ * order, and nothing needs vector instructions. */
 #ifndef CSMAPS_H
 #define CSMAPS_H
 
@@ -15,12 +14,16 @@
 #include <emmintrin.h>
 #endif
 
+#define FSM_MISSING UINT32_C(0xffffffff)
+#define FSM_IS_WIDE UINT32_C(0xfffffffe)
+#define FSM_VSYSCALL UINT64_C(0xffffffffff600000)
+
 #define FSM_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FSM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 #define FSM_BYTES(b) (UINT64_C(0x0101010101010101) * (b))
 
-/* Eight bytes, the first one lowest. */
+/* Eight bytes as a number; the first byte is the lowest. */
 static inline uint64_t fsm_load8(const char *p)
 {
     uint64_t v;
@@ -31,7 +34,7 @@ static inline uint64_t fsm_load8(const char *p)
     return v;
 }
 
-static inline int fsm_same4(const char *a, const char *b)
+static inline int fsm_equal4(const char *a, const char *b)
 {
     uint32_t x, y;
     memcpy(&x, a, 4);
@@ -39,7 +42,7 @@ static inline int fsm_same4(const char *a, const char *b)
     return x == y;
 }
 
-static inline int fsm_same16(const char *a, const char *b)
+static inline int fsm_equal16(const char *a, const char *b)
 {
 #if defined(__SSE2__)
     __m128i x = _mm_loadu_si128((const __m128i *)a);
@@ -53,16 +56,17 @@ static inline int fsm_same16(const char *a, const char *b)
 #endif
 }
 
-/* A number of up to eight digits, right-aligned in eight bytes with spaces before it, as
+/* Parses a number of up to eight digits in eight bytes, right-aligned with spaces before it, as
  * "%8lu" prints it. Returns 0 if the bytes are anything else. */
 static inline int fsm_eight_digits(const char *p, uint32_t *number)
 {
     uint64_t v = fsm_load8(p);
-    /* Bit 4 tells '0'-'9' (0x30-0x39) from ' ' (0x20): 0xff for each byte without it. */
+    /* Bit 4 is set in '0'-'9' (0x30-0x39) and clear in ' ' (0x20): 0xff for each byte where it is
+     * clear. */
     uint64_t spaces = ((~v >> 4) & FSM_BYTES(1)) * 0xff;
     uint64_t digits = (v ^ FSM_BYTES(0x30)) & ~spaces;
 
-    if (FSM_UNLIKELY((spaces & (spaces + 1)) != 0           /* only in front */
+    if (FSM_UNLIKELY((spaces & (spaces + 1)) != 0           /* only before digits */
                      || spaces == UINT64_MAX                /* at least one digit */
                      || ((v ^ FSM_BYTES(0x20)) & spaces) != 0
                      || (((digits + FSM_BYTES(0x76)) | digits) & FSM_BYTES(0x80)) != 0))
@@ -75,8 +79,8 @@ static inline int fsm_eight_digits(const char *p, uint32_t *number)
     return 1;
 }
 
-/* Eight lower-case hex digits. Returns 0 if one of the bytes is none. */
-static inline int fsm_eight_hex(const char *p, uint64_t *number)
+/* Parses eight lower-case hex digits. Returns 0 if a byte is not one. */
+static inline int fsm_eight_hex_digits(const char *p, uint64_t *number)
 {
     uint64_t v = fsm_load8(p);
     uint64_t letters = (v >> 6) & FSM_BYTES(1); /* 'a'-'f' are 0x61-0x66 */
@@ -94,18 +98,18 @@ static inline int fsm_eight_hex(const char *p, uint64_t *number)
     return 1;
 }
 
-/* A hex number of exactly 8 to 16 digits: two overlapping halves. */
-static inline int fsm_wide_hex(const char *p, size_t width, uint64_t *number)
+/* Parses a hex number of exactly `digits` digits, 8 to 16, as two overlapping halves. */
+static inline int fsm_fixed_hex(const char *p, size_t digits, uint64_t *number)
 {
     uint64_t high, low;
-    if (!fsm_eight_hex(p, &high) || !fsm_eight_hex(p + width - 8, &low))
+    if (!fsm_eight_hex_digits(p, &high) || !fsm_eight_hex_digits(p + digits - 8, &low))
         return 0;
-    *number = high << (4 * (width - 8)) | low;
+    *number = high << (4 * (digits - 8)) | low;
     return 1;
 }
 
-/* SipHash-1-3 (Aumasson, Bernstein). Names come from whoever maps files: with a hash whose
- * collisions can be computed, a process could make the reading of it quadratic. */
+/* SipHash-1-3 (Aumasson, Bernstein). A process chooses the names of its mappings. With a hash
+ * whose collisions it can compute, it could make reading it take quadratic time. */
 #define FSM_ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
 #define FSM_ROUND                                                                          \
     do {                                                                                   \
@@ -115,20 +119,20 @@ static inline int fsm_wide_hex(const char *p, size_t width, uint64_t *number)
         v2 += v1; v1 = FSM_ROTATE(v1, 17); v1 ^= v2; v2 = FSM_ROTATE(v2, 32);              \
     } while (0)
 
-static inline uint64_t fsm_hash(const char *p, size_t n, const uint64_t key[2])
+static inline uint64_t fsm_hash_text(const char *p, size_t length, const uint64_t key[2])
 {
     uint64_t v0 = key[0] ^ UINT64_C(0x736f6d6570736575), v1 = key[1] ^ UINT64_C(0x646f72616e646f6d);
     uint64_t v2 = key[0] ^ UINT64_C(0x6c7967656e657261), v3 = key[1] ^ UINT64_C(0x7465646279746573);
-    uint64_t word, last = (uint64_t)n << 56;
+    uint64_t word, last = (uint64_t)length << 56;
     size_t i;
 
-    for (i = 0; i + 8 <= n; i += 8) {
+    for (i = 0; i + 8 <= length; i += 8) {
         word = fsm_load8(p + i);
         v3 ^= word;
         FSM_ROUND;
         v0 ^= word;
     }
-    for (; i < n; i++)
+    for (; i < length; i++)
         last |= (uint64_t)(unsigned char)p[i] << (8 * (i & 7));
     v3 ^= last;
     FSM_ROUND;
@@ -140,29 +144,29 @@ static inline uint64_t fsm_hash(const char *p, size_t n, const uint64_t key[2])
     return v0 ^ v1 ^ v2 ^ v3;
 }
 
-/* Takes what lies in a place that several threads share, or puts something there. */
+/* Swaps the value of a place that threads share. */
 static inline void *fsm_exchange(void **place, void *value)
 {
     return __atomic_exchange_n(place, value, __ATOMIC_ACQ_REL);
 }
 
-/* What was put into a shared place once and for all; NULL before that. */
-static inline void *fsm_published(void **place)
+/* The value that was published in a place, or NULL. */
+static inline void *fsm_load_published(void **place)
 {
     return __atomic_load_n(place, __ATOMIC_ACQUIRE);
 }
 
-/* Puts it there; returns 0 where another thread did so before. */
-static inline int fsm_publish(void **place, void *value)
+/* Publishes a value for good; returns 0 if another thread has published one before. */
+static inline int fsm_publish_once(void **place, void *value)
 {
-    void *nothing = NULL;
-    return __atomic_compare_exchange_n(place, &nothing, value, 0, __ATOMIC_ACQ_REL,
+    void *expected = NULL;
+    return __atomic_compare_exchange_n(place, &expected, value, 0, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);
 }
 
-/* How the memory of two processes compares: 0 the same, 1 and 2 less and greater in an order that
- * lasts until the next boot, -1 where they may not be compared (kcmp(2), KCMP_VM). Two without
- * memory are the same. */
+/* Compares the memory of two processes with kcmp(2), KCMP_VM: 0 is the same, 1 and 2 are less and
+ * greater in an order that lasts until the next boot, -1 is an error or no right to compare. Two
+ * processes without memory are the same. */
 static inline int fsm_kcmp_vm(int a, int b)
 {
 #ifdef SYS_kcmp
@@ -174,31 +178,31 @@ static inline int fsm_kcmp_vm(int a, int b)
 #endif
 }
 
-/* Who is at something shared: any number of threads that look at it (`threads` counts them), or
- * one alone (-1), which changes it. Each returns 0, and nobody waits, where that cannot be. */
-static inline int fsm_enter(int *threads)
+/* A readers-writer lock that never waits: `threads` counts the readers, and is -1 while a writer
+ * has it. The try functions return 0 if the lock cannot be had now. */
+static inline int fsm_try_lock_shared(int *threads)
 {
-    int now = __atomic_load_n(threads, __ATOMIC_RELAXED);
-    while (now >= 0)
-        if (__atomic_compare_exchange_n(threads, &now, now + 1, 1, __ATOMIC_ACQUIRE,
+    int count = __atomic_load_n(threads, __ATOMIC_RELAXED);
+    while (count >= 0)
+        if (__atomic_compare_exchange_n(threads, &count, count + 1, 1, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
             return 1;
     return 0;
 }
 
-static inline void fsm_leave(int *threads)
+static inline void fsm_unlock_shared(int *threads)
 {
     __atomic_sub_fetch(threads, 1, __ATOMIC_RELEASE);
 }
 
-static inline int fsm_enter_alone(int *threads)
+static inline int fsm_try_lock_exclusive(int *threads)
 {
-    int nobody = 0;
-    return __atomic_compare_exchange_n(threads, &nobody, -1, 0, __ATOMIC_ACQUIRE,
+    int expected = 0;
+    return __atomic_compare_exchange_n(threads, &expected, -1, 0, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
-static inline void fsm_leave_alone(int *threads)
+static inline void fsm_unlock_exclusive(int *threads)
 {
     __atomic_store_n(threads, 0, __ATOMIC_RELEASE);
 }

@@ -1,204 +1,59 @@
-# What the scanner works on, and its rows.
+# A Parser's rows, and the slots that remember the record before. Uses text_pool.
 
-cdef enum:
-    MOST_LABELS = 256
-    MOST_KNOWN = 64
-    TEMPLATE = 32           # a line that is compared whole is at most this long
-    FLAGS_TEMPLATE = 96
-    TAIL_TEMPLATE = 256     # dev, inode and name of a header
-    RECENT = 4              # flag lines: a process has few, and neighbours differ
-    FLAGS_SLOT = -1
-
-cdef enum Kind:             # what a label's value must be
-    SIZE_KIND
-    PAGE_SIZE_KIND
-    NUMBER_KIND
-    FLAGS_KIND
-    NAME_KIND
-    ANY_KIND                # a label nobody has seen yet
-
-cdef enum Shape:            # what a value is
-    IN_KB
-    BARE
-    TEXT
-    OVER
-
-cdef enum Problem:          # the order of errors.PROBLEMS
-    NO_LINE
-    NO_HEADER
-    BACKWARDS
-    FIELD_FIRST
-    NO_LABEL
-    NO_NUMBER
-    NO_UNIT
-    OTHER_UNIT
-    UNIT
-    TOO_LARGE
-    TWICE
-    TOO_MANY
-    NO_MEMORY
-    FINE
-
-cdef uint32_t NOTHING = 0xFFFFFFFF      # a cell: the record has no such field; an id: no such line
-cdef uint32_t IN_WIDE = 0xFFFFFFFE      # a cell: the value is in the list of wide ones
-
-cdef struct Row:            # cells (uint32_t) follow
-    uint64_t start
-    uint64_t end
-    uint64_t offset
-    uint64_t inode
-    uint32_t perms          # r 1, w 2, x 4, s 8, neither s nor p 16
-    uint32_t dev
-    uint32_t name
-    uint32_t flags
-
-cdef struct Wide:
-    size_t row
-    uint32_t column
-    uint64_t value          # as handed out: in bytes where the line has kB
-
-cdef struct Text:           # a field whose value is text
-    size_t row
-    size_t at               # in texts: the label, then the value
-    size_t label_length
-    size_t length
-
-cdef struct Column:
-    Kind kind
-    int known               # its place among the known labels, -1 for none
-    uint32_t unit           # of its cells: 1024 or 1
-    bint sized              # every value had kB
-    bint bare               # some had not, in a process that was added before (Uses)
-
-cdef struct Slot:           # a line of the record before
-    char text[TEMPLATE]
-    uint8_t length          # with its newline; 0 for the general way
-    uint8_t digits          # where "%8lu kB\n" begins, 0 where it does not
-    int32_t column
-
-cdef struct Recent:
-    char text[FLAGS_TEMPLATE]
-    size_t length
-    uint32_t flags
-
-cdef struct Known:
-    char text[TEMPLATE]
-    size_t length
-    Kind kind
-
-cdef struct Sums:           # figures over rows, one set for each group
-    uint64_t *cells         # by group and column: sums of cells, in their column's unit
-    uint64_t *seen          # how many records have the field
-    uint64_t *low           # sums of wide values: of their lower halves, of their upper ones
-    uint64_t *high
-    uint64_t *sizes         # by group: end - start, halves as well
-    uint32_t columns
-    size_t groups
-
-cdef struct Scan:
-    # the rows, one block; what a table takes over at the end
-    char *rows
-    size_t block            # bytes
-    size_t stride
-    size_t count
-    uint32_t columns
-    uint32_t cells          # room for columns in a row
-    Column column[MOST_LABELS]
-    Pool labels
-    Pool names
-    Pool devs
-    Pool flags
-    Wide *wide
-    size_t wide_count
-    size_t wide_room
-    Text *text
-    size_t text_count
-    size_t text_room
-    char *texts
-    size_t texts_used
-    size_t texts_room
-    # the record at hand
-    Row *row
-    uint32_t place          # the next slot; == slots while lines are added
-    uint32_t row_texts      # text fields so far
-    bint named              # by its header
-    bint name_line
-    # what the record before looked like
-    Slot slot[MOST_LABELS + 1]
-    uint32_t slots
-    size_t width            # hex digits of an address
-    char tail[TAIL_TEMPLATE]
-    size_t tail_length
-    uint32_t tail_dev
-    uint32_t tail_name
-    uint64_t tail_inode
-    Recent recent[RECENT]
-    uint32_t recent_next
-    # the text
-    bint crlf
-    bint sums_only          # rows are added up and forgotten; names, flags and texts too
-    Sums sums
-    size_t text_size        # 0 where it is not known
-    const char *base        # where the bytes at hand begin, and which byte of the text that is
-    size_t base_offset
-    size_t lines
-    Problem problem
-    const char *bad_line
-    size_t bad_length
-
-cdef Known[MOST_KNOWN] known
-cdef int known_count = 0
+# fastsmaps._fields's labels, filled by table.pxi.
+cdef KnownLabel[MAX_KNOWN_LABELS] known_labels
+cdef int known_label_count = 0
 
 
-cdef void scan_init(Scan *s) noexcept nogil:
-    # Slots and recent lines are written before they are read: clearing their 11 KB would
-    # cost more than a rollup's whole parse.
-    s.rows = NULL
-    s.block = s.count = 0
-    s.columns = 0
-    s.cells = 40
-    s.stride = sizeof(Row) + s.cells * sizeof(uint32_t)
-    memset(&s.labels, 0, sizeof(Pool))
-    memset(&s.names, 0, sizeof(Pool))
-    memset(&s.devs, 0, sizeof(Pool))
-    memset(&s.flags, 0, sizeof(Pool))
-    s.wide = NULL
-    s.wide_count = s.wide_room = 0
-    s.text = NULL
-    s.text_count = s.text_room = 0
-    s.texts = NULL
-    s.texts_used = s.texts_room = 0
-    s.row = NULL
-    s.place = s.slots = 0
-    s.row_texts = 0
-    s.width = 12
-    s.tail_length = 0
-    s.recent_next = 0
-    for i in range(RECENT):
-        s.recent[i].length = 0
-    s.crlf = s.sums_only = False
-    memset(&s.sums, 0, sizeof(Sums))
-    s.text_size = 0
-    s.base = NULL
-    s.base_offset = 0
-    s.lines = 0
-    s.problem = FINE
+cdef void parser_init(Parser *parser) noexcept nogil:
+    # Slots and remembered lines are written before they are read. Clearing their 11 KB would
+    # cost more than parsing a whole rollup.
+    parser.rows = NULL
+    parser.block_size = parser.count = 0
+    parser.column_count = 0
+    parser.cells = 40
+    parser.stride = sizeof(Row) + parser.cells * sizeof(uint32_t)
+    memset(&parser.labels, 0, sizeof(TextPool))
+    memset(&parser.names, 0, sizeof(TextPool))
+    memset(&parser.devs, 0, sizeof(TextPool))
+    memset(&parser.flags, 0, sizeof(TextPool))
+    parser.wide = NULL
+    parser.wide_count = parser.wide_capacity = 0
+    parser.text_fields = NULL
+    parser.text_count = parser.text_capacity = 0
+    parser.text_bytes = NULL
+    parser.text_bytes_used = parser.text_bytes_capacity = 0
+    parser.row = NULL
+    parser.place = parser.slot_count = 0
+    parser.row_texts = 0
+    parser.address_digits = 12
+    parser.tail_length = 0
+    parser.next_recent = 0
+    for i in range(RECENT_FLAGS):
+        parser.recent_flags[i].length = 0
+    parser.crlf = parser.sums_only = False
+    memset(&parser.sums, 0, sizeof(Sums))
+    parser.text_size = 0
+    parser.base = NULL
+    parser.base_offset = 0
+    parser.lines = 0
+    parser.problem = NO_PROBLEM
 
 
-cdef void scan_free(Scan *s) noexcept nogil:
-    free(s.rows)
-    free(s.wide)
-    free(s.text)
-    free(s.texts)
-    free(s.sums.cells)
-    pool_free(&s.labels)
-    pool_free(&s.names)
-    pool_free(&s.devs)
-    pool_free(&s.flags)
+cdef void parser_free(Parser *parser) noexcept nogil:
+    free(parser.rows)
+    free(parser.wide)
+    free(parser.text_fields)
+    free(parser.text_bytes)
+    free(parser.sums.cells)
+    pool_free(&parser.labels)
+    pool_free(&parser.names)
+    pool_free(&parser.devs)
+    pool_free(&parser.flags)
 
 
-cdef inline bint fail(Scan *s, Problem problem) noexcept nogil:
-    s.problem = problem
+cdef inline bint fail(Parser *parser, Problem problem) noexcept nogil:
+    parser.problem = problem
     return False
 
 
@@ -206,77 +61,85 @@ cdef inline uint32_t *cells_of(Row *row) noexcept nogil:
     return <uint32_t *>(row + 1)
 
 
-cdef inline Row *row_at(Scan *s, size_t i) noexcept nogil:
-    return <Row *>(s.rows + i * s.stride)
+cdef inline Row *row_at(Parser *parser, size_t i) noexcept nogil:
+    return <Row *>(parser.rows + i * parser.stride)
 
 
-# ---- rows
-
-cdef bint grow_rows(Scan *s, const char *line) noexcept nogil:
-    cdef size_t block = s.block * 2 if s.block < 1 << 20 else s.block + s.block // 2
-    cdef size_t done = s.base_offset + <size_t>(line - s.base)
+cdef bint grow_rows(Parser *parser, const char *line) noexcept nogil:
+    cdef size_t size = parser.block_size
+    cdef size_t block = size * 2 if size < 1 << 20 else size + size // 2
+    cdef size_t done = parser.base_offset + <size_t>(line - parser.base)
     cdef size_t expected
     cdef char *rows
     if block == 0:
-        block = 64 * s.stride
-    elif s.text_size > done:
-        # The text's length is known: guess from the records so far, a little more.
-        expected = <size_t>(<double>s.count * s.text_size / done * 1.02) + 2
-        if expected * s.stride > s.block:
-            block = expected * s.stride
-    rows = <char *>realloc(s.rows, block)
+        block = 64 * parser.stride
+    elif parser.text_size > done:
+        # The text's length is known: extrapolate from the records so far, plus 2 %.
+        expected = <size_t>(<double>parser.count * parser.text_size / done * 1.02) + 2
+        if expected * parser.stride > size:
+            block = expected * parser.stride
+    rows = <char *>realloc(parser.rows, block)
     if rows == NULL:
-        return fail(s, NO_MEMORY)
-    s.rows = rows
-    s.block = block
+        return fail(parser, NO_MEMORY)
+    parser.rows = rows
+    parser.block_size = block
     return True
 
 
-cdef bint begin_row(Scan *s, const char *line) noexcept nogil:
-    """A new row after the last one, its cells and flags as in the row before it."""
-    if s.count == 1:
-        # Only now is it known how many fields a record has. Widths are even so that a row's
-        # 64-bit members stay aligned.
-        s.cells = (s.columns + 1) & ~<uint32_t>1
-        s.stride = sizeof(Row) + s.cells * sizeof(uint32_t)
-    if (s.count + 1) * s.stride > s.block and not grow_rows(s, line):
+cdef bint begin_row(Parser *parser, const char *line) noexcept nogil:
+    """Append a row with the cells and flags of the row before it."""
+    if parser.count == 1:
+        # The first record is complete, so the number of its fields is known. It is rounded up
+        # to an even number, so that the 64-bit members of each row stay aligned.
+        parser.cells = (parser.column_count + 1) & ~<uint32_t>1
+        parser.stride = sizeof(Row) + parser.cells * sizeof(uint32_t)
+    if (parser.count + 1) * parser.stride > parser.block_size and not grow_rows(parser, line):
         return False
-    s.row = row_at(s, s.count)
-    if s.count == 0:
-        memset(s.row, 0xFF, s.stride)
+    parser.row = row_at(parser, parser.count)
+    if parser.count == 0:
+        memset(parser.row, 0xFF, parser.stride)
     else:
-        memcpy(s.row, row_at(s, s.count - 1), s.stride)
-    s.count += 1
+        memcpy(parser.row, row_at(parser, parser.count - 1), parser.stride)
+    parser.count += 1
     return True
 
 
-cdef bint widen_rows(Scan *s) noexcept nogil:
-    """Room for more columns in each row: a field that earlier records lack."""
-    cdef uint32_t cells = s.cells + s.cells // 4 + 4 & ~<uint32_t>1
+cdef bint widen_rows(Parser *parser) noexcept nogil:
+    """Make room for more columns in each row, for a field that earlier records lack."""
+    cdef uint32_t cells = parser.cells + parser.cells // 4 + 4 & ~<uint32_t>1
     cdef size_t stride = sizeof(Row) + cells * sizeof(uint32_t)
-    cdef size_t room = s.block // s.stride
-    cdef char *rows = <char *>malloc(room * stride)
+    cdef size_t capacity = parser.block_size // parser.stride
+    cdef char *rows = <char *>malloc(capacity * stride)
     cdef size_t i
     if rows == NULL:
-        return fail(s, NO_MEMORY)
-    for i in range(s.count):
-        memcpy(rows + i * stride, s.rows + i * s.stride, s.stride)
-        memset(rows + i * stride + s.stride, 0xFF, stride - s.stride)
-    free(s.rows)
-    s.rows = rows
-    s.block = room * stride
-    s.stride = stride
-    s.cells = cells
-    s.row = row_at(s, s.count - 1)
+        return fail(parser, NO_MEMORY)
+    for i in range(parser.count):
+        memcpy(rows + i * stride, parser.rows + i * parser.stride, parser.stride)
+        memset(rows + i * stride + parser.stride, 0xFF, stride - parser.stride)
+    free(parser.rows)
+    parser.rows = rows
+    parser.block_size = capacity * stride
+    parser.stride = stride
+    parser.cells = cells
+    parser.row = row_at(parser, parser.count - 1)
     return True
 
 
-cdef void cut_slots(Scan *s) noexcept nogil:
-    """The record at hand differs from the one before from here on."""
+cdef void forget_slots(Parser *parser) noexcept nogil:
+    """Forget the slots from the current place on: from there the records differ.
+
+    What the row copied for these fields from the row before is cleared.
+    """
     cdef uint32_t i
-    for i in range(s.place, s.slots):
-        if s.slot[i].column == FLAGS_SLOT:
-            s.row.flags = NOTHING
+    for i in range(parser.place, parser.slot_count):
+        if parser.slots[i].column == FLAGS_SLOT:
+            parser.row.flags = MISSING
         else:
-            cells_of(s.row)[s.slot[i].column] = NOTHING
-    s.slots = s.place
+            cells_of(parser.row)[parser.slots[i].column] = MISSING
+    parser.slot_count = parser.place
+
+
+cdef void finish_text(Parser *parser) noexcept nogil:
+    """Complete the last record, which may be shorter than the record before it."""
+    if parser.place < parser.slot_count:
+        forget_slots(parser)

@@ -1,77 +1,72 @@
-# What Python sees.
-
-from fastsmaps._fields import FLAGS, MOST_LABELS as _MOST_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
+# class Table, and the functions that make one or only count: parse(), read(), total(), lines().
+# Uses text_pool, rows, parse_lines, sums, read_chunks and columns.
 
 # The known labels' str objects: making them anew would cost a rollup 1.5 us.
-cdef list known_labels = []
+cdef list known_label_texts = []
 
 
-cdef int know(str label, Kind kind) except -1:
-    global known_count
+cdef int add_known_label(str label, LabelKind kind) except -1:
+    global known_label_count
     cdef bytes text = label.encode("ascii")
-    if known_count == MOST_KNOWN or len(text) > TEMPLATE:
+    if known_label_count == MAX_KNOWN_LABELS or len(text) > MAX_SLOT_TEXT:
         raise ImportError("fastsmaps._fields and its extension do not fit; build it again")
-    memcpy(known[known_count].text, PyBytes_AS_STRING(text), len(text))
-    known[known_count].length = len(text)
-    known[known_count].kind = kind
-    known_count += 1
-    known_labels.append(label)
+    memcpy(known_labels[known_label_count].text, PyBytes_AS_STRING(text), len(text))
+    known_labels[known_label_count].length = len(text)
+    known_labels[known_label_count].kind = kind
+    known_label_count += 1
+    known_label_texts.append(label)
     return 0
 
 
 for _label in SIZES:
-    know(_label, SIZE_KIND)
+    add_known_label(_label, SIZE_LABEL)
 for _label in PAGE_SIZES:
-    know(_label, PAGE_SIZE_KIND)
+    add_known_label(_label, PAGE_SIZE_LABEL)
 for _label in NUMBERS:
-    know(_label, NUMBER_KIND)
-know(FLAGS, FLAGS_KIND)
-know(NAME, NAME_KIND)
-if _MOST_LABELS != MOST_LABELS or len(_errors.PROBLEMS) != NO_MEMORY:
+    add_known_label(_label, NUMBER_LABEL)
+add_known_label(FLAGS, FLAGS_LABEL)
+add_known_label(NAME, NAME_LABEL)
+if _MAX_LABELS != MAX_LABELS or len(_errors.PROBLEMS) != NO_MEMORY:
     raise ImportError("fastsmaps and its extension are of different versions; build it again")
 
 
-cdef tuple labels_of(Scan *s):
+cdef tuple labels_of(Parser *parser):
     cdef uint32_t c
-    cdef Entry *entry
-    cdef char *text
     cdef list labels = []
-    for c in range(s.columns):
-        if s.column[c].known >= 0:
-            labels.append(known_labels[s.column[c].known])
+    for c in range(parser.column_count):
+        if parser.columns[c].known >= 0:
+            labels.append(known_label_texts[parser.columns[c].known])
         else:
-            # ASCII, but for a buffer that changed while it was parsed.
-            entry = &s.labels.entries[c]
-            text = s.labels.bytes + entry.at
-            labels.append(text[:entry.length].decode("latin-1"))
+            # ASCII, unless the buffer changed while it was parsed.
+            labels.append(pool_text(&parser.labels, c).decode("latin-1"))
     return tuple(labels)
 
 
-cdef void made_once(void **place, object made) noexcept:
-    """Keeps it there, unless another thread has kept its own meanwhile.
+cdef void publish_object(void **place, object made) noexcept:
+    """Keep the object there, unless another thread has stored its own meanwhile.
 
-    Without the GIL an attribute that is replaced while another thread reads it would be read
-    after it was freed; what is published here stays until its table goes.
+    Without the GIL, replacing an attribute while another thread reads it could free the object
+    under that thread. A published object stays until its table is freed.
     """
-    if publish(place, <void *>made):
+    if publish_once(place, <void *>made):
         Py_INCREF(made)
 
 
-cdef tuple texts_once(void **place, Pool *pool):
-    if published(place) == NULL:
-        made_once(place, pool_texts(pool))
-    return <tuple>published(place)
+cdef tuple published_texts(void **place, TextPool *pool):
+    if load_published(place) == NULL:
+        publish_object(place, pool_texts(pool))
+    return <tuple>load_published(place)
 
 
-cdef object text_once(void **place, Pool *pool, uint32_t i):
-    """One of them; also where the table, a Sweep's, has grown since they were made."""
-    cdef tuple texts = texts_once(place, pool)
+cdef object published_text(void **place, TextPool *pool, uint32_t i):
+    """Return one text; a Sweep's table may have grown since the tuple of texts was made."""
+    cdef tuple texts = published_texts(place, pool)
     if i < <uint32_t>len(texts):
         return texts[i]
-    return PyBytes_FromStringAndSize(pool.bytes + pool.entries[i].at, pool.entries[i].length)
+    return pool_text(pool, i)
 
 
-# The fields of a Row, and how memoryviews name what is as wide.
+# The members of a Row, and the memoryview formats by width.
 cdef tuple LONGS = ("start", "end", "offset", "inode")
 cdef tuple INTS = ("perms", "dev", "name", "flags")
 cdef dict FORMATS = {1: "B", 4: "I", 8: "Q"}
@@ -80,30 +75,30 @@ cdef dict FORMATS = {1: "B", 4: "I", 8: "Q"}
 cdef class Table:
     """The columns of one text; see _csmaps.pyi."""
 
-    cdef Scan *s
+    cdef Parser *parser
     cdef size_t count
     cdef readonly tuple labels
     cdef readonly tuple sized
-    # Made at the first request, by several threads at once perhaps: see made_once().
+    # Made at the first request, perhaps by several threads at once: see publish_object().
     cdef void *_names
     cdef void *_devs
     cdef void *_flags
     cdef void *_extra
 
     def __cinit__(self):
-        self.s = <Scan *>malloc(sizeof(Scan))
-        if self.s == NULL:
+        self.parser = <Parser *>malloc(sizeof(Parser))
+        if self.parser == NULL:
             raise MemoryError
-        scan_init(self.s)
+        parser_init(self.parser)
 
     def __dealloc__(self):
         Py_XDECREF(<PyObject *>self._names)
         Py_XDECREF(<PyObject *>self._devs)
         Py_XDECREF(<PyObject *>self._flags)
         Py_XDECREF(<PyObject *>self._extra)
-        if self.s != NULL:
-            scan_free(self.s)
-            free(self.s)
+        if self.parser != NULL:
+            parser_free(self.parser)
+            free(self.parser)
 
     def __init__(self):
         raise TypeError("tables come from parse() and read()")
@@ -113,36 +108,37 @@ cdef class Table:
 
     @property
     def names(self):
-        return texts_once(&self._names, &self.s.names)
+        return published_texts(&self._names, &self.parser.names)
 
     @property
     def devs(self):
-        return texts_once(&self._devs, &self.s.devs)
+        return published_texts(&self._devs, &self.parser.devs)
 
     @property
     def flags(self):
-        return texts_once(&self._flags, &self.s.flags)
+        return published_texts(&self._flags, &self.parser.flags)
 
     def has_name(self, bytes name not None):
-        return pool_has(&self.s.names, PyBytes_AS_STRING(name), len(name))
+        return pool_has(&self.parser.names, PyBytes_AS_STRING(name), len(name))
 
     @property
     def extra(self):
-        if published(&self._extra) == NULL:
-            made_once(&self._extra, self.extras())
-        return <dict>published(&self._extra)
+        if load_published(&self._extra) == NULL:
+            publish_object(&self._extra, self.make_extra())
+        return <dict>load_published(&self._extra)
 
-    cdef dict extras(self):
+    cdef dict make_extra(self):
         cdef size_t i
-        cdef Text *text
-        cdef char *at
+        cdef TextField *text
+        cdef char *label
+        cdef char *value
         cdef dict extra = {}
-        for i in range(self.s.text_count):
-            text = &self.s.text[i]
-            at = self.s.texts + text.at
-            extra.setdefault(text.row, {})[at[:text.label_length].decode("latin-1")] = (
-                at[text.label_length:text.label_length + text.length]
-                .decode("utf-8", "surrogateescape")
+        for i in range(self.parser.text_count):
+            text = &self.parser.text_fields[i]
+            label = self.parser.text_bytes + text.offset
+            value = label + text.label_length
+            extra.setdefault(text.row, {})[label[:text.label_length].decode("latin-1")] = (
+                value[:text.value_length].decode("utf-8", "surrogateescape")
             )
         return extra
 
@@ -150,91 +146,95 @@ cdef class Table:
         return self.columns((key,))[0][0]
 
     def columns(self, keys not None):
-        cdef size_t count = len(keys), room = 0, c, at, size
+        cdef size_t count = len(keys), block_size = 0, c, start, stop
         cdef bytes block
-        cdef char *start
-        cdef Wanted *wanted = <Wanted *>calloc(count + 1, sizeof(Wanted))
-        cdef Wanted *zeros = NULL
+        cdef char *values
+        cdef ColumnRequest *requests
+        cdef ColumnRequest *zeros = NULL
         cdef list found = []
-        if wanted == NULL:
+        requests = <ColumnRequest *>calloc(count + 1, sizeof(ColumnRequest))
+        if requests == NULL:
             raise MemoryError
         try:
             for c in range(count):
-                self.look_up(keys[c], &wanted[c])
-                wanted[c].place = room
-                room += (self.count * wanted[c].width + 63) & ~<size_t>63
-            block = PyBytes_FromStringAndSize(NULL, room)
-            start = PyBytes_AS_STRING(block)
+                self.locate(keys[c], &requests[c])
+                requests[c].block_offset = block_size
+                block_size += (self.count * requests[c].width + 63) & ~<size_t>63
+            block = PyBytes_FromStringAndSize(NULL, block_size)
+            values = PyBytes_AS_STRING(block)
             for c in range(count):
-                wanted[c].values = start + wanted[c].place
+                requests[c].values = values + requests[c].block_offset
             with nogil:
-                take_columns(self.s, wanted, count, self.count)
-                # Columns of zeros are one.
+                fill_columns(self.parser, requests, count, self.count)
+                # All columns of zeros share the first one's memory.
                 for c in range(count):
-                    if wanted[c].zero:
+                    if requests[c].all_zero:
                         if zeros == NULL:
-                            zeros = &wanted[c]
+                            zeros = &requests[c]
                             memset(zeros.values, 0, self.count * sizeof(uint64_t))
-                        wanted[c].place = zeros.place
-            whole = memoryview(block)
+                        requests[c].block_offset = zeros.block_offset
+            view = memoryview(block)
             for c in range(count):
-                at = wanted[c].place
-                size = self.count * wanted[c].width
-                found.append((whole[at:at + size].cast(FORMATS[wanted[c].width]), wanted[c].absent))
+                start = requests[c].block_offset
+                stop = start + self.count * requests[c].width
+                column = view[start:stop].cast(FORMATS[requests[c].width])
+                found.append((column, requests[c].absent))
             return found
         finally:
-            free(wanted)
+            free(requests)
 
-    cdef int look_up(self, str key, Wanted *out) except -1:
+    cdef int locate(self, str key, ColumnRequest *request) except -1:
+        """Find the column's values in a row; KeyError if there is no such column."""
         if key in LONGS:
-            out.width = sizeof(uint64_t)
-            out.at = LONGS.index(key) * sizeof(uint64_t)
+            request.width = sizeof(uint64_t)
+            request.offset = LONGS.index(key) * sizeof(uint64_t)
         elif key in INTS:
-            out.width = 1 if key == "perms" else sizeof(uint32_t)
-            out.at = len(LONGS) * sizeof(uint64_t) + INTS.index(key) * sizeof(uint32_t)
+            request.width = 1 if key == "perms" else sizeof(uint32_t)
+            request.offset = len(LONGS) * sizeof(uint64_t) + INTS.index(key) * sizeof(uint32_t)
         elif key in self.labels:
-            out.column = self.labels.index(key)
-            out.width = sizeof(uint64_t)
-            out.at = sizeof(Row) + out.column * sizeof(uint32_t)
-            out.unit = self.s.column[out.column].unit
-            out.zero = True
+            request.column = self.labels.index(key)
+            request.width = sizeof(uint64_t)
+            request.offset = sizeof(Row) + request.column * sizeof(uint32_t)
+            request.unit = self.parser.columns[request.column].unit
+            request.all_zero = True
         else:
             raise KeyError(key)
         return 0
 
     def row(self, size_t i):
-        cdef Scan *s = self.s
+        cdef Parser *parser = self.parser
         cdef Row *row
         cdef uint32_t c, cell
         cdef size_t low, high, middle
         cdef list values
         if i >= self.count:
             raise IndexError(i)
-        row = row_at(s, i)
+        row = row_at(parser, i)
         values = [
             row.start, row.end, row.offset, row.inode, row.perms,
-            text_once(&self._devs, &s.devs, row.dev),
-            text_once(&self._names, &s.names, row.name),
-            None if row.flags == NOTHING else text_once(&self._flags, &s.flags, row.flags),
-            self.extra.get(i) if s.text_count else None,
+            published_text(&self._devs, &parser.devs, row.dev),
+            published_text(&self._names, &parser.names, row.name),
+            None if row.flags == MISSING
+            else published_text(&self._flags, &parser.flags, row.flags),
+            self.extra.get(i) if parser.text_count else None,
         ]
-        for c in range(s.columns):
+        for c in range(parser.column_count):
             cell = cells_of(row)[c]
-            if cell < IN_WIDE:
-                values.append(<uint64_t>cell * s.column[c].unit)
-            elif cell == NOTHING:
+            if cell < IS_WIDE:
+                values.append(<uint64_t>cell * parser.columns[c].unit)
+            elif cell == MISSING:
                 values.append(None)
             else:
-                low, high = 0, s.wide_count     # in the order of the rows
+                low, high = 0, parser.wide_count    # they are in the order of rows
                 while low < high:
                     middle = (low + high) // 2
-                    if s.wide[middle].row < i:
+                    if parser.wide[middle].row < i:
                         low = middle + 1
                     else:
                         high = middle
-                while s.wide[low].column != c:
+                while parser.wide[low].column != c:
                     low += 1
-                values.append(s.wide[low].value)
+                values.append(parser.wide[low].value)
         return tuple(values)
 
     def sums(self, groups=None, size_t count=1):
@@ -242,22 +242,22 @@ cdef class Table:
         cdef Py_buffer view
         cdef size_t group
         memset(&sums, 0, sizeof(Sums))
-        if not sums_fit(&sums, self.s.columns, count):
+        if not allocate_sums(&sums, self.parser.column_count, count):
             raise MemoryError
         try:
             if groups is None:
                 with nogil:
-                    add_rows(&sums, self.s, self.count, NULL)
+                    add_rows(&sums, self.parser, self.count, NULL)
             else:
                 PyObject_GetBuffer(groups, &view, PyBUF_SIMPLE)
                 try:
                     if <size_t>view.len != self.count * sizeof(uint32_t):
                         raise ValueError("groups: one 32-bit number for each row")
                     with nogil:
-                        add_rows(&sums, self.s, self.count, <const uint32_t *>view.buf)
+                        add_rows(&sums, self.parser, self.count, <const uint32_t *>view.buf)
                 finally:
                     PyBuffer_Release(&view)
-            return [sums_result(&sums, self.s, self.labels, group) for group in range(count)]
+            return [sums_result(&sums, self.parser, self.labels, group) for group in range(count)]
         finally:
             free(sums.cells)
 
@@ -266,70 +266,106 @@ cdef Table new_table():
     return Table.__new__(Table)
 
 
-cdef int fill_table(Table table) except -1:
-    """After the scan: gives back what rows do not need, and names the columns."""
-    cdef Scan *s = table.s
+cdef int finish_table(Table table) except -1:
+    """Free the memory that the rows do not need, and set the labels."""
+    cdef Parser *parser = table.parser
     cdef char *rows
-    # A large block is left as it is: its end was never touched, so it takes no memory; and
-    # allocators that learn (glibc's) then keep such a block at hand for the next call, which
-    # otherwise pays 2 us for each fresh page, 1.4 ms for 20,000 rows.
-    if s.block < 1 << 20 and s.block - s.count * s.stride > s.block // 8:
-        rows = <char *>realloc(s.rows, s.count * s.stride + 1)
+    cdef size_t used = parser.count * parser.stride
+    # A large block keeps its size. Its end was never touched, so it takes no memory. And glibc's
+    # allocator then keeps such a block for the next call, which otherwise pays 2 us for each
+    # fresh page, 1.4 ms for 20,000 rows.
+    if parser.block_size < 1 << 20 and parser.block_size - used > parser.block_size // 8:
+        rows = <char *>realloc(parser.rows, used + 1)
         if rows != NULL:
-            s.rows = rows
-            s.block = s.count * s.stride + 1
-    return name_columns(table)
+            parser.rows = rows
+            parser.block_size = used + 1
+    return set_labels(table)
 
 
-cdef int name_columns(Table table) except -1:
-    cdef Scan *s = table.s
+cdef int set_labels(Table table) except -1:
+    cdef Parser *parser = table.parser
     cdef uint32_t c
-    table.count = s.count
-    table.labels = labels_of(s)
-    table.sized = tuple([bool(s.column[c].sized) for c in range(s.columns)])
+    table.count = parser.count
+    table.labels = labels_of(parser)
+    table.sized = tuple([bool(parser.columns[c].sized) for c in range(parser.column_count)])
     return 0
 
 
 def parse(data, bint crlf=False):
+    """See _csmaps.pyi."""
     cdef Table table = new_table()
     cdef Py_buffer view
     cdef const char *rest
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        table.s.crlf = crlf
-        table.s.text_size = view.len
-        table.s.base = <const char *>view.buf
+        table.parser.crlf = crlf
+        table.parser.text_size = view.len
+        table.parser.base = <const char *>view.buf
         with nogil:
-            rest = scan(table.s, table.s.base, table.s.base + view.len, True)
+            rest = parse_lines(
+                table.parser, table.parser.base, table.parser.base + view.len, True
+            )
         if rest == NULL:
-            raise_problem(table.s)
-        finish(table.s)
+            raise_problem(table.parser)
+        finish_text(table.parser)
     finally:
         PyBuffer_Release(&view)
-    fill_table(table)
+    finish_table(table)
     return table
 
 
 def read(int fd, size_t piece, int pieces):
+    """See _csmaps.pyi."""
     cdef Table table = new_table()
-    if not read_whole(fd, piece, pieces, True, table.s):
+    if not parse_fd(fd, piece, pieces, True, table.parser):
         return None
-    fill_table(table)
+    finish_table(table)
     return table
 
 
 def total(int fd, size_t piece, int pieces, bint confirm, double until=0):
-    cdef Scan *s = <Scan *>malloc(sizeof(Scan))
-    if s == NULL:
+    """See _csmaps.pyi."""
+    cdef Parser *parser = <Parser *>malloc(sizeof(Parser))
+    if parser == NULL:
         raise MemoryError
-    scan_init(s)
+    parser_init(parser)
     try:
-        s.sums_only = True
-        if not read_whole(fd, piece, pieces, confirm, s, until):
+        parser.sums_only = True
+        if not parse_fd(fd, piece, pieces, confirm, parser, until):
             return None
-        if not sums_fit(&s.sums, s.columns, 1) or not forget_rows(s, True):
+        if not allocate_sums(&parser.sums, parser.column_count, 1):
             raise MemoryError
-        return sums_result(&s.sums, s, labels_of(s), 0)
+        if not sum_and_drop_rows(parser, True):
+            raise MemoryError
+        return sums_result(&parser.sums, parser, labels_of(parser), 0)
     finally:
-        scan_free(s)
-        free(s)
+        parser_free(parser)
+        free(parser)
+
+
+def lines(int fd, size_t piece, int pieces, double until=0):
+    """See _csmaps.pyi."""
+    cdef Reader reader
+    cdef int turn = CALLS_PER_TURN if until == 0 else 1
+    cdef ReadStatus status = MORE
+    check_chunks(piece, pieces)
+    memset(&reader, 0, sizeof(Reader))
+    reader.fd = fd
+    reader.chunk_size = piece
+    reader.chunks = pieces
+    reader.switches = context_switches()
+    reader.buffer = <char *>malloc(piece * pieces)
+    if reader.buffer == NULL:
+        raise MemoryError
+    try:
+        while status == MORE or status == INTERRUPTED:
+            PyErr_CheckSignals()
+            if until != 0 and seconds_now() >= until:
+                raise TimeoutError("the time is over")
+            with nogil:
+                status = count_chunks(&reader, turn)
+        if status == READ_FAILED:
+            raise OSError(reader.error, _strerror(reader.error))
+        return reader.lines if status == COMPLETE else None
+    finally:
+        free(reader.buffer)

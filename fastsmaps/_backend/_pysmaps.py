@@ -38,7 +38,7 @@ _MOST_PIECES = 64
 _MOST_LINE = 1 << 24  # bytes of a line that is read from a file
 _MOST_SHOWN = 4096  # of these, in the error
 _CHUNK = 1 << 18  # of a text in memory: enough lines to be quick, few enough to stay in cache
-_VSYSCALL = 0xFFFFFFFFFF600000  # see src/read.pxi
+_VSYSCALL = 0xFFFFFFFFFF600000  # see src/read_chunks.pxi
 _MOST_SEEN = 4096  # lines that a _Place remembers
 
 
@@ -304,7 +304,7 @@ def _slices(piece: int, pieces: int) -> tuple[int, int, bytearray, list[memoryvi
 
 
 def _check_line(scanner: Scanner, rest: list[bytes]) -> None:
-    """ParseError for a line that is too long, as read_pieces() in src/read.pxi."""
+    """ParseError for a line that is too long, as read_chunks() in src/read_chunks.pxi."""
     if sum(map(len, rest)) > _MOST_LINE:
         raise ParseError(
             PROBLEMS[NO_LINE],
@@ -321,7 +321,7 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
     _, _, buffer, slices = kept
     offset = 0
     try:
-        # Pieces and offsets: see read_pieces() in src/read.pxi.
+        # Pieces and offsets: see read_chunks() in src/read_chunks.pxi.
         while True:
             if until and time.monotonic() >= until:
                 raise TimeoutError(errno.ETIMEDOUT, "the time is over")
@@ -336,7 +336,7 @@ def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> 
                 if not confirm:
                     break  # a rollup comes in one go
                 if scanner.start == _VSYSCALL and rest == [b""]:
-                    confirm = False  # the text is whole: see read_pieces()
+                    confirm = False  # the text is whole: see read_chunks()
                     break
     finally:
         _spare[:] = [kept]

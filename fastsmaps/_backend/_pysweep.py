@@ -112,7 +112,7 @@ def _gives_a_byte(fd: int) -> bool:
 
 
 class _Pool:
-    """Equal texts once each, by their numbers; keep_file() in src/sweep.pxi does the same."""
+    """Equal texts once each, by their numbers; see keep_text() in src/read_process.pxi."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
@@ -189,7 +189,7 @@ def same_memory(pids: memoryview) -> list[int | None]:
         return -1 if answer == 1 else int(answer > 1)
 
     for _ in range(_MOST_SORTS):
-        # See compare_memory() in src/sharing.pxi.
+        # See compare_memory() in src/same_memory.pxi.
         able = [i for i, number in enumerate(numbers) if kcmp(number, number) == 0]
         first: list[int | None] = [None] * len(numbers)
         failed.clear()
@@ -301,7 +301,7 @@ class Sweep:
         return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
 
     def _files(self, pid: int, directory: int, found: _Found) -> int:
-        # The owner before stat: see take_files() in src/sweep.pxi.
+        # The owner before stat: see read_files() in src/read_process.pxi.
         uid = os.fstat(directory).st_uid
         comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
         fields = rest.split()
@@ -341,7 +341,7 @@ class Sweep:
         return self._memory(directory, found)
 
     def _has_parents_memory(self, pid: int, found: _Found) -> bool:
-        # Before the reading: see has_parents_memory() in src/sweep.pxi.
+        # Before the reading: see shares_parents_memory() in src/read_process.pxi.
         assert found.who is not None
         if not self._compare or not found.who[4]:
             return False
@@ -350,7 +350,7 @@ class Sweep:
         return answer == 0
 
     def _memory(self, directory: int, found: _Found) -> int:
-        # The order: see take_memory() in src/sweep.pxi.
+        # The order: see read_memory() in src/read_process.pxi.
         if not self._piece:
             return self._rollup(directory, found)
         try:

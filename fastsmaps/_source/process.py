@@ -241,7 +241,7 @@ class Process:
                     raise
                 # `take` fails too, or it is the count alone that may not be had
             result = take()
-            # See take_memory() in src/sweep.pxi.
+            # See read_memory() in src/read_process.pxi.
             if count is not None and not self._gives_a_byte(fd):
                 count = None
             return result, count

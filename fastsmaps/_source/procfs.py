@@ -39,7 +39,7 @@ MAX_MAP_COUNT = "sys/vm/max_map_count"
 #: Bytes of a page, in which statm counts.
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
-# read: asking for a page less a record avoids that (see read_pieces() in src/read.pxi). As many
+# read: asking for a page less a record avoids that (see read_chunks() in src/). As many
 # pieces a call as make 192 kB, which stays in the second-level cache.
 PIECE = PAGE - 1096
 PIECES = max(1, min(64, 192_000 // PIECE))

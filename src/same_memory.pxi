@@ -1,18 +1,13 @@
-# Which processes have all of their memory in common: clone(CLONE_VM) without CLONE_THREAD.
-
-cdef extern from "csmaps.h" nogil:
-    int kcmp_vm "fsm_kcmp_vm"(int a, int b)
-
-cdef enum:
-    MOST_SORTS = 8          # one more whenever a process ends meanwhile
+# Processes that have all of their memory in common: clone(CLONE_VM) without CLONE_THREAD.
+# Uses no other part.
 
 cdef int sort_by_memory(
     const int32_t *pids, uint32_t *order, uint32_t *spare, size_t count
 ) noexcept nogil:
-    """Sorts places by the kernel's order of the memory; how many comparisons failed.
+    """Sort indexes by the kernel's order of the memories; return how many comparisons failed.
 
-    A merge sort: whatever the answers are, it ends and keeps every place. Asking of each two would
-    take 10 s of 10,000 forks, this takes 60 ms.
+    A merge sort ends and keeps every index, whatever the kernel answers. For 10,000 forks it
+    takes 60 ms; comparing each with each would take 10 s.
     """
     cdef size_t width = 1
     cdef size_t start, i, j, middle, end, k
@@ -27,7 +22,7 @@ cdef int sort_by_memory(
             while i < middle and j < end:
                 answer = kcmp_vm(pids[order[j]], pids[order[i]])
                 failed += answer < 0
-                if answer == 1:     # the second is less
+                if answer == 1:     # the one from the second half comes first
                     spare[k] = order[j]
                     j += 1
                 else:
@@ -46,27 +41,28 @@ cdef int sort_by_memory(
 cdef void compare_memory(
     const int32_t *pids, uint32_t *order, uint32_t *spare, int64_t *first, size_t count
 ) noexcept nogil:
+    """Set `first` of each process to the index of the first with the same memory, or to -1."""
     cdef size_t i
-    cdef size_t able = 0
+    cdef size_t comparable = 0
     cdef int failed = 1
-    for _ in range(MOST_SORTS):
-        # Without those that ended, or that may not be compared: no order has a place for them.
-        able = 0
+    for _ in range(MAX_SORTS):
+        # Leave out processes that have ended or may not be compared: they have no order.
+        comparable = 0
         for i in range(count):
             first[i] = -1
             if kcmp_vm(pids[i], pids[i]) == 0:
                 first[i] = <int64_t>i
-                order[able] = <uint32_t>i
-                able += 1
-        failed = sort_by_memory(pids, order, spare, able) if able > 1 else 0
+                order[comparable] = <uint32_t>i
+                comparable += 1
+        failed = sort_by_memory(pids, order, spare, comparable) if comparable > 1 else 0
         if not failed:
             break
     else:
-        able = 0
+        comparable = 0
         for i in range(count):
             first[i] = -1
-    # Equal ones are neighbours, in the order of their places: the sort is stable.
-    for i in range(1, able):
+    # Equal ones are neighbours, in the order of their indexes: the sort is stable.
+    for i in range(1, comparable):
         if kcmp_vm(pids[order[i - 1]], pids[order[i]]) == 0:
             first[order[i]] = first[order[i - 1]]
 

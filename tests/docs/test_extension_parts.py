@@ -1,0 +1,51 @@
+"""The parts of the extension use only parts above them, and each names those it uses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "src"
+PARTS = re.findall(r'^include "(\w+)\.pxi"', (SOURCES / "_csmaps.pyx").read_text(), re.MULTILINE)
+TEXTS = {part: (SOURCES / f"{part}.pxi").read_text() for part in PARTS}
+# A function or class, or a variable of the module.
+DEFINITION = re.compile(
+    r"^(?:cdef class|def|cdef (?:\w+ )*[\w*\[\] ]*?)[ *](\w+)(?:\(|:)"
+    r"|^cdef [\w\[\] *]*?(\w+)(?:$| =)|^(\w+) = ",
+    re.MULTILINE,
+)
+DEFINED = {
+    part: {name for names in DEFINITION.findall(text) for name in names if name}
+    for part, text in TEXTS.items()
+}
+
+
+def names_in(text: str) -> set[str]:
+    code = re.sub(r'"""(?s:.*?)"""|#.*', "", text)
+    return set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", code))
+
+
+def named_in_head(text: str) -> set[str]:
+    head = " ".join(re.findall(r"\A(?:#.*\n)+", text)[0].replace("#", "").split())
+    uses = re.search(r"Uses (?:no other part|([^.]*))\.", head)
+    assert uses, f"no 'Uses ...' in {head!r}"
+    return set(re.findall(r"\w+", uses[1] or "")) - {"and"}
+
+
+def test_all_parts_are_included() -> None:
+    assert sorted(PARTS) == sorted(path.stem for path in SOURCES.glob("*.pxi"))
+    # The expression above finds what there is.
+    assert {"pool_id", "hash_key"} <= DEFINED["text_pool"]
+    assert {"Table", "parse", "known_label_texts", "new_table"} <= DEFINED["table"]
+    assert {"known_label_count", "row_at", "begin_row"} <= DEFINED["rows"]
+    assert {"Uses", "ADDING"} <= DEFINED["uses"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_uses_the_parts_it_names(part: str) -> None:
+    names = names_in(TEXTS[part])
+    used = {other for other in PARTS if other != part and DEFINED[other] & names}
+    assert named_in_head(TEXTS[part]) == used
+    assert used <= set(PARTS[: PARTS.index(part)])
