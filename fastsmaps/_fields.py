@@ -55,7 +55,7 @@ NAME = "Name"
 
 #: More different labels than this in one text is no smaps: a table would grow with the
 #: product of records and labels. Kernels have had 29 in all, vendors 6 more.
-MOST_LABELS = 256
+MAX_LABELS = 256
 
 # Where the rule below reads a word wrongly.
 _EXCEPTIONS = {"THPeligible": "thp_eligible"}

@@ -1,6 +1,6 @@
 """What is done with one input: both backends on it in every way, whatever they say compared.
 
-An input is a text and four bytes after it: the way, and the size of a piece, their number and
+An input is a text and four bytes after it: the way, and the size of a chunk, their number and
 whatever else that way may vary. `one()` needs no fuzzer: tests/contract/test_fuzz_corpus.py does it
 with the corpus that is kept.
 """
@@ -34,7 +34,7 @@ from test_twins import outcome, same
 TWINS = (_csmaps, _pysmaps)
 EXPORTS = (_backend.exports("c"), _backend.exports("python"))
 CONTROL = 4
-PIECES = (1, 2, 3, 7, 31, 64, 100, 200, 727, 3000)
+CHUNK_SIZES = (1, 2, 3, 7, 31, 64, 100, 200, 727, 3000)
 #: Longer than the buffer that reads begin with, and than a Sweep's.
 LONG = 210_000
 #: A Sweep takes no larger one: it is left to Process.
@@ -45,26 +45,26 @@ MOST_FAILURES = 60
 
 def one(data: bytes) -> None:
     text, control = data[:-CONTROL], data[-CONTROL:].rjust(CONTROL, b"\0")
-    way, piece, pieces, number = control
+    way, chunk_size, chunks, number = control
     if way >= 128:
         text = text.replace(b"/", b"/" + b"l" * LONG, 1)
-    size = PIECES[piece] if piece < len(PIECES) else piece
-    WAYS[way % len(WAYS)](text, size, pieces % 64 + 1, number)
+    size = CHUNK_SIZES[chunk_size] if chunk_size < len(CHUNK_SIZES) else chunk_size
+    WAYS[way % len(WAYS)](text, size, chunks % 64 + 1, number)
 
 
 def agree(c: Any, python: Any) -> None:
     assert c == python, f"the extension has\n{c!r}\nand the twin\n{python!r}"
 
 
-def whole(text: bytes, piece: int, pieces: int, number: int) -> None:
+def whole(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """As parse() has it, and with a CR before each newline."""
     same(TWINS, text)
     same(TWINS, text if number & 1 else text.replace(b"\n", b"\r\n"), True)
 
 
-def in_pieces(text: bytes, piece: int, pieces: int, number: int) -> None:
-    """read() and total(), whatever the pieces are."""
-    check_reads(TWINS, text, (max(piece, len(text) // 1000), pieces))
+def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
+    """read() and total(), whatever the chunks are."""
+    check_reads(TWINS, text, (max(chunk_size, len(text) // 1000), chunks))
 
 
 def parts(text: bytes, number: int) -> list[bytes]:
@@ -73,7 +73,7 @@ def parts(text: bytes, number: int) -> list[bytes]:
     return [text[:first], text[first:second], text[second:]]
 
 
-def uses(text: bytes, piece: int, pieces: int, number: int) -> None:
+def uses(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """Sums by name over several processes."""
     results = []
     for exports in EXPORTS:
@@ -82,7 +82,7 @@ def uses(text: bytes, piece: int, pieces: int, number: int) -> None:
         for part in parts(text, number):
             with file_of(part) as fd:
                 try:
-                    added.append(found.add(fd, max(piece, len(part) // 1000), pieces))
+                    added.append(found.add(fd, max(chunk_size, len(part) // 1000), chunks))
                 except ParseError as error:
                     added.append(str(error))
         by_name = {name: rest for name, *rest in found.result()}
@@ -90,22 +90,22 @@ def uses(text: bytes, piece: int, pieces: int, number: int) -> None:
     agree(*results)
 
 
-def uses_by_number(text: bytes, piece: int, pieces: int, number: int) -> None:
+def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """The same through a directory of processes."""
     with procfs(text, 0, number) as (root, pids):
         results = []
         for exports in EXPORTS:
             found = exports["Uses"]()
-            taken = [found.take(root, pid, 3000, pieces, True) for pid in pids]
+            taken = [found.take(root, pid, 3000, chunks, True) for pid in pids]
             results.append((taken, {name: rest for name, *rest in found.result()}))
         agree(*results)
         for pid in (*pids, 99):  # whether it is listed is looked up where only procfs has it
-            _csmaps.Uses().take(root, pid, 3000, pieces, False)
-            assert not _csmaps.Uses().take(-1, pid, 3000, pieces, False)
+            _csmaps.Uses().take(root, pid, 3000, chunks, False)
+            assert not _csmaps.Uses().take(-1, pid, 3000, chunks, False)
     if number == 255:
         root = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            assert _csmaps.Uses().take(root, os.getpid(), 3000, pieces, False)
+            assert _csmaps.Uses().take(root, os.getpid(), 3000, chunks, False)
         finally:
             os.close(root)
 
@@ -156,27 +156,27 @@ def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"texts": ("statm", "smaps")},
-    {"sized": True, "least": 100, "most": 16_000, "large": 1_000},
+    {"statm": True, "min_pages": 100, "max_pages": 16_000, "large_pages": 1_000},
     {"rollups": False},
 )
 
 
-def sweep(text: bytes, piece: int, pieces: int, number: int) -> None:
+def sweep(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """Rollups of several processes, one table."""
-    with procfs(text, piece, number) as (root, pids):
+    with procfs(text, chunk_size, number) as (root, pids):
         results = []
         for exports in EXPORTS:
-            found = exports["Sweep"](**OPTIONS[pieces % len(OPTIONS)])
+            found = exports["Sweep"](**OPTIONS[chunks % len(OPTIONS)])
             for pid in (*pids, 99):
                 found.take(root, memoryview(array("i", [pid])), 60.0)
-            results.append((found.fates(), figures(found)))
+            results.append((found.outcomes(), figures(found)))
         agree(*results)
 
 
 _STATM = re.compile(rb"[0-9]{1,18}(?: [0-9]{1,18}){0,9}\n?").fullmatch
 
 
-def statms(text: bytes, piece: int, pieces: int, number: int) -> None:
+def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """What a kernel could write into statm; of anything else only that it harms nobody."""
     with file_of(text) as fd:
         results = []
@@ -187,11 +187,11 @@ def statms(text: bytes, piece: int, pieces: int, number: int) -> None:
         agree(results[0], results[-1])
 
 
-def arguments(text: bytes, piece: int, pieces: int, number: int) -> None:
+def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """Arguments that may be wrong: the same error, or the same answer."""
-    groups = array("I", [number, 0, 1, pieces, 2**32 - 1, 1, 0, 1][: piece % 9])
-    closed = array("i", [-1] * (piece % 3))
-    key = ("start", "flags", "Rss", "Swap", "Nothing")[piece % 5]
+    groups = array("I", [number, 0, 1, chunks, 2**32 - 1, 1, 0, 1][: chunk_size % 9])
+    closed = array("i", [-1] * (chunk_size % 3))
+    key = ("start", "flags", "Rss", "Swap", "Nothing")[chunk_size % 5]
     with file_of(text) as fd:
 
         def answers(exports: dict[str, Any]) -> list[Any]:
@@ -199,11 +199,11 @@ def arguments(text: bytes, piece: int, pieces: int, number: int) -> None:
                 lambda: exports["parse"](text).row(number),
                 lambda: exports["parse"](text).column(key).tolist(),
                 lambda: type(exports["parse"](b""))(),
-                lambda: exports["parse"](text).sums(memoryview(groups), pieces),
-                lambda: exports["total"](fd, piece % 2, pieces * 2, True),
+                lambda: exports["parse"](text).sums(memoryview(groups), chunks),
+                lambda: exports["total"](fd, chunk_size % 2, chunks * 2, True),
                 lambda: exports["total"](fd, 3000, 64, True, 1e-9),
                 lambda: exports["Sweep"](("statm",) * (number % 4)).row(number),
-                lambda: exports["Sweep"]().fates(number),
+                lambda: exports["Sweep"]().outcomes(number),
                 lambda: exports["statms"](memoryview(closed), memoryview(array("Q", [0] * 3))),
             )
             return [told(call) for call in calls]
@@ -223,17 +223,17 @@ def told(call: Callable[[], Any]) -> Any:
 CODES = (errno.EIO, errno.EINTR, errno.EACCES)
 
 
-def failing(text: bytes, piece: int, pieces: int, number: int) -> None:
+def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """Each allocation, or read, of the extension fails in turn: that error, or no other result."""
     kind = KINDS[number & 1]
     code = CODES[number % len(CODES)]
-    with file_of(text) as fd, procfs(text, piece, number) as (root, pids):
-        size = max(piece, len(text) // 10)
+    with file_of(text) as fd, procfs(text, chunk_size, number) as (root, pids):
+        size = max(chunk_size, len(text) // 10)
         calls: tuple[Callable[[], Any], ...] = (
             lambda: columns(text),
-            lambda: outcome(_csmaps.read, fd, size, pieces),
-            lambda: total_of(_csmaps, fd, size, pieces, True),
-            lambda: uses_twice(fd, size, pieces),
+            lambda: outcome(_csmaps.read, fd, size, chunks),
+            lambda: total_of(_csmaps, fd, size, chunks, True),
+            lambda: uses_twice(fd, size, chunks),
             lambda: sweep_twice(root, pids),
         )
         call = calls[number // 2 % len(calls)]
@@ -265,19 +265,19 @@ def columns(text: bytes) -> Any:
         return str(error)
 
 
-def uses_twice(fd: int, piece: int, pieces: int) -> Any:
+def uses_twice(fd: int, chunk_size: int, chunks: int) -> Any:
     """As it goes on after a failure."""
     found = _csmaps.Uses()
     for _ in range(2):
         try:
-            found.add(fd, piece, pieces)
+            found.add(fd, chunk_size, chunks)
         except (MemoryError, OSError, ParseError):
             continue
     return found.result()
 
 
 def sweep_twice(root: int, pids: list[int]) -> Any:
-    found = _csmaps.Sweep(("statm", "smaps"), sized=True)
+    found = _csmaps.Sweep(("statm", "smaps"), statm=True)
     for _ in range(2):
         try:
             found.take(root, memoryview(array("i", pids)), 60.0)
@@ -298,4 +298,4 @@ except ValueError:  # an ordinary build: nothing fails
     FAILURES = {name: ctypes.c_int(0) for name in (*KINDS, "failing_errno")}
 
 #: By the first of an input's last four bytes.
-WAYS = (whole, in_pieces, uses, uses_by_number, sweep, statms, failing, arguments)
+WAYS = (whole, in_chunks, uses, uses_by_number, sweep, statms, failing, arguments)

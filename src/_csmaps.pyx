@@ -33,7 +33,7 @@ from _csmaps cimport *
 from os import strerror as _strerror, urandom as _urandom
 
 from fastsmaps import _errors
-from fastsmaps._fields import FLAGS, MOST_LABELS as _MAX_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
+from fastsmaps._fields import FLAGS, MAX_LABELS as _MAX_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 # One translation unit, so that the compiler may inline across its parts. The types are in
 # _csmaps.pxd. Each part names in its first lines the parts above it that it uses.

@@ -133,7 +133,7 @@ cdef double seconds_now() noexcept nogil:
 
 cdef int check_chunks(size_t chunk_size, int chunks) except -1:
     if not 1 <= chunks <= MAX_CHUNKS or chunk_size < 1:
-        raise ValueError(f"pieces: 1 to {MAX_CHUNKS} of 1 byte or more")
+        raise ValueError(f"chunks: 1 to {MAX_CHUNKS} of 1 byte or more")
     return 0
 
 
@@ -149,11 +149,11 @@ cdef int raise_problem(Parser *parser) except -1:
 
 
 cdef int parse_fd(
-    int fd, size_t chunk_size, int chunks, bint confirm, Parser *parser, double until = 0
+    int fd, size_t chunk_size, int chunks, bint confirm, Parser *parser, double deadline = 0
 ) except -1:
     """Parse all of the descriptor's text; False if it is empty or torn."""
     cdef Reader reader
-    cdef int turn = CALLS_PER_TURN if until == 0 else 1
+    cdef int turn = CALLS_PER_TURN if deadline == 0 else 1
     cdef ReadStatus status = MORE
     check_chunks(chunk_size, chunks)
     reader.fd = fd
@@ -176,8 +176,8 @@ cdef int parse_fd(
     try:
         while status == MORE or status == INTERRUPTED:
             PyErr_CheckSignals()
-            if until != 0 and seconds_now() >= until:
-                raise TimeoutError(ETIMEDOUT, "the time is over")
+            if deadline != 0 and seconds_now() >= deadline:
+                raise TimeoutError(ETIMEDOUT, "deadline reached")
             with nogil:
                 status = read_chunks(&reader, parser, turn)
         if status == READ_FAILED:

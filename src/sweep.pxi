@@ -1,6 +1,6 @@
 # class Sweep: many processes, a row each. Uses text_pool, read_chunks, table and read_process.
 
-IN_USE = "a sweep is taken by one thread at a time, and not looked at meanwhile"
+SWEEP_IN_USE = "a Sweep takes processes in one thread at a time, and cannot be read meanwhile"
 
 
 cdef class Sweep:
@@ -12,8 +12,8 @@ cdef class Sweep:
     cdef int threads            # see try_lock_shared()
 
     def __cinit__(
-        self, tuple texts=(), least=0, most=2**64 - 1, large=2**64 - 1, bint sized=False,
-        bint rollups=True, size_t mappings=0, bint compare=False,
+        self, tuple texts=(), min_pages=0, max_pages=2**64 - 1, large_pages=2**64 - 1,
+        bint statm=False, bint rollups=True, size_t maps_chunk=0, bint compare=False,
     ):
         memset(&self.state, 0, sizeof(SweepState))
         if len(texts) > MAX_FILES:
@@ -28,10 +28,10 @@ cdef class Sweep:
         for i in range(len(texts)):
             self.state.files[i] = PyBytes_AS_STRING(self._names[i])
             self.state.is_link[i] = texts[i] == "exe"
-        self.state.min_pages, self.state.max_pages = least, most
-        self.state.large_pages = large
-        self.state.read_statm, self.state.read_rollups = sized, rollups
-        self.state.maps_chunk = mappings
+        self.state.min_pages, self.state.max_pages = min_pages, max_pages
+        self.state.large_pages = large_pages
+        self.state.read_statm, self.state.read_rollups = statm, rollups
+        self.state.maps_chunk = maps_chunk
         self.state.compare = compare
         self.state.buffer.bytes = <char *>malloc(SMALL_FILE)
         if self.state.buffer.bytes == NULL:
@@ -57,7 +57,7 @@ cdef class Sweep:
         PyObject_GetBuffer(pids, &view, PyBUF_SIMPLE)
         try:
             if not try_lock_exclusive(&self.threads):
-                raise RuntimeError(IN_USE)
+                raise RuntimeError(SWEEP_IN_USE)
             try:
                 numbers = <const int32_t *>view.buf
                 count = view.len // sizeof(int32_t)
@@ -81,10 +81,10 @@ cdef class Sweep:
     def table(self):
         return self._table
 
-    def fates(self, size_t start=0):
+    def outcomes(self, size_t start=0):
         cdef size_t i
         if not try_lock_shared(&self.threads):
-            raise RuntimeError(IN_USE)
+            raise RuntimeError(SWEEP_IN_USE)
         try:
             return bytes([
                 self.state.processes[i].outcome for i in range(start, self.state.count)
@@ -94,7 +94,7 @@ cdef class Sweep:
 
     def row(self, size_t i):
         if not try_lock_shared(&self.threads):
-            raise RuntimeError(IN_USE)
+            raise RuntimeError(SWEEP_IN_USE)
         try:
             if i >= self.state.count:
                 raise IndexError(i)
@@ -107,7 +107,7 @@ cdef class Sweep:
         cdef bint any_forked = False
         cdef size_t i
         if not try_lock_shared(&self.threads):
-            raise RuntimeError(IN_USE)
+            raise RuntimeError(SWEEP_IN_USE)
         for i in range(self.state.count):
             any_forked |= self.state.processes[i].forked
         unlock_shared(&self.threads)
@@ -118,7 +118,7 @@ cdef class Sweep:
         cdef Process *process
         cdef size_t i
         if not try_lock_shared(&self.threads):
-            raise RuntimeError(IN_USE)
+            raise RuntimeError(SWEEP_IN_USE)
         try:
             for i in range(self.state.count):
                 process = &self.state.processes[i]

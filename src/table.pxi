@@ -314,16 +314,16 @@ def parse(data, bint crlf=False):
     return table
 
 
-def read(int fd, size_t piece, int pieces):
+def read(int fd, size_t chunk_size, int chunks):
     """See _csmaps.pyi."""
     cdef Table table = new_table()
-    if not parse_fd(fd, piece, pieces, True, table.parser):
+    if not parse_fd(fd, chunk_size, chunks, True, table.parser):
         return None
     finish_table(table)
     return table
 
 
-def total(int fd, size_t piece, int pieces, bint confirm, double until=0):
+def total(int fd, size_t chunk_size, int chunks, bint confirm, double deadline=0):
     """See _csmaps.pyi."""
     cdef Parser *parser = <Parser *>malloc(sizeof(Parser))
     if parser == NULL:
@@ -331,7 +331,7 @@ def total(int fd, size_t piece, int pieces, bint confirm, double until=0):
     parser_init(parser)
     try:
         parser.sums_only = True
-        if not parse_fd(fd, piece, pieces, confirm, parser, until):
+        if not parse_fd(fd, chunk_size, chunks, confirm, parser, deadline):
             return None
         if not allocate_sums(&parser.sums, parser.column_count, 1):
             raise MemoryError
@@ -343,25 +343,25 @@ def total(int fd, size_t piece, int pieces, bint confirm, double until=0):
         free(parser)
 
 
-def lines(int fd, size_t piece, int pieces, double until=0):
+def lines(int fd, size_t chunk_size, int chunks, double deadline=0):
     """See _csmaps.pyi."""
     cdef Reader reader
-    cdef int turn = CALLS_PER_TURN if until == 0 else 1
+    cdef int turn = CALLS_PER_TURN if deadline == 0 else 1
     cdef ReadStatus status = MORE
-    check_chunks(piece, pieces)
+    check_chunks(chunk_size, chunks)
     memset(&reader, 0, sizeof(Reader))
     reader.fd = fd
-    reader.chunk_size = piece
-    reader.chunks = pieces
+    reader.chunk_size = chunk_size
+    reader.chunks = chunks
     reader.switches = context_switches()
-    reader.buffer = <char *>malloc(piece * pieces)
+    reader.buffer = <char *>malloc(chunk_size * chunks)
     if reader.buffer == NULL:
         raise MemoryError
     try:
         while status == MORE or status == INTERRUPTED:
             PyErr_CheckSignals()
-            if until != 0 and seconds_now() >= until:
-                raise TimeoutError("the time is over")
+            if deadline != 0 and seconds_now() >= deadline:
+                raise TimeoutError("deadline reached")
             with nogil:
                 status = count_chunks(&reader, turn)
         if status == READ_FAILED:

@@ -2,7 +2,7 @@
 # kept, and the names of all.
 # Uses text_pool, rows, sums, read_chunks, table and proc_files.
 
-ADDING = "uses are added by one thread at a time"
+USES_IN_USE = "a Uses is for one thread at a time"
 
 
 cdef bint grow_user_counts(UserCounts *users, size_t needed) noexcept nogil:
@@ -63,12 +63,12 @@ cdef class Uses:
         free(self.of_file.count)
         free(self.of_file.last)
 
-    def add(self, int fd, size_t piece, int pieces):
+    def add(self, int fd, size_t chunk_size, int chunks):
         cdef bint complete = False
         if not try_lock_exclusive(&self.threads):
-            raise RuntimeError(ADDING)
+            raise RuntimeError(USES_IN_USE)
         try:
-            complete = parse_fd(fd, piece, pieces, True, self.parser) and self.parser.count > 0
+            complete = parse_fd(fd, chunk_size, chunks, True, self.parser) and self.parser.count > 0
             if complete:
                 with nogil:
                     complete = self.add_process()
@@ -99,7 +99,7 @@ cdef class Uses:
         parser.problem = NO_PROBLEM
         parser.lines = 0
 
-    def take(self, int root, int32_t pid, size_t piece, int pieces, bint listed):
+    def take(self, int root, int32_t pid, size_t chunk_size, int chunks, bint listed):
         cdef char[32] name
         cdef char *path = format_pid(name + 16, pid)
         cdef int fd = -1
@@ -110,7 +110,7 @@ cdef class Uses:
         if fd < 0:
             return False
         try:
-            return self.add(fd, piece, pieces)
+            return self.add(fd, chunk_size, chunks)
         except (OSError, _errors.ParseError) as error:
             if _errors.is_foreign(error):
                 raise
@@ -158,7 +158,7 @@ cdef class Uses:
 
     def result(self):
         if not try_lock_exclusive(&self.threads):
-            raise RuntimeError(ADDING)
+            raise RuntimeError(USES_IN_USE)
         try:
             return self.sums_by_file()
         finally:

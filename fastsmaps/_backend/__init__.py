@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     # The two are twins: what mypy knows of one holds for the other.
     from fastsmaps._backend._csmaps import Row as Row
     from fastsmaps._backend._csmaps import Sweep as Sweep
+    from fastsmaps._backend._csmaps import SweepRow as SweepRow
     from fastsmaps._backend._csmaps import Table as Table
-    from fastsmaps._backend._csmaps import Task as Task
     from fastsmaps._backend._csmaps import Uses as Uses
     from fastsmaps._backend._csmaps import lines as lines
     from fastsmaps._backend._csmaps import parse as parse

@@ -1,8 +1,8 @@
-"""What both backends export; ``_pysmaps`` is the readable one.
+"""The contract: what both backends export. ``_pysmaps`` is the readable one.
 
-Backends know bytes and descriptors, and of procfs that a process is a directory named by its
-number (`Sweep`, `Uses`): no other path, no typed error but ParseError, no names of Python's for
-fields.
+Backends know bytes and descriptors. Of procfs they know that a process is a directory named by
+its number (`Sweep`, `Uses`). They know no other path, no error class but ParseError, and no Python
+names of fields.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ Row = tuple[
 ]  # fmt: skip
 
 class Table:
-    """The columns of one text of maps, smaps or smaps_rollup, a row a mapping.
+    """The columns of one text of maps, smaps or smaps_rollup, one row per mapping.
 
-    Column keys are "start end offset inode" (u64), "perms" (bytes: r 1, w 2, x 4, s 8, neither
-    s nor p 16), "dev name flags" (u32: a place in ``devs``, ``names``, ``flags``; flags 2**32 - 1
-    where the record has no VmFlags) and the kernel's label of each number field (u64, ABSENT
-    where the record lacks it; sizes in bytes).
+    Column keys are "start end offset inode" (u64), "perms" (bytes: r 1, w 2, x 4, s 8, neither s
+    nor p 16), "dev name flags" (u32: an index into ``devs``, ``names``, ``flags``; flags are
+    2**32 - 1 if the record has no VmFlags), and the kernel's label of each number field (u64,
+    ABSENT if the record lacks it; sizes in bytes).
     """
 
     @property
@@ -28,7 +28,7 @@ class Table:
 
     @property
     def sized(self) -> tuple[bool, ...]:
-        """For each label: every value had kB."""
+        """For each label, whether every value had kB."""
 
     @property
     def names(self) -> tuple[bytes, ...]: ...
@@ -37,70 +37,70 @@ class Table:
     @property
     def flags(self) -> tuple[bytes, ...]: ...
     def has_name(self, name: bytes, /) -> bool:
-        """Whether it is one of ``names``, without making them."""
+        """Whether the name is one of ``names``, without building ``names``."""
 
     @property
     def extra(self) -> dict[int, dict[str, str]]:
-        """By row and label: fields whose value is text."""
+        """The fields whose value is text, by row and label."""
 
     def __len__(self) -> int: ...
     def column(self, key: str) -> memoryview:
-        """A contiguous, read-only view; KeyError for a label that no record has."""
+        """Return a contiguous, read-only view; KeyError for a label that no record has."""
 
     def columns(self, keys: Sequence[str]) -> list[tuple[memoryview, int]]:
-        """Several columns at once, each with how many rows lack it.
+        """Return several columns, each with the number of rows that lack it.
 
-        In one pass over the rows: half of what one after the other takes. Fields that are 0 in
-        all rows share their memory.
+        One pass over the rows fills all of them, in half the time that one call per column takes.
+        Fields that are 0 in all rows share their memory.
         """
 
     def row(self, i: int, /) -> Row:
-        """The row (start, end, offset, inode, perms, dev, name, flags, extra, *fields).
+        """Return the row (start, end, offset, inode, perms, dev, name, flags, extra, *fields).
 
-        Texts are bytes; flags, extra and fields are None where the record has none.
+        Texts are bytes. flags, extra and fields are None if the record has none.
         """
 
     def sums(
         self, groups: memoryview | None = None, count: int = 1
     ) -> list[tuple[int, dict[str, int]]]:
-        """For each of `count` groups: the sum of end - start, and of each size field.
+        """Return for each of `count` groups the sum of end - start and of each size field.
 
-        `groups` is a u32 for each row; a row whose number is no group is left out. Fields that
-        no record of a group has, page sizes and fields without kB are left out too.
+        `groups` is a u32 for each row; rows with a number of `count` or more are left out. So are
+        fields that no record of the group has, page sizes, and fields without kB.
         """
 
 def parse(data: bytes | memoryview, crlf: bool = False) -> Table:
-    """The text as a table, or ParseError; with `crlf`, a CR before a newline is no text."""
+    """Parse the text, or raise ParseError; with `crlf` a CR before a newline is dropped."""
 
-def read(fd: int, piece: int, pieces: int) -> Table | None:
-    """The descriptor's text from offset 0, read `pieces` pieces of `piece` bytes a call.
+def read(fd: int, chunk_size: int, chunks: int) -> Table | None:
+    """Parse the descriptor's text from offset 0, read in `chunks` of `chunk_size` bytes a call.
 
-    None where nothing can be read at offset 0 after the end: the file is empty, or its process
-    ended or called exec meanwhile, so that the text may lack its end. A text that ends in x86's
-    gate, which comes last, is whole without that. OSError as the kernel gives it.
+    Return None if offset 0 gives nothing after the end: the file is empty, or its process ended or
+    called exec meanwhile, so that the text may be cut. A text that ends with x86's vsyscall page,
+    which the kernel writes last, is complete without that check. OSError as the kernel gives it.
     """
 
 def total(
-    fd: int, piece: int, pieces: int, confirm: bool, until: float = 0
+    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
 ) -> tuple[int, dict[str, int]] | None:
-    """As read(), but only ``sums()[0]`` of the table.
+    """Return ``sums()[0]`` of the table that read() would return.
 
-    The extension does so in constant memory, however long the text is; the twin makes the table
-    first.
+    The extension needs constant memory for it, however long the text is. The pure-Python backend
+    makes the table first.
 
-    `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end,
-    and the read after the end, which would make it once more, is left out. With `until`
+    `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end, and
+    the read after the end, which would make it once more, is left out. With `deadline`
     (time.monotonic()) TimeoutError is raised between two calls once that time has come.
     """
 
-def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
-    """How many lines the descriptor's text has; as read(), but nothing is looked at or kept.
+def lines(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> int | None:
+    """Count the lines of the descriptor's text; like read(), but nothing is parsed or kept.
 
-    `until` is that of total().
+    For `deadline` see total().
     """
 
 # A row of a Sweep: see Sweep.row().
-Task = tuple[
+SweepRow = tuple[
     int,
     int,
     int | None,
@@ -111,103 +111,110 @@ Task = tuple[
 ]
 
 class Sweep:
-    """Of many processes the stat line and the rollup, a row each, in the order they were taken.
+    """The stat line and the rollup of many processes, one row each, in the order taken.
 
-    Everything of a row is read through one descriptor of the process's directory, the rollup
-    last. `texts` names up to three small files whose bytes are kept as well, once each; of the
-    link "exe" its text. A text is cut after 128 KiB, and the longest further where all that
-    differ have more than 8 MiB; then it ends in "...". With `sized` statm is read before the
-    rollup, which is left out for a process of fewer than `least` pages or more than `most`
-    (fate OUTSIDE) or `large` (LARGE); `rollups=False` leaves all of them out. With `mappings`
-    the lines of maps are counted, read in pieces of so many bytes, also of a process that has
-    more pages than `most`: no page is walked for them. One that has more than 65,536 of them is
-    LARGE. With `compare`, for a procfs of our own pid namespace, a process that has called no
-    exec since its fork and has all of its memory in common with its parent is SHARED, and its
-    rollup is left out.
+    Everything in a row is read through one descriptor of the process's directory, the rollup last.
+    `texts` names up to three small files to keep as well, equal texts once; of the link "exe" its
+    target is kept. A text is cut after 128 KiB. If all different texts exceed 8 MiB, the longest
+    are cut further. A cut text ends in "...".
 
-    One thread takes at a time, others get a RuntimeError meanwhile, also who asks for rows;
-    afterwards any number of threads may look at it.
+    With `statm`, statm is read before the rollup. No rollup is read for a process of fewer than
+    `min_pages` or more than `max_pages` (outcome OUTSIDE) or `large_pages` (LARGE), and for no
+    process with `rollups=False`.
+
+    With `maps_chunk` the lines of maps are counted, read in chunks of that many bytes. This is
+    done also above `max_pages`, as it walks no pages. More than 65,536 lines make the process
+    LARGE.
+
+    `compare` is for a procfs of our own pid namespace. A process that has not called exec since
+    its fork and has all of its memory in common with its parent is then SHARED, and its rollup is
+    not read.
+
+    Only one thread may take processes at a time. Meanwhile all other use raises RuntimeError.
+    Afterwards any number of threads may read the rows.
     """
 
     def __init__(
         self,
         texts: tuple[str, ...] = (),
-        least: int = 0,
-        most: int = ...,
-        large: int = ...,
-        sized: bool = False,
+        min_pages: int = 0,
+        max_pages: int = ...,
+        large_pages: int = ...,
+        statm: bool = False,
         rollups: bool = True,
-        mappings: int = 0,
+        maps_chunk: int = 0,
         compare: bool = False,
     ) -> None: ...
     def __len__(self) -> int: ...
     def take(self, root: int, pids: memoryview, seconds: float) -> int:
-        """Takes these processes (i32) of the procfs open at `root`; returns how many.
+        """Read these processes (i32) of the procfs open at `root`; return how many were read.
 
-        At least one, then until `seconds` went by.
+        At least one, then on until `seconds` have passed.
         """
 
     @property
     def table(self) -> Table:
-        """The rollups, a row each; only rows that ``row()`` refers to count.
+        """The rollups, one row each; only rows that ``row()`` refers to count.
 
-        It shares its memory with the sweep: not to be looked at while more are taken.
+        It shares its memory with the sweep: do not use it while more processes are taken.
         """
 
-    def fates(self, start: int = 0) -> bytes:
-        """What became of each row from `start` on: a place in sweeper.FATES."""
+    def outcomes(self, start: int = 0) -> bytes:
+        """Return the outcome of each row from `start` on, an index into SWEEP_OUTCOMES."""
 
-    def row(self, i: int) -> Task:
-        """The row (pid, fate, its place in `table`, resident pages, texts, who, mappings).
+    def row(self, i: int) -> SweepRow:
+        """Return (pid, outcome, its row in `table`, resident pages, texts, stat, mappings).
 
-        `who` is (comm, ppid, uid, start in ticks, whether it has called no exec since its fork,
-        start of the stack, whether kcmp(2) saw other memory than the parent's), None where stat was
-        not read; where addresses may not be seen the stack's is 0. `mappings` is None where they
-        were not counted, or the process ended or called exec meanwhile.
+        `stat` is (comm, ppid, uid, start in ticks, forked without an exec since, start of the
+        stack, own_memory), or None if stat was not read. `own_memory` says that kcmp(2) saw other
+        memory than the parent's. The stack is 0 if we have no right to see addresses. `mappings`
+        is None if they were not counted, or the process ended or called exec meanwhile.
         """
 
     @property
     def forked(self) -> bool:
-        """Whether one of them has called no exec since its fork; else each has its own memory."""
+        """Whether a process has not called exec since its fork; else no two can share memory."""
 
     def members(self) -> list[tuple[int, int, int, int, bool, int, bool, bool]]:
-        """For each row that was read or is SHARED what sharing.Member knows, its number first."""
+        """Return for each row that is READ or SHARED its number, and what sharing.Member holds."""
 
 def same_memory(pids: memoryview) -> list[int | None]:
-    """For each process (i32) the place of the first one that has the same memory, by kcmp(2).
+    """Return for each process (i32) the index of the first with the same memory, by kcmp(2).
 
-    None where it may not be compared, or has ended. Zombies and kernel threads have no memory, and
-    that in common. The pids are those of our own pid namespace. About n log n system calls.
+    None if the process may not be compared or has ended. Zombies and kernel threads have no
+    memory, and count as having the same. The pids are those of our own pid namespace. Takes about
+    n log n system calls.
     """
 
-# A name, how many processes have it, and of each of its files the device, the inode, how many
-# processes have it, and its ``sums()``.
+# A name, how many processes use it, and for each of its files the device, the inode, how many
+# processes use it, and its ``sums()``.
 Use = tuple[bytes, int, list[tuple[bytes, int, int, tuple[int, dict[str, int]]]]]
 
 class Uses:
-    """Sums by file over the smaps of many processes; only one process's rows at a time.
+    """Sums by file over the smaps of many processes; holds one process's rows at a time.
 
     A file is a name, a device and an inode: one name may belong to several files.
 
-    For one thread at a time: another one gets a RuntimeError.
+    Only one thread may use it at a time; another one gets a RuntimeError.
     """
 
     def __init__(self) -> None: ...
-    def add(self, fd: int, piece: int, pieces: int) -> bool:
-        """Adds one process's smaps; False, and nothing is added, where read() has no row."""
+    def add(self, fd: int, chunk_size: int, chunks: int) -> bool:
+        """Add one process's smaps; False, adding nothing, if read() would return no row."""
 
-    def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
-        """Adds a process of the procfs open at `root`; False where anything stands in the way.
+    def take(self, root: int, pid: int, chunk_size: int, chunks: int, listed: bool) -> bool:
+        """Add a process of the procfs open at `root`; False if it cannot be read like this.
 
-        So does a number that the procfs does not list, a thread's, unless it is known to be
-        `listed`. `root` must be this thread's own: its place in the list is moved.
+        A number that the procfs does not list is a thread's, and also False. `listed` says that
+        the number is known to be listed. `root` must belong to this thread alone: its offset is
+        moved.
         """
 
     def result(self) -> list[Use]:
-        """The names in the order first seen, each with its files in that order."""
+        """Return the names in the order first seen, each with its files in that order."""
 
 def statms(fds: memoryview, out: memoryview) -> None:
-    """Of each open statm (i32) three numbers into `out` (u64): resident, shared and text pages.
+    """Read each open statm (i32) into three numbers of `out` (u64): resident, shared, text pages.
 
-    2**64 - 1 where it cannot be read.
+    2**64 - 1 if it cannot be read.
     """

@@ -8,7 +8,7 @@ from functools import lru_cache
 from fastsmaps import _errors as errors
 from fastsmaps._fields import ABSENT, FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
-# [0-9] and not \d, [ \t] and not \s: for bytes they differ in what nobody expects.
+# [0-9] and [ \t], not \d and \s: those match other bytes as well.
 HEADER = re.compile(
     rb"([0-9a-f]{1,16})-([0-9a-f]{1,16})[ \t]+([r-][w-][x-][sSp-])[ \t]+([0-9a-f]{1,16})[ \t]+"
     rb"([0-9a-f]{1,8}:[0-9a-f]{1,8})[ \t]+([0-9]+)(?:[ \t]+(.*)|\r)?",
@@ -36,18 +36,18 @@ _KINDS = {
 
 
 class Problem(Exception):
-    """What is wrong with a line; the place is added by who knows it."""
+    """What is wrong with a line; the parser adds the place."""
 
 
 def integer(digits: bytes) -> int:
-    """The number, 2**64 for one of so many digits that none fits: int() refuses 4,300."""
+    """Convert the digits; 2**64 for every number above 20 digits, as int() refuses 4,300."""
     if len(digits) > 20:
         digits = digits.lstrip(b"0") or b"0"
     return int(digits) if len(digits) <= 20 else 2**64
 
 
 def _number(value: bytes) -> tuple[int, bool] | None:
-    """The number and whether it was in kB (then it is given in bytes); None for a text."""
+    """Return the number, in bytes if it had kB, and whether it had kB; None for a text."""
     match = _NUMBER(value)
     if match is None:
         return None
@@ -61,8 +61,8 @@ def _number(value: bytes) -> tuple[int, bool] | None:
 
 
 def field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
-    """A field line's label, the label's kind, its value, and the value as a number."""
-    # A text may be of any length: of those none is kept.
+    """Return a field line's label, the label's kind, the value, and the value as a number."""
+    # Only short lines are cached: a text may have any length.
     return _short_field(line) if len(line) <= 128 else _any_field(line)
 
 
@@ -71,7 +71,7 @@ def _any_field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     if match is None:
         raise Problem(errors.NO_LABEL)
     label = match[1].decode("ascii")
-    # Not in the expression: it would look at each space of a long run from each of them.
+    # Not in the expression, which would be quadratic in a long run of spaces.
     value = line[match.end() :].lstrip(b" \t").rstrip(b" \t\r")
     kind = _KINDS.get(label, "any")
     if kind in ("flags", "name"):
@@ -89,5 +89,5 @@ def _any_field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     return label, kind, value, number
 
 
-# Most lines of one read are lines of another: 0.1 us for 2, and at most 1.5 MB.
+# Most lines of one read occur in another: a hit takes 0.1 us instead of 2. At most 1.5 MB.
 _short_field = lru_cache(maxsize=4096)(_any_field)

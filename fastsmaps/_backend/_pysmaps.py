@@ -1,10 +1,10 @@
-"""The pure-Python backend: the readable reference, and what runs where nothing can be compiled.
+"""The pure-Python backend: the readable reference, used where the extension cannot be built.
 
-The extension does exactly the same; ``_csmaps.pyi`` documents what both export.
+The extension does exactly the same. ``_csmaps.pyi`` documents what both export.
 
-Speed comes from not looking twice: a field line is parsed at its first sight and then found in
-a dict by its bytes (`_Place`), so a record that has the fields of the record before is one
-``map`` over its lines. Whatever does not fit goes line by line (`Scanner.line`).
+A field line is parsed once and then found in a dict by its bytes (`_Slot`). So a record with the
+fields of the record before is one ``map`` over its lines (fast path). Every other record is parsed
+line by line (slow path, `Parser.line`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from fastsmaps._backend._pylines import (
 )
 from fastsmaps._backend._pytable import NO_FLAGS, Table
 from fastsmaps._errors import NO_LINE, PROBLEMS, ParseError
-from fastsmaps._fields import ABSENT, FLAGS, MOST_LABELS
+from fastsmaps._fields import ABSENT, FLAGS, MAX_LABELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags")
-_MOST_PIECES = 64
-_MOST_LINE = 1 << 24  # bytes of a line that is read from a file
-_MOST_SHOWN = 4096  # of these, in the error
-_CHUNK = 1 << 18  # of a text in memory: enough lines to be quick, few enough to stay in cache
+_MAX_CHUNKS = 64
+_MAX_LINE = 1 << 24  # bytes of a line that is read from a file
+_MAX_LINE_SHOWN = 4096  # bytes of such a line in the error
+_BLOCK = 1 << 18  # bytes of a text in memory that are split at once: they stay in cache
 _VSYSCALL = 0xFFFFFFFFFF600000  # see src/read_chunks.pxi
-_MOST_SEEN = 4096  # lines that a _Place remembers
+_MAX_SLOT_LINES = 4096  # lines that a _Slot remembers
 
 
 class _Differs(Exception):
-    """A line is not the one expected at its place."""
+    """A line does not fit the slot at its place."""
 
 
 class _Ids(dict[bytes, int]):
@@ -54,15 +54,15 @@ class _Ids(dict[bytes, int]):
         return number
 
 
-class _Place(dict[bytes, int]):
-    """The lines seen at one place of a record, all of one label, with their values."""
+class _Slot(dict[bytes, int]):
+    """The values of the lines seen at one place of a record, all of one label."""
 
-    def __init__(self, label: str, scanner: Scanner) -> None:
+    def __init__(self, label: str, parser: Parser) -> None:
         self.label = label
-        # Not the scanner: it has this place, and a circle would keep a whole table in memory
-        # until the next garbage collection.
-        self.flags = scanner.flags
-        self.sized = scanner.sized
+        # Not the parser, which holds this slot: a reference cycle would keep a whole table in
+        # memory until the next garbage collection.
+        self.flags = parser.flags
+        self.sized = parser.sized
 
     def __missing__(self, line: bytes) -> int:
         if not line or line[0] not in FIELD_START:
@@ -80,18 +80,18 @@ class _Place(dict[bytes, int]):
             self.sized[label] &= number[1]
         else:
             raise _Differs
-        if len(self) >= _MOST_SEEN:
+        if len(self) >= _MAX_SLOT_LINES:
             self.clear()
         self[line] = result
         return result
 
 
-class Scanner:
-    """Takes lines and keeps rows; whole columns are filled from time to time."""
+class Parser:
+    """Parse lines into rows, and move them to the columns from time to time."""
 
     def __init__(self, crlf: bool) -> None:
         self.crlf = crlf
-        self.offset = 0  # in the text, of the lines at hand
+        self.offset = 0  # of the current lines in the text
         self.lines = 0  # before them
         self.count = 0
         self.start = 0  # of the last header
@@ -103,18 +103,18 @@ class Scanner:
         self.devs = _Ids()
         self.flags = _Ids()
         self.extra: dict[int, dict[str, str]] = {}
-        # Rows not yet in columns: headers, and fields in the order of `places`.
+        # Rows that are not in the columns yet: headers, and fields in the order of `slots`.
         self.headers: list[tuple[int, int, int, int, int, int, int]] = []
         self.rows: list[tuple[int, ...]] = []
-        self.places: list[_Place] = []
-        # The record that is taken line by line.
+        self.slots: list[_Slot] = []
+        # The record that takes the slow path.
         self.open = False
-        self.named = False
-        self.name_line = False
+        self.header_has_name = False
+        self.has_name_line = False
         self.record: dict[str, int] = {}
 
     def feed(self, lines: list[bytes]) -> None:
-        """Takes the text's next lines, without their newlines."""
+        """Parse the text's next lines, given without their newlines."""
         i, end = 0, len(lines)
         try:
             while i < end:
@@ -122,11 +122,11 @@ class Scanner:
                 if line and line[0] in HEADER_START:
                     self.header(line)
                     i += 1
-                    after = i + len(self.places)
+                    after = i + len(self.slots)
                     # The lines of a whole record, and the next record's header.
                     if after < end and lines[after] and lines[after][0] in HEADER_START:
                         try:
-                            row = tuple(map(getitem, self.places, lines[i:after]))
+                            row = tuple(map(getitem, self.slots, lines[i:after]))
                         except _Differs:
                             pass
                         else:
@@ -180,12 +180,12 @@ class Scanner:
         self.count += 1
         self.start = first
         self.open = True
-        self.named = bool(name)
-        self.name_line = False
+        self.header_has_name = bool(name)
+        self.has_name_line = False
         self.record = {}
 
     def line(self, line: bytes) -> None:
-        """Any line but a header, for the record that is open."""
+        """Parse a field line of the open record, or skip a blank line."""
         if not line or line[0] not in FIELD_START:
             if line.strip(b" \t\r"):
                 raise Problem(errors.NO_LINE)
@@ -196,22 +196,22 @@ class Scanner:
             line = line[:-1]
         label, kind, value, number = field(line)
         texts = self.extra.get(self.count - 1, {})
-        if label in self.record or label in texts or (kind == "name" and self.name_line):
+        if label in self.record or label in texts or (kind == "name" and self.has_name_line):
             raise Problem(errors.TWICE)
         if kind == "flags":
             self.record[label] = self.flags[value]
-        elif kind == "name" and not self.named:
-            # Android's: the mapping's name where the header has none.
-            self.name_line = True
+        elif kind == "name" and not self.header_has_name:
+            # Android's `Name:` names the mapping if the header does not.
+            self.has_name_line = True
             self.headers[-1] = (*self.headers[-1][:6], self.names[value])
         elif number is None:
-            if len(texts) == MOST_LABELS:
+            if len(texts) == MAX_LABELS:
                 raise Problem(errors.TOO_MANY)
             text = value.decode("utf-8", "surrogateescape")
             self.extra.setdefault(self.count - 1, {})[label] = text
         else:
             if label not in self.columns:
-                if len(self.columns) == MOST_LABELS:
+                if len(self.columns) == MAX_LABELS:
                     raise Problem(errors.TOO_MANY)
                 self.columns[label] = array("Q", [ABSENT]) * len(self.longs[0])
                 self.sized[label] = True
@@ -219,23 +219,23 @@ class Scanner:
             self.record[label] = number[0]
 
     def close(self) -> None:
-        """Ends the record that was taken line by line; the next ones are expected to be like it."""
-        if [place.label for place in self.places] != list(self.record):
+        """End the record that took the slow path; the next ones are expected to be like it."""
+        if [slot.label for slot in self.slots] != list(self.record):
             header = self.headers.pop()
             self.flush()
             self.headers.append(header)
-            self.places = [_Place(label, self) for label in self.record]
+            self.slots = [_Slot(label, self) for label in self.record]
         self.rows.append(tuple(self.record.values()))
         self.open = False
 
     def flush(self) -> None:
-        """Moves the rows into the columns."""
+        """Move the rows into the columns."""
         count = len(self.headers)
         if count == 0:
             return
         fields: list[Iterable[int]] = list(zip(*self.headers, strict=True))
         by_label = dict(
-            zip([place.label for place in self.places], zip(*self.rows, strict=True), strict=True)
+            zip([slot.label for slot in self.slots], zip(*self.rows, strict=True), strict=True)
         )
         fields.append(by_label.pop(FLAGS, [NO_FLAGS] * count))
         for target, values in zip([*self.longs, *self.ids], fields, strict=True):
@@ -261,99 +261,103 @@ class Scanner:
 
 
 def parse(data: bytes | memoryview, crlf: bool = False) -> Table:
-    scanner = Scanner(crlf)
+    parser = Parser(crlf)
     rest: list[bytes] = []
-    for at in range(0, len(data), _CHUNK):
-        _feed(scanner, rest, bytes(data[at : at + _CHUNK]))
-    _feed(scanner, rest, None)
-    return scanner.table()
+    for at in range(0, len(data), _BLOCK):
+        _feed(parser, rest, bytes(data[at : at + _BLOCK]))
+    _feed(parser, rest, None)
+    return parser.table()
 
 
-def _feed(scanner: Scanner, rest: list[bytes], chunk: bytes | None) -> None:
-    """The text's next bytes, None at its end; `rest` holds those of an incomplete line."""
-    if chunk is None:
+def _feed(parser: Parser, rest: list[bytes], block: bytes | None) -> None:
+    """Parse the text's next bytes, None at its end; `rest` holds an incomplete line."""
+    if block is None:
         last = b"".join(rest)
         if last:
-            scanner.feed([last])
+            parser.feed([last])
         return
-    # Joined only when a line ends: adding to a long line at each chunk would be quadratic.
-    rest.append(chunk)
-    if b"\n" in chunk:
+    # Joined only when a line ends: joining a long line at each block would be quadratic.
+    rest.append(block)
+    if b"\n" in block:
         lines = b"".join(rest).split(b"\n")
         rest[:] = [lines.pop()]
-        scanner.feed(lines)
+        parser.feed(lines)
 
 
-# Slices of a buffer cost more to make (11 us for 64) than to read into (2 us): kept here, and
-# taken out by whoever reads.
+# Making 64 slices of a buffer takes longer (11 us) than reading into them (2 us). So they are kept
+# here, and a reader takes them out while it uses them.
 _spare: list[tuple[int, int, bytearray, list[memoryview]]] = []
 
 
-def _slices(piece: int, pieces: int) -> tuple[int, int, bytearray, list[memoryview]]:
-    if not 1 <= pieces <= _MOST_PIECES or piece < 1:
-        raise ValueError(f"pieces: 1 to {_MOST_PIECES} of 1 byte or more")
+def _slices(chunk_size: int, chunks: int) -> tuple[int, int, bytearray, list[memoryview]]:
+    if not 1 <= chunks <= _MAX_CHUNKS or chunk_size < 1:
+        raise ValueError(f"chunks: 1 to {_MAX_CHUNKS} of 1 byte or more")
     try:
         kept = _spare.pop()
-        if kept[:2] == (piece, pieces):
+        if kept[:2] == (chunk_size, chunks):
             return kept
     except IndexError:
         pass
-    buffer = bytearray(piece * pieces)
+    size = chunk_size * chunks
+    buffer = bytearray(size)
     view = memoryview(buffer)
-    return piece, pieces, buffer, [view[at : at + piece] for at in range(0, piece * pieces, piece)]
+    slices = [view[at : at + chunk_size] for at in range(0, size, chunk_size)]
+    return chunk_size, chunks, buffer, slices
 
 
-def _check_line(scanner: Scanner, rest: list[bytes]) -> None:
-    """ParseError for a line that is too long, as read_chunks() in src/read_chunks.pxi."""
-    if sum(map(len, rest)) > _MOST_LINE:
+def _check_line(parser: Parser, rest: list[bytes]) -> None:
+    """Raise ParseError for a line that is too long, as src/read_chunks.pxi does."""
+    if sum(map(len, rest)) > _MAX_LINE:
         raise ParseError(
             PROBLEMS[NO_LINE],
-            offset=scanner.offset,
-            line_number=scanner.lines + 1,
-            line=b"".join(rest)[:_MOST_SHOWN],
+            offset=parser.offset,
+            line_number=parser.lines + 1,
+            line=b"".join(rest)[:_MAX_LINE_SHOWN],
         )
 
 
-def _read(fd: int, piece: int, pieces: int, confirm: bool, until: float = 0) -> Table | None:
-    scanner = Scanner(crlf=False)
+def _read(
+    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
+) -> Table | None:
+    parser = Parser(crlf=False)
     rest: list[bytes] = []
-    kept = _slices(piece, pieces)
+    kept = _slices(chunk_size, chunks)
     _, _, buffer, slices = kept
     offset = 0
     try:
-        # Pieces and offsets: see read_chunks() in src/read_chunks.pxi.
+        # Chunks and offsets: see read_chunks() in src/read_chunks.pxi.
         while True:
-            if until and time.monotonic() >= until:
-                raise TimeoutError(errno.ETIMEDOUT, "the time is over")
+            if deadline and time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "deadline reached")
             got = os.preadv(fd, slices, offset)
             if not got:
                 break
-            _feed(scanner, rest, bytes(memoryview(buffer)[:got]))
+            _feed(parser, rest, bytes(memoryview(buffer)[:got]))
             offset += got
-            if len(rest) * piece * pieces > _MOST_LINE:
-                _check_line(scanner, rest)
-            if got < piece * pieces:
+            if len(rest) * chunk_size * chunks > _MAX_LINE:
+                _check_line(parser, rest)
+            if got < chunk_size * chunks:
                 if not confirm:
-                    break  # a rollup comes in one go
-                if scanner.start == _VSYSCALL and rest == [b""]:
-                    confirm = False  # the text is whole: see read_chunks()
+                    break  # the kernel makes a rollup in one go
+                if parser.start == _VSYSCALL and rest == [b""]:
+                    confirm = False  # the text is complete: see read_chunks()
                     break
     finally:
         _spare[:] = [kept]
-    _feed(scanner, rest, None)
-    table = scanner.table()
-    whole = os.pread(fd, 1, 0) != b"" if confirm else offset > 0
-    return table if whole else None
+    _feed(parser, rest, None)
+    table = parser.table()
+    complete = os.pread(fd, 1, 0) != b"" if confirm else offset > 0
+    return table if complete else None
 
 
-def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
+def lines(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> int | None:
     count = offset = line = 0
-    kept = _slices(piece, pieces)
+    kept = _slices(chunk_size, chunks)
     _, _, buffer, slices = kept
     try:
         while True:
-            if until and time.monotonic() >= until:
-                raise TimeoutError("the time is over")
+            if deadline and time.monotonic() >= deadline:
+                raise TimeoutError("deadline reached")
             got = os.preadv(fd, slices, offset)
             if not got:
                 return count if os.pread(fd, 1, 0) else None
@@ -361,18 +365,18 @@ def lines(fd: int, piece: int, pieces: int, until: float = 0) -> int | None:
             count += found
             offset += got
             line = 0 if found else line + got
-            if line > _MOST_LINE:
+            if line > _MAX_LINE:
                 return None
     finally:
         _spare[:] = [kept]
 
 
-def read(fd: int, piece: int, pieces: int) -> Table | None:
-    return _read(fd, piece, pieces, confirm=True)
+def read(fd: int, chunk_size: int, chunks: int) -> Table | None:
+    return _read(fd, chunk_size, chunks, confirm=True)
 
 
 def total(
-    fd: int, piece: int, pieces: int, confirm: bool, until: float = 0
+    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
 ) -> tuple[int, dict[str, int]] | None:
-    table = _read(fd, piece, pieces, confirm, until)
+    table = _read(fd, chunk_size, chunks, confirm, deadline)
     return None if table is None else table.sums()[0]

@@ -18,31 +18,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastsmaps._backend._csmaps import Task, Use
+    from fastsmaps._backend._csmaps import SweepRow, Use
     from fastsmaps._backend._pytable import Table
 
-    # A Task with the numbers of its texts.
+    # A SweepRow with the numbers of its texts instead of the texts.
     Row = tuple[
         int, int, int | None, int, tuple[int | None, ...],
         tuple[bytes, int, int, int, bool, int, bool] | None, int | None,
     ]  # fmt: skip
 
-# The order of the extension's enum Fate, and of fastsmaps._host.sweeper.FATES.
+# The order of the extension's enum Outcome, and of fastsmaps._host.sweeper.SWEEP_OUTCOMES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER, _SHARED = range(8)
 _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
-_MOST_KEPT = 3
-_NEVER = 2**64 - 1
+_MAX_FILES = 3
+_MAX_U64 = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
-_MOST_COMM = 64
-_MOST_LINES = 1 << 16  # of maps in one go
-_PIECES = 5  # as many as fit the extension's buffer
-_MOST_DIGITS = 18  # of a number that is surely below 2**64
+_MAX_COMM = 64
+_MAX_MAPS_LINES = 1 << 16  # of maps in one go
+_CHUNKS = 5  # as many as fit the extension's buffer
+_MAX_DIGITS = 18  # of a number that is surely below 2**64
 
 
-class _Alone:
-    """What one thread does at a time: nobody waits, another one gets a RuntimeError."""
+class _OneThread:
+    """A lock that never waits: while one thread has it, others get a RuntimeError."""
 
     def __init__(self, message: str) -> None:
         self._lock = allocate_lock()
@@ -56,28 +56,28 @@ class _Alone:
         self._lock.release()
 
     def check(self) -> None:
-        """For what several threads may do at once, but not meanwhile."""
+        """Raise RuntimeError while a thread has the lock."""
         if self._lock.locked():
             raise RuntimeError(self._message)
 
 
-class _Fate(Exception):
-    """Ends the reading of a process."""
+class _Ended(Exception):
+    """Ends the reading of a process, with its outcome."""
 
 
 class _Found:
-    """What was read of a process so far."""
+    """What has been read of a process so far."""
 
     def __init__(self, texts: int) -> None:
         self.record: int | None = None
         self.resident = 0
         self.texts: tuple[int | None, ...] = (None,) * texts
-        self.who: tuple[bytes, int, int, int, bool, int, bool] | None = None
+        self.stat: tuple[bytes, int, int, int, bool, int, bool] | None = None
         self.mappings: int | None = None
 
 
 def _is_number(field: bytes) -> bool:
-    return field.isdigit() and len(field) <= _MOST_DIGITS
+    return field.isdigit() and len(field) <= _MAX_DIGITS
 
 
 def _small_file(directory: int, name: str) -> bytes:
@@ -90,12 +90,12 @@ def _small_file(directory: int, name: str) -> bytes:
     except OSError as error:
         if is_foreign(error):
             raise
-        raise _Fate(_DENIED if error.errno in _REFUSALS else _OTHER) from error
+        raise _Ended(_DENIED if error.errno in _REFUSALS else _OTHER) from error
 
 
-def _count(maps: int, piece: int) -> int | None:
+def _count(maps: int, chunk_size: int) -> int | None:
     try:
-        return _pysmaps.lines(maps, piece, _PIECES)
+        return _pysmaps.lines(maps, chunk_size, _CHUNKS)
     except OSError as error:
         if is_foreign(error):
             raise
@@ -112,7 +112,7 @@ def _gives_a_byte(fd: int) -> bool:
 
 
 class _Pool:
-    """Equal texts once each, by their numbers; see keep_text() in src/read_process.pxi."""
+    """Texts kept once each, under a number; see keep_text() in src/read_process.pxi."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
@@ -142,24 +142,25 @@ class _Pool:
         return None if number is None else self._texts[number]
 
 
-# kcmp(2): Python has no name for it. 64 bits; elsewhere nothing is compared.
+# The numbers of kcmp(2), which Python does not export, on 64-bit machines. Elsewhere no memory is
+# compared.
 _KCMP = {
     "aarch64": 272, "loongarch64": 272, "ppc64": 354, "ppc64le": 354, "riscv64": 272, "s390x": 343,
     "x86_64": 312,
 }  # fmt: skip
 _KCMP_VM = 1
-_MOST_SORTS = 8
+_MAX_SORTS = 8
 _kcmp: list[Callable[[int, int], int]] = []
 
 
 def kcmp_vm() -> Callable[[int, int], int]:
-    """A function of two pids, as fsm_kcmp_vm() in src/csmaps.h."""
+    """Return a function of two pids like fsm_kcmp_vm() in src/csmaps.h."""
     if not _kcmp:
         number = _KCMP.get(os.uname().machine)
         try:
             if number is None or sys.maxsize < 2**32:
                 raise ImportError
-            import ctypes  # 8 ms, where a process has forked and called no exec
+            import ctypes  # 8 ms, and only needed for a fork that has not called exec
 
             call = ctypes.CDLL(None).syscall
         except (ImportError, OSError, AttributeError) as error:
@@ -188,19 +189,19 @@ def same_memory(pids: memoryview) -> list[int | None]:
             failed.append(True)
         return -1 if answer == 1 else int(answer > 1)
 
-    for _ in range(_MOST_SORTS):
+    for _ in range(_MAX_SORTS):
         # See compare_memory() in src/same_memory.pxi.
-        able = [i for i, number in enumerate(numbers) if kcmp(number, number) == 0]
+        comparable = [i for i, number in enumerate(numbers) if kcmp(number, number) == 0]
         first: list[int | None] = [None] * len(numbers)
         failed.clear()
-        able.sort(key=cmp_to_key(order))
+        comparable.sort(key=cmp_to_key(order))
         if not failed:
             break
     else:
         return [None] * len(numbers)
-    for i in able:
+    for i in comparable:
         first[i] = i
-    for before, i in pairwise(able):
+    for before, i in pairwise(comparable):
         if kcmp(numbers[before], numbers[i]) == 0:
             first[i] = first[before]
     return first
@@ -212,29 +213,29 @@ class Sweep:
     def __init__(
         self,
         texts: tuple[str, ...] = (),
-        least: int = 0,
-        most: int = _NEVER,
-        large: int = _NEVER,
-        sized: bool = False,
+        min_pages: int = 0,
+        max_pages: int = _MAX_U64,
+        large_pages: int = _MAX_U64,
+        statm: bool = False,
         rollups: bool = True,
-        mappings: int = 0,
+        maps_chunk: int = 0,
         compare: bool = False,
     ) -> None:
-        if len(texts) > _MOST_KEPT:
-            raise ValueError(f"texts: {_MOST_KEPT} at most")
+        if len(texts) > _MAX_FILES:
+            raise ValueError(f"texts: {_MAX_FILES} at most")
         self._texts = texts
-        self._limits = least, most, large
-        self._sized = sized
+        self._limits = min_pages, max_pages, large_pages
+        self._statm = statm
         self._rollups = rollups
-        self._piece = mappings
+        self._maps_chunk = maps_chunk
         self._kept = [_Pool() for _ in texts]
         self._rows: list[Row] = []
         self._compare = compare
-        self._scanner = _pysmaps.Scanner(crlf=False)
-        self._taking = _Alone(
-            "a sweep is taken by one thread at a time, and not looked at meanwhile"
+        self._parser = _pysmaps.Parser(crlf=False)
+        self._taking = _OneThread(
+            "a Sweep takes processes in one thread at a time, and cannot be read meanwhile"
         )
-        self._table = self._scanner.table()
+        self._table = self._parser.table()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -248,110 +249,110 @@ class Sweep:
                 taken += 1
                 if time.monotonic() >= end:
                     break
-            self._table = self._scanner.table()
+            self._table = self._parser.table()
             return taken
 
     @property
     def table(self) -> Table:
         return self._table
 
-    def fates(self, start: int = 0) -> bytes:
+    def outcomes(self, start: int = 0) -> bytes:
         self._taking.check()
         return bytes(row[1] for row in self._rows[start:])
 
-    def row(self, i: int) -> Task:
+    def row(self, i: int) -> SweepRow:
         self._taking.check()
-        pid, fate, record, resident, numbers, who, mappings = self._rows[i]
+        pid, outcome, record, resident, numbers, stat, mappings = self._rows[i]
         texts = [pool.text(number) for pool, number in zip(self._kept, numbers, strict=True)]
-        return pid, fate, record, resident, tuple(texts), who, mappings
+        return pid, outcome, record, resident, tuple(texts), stat, mappings
 
     @property
     def forked(self) -> bool:
         self._taking.check()
-        return any(who is not None and who[4] for *_, who, _ in self._rows)
+        return any(stat is not None and stat[4] for *_, stat, _ in self._rows)
 
     def members(self) -> list[tuple[int, int, int, int, bool, int, bool, bool]]:
         self._taking.check()
         return [
-            (i, pid, who[1], who[3], who[4], who[5], fate == _READ, who[6])
-            for i, (pid, fate, *_, who, _) in enumerate(self._rows)
-            if who is not None and fate in (_READ, _SHARED)
+            (i, pid, stat[1], stat[3], stat[4], stat[5], outcome == _READ, stat[6])
+            for i, (pid, outcome, *_, stat, _) in enumerate(self._rows)
+            if stat is not None and outcome in (_READ, _SHARED)
         ]
 
     def _process(self, root: int, pid: int) -> Row:
         found = _Found(len(self._texts))
-        fate = _OTHER
+        outcome = _OTHER
         try:
             directory = os.open(str(pid), OPEN | os.O_DIRECTORY, dir_fd=root)
         except OSError as error:
             if is_foreign(error):
                 raise
-            # gone, hidden, or no descriptor left: Process finds out which
+            # ended, hidden, or no descriptor left: the caller finds out
         else:
             try:
-                fate = self._files(pid, directory, found)
-            except _Fate as ended:
-                fate = ended.args[0]
+                outcome = self._files(pid, directory, found)
+            except _Ended as ended:
+                outcome = ended.args[0]
             except (OSError, ValueError, IndexError) as error:
                 if is_foreign(error):
                     raise
-                fate = _OTHER  # numbers that are none, from what is no procfs
+                outcome = _OTHER  # not a number, so not a procfs
             finally:
                 os.close(directory)
-        return pid, fate, found.record, found.resident, found.texts, found.who, found.mappings
+        return pid, outcome, found.record, found.resident, found.texts, found.stat, found.mappings
 
     def _files(self, pid: int, directory: int, found: _Found) -> int:
         # The owner before stat: see read_files() in src/read_process.pxi.
         uid = os.fstat(directory).st_uid
         comm, closed, rest = _small_file(directory, "stat").partition(b"(")[2].rpartition(b")")
         fields = rest.split()
-        if not closed or len(fields) < 36 or len(comm) > _MOST_COMM:
+        if not closed or len(fields) < 36 or len(comm) > _MAX_COMM:
             return _OTHER
-        # ppid, flags, threads, start and stack: damage is for Process to report.
+        # ppid, flags, threads, start and stack. The caller reports a damaged line.
         if not all(_is_number(fields[i]) for i in (1, 6, 17, 19, 25)):
             return _OTHER
         forked = bool(int(fields[6]) & _PF_FORKNOEXEC)
-        found.who = comm, int(fields[1]), uid, int(fields[19]), forked, int(fields[25]), False
-        fate = _READ
+        found.stat = comm, int(fields[1]), uid, int(fields[19]), forked, int(fields[25]), False
+        outcome = _READ
         if int(fields[6]) & _PF_KTHREAD:
-            fate = _KERNEL_THREAD
+            outcome = _KERNEL_THREAD
         elif fields[0] in (b"Z", b"X") or int(fields[6]) & _PF_EXITING:
             if int(fields[17]) > 1:
                 return _OTHER
-            fate = _ZOMBIE
+            outcome = _ZOMBIE
         elif fields[35].startswith(b"-"):
             return _OTHER
-        found.texts = tuple(map(self._text, [directory] * _MOST_KEPT, self._texts, self._kept))
-        if fate != _READ:
-            return fate
+        found.texts = tuple(map(self._text, [directory] * _MAX_FILES, self._texts, self._kept))
+        if outcome != _READ:
+            return outcome
         if not self._rollups:
             return _SHARED if self._has_parents_memory(pid, found) else _READ
-        if self._sized:
-            least, most, large = self._limits
+        if self._statm:
+            min_pages, max_pages, large_pages = self._limits
             pages = _small_file(directory, "statm").split()[1]
             if not _is_number(pages):
                 return _OTHER
             resident = found.resident = int(pages)
-            if resident < least or (resident > most and not self._piece):
+            if resident < min_pages or (resident > max_pages and not self._maps_chunk):
                 return _OUTSIDE
-            if large < resident <= most:
+            if large_pages < resident <= max_pages:
                 return _LARGE
         if self._has_parents_memory(pid, found):
             return _SHARED
         return self._memory(directory, found)
 
     def _has_parents_memory(self, pid: int, found: _Found) -> bool:
-        # Before the reading: see shares_parents_memory() in src/read_process.pxi.
-        assert found.who is not None
-        if not self._compare or not found.who[4]:
+        # Before the memory is read: see shares_parents_memory() in src/read_process.pxi.
+        assert found.stat is not None
+        if not self._compare or not found.stat[4]:
             return False
-        answer = kcmp_vm()(pid, found.who[1])
-        found.who = *found.who[:6], answer > 0
+        answer = kcmp_vm()(pid, found.stat[1])
+        found.stat = *found.stat[:6], answer > 0
         return answer == 0
 
     def _memory(self, directory: int, found: _Found) -> int:
         # The order: see read_memory() in src/read_process.pxi.
-        if not self._piece:
+        if not self._maps_chunk:
             return self._rollup(directory, found)
         try:
             maps = os.open("maps", OPEN, dir_fd=directory)
@@ -360,17 +361,17 @@ class Sweep:
                 raise
             return _OTHER if is_exhausted(error) else self._rollup(directory, found)
         try:
-            count = _count(maps, self._piece)
-            if count is not None and count > _MOST_LINES:
+            count = _count(maps, self._maps_chunk)
+            if count is not None and count > _MAX_MAPS_LINES:
                 return _LARGE
             try:
                 outside = found.resident > self._limits[1]
-                fate = _OUTSIDE if outside else self._rollup(directory, found)
-            except _Fate as ended:
-                fate = ended.args[0]
+                outcome = _OUTSIDE if outside else self._rollup(directory, found)
+            except _Ended as ended:
+                outcome = ended.args[0]
             if count is not None and _gives_a_byte(maps):
                 found.mappings = count
-            return fate
+            return outcome
         finally:
             os.close(maps)
 
@@ -380,45 +381,48 @@ class Sweep:
             if name == "exe":
                 return pool.add(os.fsencode(os.readlink(name, dir_fd=directory)))
             return pool.add(_small_file(directory, name))
-        except (_Fate, OSError) as error:
+        except (_Ended, OSError) as error:
             if is_exhausted(error) or is_foreign(error):
-                raise  # it is there, but no descriptor is left
+                raise  # the file is there, but no descriptor is left
             return None
 
     def _rollup(self, directory: int, found: _Found) -> int:
         text = _small_file(directory, "smaps_rollup")
         if not text:
             return _OTHER
-        scanner = self._scanner
-        before = scanner.count
-        if scanner.open:
-            scanner.close()  # a field before any header is not the last process's
+        parser = self._parser
+        before = parser.count
+        if parser.open:
+            parser.close()  # a field before the header must not go to the last process
         try:
-            scanner.feed(text.removesuffix(b"\n").split(b"\n"))
+            parser.feed(text.removesuffix(b"\n").split(b"\n"))
         except ParseError:
             return _OTHER
-        # A row that is not one rollup's stays in the table, and nobody refers to it.
-        if scanner.count != before + 1:
+        # If the text is not one rollup, its rows stay in the table and no process refers to them.
+        if parser.count != before + 1:
             return _OTHER
         found.record = before
         return _READ
 
 
 def _is_thread(root: int, pid: int) -> bool:
-    """By exit_signal, where a thread that is not the first has -1: lists cannot be entered here."""
+    """Whether the number is a thread's: exit_signal is -1 for all but the first thread.
+
+    The extension reads the directory at the number's offset instead, which Python cannot.
+    """
     try:
         stat = _small_file(root, f"{pid}/stat")
-    except _Fate:
+    except _Ended:
         return True
     return stat.rpartition(b")")[2].split()[35].startswith(b"-")
 
 
 class _Use:
-    """What uses a name: how many processes, and each of its files."""
+    """The users of a name: how many processes, and the sums of each of its files."""
 
     def __init__(self) -> None:
         self.users = 0
-        # By device and inode: how many processes, end - start, figures.
+        # By device and inode: how many processes, end - start, sums.
         self.files: dict[tuple[bytes, int], tuple[int, int, dict[str, int]]] = {}
 
 
@@ -427,12 +431,12 @@ class Uses:
 
     def __init__(self) -> None:
         self._names: dict[bytes, _Use] = {}
-        self._bare: set[str] = set()  # labels that one process had without kB: they are no sizes
-        self._adding = _Alone("uses are added by one thread at a time")
+        self._bare: set[str] = set()  # labels that a process had without kB: not sizes
+        self._adding = _OneThread("a Uses is for one thread at a time")
 
-    def add(self, fd: int, piece: int, pieces: int) -> bool:
+    def add(self, fd: int, chunk_size: int, chunks: int) -> bool:
         with self._adding:
-            table = _pysmaps.read(fd, piece, pieces)
+            table = _pysmaps.read(fd, chunk_size, chunks)
             if table is None or not len(table):
                 return False
             self._add(table)
@@ -460,13 +464,13 @@ class Uses:
     def _sizes(self, sums: dict[str, int]) -> dict[str, int]:
         return {label: value for label, value in sums.items() if label not in self._bare}
 
-    def take(self, root: int, pid: int, piece: int, pieces: int, listed: bool) -> bool:
+    def take(self, root: int, pid: int, chunk_size: int, chunks: int, listed: bool) -> bool:
         try:
             if not listed and _is_thread(root, pid):
                 return False
             fd = os.open(f"{pid}/smaps", OPEN, dir_fd=root)
             try:
-                return self.add(fd, piece, pieces)
+                return self.add(fd, chunk_size, chunks)
             finally:
                 os.close(fd)
         except (OSError, ParseError, IndexError) as error:
@@ -499,7 +503,7 @@ def statms(fds: memoryview, out: memoryview) -> None:
                 raise
             fields = []
         good = len(fields) == 3 and all(map(_is_number, fields))
-        pages.extend(map(int, fields) if good else (_NEVER,) * 3)
+        pages.extend(map(int, fields) if good else (_MAX_U64,) * 3)
     if out.nbytes != len(pages) * 8:
         raise ValueError("out: three 64-bit numbers for each descriptor")
     out.cast("B")[:] = memoryview(pages).cast("B")

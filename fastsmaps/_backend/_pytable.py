@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend._csmaps import Row
 
-NO_FLAGS = 2**32 - 1  # the number of what a record without VmFlags has
+NO_FLAGS = 2**32 - 1  # the flags of a record without VmFlags
 
 
 class Table:
@@ -46,9 +46,9 @@ class Table:
         return memoryview(self._columns[key]).toreadonly()
 
     def columns(self, keys: Iterable[str]) -> list[tuple[memoryview, int]]:
-        nothing = {"flags": NO_FLAGS, **dict.fromkeys(self.labels, ABSENT)}
+        missing = {"flags": NO_FLAGS, **dict.fromkeys(self.labels, ABSENT)}
         return [
-            (self.column(key), self._columns[key].count(nothing[key]) if key in nothing else 0)
+            (self.column(key), self._columns[key].count(missing[key]) if key in missing else 0)
             for key in keys
         ]
 
@@ -86,16 +86,16 @@ class Table:
         for group, start, end in zip(numbers, columns["start"], columns["end"], strict=True):
             if group < count:
                 sizes[group] += end - start
-        figures: list[dict[str, int]] = [{} for _ in range(count)]
+        totals: list[dict[str, int]] = [{} for _ in range(count)]
         for label, sized in zip(self.labels, self.sized, strict=True):
             if not sized or label in PAGE_SIZES:
                 continue
             column = columns[label]
             if count == 1 and groups is None and ABSENT not in column:
                 if column:
-                    figures[0][label] = sum(column)
+                    totals[0][label] = sum(column)
                 continue
             for group, value in zip(numbers, column, strict=True):
                 if value != ABSENT and group < count:
-                    figures[group][label] = figures[group].get(label, 0) + value
-        return list(zip(sizes, figures, strict=True))
+                    totals[group][label] = totals[group].get(label, 0) + value
+        return list(zip(sizes, totals, strict=True))

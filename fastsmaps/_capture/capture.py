@@ -24,7 +24,7 @@ from fastsmaps._source import openat as _openat
 from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.metadata import as_noted, noted, noted_sharing, notes_text, origin
 from fastsmaps._source.process import ATTEMPTS, Process
-from fastsmaps._source.procfs import MAX_MAP_COUNT, NOTES, PIECE
+from fastsmaps._source.procfs import CHUNK_SIZE, MAX_MAP_COUNT, NOTES
 from fastsmaps._source.rights import hidden_by
 from fastsmaps._source.text import parse
 
@@ -341,7 +341,7 @@ def _whole(fd: int) -> bytes:
     blocks = []
     offset = 0
     line = 0  # bytes of it so far
-    while block := os.pread(fd, PIECE, offset):
+    while block := os.pread(fd, CHUNK_SIZE, offset):
         blocks.append(block)
         offset += len(block)
         line = 0 if b"\n" in block else line + len(block)

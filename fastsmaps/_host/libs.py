@@ -18,7 +18,7 @@ from fastsmaps._source import openat as _openat
 from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.metadata import noted, noted_sharing
 from fastsmaps._source.process import Process
-from fastsmaps._source.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def libs(
             raise _procfs.failure(error, None, root, root) from None
         try:
             if _openat.is_kernels(root, fd):
-                others.extend([pid for pid in some if not take(fd, pid, PIECE, PIECES, listed)])
+                others.extend(
+                    [pid for pid in some if not take(fd, pid, CHUNK_SIZE, CHUNKS, listed)]
+                )
             else:
                 found = (_add(mine, pid, root, members) for pid in some)
                 fates.extend(fate for fate in found if fate is not None)
@@ -221,7 +223,7 @@ def _add(uses: Uses, pid: int, root: str, members: list[Member] | None = None) -
                 members.append(member)
                 if member.forked:
                     return None
-            process._needed("smaps", lambda fd: uses.add(fd, PIECE, PIECES) or None)
+            process._needed("smaps", lambda fd: uses.add(fd, CHUNK_SIZE, CHUNKS) or None)
     except Error as error:
         return pid, outcome_of(error), str(error)
     return pid, "read", None

@@ -22,7 +22,7 @@ from fastsmaps._source import openat as _openat
 from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.metadata import as_noted, noted, noted_sharing
 from fastsmaps._source.process import Process
-from fastsmaps._source.procfs import PAGE, PIECE
+from fastsmaps._source.procfs import CHUNK_SIZE, PAGE
 from fastsmaps._source.rights import own_rights
 
 TYPE_CHECKING = False
@@ -30,14 +30,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
     from typing import Any
 
-    from fastsmaps._backend import Sweep, Task
+    from fastsmaps._backend import Sweep, SweepRow
     from fastsmaps._model.totals import Totals
     from fastsmaps._source.rights import Rights
 
 # What the backends' Sweep says of a row.
-FATES = ("read", "denied", "kernel_thread", "zombie", "outside", "large", "other", "shared")
+SWEEP_OUTCOMES = (
+    "read",
+    "denied",
+    "kernel_thread",
+    "zombie",
+    "outside",
+    "large",
+    "other",
+    "shared",
+)
 _DENIED, _OUTSIDE, _LARGE, _OTHER, _SHARED = map(
-    FATES.index, ("denied", "outside", "large", "other", "shared")
+    SWEEP_OUTCOMES.index, ("denied", "outside", "large", "other", "shared")
 )
 _READ = 0
 
@@ -47,7 +56,7 @@ _MOST_BATCH = 64
 _LEAST_BATCH = 2
 # Back in the interpreter after this, so that signals are served.
 _TURN = 0.02
-# Under a timeout larger processes than this are read in pieces: their rollup takes 3 to 4 ms.
+# Under a timeout larger processes than this are read in chunks: their rollup takes 3 to 4 ms.
 _LARGE_BYTES = 256 << 20
 
 
@@ -123,7 +132,7 @@ class Sweeper:
             _LARGE_BYTES // PAGE if timed else 2**64 - 1,
             timed or least is not None or most is not None,
             rollups,
-            PIECE if self.mappings else 0,
+            CHUNK_SIZE if self.mappings else 0,
             self.sharing.compares,
         )
 
@@ -209,10 +218,10 @@ class Sweeper:
     def _take(self, sweep: Sweep, pids: memoryview, rollups: bool) -> int:
         before = len(sweep)
         taken = sweep.take(self.fd, pids, self._turn())
-        for i, fate in enumerate(sweep.fates(before), before):
-            if fate in (_LARGE, _OTHER):
+        for i, outcome in enumerate(sweep.outcomes(before), before):
+            if outcome in (_LARGE, _OTHER):
                 pid = sweep.row(i)[0]
-                self._know(self._by_process(pid, large=fate == _LARGE, figures=rollups))
+                self._know(self._by_process(pid, large=outcome == _LARGE, figures=rollups))
         return taken
 
     def _know(self, row: ProcessTotals) -> None:
@@ -315,12 +324,12 @@ class Sweeper:
         self._take(sweep, memoryview(array("i", [pid])), True)
         if pid in self.known:
             return self.known.pop(pid)
-        task = sweep.row(len(sweep) - 1)
-        row = self._row(task, Rollups(sweep.table), Shared())
+        found = sweep.row(len(sweep) - 1)
+        row = self._row(found, Rollups(sweep.table), Shared())
         # The totals are made now: whoever keeps the row should not keep the table for it.
         member = None
-        if task[5] is not None:
-            _, ppid, _, start, forked, stack, apart = task[5]
+        if found[5] is not None:
+            _, ppid, _, start, forked, stack, apart = found[5]
             read, linked = row.outcome == "read", row.shares_memory_with is not None
             member = Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=linked)
         return row._replaced(totals=row.totals, member=member)
@@ -404,15 +413,15 @@ class Sweeper:
         shared = Shared()
         for sweep in self.sweeps:
             rollups = Rollups(sweep.table)
-            for task in map(sweep.row, range(len(sweep))):
-                if task[0] not in found:
-                    found[task[0]] = self._row(task, rollups, shared)
+            for row in map(sweep.row, range(len(sweep))):
+                if row[0] not in found:
+                    found[row[0]] = self._row(row, rollups, shared)
         return [
             found.get(pid) or ProcessTotals(pid, "skipped", error=_TIME_OVER) for pid in self.order
         ]
 
-    def _row(self, task: Task, rollups: Rollups, shared: Shared) -> ProcessTotals:
-        pid, fate, record, resident, texts, who, mappings = task
+    def _row(self, found: SweepRow, rollups: Rollups, shared: Shared) -> ProcessTotals:
+        pid, outcome, record, resident, texts, who, mappings = found
         facts: dict[str, Any] = {"mappings": mappings}
         if who is not None:
             comm, ppid, uid, start, *_ = who
@@ -428,25 +437,25 @@ class Sweeper:
             facts["cmdline"] = shared.text(facts.get("cmdline"))
             facts["cgroup"] = shared.path(facts.get("cgroup"))
             facts["exe"] = shared.path(facts.get("exe"))
-        if fate == _READ:
+        if outcome == _READ:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
-        if fate == _SHARED:
+        if outcome == _SHARED:
             return ProcessTotals(pid, "skipped", **facts)._shared(facts["ppid"])
-        if fate == _OUTSIDE:
+        if outcome == _OUTSIDE:
             facts["error"] = self._why_outside(resident * PAGE)
             return ProcessTotals(pid, "skipped", **facts)
         path = f"{self.root}/{pid}/smaps_rollup"
         error: Error
-        if fate == _DENIED:
+        if outcome == _DENIED:
             # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
             number = errno.EPERM if who is None else errno.EACCES
             self._rights = self._rights or own_rights()
             refusal = PermissionError(number, "")
             error = _procfs.denied(refusal, pid, path, self.root, self._rights)
         else:
-            error = NoMemoryMap(FATES[fate].replace("_", " "), pid=pid, path=path)
+            error = NoMemoryMap(SWEEP_OUTCOMES[outcome].replace("_", " "), pid=pid, path=path)
         return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
 
 

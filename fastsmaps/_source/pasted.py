@@ -22,7 +22,7 @@ import re
 
 from fastsmaps import _errors as errors
 from fastsmaps._backend._pylines import FIELD_START, HEADER, HEADER_START, Problem, field, integer
-from fastsmaps._fields import FLAGS, MOST_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
+from fastsmaps._fields import FLAGS, MAX_LABELS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ class _Scanner:
         self._seen.add(label)
         if not ended and not _is_closed(content):
             return CUT
-        if label not in self._labels and len(self._labels) == MOST_LABELS:
+        if label not in self._labels and len(self._labels) == MAX_LABELS:
             return DAMAGED
         self._labels.add(label)
         assert self._record is not None

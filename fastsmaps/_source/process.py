@@ -26,7 +26,7 @@ from fastsmaps._model.totals import Totals
 from fastsmaps._source import openat as _openat
 from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.pidfd import pidfd_number
-from fastsmaps._source.procfs import PAGE, PIECE, PIECES
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS, PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,18 +44,18 @@ ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
-    table = _backend.read(fd, PIECE, PIECES)
+    table = _backend.read(fd, CHUNK_SIZE, CHUNKS)
     # Blank lines alone, in a capture, are no text.
     return table if table is not None and len(table) else None
 
 
 def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
     # The kernel makes a rollup in one go, from one address space: nothing to confirm.
-    return _backend.total(fd, PIECE, PIECES, False)
+    return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
 
 
 def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
-    return _backend.total(fd, PIECE, PIECES, True)
+    return _backend.total(fd, CHUNK_SIZE, CHUNKS, True)
 
 
 class Process:
@@ -208,13 +208,13 @@ class Process:
             raise damaged("not a statm", text or b"", 1, 0, self.pid, path) from None
 
     def _totals_until(self, until: float) -> Totals:
-        """Totals from pieces of smaps, TimeoutError once time.monotonic() is `until`.
+        """Totals from chunks of smaps, TimeoutError once time.monotonic() is `until`.
 
         A rollup is one walk that nothing ends (11 to 16 ms a GiB); of smaps each mapping is one.
         """
 
         def take(fd: int) -> tuple[int, dict[str, int]] | None:
-            return _backend.total(fd, PIECE, 1, True, until)
+            return _backend.total(fd, CHUNK_SIZE, 1, True, until)
 
         size, figures = self._needed("smaps", take)
         return Totals(figures, size, "smaps")
@@ -233,7 +233,7 @@ class Process:
             try:
                 living = self._living() if self._stat().has_exited else None
                 fd = self._open(f"{living[0] if living else ''}maps")
-                count = _backend.lines(fd, PIECE, PIECES, until or 0)
+                count = _backend.lines(fd, CHUNK_SIZE, CHUNKS, until or 0)
             except TimeoutError:
                 raise
             except (Error, OSError) as error:

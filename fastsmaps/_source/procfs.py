@@ -40,9 +40,9 @@ MAX_MAP_COUNT = "sys/vm/max_map_count"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # seq_file makes whole records in a page, and makes the one that did not fit again in the next
 # read: asking for a page less a record avoids that (see read_chunks() in src/). As many
-# pieces a call as make 192 kB, which stays in the second-level cache.
-PIECE = PAGE - 1096
-PIECES = max(1, min(64, 192_000 // PIECE))
+# chunks a call as make 192 kB, which stays in the second-level cache.
+CHUNK_SIZE = PAGE - 1096
+CHUNKS = max(1, min(64, 192_000 // CHUNK_SIZE))
 
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
 

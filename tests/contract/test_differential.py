@@ -1,7 +1,7 @@
-"""Both backends on texts that are nearly always whole, in pieces, and where they once differed.
+"""Both backends on texts that are nearly always whole, in chunks, and where they once differed.
 
 test_twins.py goes through every kind of line, most often wrong ones. Here records are like those
-before them, but for what makes the quick ways (match_slots, _Place) end and begin again.
+before them, but for what makes the fast paths (match_slots, _Slot) end and begin again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def file_of(text: bytes) -> Iterator[int]:
 
 
 def check_reads(twins: Twins, text: bytes, *ways: tuple[int, int]) -> Any:
-    """Read in these pieces, a text is what it is when parsed at once: table, sums or error."""
+    """Read in these chunks, a text is what it is when parsed at once: table, sums or error."""
     whole = total = same(twins, text)
     if not text:
         whole = total = (None,)  # nothing at offset 0
@@ -47,10 +47,10 @@ def check_reads(twins: Twins, text: bytes, *ways: tuple[int, int]) -> Any:
         total = twins[0].parse(text).sums()[0]
     with file_of(text) as fd:
         for twin in twins:
-            for piece, pieces in ways:
-                assert outcome(twin.read, fd, piece, pieces) == whole
+            for chunk_size, chunks in ways:
+                assert outcome(twin.read, fd, chunk_size, chunks) == whole
                 for confirm in (False, True):
-                    assert total_of(twin, fd, piece, pieces, confirm) == total
+                    assert total_of(twin, fd, chunk_size, chunks, confirm) == total
     return whole
 
 
@@ -143,16 +143,16 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=800)
-@given(text=documents(), piece=st.integers(1, 400), pieces=st.integers(1, 64))
-def test_whole_texts_in_pieces(twins: Twins, text: bytes, piece: int, pieces: int) -> None:
-    whole = check_reads(twins, text, (piece, pieces))
+@given(text=documents(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
+def test_whole_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
+    whole = check_reads(twins, text, (chunk_size, chunks))
     assert isinstance(whole[0], int), whole
 
 
 @settings(max_examples=800)
-@given(text=damaged(), piece=st.integers(1, 400), pieces=st.integers(1, 64))
-def test_damaged_texts_in_pieces(twins: Twins, text: bytes, piece: int, pieces: int) -> None:
-    assert check_reads(twins, text, (piece, pieces))
+@given(text=damaged(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
+def test_damaged_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
+    assert check_reads(twins, text, (chunk_size, chunks))
 
 
 @settings(max_examples=300)
@@ -162,12 +162,16 @@ def test_any_bytes(twins: Twins, text: bytes) -> None:
     assert same(twins, record(Rss=4, flags=b"rd ") + text)
 
 
-@pytest.mark.parametrize("pieces", [1, 3, 64])
-def test_every_size_of_a_piece(twins: Twins, pieces: int) -> None:
+@pytest.mark.parametrize("chunks", [1, 3, 64])
+def test_every_size_of_a_chunk(twins: Twins, chunks: int) -> None:
     text = (DATA / "captures/6.12-amd64/zoo/smaps").read_bytes()[:1500]
-    assert check_reads(twins, text, *((piece, pieces) for piece in range(1, len(text), 7)))
+    assert check_reads(
+        twins, text, *((chunk_size, chunks) for chunk_size in range(1, len(text), 7))
+    )
     short = record(name=b"/a", flags=b"rd ", Rss=4) + record(0x20000, 0x30000, Rss=8)
-    assert check_reads(twins, short, *((piece, pieces) for piece in range(1, len(short) + 2)))
+    assert check_reads(
+        twins, short, *((chunk_size, chunks) for chunk_size in range(1, len(short) + 2))
+    )
 
 
 def test_every_byte_of_a_name_and_of_a_value(twins: Twins) -> None:

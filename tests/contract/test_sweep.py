@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastsmaps import _backend
-from fastsmaps._host.sweeper import FATES
+from fastsmaps._host.sweeper import SWEEP_OUTCOMES
 from support import processes
 from support.smaps_texts import record
 
@@ -70,13 +70,13 @@ def figures(sweep: Any) -> list[Any]:
     table = sweep.table
     rows = []
     for i in range(len(sweep)):
-        pid, fate, place, *rest = sweep.row(i)
+        pid, outcome, place, *rest = sweep.row(i)
         values = None
         if place is not None:
             row = table.row(place)
             labelled = dict(zip(table.labels, row[9:], strict=True))
             values = {label: value for label, value in labelled.items() if value is not None}
-        rows.append((pid, FATES[fate], values, *rest))
+        rows.append((pid, SWEEP_OUTCOMES[outcome], values, *rest))
     return rows
 
 
@@ -86,9 +86,9 @@ def figures(sweep: Any) -> list[Any]:
         {},
         {"texts": ("cgroup",)},
         {"texts": ("cgroup", "statm")},
-        {"sized": True, "least": 3, "most": 60},
-        {"sized": True, "most": 49},
-        {"sized": True, "large": 40},
+        {"statm": True, "min_pages": 3, "max_pages": 60},
+        {"statm": True, "max_pages": 49},
+        {"statm": True, "large_pages": 40},
         {"rollups": False},
     ],
 )
@@ -101,7 +101,7 @@ def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) 
         while at < len(pids):
             at += sweep.take(root, pids[at:], 0.0)
             assert len(sweep) == at  # no time: one each
-        assert sweep.fates(3) == sweep.fates()[3:]
+        assert sweep.outcomes(3) == sweep.outcomes()[3:]
         found.append(figures(sweep))
     assert all(one == found[0] for one in found)
     by_pid = {row[0]: row for row in found[0][:-1]}
@@ -122,7 +122,12 @@ def test_numbers_that_are_no_process(twins: list[dict[str, Any]], root: int) -> 
     for twin in twins:
         sweep = twin["Sweep"]()
         assert sweep.take(root, memoryview(array("i", [0, -1, -(2**31), 10])), 60) == 4
-        assert [FATES[fate] for fate in sweep.fates()] == ["other", "other", "other", "read"]
+        assert [SWEEP_OUTCOMES[outcome] for outcome in sweep.outcomes()] == [
+            "other",
+            "other",
+            "other",
+            "read",
+        ]
 
 
 def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:

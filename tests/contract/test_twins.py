@@ -54,11 +54,13 @@ def same(twins: Twins, text: bytes, crlf: bool = False) -> tuple[Any, ...]:
     return first
 
 
-def read_in_pieces(module: ModuleType, text: bytes, piece: int, pieces: int) -> tuple[Any, ...]:
+def read_in_chunks(
+    module: ModuleType, text: bytes, chunk_size: int, chunks: int
+) -> tuple[Any, ...]:
     fd = os.memfd_create("text")
     try:
         os.write(fd, text)
-        return outcome(module.read, fd, piece, pieces)
+        return outcome(module.read, fd, chunk_size, chunks)
     finally:
         os.close(fd)
 
@@ -146,11 +148,11 @@ def test_documents(twins: Twins, text: bytes, crlf: bool) -> None:
 
 
 @settings(max_examples=200)
-@given(text=documents(), piece=st.integers(1, 200), pieces=st.integers(1, 64))
-def test_chunk_borders(twins: Twins, text: bytes, piece: int, pieces: int) -> None:
+@given(text=documents(), chunk_size=st.integers(1, 200), chunks=st.integers(1, 64))
+def test_chunk_borders(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
     whole = same(twins, text)
     for module in twins:
-        assert read_in_pieces(module, text, piece, pieces) == whole
+        assert read_in_chunks(module, text, chunk_size, chunks) == whole
 
 
 # ---- damage
@@ -210,9 +212,9 @@ def test_every_cut_of_a_record(twins: Twins) -> None:
 def test_pieces_of_real_files(twins: Twins, path: Path) -> None:
     text = path.read_bytes()
     whole = same(twins, text)
-    for piece, pieces in ((1, 64), (7, 1), (727, 3), (3000, 64), (65536, 1)):
+    for chunk_size, chunks in ((1, 64), (7, 1), (727, 3), (3000, 64), (65536, 1)):
         for module in twins:
-            assert read_in_pieces(module, text, piece, pieces) == whole
+            assert read_in_chunks(module, text, chunk_size, chunks) == whole
 
 
 @pytest.mark.parametrize(
@@ -224,15 +226,15 @@ def test_total_is_the_tables_sum(twins: Twins, path: Path) -> None:
     with path.open("rb") as file:
         for module in twins:
             for confirm in (False, True):
-                for piece in (31, 3000):
-                    sums = module.total(file.fileno(), piece, 64, confirm)
+                for chunk_size in (31, 3000):
+                    sums = module.total(file.fileno(), chunk_size, 64, confirm)
                     text = path.read_bytes()
                     assert sums == (module.parse(text).sums()[0] if text else None)
 
 
 def test_an_empty_file_is_no_table(twins: Twins) -> None:
     for module in twins:
-        assert read_in_pieces(module, b"", 3000, 64) == (None,)
+        assert read_in_chunks(module, b"", 3000, 64) == (None,)
         assert len(module.parse(b"")) == 0
         assert module.parse(b"").sums() == [(0, {})]
 
@@ -244,16 +246,16 @@ def test_a_text_ends_where_it_ends(twins: Twins) -> None:
     beyond = record(0xFFFFFFFFFF700000, 0xFFFFFFFFFF701000, Rss=8)
     for text in (first + gate, first + gate + beyond, gate + gate + first, (first + gate)[:-1]):
         whole = same(twins, text)
-        for piece in (len(gate), len(first + gate), len(first + gate) - 1, 3000):
+        for chunk_size in (len(gate), len(first + gate), len(first + gate) - 1, 3000):
             for module in twins:
-                assert read_in_pieces(module, text, piece, 1) == whole
+                assert read_in_chunks(module, text, chunk_size, 1) == whole
 
 
 def test_wrong_pieces(twins: Twins) -> None:
     for module in twins:
-        for piece, pieces in ((0, 1), (1, 0), (1, 65)):
-            with pytest.raises(ValueError, match="pieces"):
-                module.read(0, piece, pieces)
+        for chunk_size, chunks in ((0, 1), (1, 0), (1, 65)):
+            with pytest.raises(ValueError, match="chunks"):
+                module.read(0, chunk_size, chunks)
         with pytest.raises(OSError, match="Bad file descriptor"):
             module.read(10**6, 3000, 64)
 

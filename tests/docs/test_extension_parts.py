@@ -40,7 +40,7 @@ def test_all_parts_are_included() -> None:
     assert {"pool_id", "hash_key"} <= DEFINED["text_pool"]
     assert {"Table", "parse", "known_label_texts", "new_table"} <= DEFINED["table"]
     assert {"known_label_count", "row_at", "begin_row"} <= DEFINED["rows"]
-    assert {"Uses", "ADDING"} <= DEFINED["uses"]
+    assert {"Uses", "USES_IN_USE"} <= DEFINED["uses"]
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -13,7 +13,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._source.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
 from support import processes
 from support.captures import SMAPS, smem, tar
 from support.smaps_texts import record
@@ -108,23 +108,23 @@ def test_lines(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         fd = os.open(f"/proc/{child.pid}/maps", os.O_RDONLY)
         expected = lines_of(child.pid)
-        for piece, pieces in ((PIECE, PIECES), (1, 1), (7, 64), (1 << 16, 2)):
-            assert _backend.lines(fd, piece, pieces) == expected
-        with pytest.raises(TimeoutError, match="the time is over"):
-            _backend.lines(fd, PIECE, PIECES, 1e-9)
+        for chunk_size, chunks in ((CHUNK_SIZE, CHUNKS), (1, 1), (7, 64), (1 << 16, 2)):
+            assert _backend.lines(fd, chunk_size, chunks) == expected
+        with pytest.raises(TimeoutError, match="deadline"):
+            _backend.lines(fd, CHUNK_SIZE, CHUNKS, 1e-9)
         child.ask("exec", "idle")
-        assert _backend.lines(fd, PIECE, PIECES) is None
+        assert _backend.lines(fd, CHUNK_SIZE, CHUNKS) is None
         os.close(fd)
-    for piece, pieces in ((0, 1), (1, 0), (1, 65)):
-        with pytest.raises(ValueError, match="pieces: 1 to 64"):
-            _backend.lines(0, piece, pieces)
+    for chunk_size, chunks in ((0, 1), (1, 0), (1, 65)):
+        with pytest.raises(ValueError, match="chunks: 1 to 64"):
+            _backend.lines(0, chunk_size, chunks)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        _backend.lines(-1, PIECE, PIECES)
+        _backend.lines(-1, CHUNK_SIZE, CHUNKS)
     file = tmp_path / "maps"
     for text, count in ((b"", None), (b"a", 0), (b"a\n\nb", 2), (b"\n" * 100_000, 100_000)):
         file.write_bytes(text)
         with file.open("rb") as opened:
-            assert _backend.lines(opened.fileno(), PIECE, PIECES) == count
+            assert _backend.lines(opened.fileno(), CHUNK_SIZE, CHUNKS) == count
 
 
 def test_a_sweep_of_too_many_in_one_go(backend: ModuleType, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_sweep_of_too_many_in_one_go(backend: ModuleType, tmp_path: Path) -> N
         (1 << 16) + 1: (5, None),
     }.items():
         (tmp_path / "10" / "maps").write_bytes(b"%016x\n" % 0 * count)
-        sweep = _backend.Sweep(mappings=PIECE)
+        sweep = _backend.Sweep(maps_chunk=CHUNK_SIZE)
         sweep.take(root, memoryview(array("i", [10])), 60)
         row = sweep.row(0)
         assert (row[1], row[6]) == (fate, mappings)

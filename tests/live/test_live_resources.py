@@ -22,7 +22,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._source.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
 from support import linux, processes
 from support.threads import run_in_threads
 
@@ -209,8 +209,8 @@ def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) ->
     def read() -> tuple[int, int]:
         fastsmaps.mappings(os.getpid())  # what is allocated once
         fd = os.open(f"/proc/{many.pid}/smaps", os.O_RDONLY)
-        table = peak_of(lambda: _backend.read(fd, PIECE, PIECES))
-        sums = peak_of(lambda: _backend.total(fd, PIECE, PIECES, True))
+        table = peak_of(lambda: _backend.read(fd, CHUNK_SIZE, CHUNKS))
+        sums = peak_of(lambda: _backend.total(fd, CHUNK_SIZE, CHUNKS, True))
         return table, sums
 
     text = len(Path(f"/proc/{many.pid}/smaps").read_bytes())

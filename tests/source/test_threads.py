@@ -22,7 +22,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._source.procfs import PIECE, PIECES
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
 from support import processes
 from support.commands import environment
 from support.independent import DATA
@@ -250,7 +250,7 @@ def test_a_sweep_is_not_looked_at_while_it_is_taken(backend: ModuleType, root: i
     until_refused(
         lambda: sweep.take(root, mine, 10),
         lambda: sweep.row(0),
-        lambda: sweep.fates(),
+        lambda: sweep.outcomes(),
         lambda: sweep.take(root, mine, 0),
     )
     check_sweep(sweep)
@@ -264,7 +264,7 @@ def check_sweep(sweep: _backend.Sweep) -> None:
         assert (pid, fate, who is not None) == (os.getpid(), 0, True)
         assert record == i
         assert fastsmaps.Mappings(table)[i].rss
-    assert len(table) == len(sweep) == len(sweep.fates())
+    assert len(table) == len(sweep) == len(sweep.outcomes())
 
 
 def test_a_sweep_that_all_threads_take(backend: ModuleType, root: int) -> None:
@@ -281,12 +281,12 @@ def test_a_sweep_that_all_threads_take(backend: ModuleType, root: int) -> None:
 
 def test_uses_that_all_threads_add_to(backend: ModuleType, text: int) -> None:
     alone = _backend.Uses()
-    assert alone.add(text, PIECE, PIECES)
+    assert alone.add(text, CHUNK_SIZE, CHUNKS)
     expected = alone.result()
     uses = _backend.Uses()
 
     def add() -> int:
-        return sum(not refused(lambda: uses.add(text, PIECE, PIECES)) for _ in range(10))
+        return sum(not refused(lambda: uses.add(text, CHUNK_SIZE, CHUNKS)) for _ in range(10))
 
     added = sum(run_in_threads(*[add] * THREADS))
     assert added > 0
@@ -310,8 +310,8 @@ def test_uses_that_all_threads_add_to(backend: ModuleType, text: int) -> None:
 def test_uses_are_not_looked_at_while_added_to(backend: ModuleType, text: int) -> None:
     uses = _backend.Uses()
     until_refused(
-        lambda: uses.add(text, PIECE, PIECES),
+        lambda: uses.add(text, CHUNK_SIZE, CHUNKS),
         lambda: uses.result(),
-        lambda: uses.add(text, PIECE, PIECES),
+        lambda: uses.add(text, CHUNK_SIZE, CHUNKS),
     )
     assert uses.result()
