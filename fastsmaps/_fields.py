@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 #: What a column holds where the kernel printed no such field (2**64 - 1).
 ABSENT = 2**64 - 1
@@ -83,25 +83,79 @@ def python_name(label: str) -> str:
 #: Python's name of every known number field -> the kernel's.
 LABELS = {python_name(label): label for label in (*SIZES, *PAGE_SIZES, *NUMBERS)}
 
-# Size has another name: ``size`` is end - start.
-_KNOWN = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}
+#: The label of every known number field -> its name. ``size`` is end - start in every view.
+NAMES = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}
+
+#: Sums of two fields, None where the kernel printed only one of them or none.
+SUMS = {"uss": ("Private_Clean", "Private_Dirty"), "rss_swap": ("Rss", "Swap")}
+
+#: Names that mean something else in one of the views: attributes and methods of rows, columns,
+#: keys of JSON and CSV. A label of that name keeps the kernel's spelling in every view.
+RESERVED = frozenset(
+    (
+        *LABELS, *SUMS, "size_printed",
+        # Of a mapping.
+        "start", "end", "perms", "offset", "dev", "st_dev", "inode", "path", "raw_path",
+        "filename", "deleted", "kind", "label", "use", "range", "vm_flags", "extra", "build_id",
+        # Of a process.
+        "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
+        "outcome", "error", "age", "estimated", "shares_memory_with", "unit", "slice",
+        "container", "pod", "command", "depth", "threads",
+        # Of totals, changes, samples and groups.
+        "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",
+        "processes", "unread", "elapsed", "time", "peak_rss", "count",
+        # Methods.
+        "as_dict", "by_label", "get", "items", "keys", "values",
+        # What a saved table says of its origin.
+        "host", "procfs", "taken_at",
+    )
+)  # fmt: skip
 
 
-def names_of(labels: Iterable[str], cls: type, taken: Collection[str] = ()) -> dict[str, str]:
-    """Return the name of each label, by label; no two are the same.
+class Fields:
+    """The fields of an object or a table: each label's one name, each name's label.
 
-    A known label has its own. A new one has its python_name(), unless a known field, an attribute
-    of `cls` or an earlier label is called so, or the name is `taken`; then it keeps the kernel's
-    spelling. That begins with a capital, as no other name does.
+    A known label has the name in NAMES. Any other has its python_name(), unless that is
+    RESERVED or an earlier label of the same object has it; then its name is the kernel's
+    spelling. That begins with a capital, as no other name does, so it always finds its label.
     """
-    names: dict[str, str] = {}
-    used: set[str] = set()
-    for label in labels:
-        name = _KNOWN.get(label)
-        if name is None:
-            name = python_name(label)
-            if name in used or name in LABELS or name in taken or hasattr(cls, name):
-                name = label
-            used.add(name)
-        names[label] = name
-    return names
+
+    __slots__ = ("_labels", "names")
+
+    def __init__(self, labels: Iterable[str] = (), known: Iterable[str] = NAMES) -> None:
+        """Name `labels`; those `known` are fields too, whether or not `labels` has them."""
+        #: The name of each of `labels`, in their order.
+        self.names: dict[str, str] = {}
+        # The label of each name, the kernel's spelling among them.
+        self._labels: dict[str, str] = {}
+        for label in known:
+            self._labels[NAMES[label]] = self._labels[label] = label
+        for label in labels:
+            name = NAMES.get(label)
+            if name is None:
+                name = python_name(label)
+                if name in RESERVED or name.startswith("tree_") or name in self._labels:
+                    name = label
+            self.names[label] = name
+            self._labels[name] = self._labels[label] = label
+
+    def find(self, name: str) -> str | None:
+        """Return the label that a name in Python's or the kernel's spelling means, or None."""
+        return self._labels.get(name)
+
+    def label(self, name: str, others: Iterable[str] = ()) -> str:
+        """Return the label that `name` means, as find() does.
+
+        Raises KeyError for an unknown name. It lists the names there are: `others` and the
+        fields'.
+        """
+        label = self._labels.get(name)
+        if label is None:
+            names = {**NAMES, **self.names}
+            known = dict.fromkeys((*others, *(names[known] for known in self._labels.values())))
+            raise KeyError(f"no field {name!r}; there are: {', '.join(known)}")
+        return label
+
+
+#: What the kernel sums over mappings: the fields of totals.
+SUMMED = Fields(known=SIZES)

@@ -18,7 +18,8 @@ import time
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import key_of
-from fastsmaps._output.display import harmless, human
+from fastsmaps._model.sizes import human
+from fastsmaps._output.display import harmless
 from fastsmaps._output.files import written_whole
 from fastsmaps._output.page import page_of
 from fastsmaps._source.process import Process
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
     from typing import Any, TypeAlias
 
-    from fastsmaps._model.figures import Figures
     from fastsmaps._model.grouping import By
     from fastsmaps._model.mapping import Mapping
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps._model.record import Record
     from fastsmaps._model.samples import Samples
 
     # plotly has no types of its own.
@@ -207,7 +208,7 @@ def samples(samples: Samples, *, title: str | None = None) -> Figure:
 # ---- how tiles come about
 
 
-def _figure_of(some: Iterable[Figures]) -> str:
+def _figure_of(some: Iterable[Record]) -> str:
     """Pss where one has it, otherwise the next best."""
     names = {name for one in some for name in ("pss", "rss") if getattr(one, name) is not None}
     return "pss" if "pss" in names else "rss" if "rss" in names else "size"

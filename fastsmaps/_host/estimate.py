@@ -17,7 +17,7 @@ def estimate(totals: Totals, then: tuple[int, int], live: tuple[int, int]) -> To
     pages, and the parent's Rss does not grow by it), and for shared as before where it is not;
     what went is taken from what was there in its own proportion.
     """
-    figures = dict(totals._figures)
+    figures = totals.by_label
     shared = live[1] - then[1]
     anonymous = live[0] - live[1] - (then[0] - then[1])
     if "Rss" in figures:

@@ -10,11 +10,9 @@ import os
 from functools import lru_cache
 from itertools import accumulate, cycle, islice
 
-from fastsmaps._fields import ABSENT, SIZES, names_of
-from fastsmaps._model.figures import SUMS
+from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.kinds import is_deleted, is_unnamed_device, kind_of
-from fastsmaps._model.mapping import PERMS, SHARED, Mapping
-from fastsmaps._model.totals import Totals
+from fastsmaps._model.mapping import PERMS, SHARED, fields_of
 from fastsmaps._version import __version__
 
 try:
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.processes import Scan
     from fastsmaps._model.rollups import Rollups
+    from fastsmaps._model.totals import Totals
 
     # pyarrow has no types of its own.
     Array: TypeAlias = Any
@@ -174,8 +173,8 @@ def mappings_schema(m: Mappings) -> Schema:
 
 @lru_cache(maxsize=64)  # a kernel always prints the same
 def _schema_for(labels: tuple[str, ...]) -> Schema:
-    names = names_of(labels, Mapping, {*MAPPING, "extra"})
-    return pa.schema({**MAPPING, **dict.fromkeys(names.values(), FIGURE), "extra": EXTRA})
+    names = fields_of(labels).names.values()
+    return pa.schema({**MAPPING, **dict.fromkeys(names, FIGURE), "extra": EXTRA})
 
 
 def mappings_batch(m: Mappings) -> Batch:
@@ -322,9 +321,9 @@ def _figure_names(scan: Scan) -> dict[str, str]:
     for sweep in sweeps:
         labels |= dict.fromkeys(sweep._labels)
     for totals in others:
-        labels |= dict.fromkeys(() if totals is None else totals._labels())
+        labels |= dict.fromkeys(() if totals is None else totals.by_label)
     del labels["Size"]  # what is summed is end - start
-    return names_of(labels, Totals, PROCESS)
+    return Fields(labels).names
 
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
@@ -355,7 +354,7 @@ def _scan_figures(scan: Scan) -> list[Array]:
 
     columns = {
         label: column(
-            label, [None if totals is None else totals._figures.get(label) for totals in others]
+            label, [None if totals is None else totals.by_label.get(label) for totals in others]
         )
         for label in _figure_names(scan)
     }

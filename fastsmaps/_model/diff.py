@@ -127,11 +127,11 @@ def _change(
 
 def _none_of(other: Totals) -> Totals:
     """What a side that has not got it has of each figure that the other has."""
-    return Totals(dict.fromkeys(other._figures, 0), None if other.size is None else 0, other.source)
+    return Totals(dict.fromkeys(other.by_label, 0), None if other.size is None else 0, other.source)
 
 
 def _is_change(change: Change) -> bool:
-    return bool(change.size) or any(change._figures.values())
+    return bool(change.size) or any(change.by_label.values())
 
 
 def _order(change: Change) -> tuple[int, int, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fastsmaps._fields import LABELS, NUMBERS, PAGE_SIZES, SIZES, names_of
-from fastsmaps._model.figures import Figures, add_figures
+from fastsmaps._fields import NAMES, Fields
 from fastsmaps._model.kinds import file_name, is_deleted, is_unnamed_device, kind_of
+from fastsmaps._model.record import Record, add_fields
+from fastsmaps._model.sizes import human
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,24 +34,51 @@ def is_rollup(row: Row) -> bool:
     return row[6] == ROLLUP and row[2:5] == (0, 0, 0) and row[5].strip(b"0") == b":"
 
 
-class Mapping(Figures):
+# The keys of Mapping.as_dict() before the fields; ``extra`` comes after them.
+_HEAD = (
+    "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",
+    "vm_flags",
+)  # fmt: skip
+_EVERY_FIELD = Fields()
+_MAX_KEPT = 64
+
+
+# Fields by their labels: a kernel always prints the same ones, and naming them takes 10 us.
+_fields: dict[tuple[str, ...], Fields] = {}
+
+
+def fields_of(labels: Iterable[str]) -> Fields:
+    """Return the fields of a table of mappings that has these labels."""
+    key = tuple(labels)
+    fields = _fields.get(key)
+    if fields is None:
+        if len(_fields) >= _MAX_KEPT:
+            _fields.clear()
+        fields = _fields[key] = Fields(key)
+    return fields
+
+
+class Mapping(Record):
     """One mapping (one VMA, one record of smaps); immutable, hashable, equal by value.
 
-    Sizes are in bytes. An attribute for each field (``rss``, ``pss``, ..., docs/fields.md), None
-    where the kernel printed none; ``mapping["NewField"]`` for those of tomorrow.
+    Sizes are in bytes. Each field is an attribute (``rss``, ``pss``, ..., docs/fields.md), None
+    where the kernel did not print it; ``mapping["pss"]`` and ``mapping["Pss"]`` give the same,
+    fields of newer kernels included.
+
+    A Mapping is a mapping of what as_dict() has: ``dict(mapping) == mapping.as_dict()``.
 
     Source: proc_pid_maps(5), proc_pid_smaps(5).
     """
 
     __slots__ = ("_places", "_row")
 
-    _known = (*SIZES, *PAGE_SIZES, *NUMBERS)
-    _derived = ("size", "size_printed", "uss", "rss_swap")
+    _known = _EVERY_FIELD
+    _derived = (*_HEAD, "extra", "uss", "rss_swap")
 
     _row: Row
     _places: dict[str, int]
 
-    if TYPE_CHECKING:  # add_figures() below makes them
+    if TYPE_CHECKING:  # add_fields() below makes them
         kernel_page_size: int | None
         mmu_page_size: int | None
         thp_eligible: int | None
@@ -64,13 +92,13 @@ class Mapping(Figures):
     def __reduce__(self) -> tuple[Callable[..., Mapping], tuple[Any, ...]]:
         return Mapping, (self._row, self._places)
 
-    def _figure(self, label: str) -> int | None:
+    def _value(self, label: str) -> int | None:
         place = self._places.get(label)
         # A place of a field's, which is never below FIRST_FIELD.
         return None if place is None else self._row[place]  # type: ignore[return-value]
 
-    def _labels(self) -> Iterable[str]:
-        return self._places
+    def _fields(self) -> Fields:
+        return fields_of(self._places)
 
     @property
     def start(self) -> int:
@@ -94,7 +122,7 @@ class Mapping(Figures):
     @property
     def size_printed(self) -> int | None:
         """The ``Size:`` line; it lacks the guard page of stacks on 2.6.36 to 4.11."""
-        return self._figure("Size")
+        return self._value("Size")
 
     @property
     def perms(self) -> str:
@@ -183,39 +211,37 @@ class Mapping(Figures):
 
         start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
         number field that some record of the table has, None where this one lacks it, with
-        ``Size:`` as size_printed; last ``extra``. A field whose name is an attribute's already has
-        the kernel's spelling. Attributes alone are raw_path, filename, st_dev, uss, rss_swap, and
-        the fields that no record has.
+        ``Size:`` as size_printed; last ``extra``. A field whose name has another meaning keeps
+        the kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and
+        the fields that no record has are left out.
         """
-        names = (
-            "start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind", "deleted",
-            "vm_flags",
-        )  # fmt: skip
-        result: dict[str, Any] = {name: getattr(self, name) for name in names}
-        for label, name in names_of(self._places, Mapping).items():
+        result: dict[str, Any] = {name: getattr(self, name) for name in _HEAD}
+        for label, name in fields_of(self._places).names.items():
             result[name] = self._row[self._places[label]]
         result["extra"] = self.extra
         return result
 
-    def _value(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Any, ...]:
         # Tables differ in the order of their columns, and in columns that are None here;
         # texts in the blanks between flags.
-        figures = {label: self._row[place] for label, place in self._places.items()}
-        present = frozenset(item for item in figures.items() if item[1] is not None)
+        fields = ((label, self._row[place]) for label, place in self._places.items())
+        present = frozenset(field for field in fields if field[1] is not None)
         extra = frozenset((self._row[8] or {}).items())
         return self._row[:7], self.vm_flags, extra, present
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return self._value() == other._value()
+        return self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash((self._row[:7], self.vm_flags))
 
     def __repr__(self) -> str:
-        name = f" {self.path!r}" if self._row[6] else ""
-        return f"<Mapping {self.start:08x}-{self.end:08x} {self.perms} {self.kind}{name}>"
+        path = f" {self.path!r}" if self._row[6] else ""
+        name = "size" if self.pss is None else "pss"
+        value = f"{name}={human(self[name])}"
+        return f"<Mapping {self.start:08x}-{self.end:08x} {self.perms} {self.kind}{path} {value}>"
 
 
-add_figures(Mapping, (name for name in LABELS if name != "size"))
+add_fields(Mapping, (label for label in NAMES if label != "Size"))

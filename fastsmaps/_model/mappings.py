@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from array import array
 
-from fastsmaps._fields import ABSENT, LABELS, names_of
-from fastsmaps._model.figures import SUMS, sum_column
+from fastsmaps._fields import ABSENT, SUMS
+from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
-from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping
+from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping, fields_of
 from fastsmaps._model.totals import Totals
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
-_DERIVED = ("size", *SUMS)
+_NO_FIELDS = (*_HEADER, "size", *SUMS)  # columns that are no field of the kernel's
 _NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
 
@@ -112,7 +112,7 @@ class Mappings:
 
     def __repr__(self) -> str:
         of = f" of process {self.pid}" if self.pid is not None else ""
-        return f"<{len(self)} mappings{of}>"
+        return f"<Mappings: {len(self)} mapping{'' if len(self) == 1 else 's'}{of}>"
 
     @property
     def skipped_lines(self) -> int:
@@ -121,45 +121,29 @@ class Mappings:
 
     # ---- columns
 
-    def _label(self, name: str) -> str:
-        """The kernel's label for Python's or the kernel's name; KeyError for what is no field."""
-        if name == "size_printed":
-            return "Size"
-        if name in self._places:
-            return name
-        if name in LABELS:
-            return LABELS[name]
-        for label, own in names_of(self._places, Mapping).items():
-            if own == name:
-                return label
-        if name in LABELS.values():
-            return name
-        raise KeyError(name)
+    def _key(self, name: str) -> str:
+        """The key of a column: a label, or the name of what is no field of the kernel's."""
+        return name if name in _NO_FIELDS else fields_of(self._places).label(name, _NO_FIELDS)
 
     def column(self, name: str) -> memoryview:
-        """A field of all records: a contiguous, read-only memoryview of format "Q".
+        """Return a field of all records: a contiguous, read-only memoryview of format "Q".
 
         `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
         start, end, size (end - start; ``Size`` is what the kernel printed), uss, rss_swap, offset
-        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field. Built at
-        the first request and kept. KeyError for a field that no record has.
+        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field: in all
+        rows if no record has it. Built at the first request and kept. KeyError for an unknown
+        name.
         """
-        if name in _HEADER or name in _DERIVED:
-            key = name
-        else:
-            key = self._label(name)
-            if key not in self._places:
-                raise KeyError(name)
+        key = self._key(name)
         if key not in self._columns:
             if key == "size":
                 view = self._sizes()
             elif key in SUMS:
                 view = sum_column(key, self.column)
-            else:
+            elif key in self._places or key in _HEADER:
                 view = self._contiguous(self._table.column(key))
-            part = self._is_part and key in self._places
-            if (part or key in SUMS) and self._absent(view) == len(self):
-                raise KeyError(name)
+            else:
+                view = absent_column(len(self))
             self._columns[key] = view
         return self._columns[key]
 
@@ -173,8 +157,7 @@ class Mappings:
         if self._is_part:
             views = {key: (self._contiguous(view), n) for key, (view, n) in views.items()}
         for key in (*_HEADER, *self._places):
-            if not (self._is_part and views[key][1]):  # none of these rows may have it
-                self._columns[key] = views[key][0]
+            self._columns[key] = views[key][0]
         return views
 
     @property
@@ -226,27 +209,24 @@ class Mappings:
         "size" here, which is end - start.
         """
         sized = dict(zip(self._table.labels, self._table.sized, strict=True))
-        own = {**names_of(self._places, Mapping), "Size": "size"}
+        own = fields_of(self._places).names | {"Size": "size"}
         names = [own[label] for label in self._places if sized[label]]
         if self._is_part:
             names = [name for name in names if self.absent(name) < len(self)]
         return tuple(names)
 
     def absent(self, name: str) -> int:
-        """How many records lack the field; KeyError for what neither they nor we know."""
-        if name in _HEADER:
+        """Return how many records lack the field; KeyError for an unknown name."""
+        key = self._key(name)
+        if key in _HEADER:
             return 0
-        if name == "size":
+        if key == "size":
             return len(self._rollup_places())
-        if name in SUMS:
-            try:
-                return self._absent(self.column(name))
-            except KeyError:
-                return len(self)
-        label = self._label(name)
-        if label not in self._places:
+        if key in SUMS:
+            return self._absent(self.column(key))
+        if key not in self._places:
             return len(self)
-        return self._absent(self._part(self._table.column(label)))
+        return self._absent(self._part(self._table.column(key)))
 
     # ---- Arrow
 

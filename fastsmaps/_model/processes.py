@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps._model.figures import cell
+from fastsmaps._model.columns import cell
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.stat import arguments
-from fastsmaps._model.totals import Totals, beside
+from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
 from fastsmaps._model.values import Frozen, Value
 
@@ -139,9 +139,7 @@ class ProcessTotals(Frozen):
 
         ``cmdline``, ``exe``, ``age`` and ``estimated`` are attributes alone.
         """
-        return beside(
-            {name: getattr(self, name) for name in _SHOWN}, self.totals or NOTHING, _TAKEN
-        )
+        return {**{name: getattr(self, name) for name in _SHOWN}, **(self.totals or UNREAD)}
 
     def _replaced(self, **changes: object) -> ProcessTotals:
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
@@ -175,15 +173,11 @@ _SHOWN = (
     "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
 )  # fmt: skip
 _NAMES = tuple(name for name in ProcessTotals.__slots__ if not name.startswith("_"))
-_TAKEN = frozenset({*_NAMES, "cmdline", "user"})
 
 
 def _process_totals(values: dict[str, Any]) -> ProcessTotals:
     return ProcessTotals(**values)
 
-
-#: Totals of nothing that was read: every figure None.
-NOTHING = Totals({}, None, "smaps_rollup")
 
 _names: dict[int, str] = {}
 
@@ -370,13 +364,13 @@ class Scan:
                 elif figures is not None:
                     value = figures[name]
                 else:
-                    NOTHING[name]
+                    UNREAD[name]
                 known = True
             except KeyError:
                 pass  # perhaps another process has it
             values.append(value)
         if not known:
-            NOTHING[name]  # KeyError for what is no field
+            UNREAD[name]  # KeyError for what is no field
         return values
 
     def __arrow_c_schema__(self) -> object:
@@ -413,7 +407,7 @@ class Scan:
         for rollups, members in swept.items():
             for group, totals in rollups.sums(members, count):
                 parts[group].append(totals)
-        return [sum(some[1:], some[0]) if some else NOTHING for some in parts]
+        return [sum(some[1:], some[0]) if some else UNREAD for some in parts]
 
     def group_by(self, by: By | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
         """Groups of what was read, by words or a function of a row; the largest Pss comes first.

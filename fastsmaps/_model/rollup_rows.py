@@ -61,10 +61,10 @@ def with_rollups(
         totals = rows.totals(i)
         if group not in filled:
             result[group] = totals
-        elif result[group]._figures:
+        elif result[group].by_label:
             result[group] += totals
         else:  # maps, which have no figures
-            result[group] = Totals(totals._figures, None, "mixed")
+            result[group] = Totals(totals.by_label, None, "mixed")
         filled.add(group)
     return result
 
@@ -163,7 +163,7 @@ class _Others:
     def _contains(self, i: int, run: _Run) -> bool:
         if not (self._starts[i] <= run.start and run.end <= self._ends[i]):
             return False
-        figures = self._totals.totals(i)._figures
+        figures = self._totals.totals(i).by_label
         # Other than Rss they are rounded, and a live process's change between two reads.
         return run.figures.get("Rss", 0) <= figures.get("Rss", run.figures.get("Rss", 0))
 

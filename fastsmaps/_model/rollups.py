@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps._fields import ABSENT, LABELS, names_of
-from fastsmaps._model.figures import SUMS, sum_column
+from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
+from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP
 from fastsmaps._model.totals import Totals
 
@@ -39,20 +39,13 @@ class Rollups:
         return Totals(figures, None, "smaps_rollup")
 
     def column(self, name: str) -> Sequence[int]:
-        """A figure of all rows, ABSENT where one lacks it; empty for a field that none has.
-
-        KeyError for what is no field.
-        """
+        """A field of all rows, ABSENT where a row lacks it; KeyError for an unknown name."""
         if name in SUMS:
             return sum_column(name, self.column)
-        label = LABELS.get(name, name)
+        label = name
         if label not in self._labels:
-            new = [label for label, own in names_of(self._labels, Totals).items() if own == name]
-            if not new:
-                Totals({}, None, "smaps_rollup")[name]  # KeyError for what is no field
-                return ()
-            label = new[0]
-        return self._table.column(label)
+            label = Fields(self._labels, known=SIZES).label(name, ("size", *SUMS))
+        return self._table.column(label) if label in self._labels else absent_column(len(self))
 
     def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:
         """Sums over (row, group); a group may have several, for whoever adds them up."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps._fields import ABSENT, LABELS, names_of
-from fastsmaps._model.figures import SUMS, cell, sum_column
-from fastsmaps._model.totals import NAMES, Totals, beside
+from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
+from fastsmaps._model.columns import absent_column, cell, sum_column
+from fastsmaps._model.totals import SUM_NAMES, Totals
 from fastsmaps._model.values import Value
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _HEAD = ("elapsed", "time", "processes", "unread", "peak_rss", "size")
 _SECONDS = ("elapsed", "time")  # in nanoseconds here
-_TAKEN = frozenset(_HEAD) - {"size"}
 #: The figures whose peaks are kept.
 PEAKS = ("pss", "uss", "rss", "swap")
 
@@ -45,7 +44,8 @@ class Sample(Value):
 
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, the figures among it; None for what the kernel did not print."""
-        return beside({name: getattr(self, name) for name in _HEAD if name != "size"}, self.totals)
+        head = {name: getattr(self, name) for name in _HEAD if name != "size"}
+        return {**head, **self.totals}
 
     def __repr__(self) -> str:
         return f"<Sample at {self.elapsed:.3f} s: {self.totals!r}>"
@@ -107,13 +107,12 @@ class Samples:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all columns, in the order of ``Sample.as_dict()``."""
-        known = dict.fromkeys((*_HEAD, *SUMS, *NAMES))
-        return tuple(known | dict.fromkeys(self._names().values()))
+        known = dict.fromkeys((*_HEAD, *SUMS, *SUM_NAMES))
+        return tuple(known | dict.fromkeys(self._fields().names.values()))
 
-    def _names(self) -> dict[str, str]:
+    def _fields(self) -> Fields:
         # Totals have another size, and none of what the kernel prints.
-        labels = (label for label in self._labels if label != "Size")
-        return names_of(labels, Totals, _TAKEN)
+        return Fields([label for label in self._labels if label != "Size"], known=SIZES)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -150,27 +149,22 @@ class Samples:
 
         `name` is Python's or the kernel's of a field, "uss", "rss_swap", "size", "peak_rss",
         "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
-        print. "elapsed" and "time" are in seconds (format "d"). KeyError for any other name.
+        print. "elapsed" and "time" are in seconds (format "d"). KeyError for an unknown name.
         """
         if name in _SECONDS:
             place = _HEAD.index(name)
             return memoryview(array("d", [row[place] / 1e9 for row in self._rows])).toreadonly()
         if name in SUMS:
             return sum_column(name, self.column)
-        at = self._place(name)
+        if name in _HEAD:
+            at = _HEAD.index(name)
+        else:
+            label = self._fields().label(name, (*_HEAD, *SUMS))
+            if label not in self._labels:
+                return absent_column(len(self))
+            at = len(_HEAD) + self._labels.index(label)
         values = [row[at] if at < len(row) else ABSENT for row in self._rows]
         return memoryview(array("Q", values)).toreadonly()
-
-    def _place(self, name: str) -> int:
-        if name in _HEAD:
-            return _HEAD.index(name)
-        label = LABELS.get(name, name)
-        names = self._names()
-        for place, known in enumerate(self._labels, len(_HEAD)):
-            if known == label or names.get(known) == name:
-                return place
-        Totals({}, None, self._source)[name]  # KeyError for what is no field
-        return 2**32  # behind every row: none has it
 
 
 class Series:
@@ -202,7 +196,7 @@ class Series:
         peak_rss: int | None,
     ) -> None:
         """One more; the times in nanoseconds."""
-        figures = totals._figures
+        figures = totals.by_label
         labels = self._labels
         for label in figures:
             if label not in labels:

@@ -2,78 +2,73 @@
 
 from __future__ import annotations
 
-from fastsmaps._fields import LABELS, SIZES, names_of, python_name
-from fastsmaps._model.figures import Figures, add_figures
+from fastsmaps._fields import NAMES, SIZES, Fields
+from fastsmaps._model import sizes
+from fastsmaps._model.record import Record, add_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
     from typing import Any
 
-#: Python's names of the figures that totals have, but for ``size``, ``uss`` and ``rss_swap``.
-NAMES = tuple(python_name(label) for label in SIZES if label != "Size")
-
-_BY_NAME = tuple((name, LABELS[name]) for name in NAMES)
+# The fields that totals have besides size, uss and rss_swap: those have the printed Size's place.
+_LABELS = {NAMES[label]: label for label in SIZES if label != "Size"}
 _KNOWN = frozenset(SIZES)
 
+#: Python's names of the fields that totals always have, besides ``size``, ``uss``, ``rss_swap``.
+SUM_NAMES = tuple(_LABELS)
 
-class _Sums(Figures):
-    """What Totals and Change have in common: figures in bytes by label, and ``size``."""
 
-    __slots__ = ("_figures", "size")
+class _Sums(Record):
+    """What Totals and Change have in common: sums in bytes by label, and ``size``."""
 
-    _known = SIZES
+    __slots__ = ("_by_label", "size")
+
     _derived = ("size", "uss", "rss_swap")
 
-    _figures: dict[str, int]
-    #: The sum of end - start; None from a rollup, which does not tell it, and for no mappings.
+    _by_label: dict[str, int]
+    #: The sum of end - start; None from a rollup, which does not have it, and for no mappings.
     size: int | None
 
-    def _figure(self, label: str) -> int | None:
-        return self._figures.get(label)
+    if TYPE_CHECKING:
 
-    def _labels(self) -> Iterable[str]:
-        return self._figures
+        def __getitem__(self, name: str) -> int | None: ...
+
+    def _value(self, label: str) -> int | None:
+        return self._by_label.get(label)
+
+    def _fields(self) -> Fields:
+        return Fields(self._by_label, known=SIZES)
+
+    @property
+    def by_label(self) -> dict[str, int]:
+        """The sums by the kernel's label, without those that the kernel did not print."""
+        return dict(self._by_label)
 
     def as_dict(self) -> dict[str, int | None]:
-        """Every figure by Python's name, None for what the kernel did not print."""
-        return self._named(())
-
-    def _named(self, taken: Collection[str]) -> dict[str, int | None]:
-        """as_dict() without the names that are `taken`."""
-        figures = self._figures
+        """Every sum by Python's name, None for what the kernel did not print."""
+        sums = self._by_label
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
         result["rss_swap"] = self.rss_swap
         # By label, not by attribute: a scan does this for each process (5 us).
-        for name, label in _BY_NAME:
-            result[name] = figures.get(label)
-        new = [label for label in figures if label not in _KNOWN]
-        for label, name in names_of(new, type(self), taken).items():
-            result[name] = figures[label]
+        for name, label in _LABELS.items():
+            result[name] = sums.get(label)
+        if not _KNOWN.issuperset(sums):
+            for label, name in self._fields().names.items():
+                if label not in _KNOWN:
+                    result[name] = sums[label]
         return result
-
-    def __repr__(self) -> str:
-        shown = ("pss", "uss", "rss", "swap")
-        figures = ", ".join(f"{name}={getattr(self, name)}" for name in shown)
-        return f"<{type(self).__name__} {figures} bytes>"
-
-
-def beside(
-    head: dict[str, Any], sums: _Sums, taken: Collection[str] | None = None
-) -> dict[str, Any]:
-    """A row's facts and its figures.
-
-    A field whose name is `taken` (default: one of `head`'s) has the kernel's spelling instead.
-    """
-    return {**head, **sums._named(head if taken is None else taken)}
 
 
 class Totals(_Sums):
-    """Fields summed over mappings, in bytes; immutable, hashable, compared by its figures.
+    """Fields summed over mappings, in bytes; immutable, hashable, compared by their values.
 
-    An attribute for each size the kernel has had (``rss``, ``pss``, ... , docs/fields.md), None
-    where it printed none; ``totals["NewField"]`` for those of tomorrow. Page sizes, flags and
-    keys are not summed, so not here. A mapping that lacks a field is left out of its sum.
+    Each size the kernel has had is an attribute (``rss``, ``pss``, ... , docs/fields.md), None
+    where it was not printed. ``totals["pss"]`` and ``totals["Pss"]`` give the same, fields of
+    newer kernels included. Page sizes, flags and keys are not summed, so they are not here. A
+    mapping that lacks a field is left out of its sum.
+
+    Totals are a mapping of their fields: ``dict(totals) == totals.as_dict()``.
 
     ``a + b`` adds, with None for what either lacks, so that ``sum()`` over processes works;
     ``b - a`` gives the Change from a to b.
@@ -83,33 +78,37 @@ class Totals(_Sums):
 
     __slots__ = ("source",)
 
-    #: The file it comes from: "smaps_rollup" or "smaps" ("maps" if that was read, which has no
-    #: figures but ``size``; "mixed" for a sum of different ones, also within one text).
+    #: The file they were read from: "smaps_rollup", "smaps" or "maps" (which only has ``size``);
+    #: "mixed" for a sum over different ones, also within one text.
     source: str
 
-    def __init__(self, figures: dict[str, int], size: int | None, source: str) -> None:
+    def __init__(self, by_label: dict[str, int], size: int | None, source: str) -> None:
         set_ = object.__setattr__
-        set_(self, "_figures", figures)
+        set_(self, "_by_label", by_label)
         set_(self, "size", size)
         set_(self, "source", source)
 
     def __reduce__(self) -> tuple[Callable[..., Totals], tuple[Any, ...]]:
-        return Totals, (self._figures, self.size, self.source)
+        return Totals, (self._by_label, self.size, self.source)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Totals):
             return NotImplemented
-        return self._figures == other._figures and self.size == other.size
+        return self._by_label == other._by_label and self.size == other.size
 
     def __hash__(self) -> int:
-        return hash((self.size, frozenset(self._figures.items())))
+        return hash((self.size, frozenset(self._by_label.items())))
+
+    def __repr__(self) -> str:
+        shown = ("pss", "uss", "rss", "swap")
+        return f"<Totals {' '.join(f'{name}={sizes.human(self[name])}' for name in shown)}>"
 
     def __add__(self, other: Totals) -> Totals:
         if not isinstance(other, Totals):
             return NotImplemented
-        mine, its = self._figures, other._figures
+        added = other._by_label
         return Totals(
-            {label: value + its[label] for label, value in mine.items() if label in its},
+            {k: value + added[k] for k, value in self._by_label.items() if k in added},
             None if self.size is None or other.size is None else self.size + other.size,
             self.source if self.source == other.source else "mixed",
         )
@@ -142,10 +141,10 @@ class Change(_Sums):
         key: object = None,
         files: tuple[int, int] | None = None,
     ) -> None:
-        before, after = old._figures, new._figures
+        before, after = old._by_label, new._by_label
         set_ = object.__setattr__
-        figures = {label: after[label] - before[label] for label in after if label in before}
-        set_(self, "_figures", figures)
+        changes = {label: after[label] - before[label] for label in after if label in before}
+        set_(self, "_by_label", changes)
         missing = old.size is None or new.size is None
         set_(self, "size", None if missing else (new.size or 0) - (old.size or 0))
         set_(self, "old", old)
@@ -153,9 +152,9 @@ class Change(_Sums):
         set_(self, "key", key)
         set_(self, "files", files)
 
-    def _labels(self) -> Iterable[str]:
+    def _fields(self) -> Fields:
         # A field that only one side has is a field, and its change None.
-        return {**self.old._figures, **self.new._figures}
+        return Fields({**self.old._by_label, **self.new._by_label}, known=SIZES)
 
     def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
         return Change, (self.old, self.new, self.key, self.files)
@@ -168,5 +167,13 @@ class Change(_Sums):
     def __hash__(self) -> int:
         return hash((self.old, self.new, self.key))
 
+    def __repr__(self) -> str:
+        name = "size" if self.pss is None else "pss"
+        key = "" if self.key is None else f"{self.key!r} "
+        return f"<Change {key}{name}={sizes.change(self[name])}>"
 
-add_figures(_Sums, NAMES)
+
+add_fields(_Sums, _LABELS.values())
+
+#: The totals of a process that was not read: every field None.
+UNREAD = Totals({}, None, "smaps_rollup")

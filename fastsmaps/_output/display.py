@@ -25,16 +25,3 @@ def harmless(text: str) -> str:
 def kib(size: int | None) -> str:
     """A size in KiB; "-" for what is not known, which is not 0."""
     return "-" if size is None else str(size // 1024 if size >= 0 else -(-size // 1024))
-
-
-def human(size: int | None) -> str:
-    """A size with its unit and one decimal."""
-    if size is None:
-        return "-"
-    value = size / 1024
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        # What would be shown as 1024.0 is 1.0 of the next unit.
-        if abs(value) < 1023.95 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.1f} {unit}"

@@ -23,11 +23,10 @@ from fastsmaps._model.stat import (
     texts_of,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.arguments import check_pid, pids_among
-from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE
-from fastsmaps._source.metadata import METADATA
+from fastsmaps._source import openat as _openat
+from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.pidfd import pidfd_number
-from fastsmaps._source.source import Source
+from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS, PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, SupportsIndex, TypeVar
 
     from fastsmaps._backend import Table
-    from fastsmaps._source.arguments import Pid, Procfs
+    from fastsmaps._source.procfs import Pid, Procfs
 
     T = TypeVar("T")
 
@@ -84,27 +83,26 @@ class Process:
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
         self._kept: dict[str, int] = {}
         self._has_rollup = True
-        self._source = source = Source(procfs)
-        self.procfs = source.path
-        self._path = f"{self.procfs}/{check_pid(pid)}"
+        self.procfs = _procfs.root(procfs)
+        self._path = f"{self.procfs}/{_procfs.check_pid(pid)}"
         number = None if pid == "self" else int(pid)
         try:
             if number is None:
-                number = source.own_pid()
+                number = _procfs.self_pid(self.procfs)
                 if number is None:
                     raise FileNotFoundError
                 self._path = f"{self.procfs}/{number}"
             fd = os.open(self._path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
-            raise source.not_found(number, self._path) from None
+            raise _procfs.not_found(number, self._path, self.procfs) from None
         except OSError as error:
-            raise source.failure(error, number, self._path) from None
+            raise _procfs.failure(error, number, self._path, self.procfs) from None
         self.pid: int = number
         self._fd = fd
         try:
             status = self._file("status")
             if status is not None:
-                source.check_owner(status, number)
+                _procfs.check_owner(status, number, f"{self._path}/status")
         except BaseException:
             self.close()
             raise
@@ -128,15 +126,15 @@ class Process:
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).
         """
-        source = Source(procfs)
-        number = pidfd_number(fd, source)
+        procfs = _procfs.root(procfs)
+        number = pidfd_number(fd, procfs)
         try:
             process = cls(number, procfs=procfs)
         except Error:
-            pidfd_number(fd, source)  # ProcessGone: then the number may be another's
+            pidfd_number(fd, procfs)  # ProcessGone: then the number may be another's
             raise
         try:
-            if pidfd_number(fd, source) != number:
+            if pidfd_number(fd, procfs) != number:
                 raise ProcessGone(f"process {number} has ended", pid=number, path=process._path)
         except BaseException:
             process.close()
@@ -180,7 +178,7 @@ class Process:
 
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
-        if not self._source.is_proc and self._source.is_capture:
+        if self.procfs != _openat.KERNELS and not _procfs.is_procfs(self.procfs):
             # What a capture's file holds may be several rollups, or a rollup beside its smaps.
             table = self._take("smaps_rollup", take_mappings)
             return Mappings(table or self._needed("smaps", take_mappings)).totals()
@@ -195,7 +193,7 @@ class Process:
     def _resident(self) -> int | None:
         """Rss by statm, in bytes, without a walk; None where there is no statm (a capture)."""
         pages = self._pages("statm")
-        if not pages and not self._source.is_capture and self._stat().has_exited:
+        if not pages and _procfs.is_procfs(self.procfs) and self._stat().has_exited:
             # That of a main thread that has left says 0; others have the memory still.
             living = self._living()
             pages = pages if living is None else self._pages(f"{living[0]}statm")
@@ -227,7 +225,7 @@ class Process:
         None where they cannot be counted, or the process calls exec meanwhile. TimeoutError once
         time.monotonic() is `until`.
         """
-        if self._source.is_capture:
+        if not _procfs.is_procfs(self.procfs):
             return take(), self._captured_count()
         fd = -1
         count = None
@@ -356,11 +354,11 @@ class Process:
         if self._fd < 0:
             raise ValueError("this Process is closed")
         try:
-            return self._source.open(name, self._fd)
+            return _openat.open_in(self.procfs, name, self._fd)
         except OSError as error:
             if not is_exhausted(error) or not self._give_up():
                 raise
-        return self._source.open(name, self._fd)
+        return _openat.open_in(self.procfs, name, self._fd)
 
     def _give_up(self) -> bool:
         """Closes what is kept, where that lets another file be opened; whether there was any."""
@@ -378,7 +376,7 @@ class Process:
             os.close(fd)
 
     def _failure(self, error: OSError, name: str) -> Error:
-        return self._source.failure(error, self.pid, f"{self._path}/{name}")
+        return _procfs.failure(error, self.pid, f"{self._path}/{name}", self.procfs)
 
     def _file(self, name: str) -> bytes | None:
         """A small file's bytes, None where there is none: captures lack some, threads end."""
@@ -400,7 +398,7 @@ class Process:
     def _readable(self, name: str) -> bytes | None:
         """As _file(), None too where it may not or cannot be read; of the link exe its text."""
         try:
-            if name.endswith("exe") and not self._source.is_capture:
+            if name.endswith("exe") and _procfs.is_procfs(self.procfs):
                 return os.fsencode(os.readlink(name, dir_fd=self._fd))
             return self._file(name)
         except ProcessGone:
@@ -413,9 +411,9 @@ class Process:
     def _stat(self) -> Stat:
         text = self._file("stat")
         if text is None:
-            if not self._source.is_capture:
+            if _procfs.is_procfs(self.procfs):
                 # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
-                raise self._source.not_found(self.pid, self._path)
+                raise _procfs.not_found(self.pid, self._path, self.procfs)
             path = f"{self._path}/status"
             return stat_of_status(self._file("status"), self._file("comm"), self.pid, path)
         return parse_stat(text, self.pid, f"{self._path}/stat")
@@ -424,9 +422,9 @@ class Process:
         result = self._take(name, take)
         if result is None:
             path = f"{self._path}/{name}"
-            if self._source.is_capture:
-                noted = f" ({METADATA} there tells what was denied)"
-                told = self._source.has_metadata()
+            if not _procfs.is_procfs(self.procfs):
+                noted = f" ({_procfs.NOTES} there tells what was denied)"
+                told = os.path.lexists(f"{self.procfs}/{_procfs.NOTES}")
                 missing = f"{path} is missing from the capture{noted if told else ''}"
                 raise Error(missing, pid=self.pid, path=path)
             self._stat()
@@ -514,7 +512,7 @@ class Process:
         if stat.is_kernel_thread:
             raise NoMemoryMap("kernel thread", pid=self.pid, path=self._path)
         if not stat.has_exited:
-            if not self._source.is_capture:
+            if _procfs.is_procfs(self.procfs):
                 return ""
             # Neither of the two has a command line.
             if stat.state == UNKNOWN and not self._file("cmdline"):
@@ -572,7 +570,7 @@ class Process:
         fd = -1
         try:
             fd = os.open("task", OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
-            return sorted(pids_among(os.listdir(fd)))
+            return sorted(_procfs.numbers(os.listdir(fd)))
         except FileNotFoundError:
             return []  # a capture
         except OSError as error:

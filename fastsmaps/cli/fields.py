@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from fastsmaps._fields import NUMBERS, PAGE_SIZES, python_name
+from fastsmaps._fields import NAMES, NUMBERS, PAGE_SIZES
 from fastsmaps.cli.listing import Column, number, resolved, sizes, sorted_by, text
 from fastsmaps.cli.options import WrongUse
 
@@ -22,10 +22,10 @@ _PLAIN = _TEXTS.union(
     ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",
      "pid", "ppid", "processes", "start", "start_time", "tree_processes", "tree_unread", "uid",
      "unread"),
-    map(python_name, NUMBERS),
+    map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.
-_PAGE_SIZES = frozenset(map(python_name, PAGE_SIZES))
+_PAGE_SIZES = frozenset(map(NAMES.__getitem__, PAGE_SIZES))
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 
 from fastsmaps._fields import python_name
-from fastsmaps._output.display import harmless, human, kib
+from fastsmaps._model.sizes import human
+from fastsmaps._output.display import harmless, kib
 from fastsmaps.cli.options import WrongUse, cannot_write, is_table
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
 
@@ -210,9 +211,9 @@ def origin_of(
         return {}
     import datetime
 
-    from fastsmaps._source.source import Source
+    from fastsmaps._source.metadata import origin
 
-    host, seconds = (None, None) if procfs is None else Source(procfs).origin(read_at)
+    host, seconds = (None, None) if procfs is None else origin(procfs, read_at)
     taken_at = None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return {"host": host, "taken_at": taken_at, **more}
 

@@ -7,8 +7,8 @@ import sys
 
 import fastsmaps
 from fastsmaps._fields import ABSENT
-from fastsmaps._model.totals import beside
-from fastsmaps._output.display import harmless, human, kib
+from fastsmaps._model.sizes import human
+from fastsmaps._output.display import harmless, kib
 from fastsmaps._output.files import written_whole
 from fastsmaps.cli.listing import FIGURES, NO_NAME
 from fastsmaps.cli.options import cannot_write
@@ -133,7 +133,7 @@ def _json(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, en
 
 def _change(change: Change) -> dict[str, Any]:
     head = {"path": change.key, "old": change.old.pss, "new": change.new.pss}
-    return beside(head, change)
+    return {**head, **change.as_dict()}
 
 
 # ---- for people

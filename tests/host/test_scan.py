@@ -114,13 +114,13 @@ def test_rows_and_columns_agree(
 ) -> None:
     """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
     (tmp_path / "self").symlink_to("1")  # so it is a procfs
-    monkeypatch.setattr("fastsmaps._source.source.Source.is_kernel_mount", lambda *_: True)
+    monkeypatch.setattr("fastsmaps._source.openat.is_kernels", lambda *_: True)
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
         fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}
         fields |= {"Private_Clean": 1, "Private_Dirty": pid}
         if pid % 3:
-            fields["New"] = pid
+            fields["Next"] = pid
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_bytes(b"%d (%d) " % (pid, pid % 5) + rest)
         rollup = record(0x1000, 0x9000, name=b"[rollup]", **fields)
@@ -144,11 +144,11 @@ def test_rows_and_columns_agree(
         )
         assert groups == again
         assert list(groups) == list(again)
-    column = scan(1, 3, workers=1).column("New")
-    assert column.tolist() == scan(1, 3).column("new").tolist() == [1024, fastsmaps.ABSENT]
-    assert "New" not in scan().totals()._figures
+    column = scan(1, 3, workers=1).column("Next")
+    assert column.tolist() == scan(1, 3).column("next").tolist() == [1024, fastsmaps.ABSENT]
+    assert "Next" not in scan().totals().by_label
     with pytest.raises(KeyError):
-        scan(3, 6).column("new")
+        scan(3, 6).column("next")
 
 
 def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:

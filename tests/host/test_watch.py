@@ -508,14 +508,14 @@ def test_samples(backend: ModuleType) -> None:
 
 def test_a_field_that_comes_later() -> None:
     series = Series(10)
-    for i, more in enumerate(({}, {"New": 5}, {})):
+    for i, more in enumerate(({}, {"Next": 5}, {})):
         series.add(totals_of(1, **more), elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
     samples = series.samples()
-    assert samples.column("New").tolist() == [fastsmaps.ABSENT, 5, fastsmaps.ABSENT]
-    assert samples.column("new").tolist() == samples.column("New").tolist()
+    assert samples.column("Next").tolist() == [fastsmaps.ABSENT, 5, fastsmaps.ABSENT]
+    assert samples.column("next").tolist() == samples.column("Next").tolist()
     assert [sample.totals for sample in samples] == [
         totals_of(1),
-        totals_of(1, New=5),
+        totals_of(1, Next=5),
         totals_of(1),
     ]
     assert set(samples.column("uss")) == set(samples.column("swap")) == {fastsmaps.ABSENT}

@@ -332,7 +332,7 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                     if os.path.exists(rollup):
                         for moment in processes.moments(process.totals, rollup):
                             with moment as (totals, (text,)):
-                                assert totals._figures == independent.read(text)[0].fields
+                                assert totals.by_label == independent.read(text)[0].fields
                                 # The directory's, and one of each file.
                                 assert len(processes.descriptors()) == opened + 4
 

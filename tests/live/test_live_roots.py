@@ -179,7 +179,7 @@ def test_capture(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
                 process.totals(),
             ):
                 assert totals.source == "smaps_rollup"
-                assert totals._figures == rollup.fields
+                assert totals.by_label == rollup.fields
             for table in (fastsmaps.mappings(pid, procfs=tmp_path), process.mappings()):
                 assert_rows(table, smaps)
                 assert (table.pid, table.procfs) == (pid, str(tmp_path))

@@ -144,7 +144,7 @@ def test_smaps_and_rollup_agree(zoo: processes.Process, backend: ModuleType) -> 
             summed = table.totals()
             assert summed.rss
             assert summed.private_dirty
-            for label in summed._figures:
+            for label in summed.by_label:
                 one, other = summed[label], rollup[label]
                 if label == "Size":
                     continue

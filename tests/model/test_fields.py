@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsmaps
-from fastsmaps._fields import ABSENT, LABELS, NUMBERS, PAGE_SIZES, SIZES, python_name
+from fastsmaps._fields import (
+    ABSENT,
+    LABELS,
+    NUMBERS,
+    PAGE_SIZES,
+    RESERVED,
+    SIZES,
+    Fields,
+    python_name,
+)
 
 # As they are used in code, so typed out; the rule's results for names of no kernel below.
 KNOWN = {
@@ -88,3 +97,24 @@ def test_no_known_name_is_a_word_of_python() -> None:
 
 def test_absent() -> None:
     assert fastsmaps.ABSENT == ABSENT == 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        fastsmaps.Change, fastsmaps.Group, fastsmaps.Mapping, fastsmaps.ProcessTotals,
+        fastsmaps.Sample, fastsmaps.Totals,
+    ],
+)  # fmt: skip
+def test_no_field_takes_the_name_of_an_attribute(cls: type) -> None:
+    assert {name for name in dir(cls) if not name.startswith("_")} <= RESERVED
+
+
+def test_an_unknown_name_lists_the_fields() -> None:
+    fields = Fields(("Rss", "NewField", "New_Field"), known=("Pss",))
+    assert fields.names == {"Rss": "rss", "NewField": "new_field", "New_Field": "New_Field"}
+    for name, label in (("pss", "Pss"), ("Pss", "Pss"), ("new_field", "NewField")):
+        assert fields.find(name) == fields.label(name) == label
+    assert fields.find("swap") is None
+    with pytest.raises(KeyError, match="no field 'swap'; there are: uss, pss, rss, new_field, New"):
+        fields.label("swap", ("uss",))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import fastsmaps
-from fastsmaps._fields import names_of
+from fastsmaps._fields import Fields
 from fastsmaps._model.samples import Series
 from fastsmaps._model.totals import Totals
 from fastsmaps.cli import report
@@ -80,7 +80,7 @@ def test_mappings(
 def test_sums(backend: ModuleType, labels: tuple[str, ...], names: tuple[str, ...]) -> None:
     totals = fastsmaps.parse(document(labels)).totals()
     values = totals.as_dict()
-    own = names_of(labels, Totals)
+    own = Fields(labels).names
     assert len({*own.values()}) == len(labels)
     for i, label in enumerate(labels, 1):
         assert totals[label] == totals[own[label]] == values[own[label]] == (100 + 2 * i) * 1024
@@ -120,7 +120,6 @@ def test_scans(backend: ModuleType, host: Path) -> None:
     rows = {row["pid"]: row for row in rows_of("ps", "--procfs", str(host))}
     expected = dict(zip(HEAD, range(2, 99), strict=False))
     names = {**dict(zip(HEAD, HEAD, strict=True)), "NewField": "new_field"}
-    names |= {"Processes": "processes"}  # that no column of a process has
     for label, factor in expected.items():
         for pid in (7, 8):
             wanted = factor * pid * 1024

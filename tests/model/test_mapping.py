@@ -304,7 +304,7 @@ def test_as_dict(backend: ModuleType) -> None:
     assert row.as_dict() == {
         "start": 0x10000, "end": 0x11000, "size": 4096, "perms": "rw-p", "offset": 0,
         "dev": "00:00", "inode": 0, "path": "/a", "kind": "file", "deleted": False,
-        "vm_flags": ("rd",), "size_printed": 8192, "rss": 4096, "new": 7, "extra": {},
+        "vm_flags": ("rd",), "size_printed": 8192, "rss": 4096, "New": 7, "extra": {},
     }  # fmt: skip
 
 
@@ -315,4 +315,6 @@ def test_what_a_row_shows_of_itself(backend: ModuleType) -> None:
     for hidden in ("\x1b", "\x9b", "\r", "\x00"):
         assert hidden in row.path
         assert hidden not in repr(row)
-    assert repr(fastsmaps.parse(header())[0]) == "<Mapping 00010000-00011000 rw-p anon>"
+    assert repr(fastsmaps.parse(header())[0]) == (
+        "<Mapping 00010000-00011000 rw-p anon size=4.0 KiB>"
+    )

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps._source import forks, pidfd
-from fastsmaps._source.source import Source
+from fastsmaps._source import forks, pidfd, procfs
 from support import linux, processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -219,8 +218,8 @@ def test_a_number_used_again_meanwhile(
             first = stack.enter_context(processes.workload("idle"))
             fd = stack.enter_context(opened(first.pid))
 
-            def number(fd: int, source: Source) -> int:
-                found = pidfd.pidfd_number(fd, source)
+            def number(fd: int, root: str) -> int:
+                found = pidfd.pidfd_number(fd, root)
                 first.reap()
                 linux.give_next(first.pid)
                 second = stack.enter_context(processes.workload("idle"))
@@ -240,13 +239,13 @@ def test_a_number_used_again_meanwhile(
 
 
 def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
-    assert Source("/proc").counts_ours()
-    assert not Source(tmp_path).counts_ours()
+    assert procfs.counts_ours("/proc")
+    assert not procfs.counts_ours(str(tmp_path))
     try:
-        assert processes.in_namespaces(lambda: Source("/proc").counts_ours())
-        assert not processes.in_namespaces(lambda: Source("/proc").counts_ours(), None)
+        assert processes.in_namespaces(lambda: procfs.counts_ours("/proc"))
+        assert not processes.in_namespaces(lambda: procfs.counts_ours("/proc"), None)
         with processes.namespace() as outer:
-            assert not Source(f"/proc/{outer.facts['pid']}/root/proc").counts_ours()
+            assert not procfs.counts_ours(f"/proc/{outer.facts['pid']}/root/proc")
     except linux.Refused as refused:
         pytest.skip(f"no procfs of another pid namespace: {refused}")
 
@@ -255,12 +254,12 @@ def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
     own = os.getpid()
     (tmp_path / "self").symlink_to(str(own))
     (tmp_path / str(own)).mkdir()
-    assert Source(tmp_path).counts_ours()
+    assert procfs.counts_ours(str(tmp_path))
     status = tmp_path / str(own) / "status"
     status.write_text(f"Name:\tit\nNSpid:\t{own}\nNSpgid:\t{own}\n")
-    assert Source(tmp_path).counts_ours()
+    assert procfs.counts_ours(str(tmp_path))
     status.write_text(f"Name:\tit\nNSpid:\t{own}\t{own}\nNSpgid:\t{own}\n")
-    assert not Source(tmp_path).counts_ours()
+    assert not procfs.counts_ours(str(tmp_path))
 
 
 def test_a_thread_whose_number_is_a_process_here(

@@ -6,8 +6,8 @@ import os
 import time
 
 import fastsmaps
-from fastsmaps._model.processes import NOTHING, failures_of, is_failure, main_reason
-from fastsmaps._model.totals import beside
+from fastsmaps._model.processes import failures_of, is_failure, main_reason
+from fastsmaps._model.totals import UNREAD
 from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.listing import FIGURES, key_columns, number, show, sizes, sorted_by, written
 from fastsmaps.cli.options import BY, WrongUse, add_output, keys, seconds
@@ -128,7 +128,7 @@ def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]
 
 def _known(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
     files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
-    return [*_names(args, before), "old", "new", "change", *files, *NOTHING.as_dict()]
+    return [*_names(args, before), "old", "new", "change", *files, *UNREAD]
 
 
 def _record(names: tuple[str, ...], change: Change) -> Record:
@@ -139,7 +139,7 @@ def _record(names: tuple[str, ...], change: Change) -> Record:
     head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
     if change.files is not None:
         head["old_files"], head["new_files"] = change.files
-    return beside(head, change)
+    return {**head, **change.as_dict()}
 
 
 def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:

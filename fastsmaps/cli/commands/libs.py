@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import fastsmaps
-from fastsmaps._model.processes import NOTHING, is_failure
-from fastsmaps._model.totals import beside
-from fastsmaps._source.source import Source
+from fastsmaps._model.processes import is_failure
+from fastsmaps._model.totals import UNREAD
+from fastsmaps._source.procfs import is_procfs
+from fastsmaps._source.rights import hidden_by
 from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.coverage import note
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, only
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args.procfs) as replay, working("reading mappings") as progress:
         libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, replay.procfs, time.time())
-        hidden = None if pids else Source(replay.procfs).hidden_by()
+        hidden = None if pids or not is_procfs(replay.procfs) else hidden_by(replay.procfs)
     failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
     wanted = [
         (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             for (dev, inode), part in use.parts.items()
         ]
         records.sort(key=lambda record: record["pss"] or 0, reverse=True)
-    known = [*head, *NOTHING.as_dict()]
+    known = [*head, *UNREAD]
     names = chosen(args, names_of(records, known), FIGURES)
     more = [name for name in shown if name not in names]
     show(
@@ -97,4 +98,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _record(path: str, use: fastsmaps.LibUse, **head: object) -> Record:
-    return beside({"path": path, **head, "processes": use.processes}, use.totals)
+    return {"path": path, **head, "processes": use.processes, **use.totals}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fastsmaps._fields import LABELS, NUMBERS, python_name
-from fastsmaps._model.figures import SUMS
-from fastsmaps._model.processes import NOTHING
-from fastsmaps._model.totals import beside
+from fastsmaps._fields import NAMES, NUMBERS, SUMS
+from fastsmaps._model.totals import UNREAD
 from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, is_size, only, total_cells
 from fastsmaps.cli.listing import (
@@ -48,7 +46,7 @@ EXAMPLES = """\
 # The fields that are no size.
 _PLAIN = (
     "start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted", "vm_flags",
-    "extra", *map(python_name, NUMBERS),
+    "extra", *map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
 # The figures of the usual table.
 _USUAL = ("size", *FIGURES)
@@ -114,7 +112,7 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
     records = [_record(mappings[i]) for i in wanted]
-    known = [*dict.fromkeys((*_PLAIN, *LABELS, "size_printed", *SUMS))]
+    known = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
     columns = [
@@ -148,11 +146,11 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         else mappings.group_by(args.by)
     )
     records: list[Record] = [
-        beside({args.by: name, "mappings": group.count, "files": group.files}, group.totals)
+        {args.by: name, "mappings": group.count, "files": group.files, **group.totals}
         for name, group in groups.items()
         if name is not None
     ]
-    known = [args.by, "mappings", "files", *NOTHING.as_dict()]
+    known = [args.by, "mappings", "files", *UNREAD]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
     several = args.by == "path" and any(record["files"] > 1 for record in records)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import fastsmaps
-from fastsmaps._model.processes import NOTHING, is_failure
-from fastsmaps._model.totals import beside
+from fastsmaps._model.processes import is_failure
+from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import forest, is_missing, walk
 from fastsmaps.cli.choose import check_matches, choose, users_of
 from fastsmaps.cli.coverage import note_of, read_of
@@ -239,7 +239,7 @@ def _columns(
 # ---- --tree
 
 _TREE = "tree_"
-_TREE_FIGURES = tuple(_TREE + name for name in NOTHING.as_dict())
+_TREE_FIGURES = tuple(_TREE + name for name in UNREAD)
 _TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
 _TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
 # Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
@@ -256,7 +256,7 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
             "depth": branch.depth,
             "tree_processes": branch.read,
             "tree_unread": branch.processes - branch.read,
-            **{_TREE + name: size for name, size in (branch.totals or NOTHING).as_dict().items()},
+            **{_TREE + name: size for name, size in (branch.totals or UNREAD).as_dict().items()},
         }
     known = [*_known(args), *_TREE_FIELDS]
     every = names_of(records.values(), known)
@@ -303,17 +303,19 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
             key = args.by(row)
             unread[key] = unread.get(key, 0) + 1
     records: list[Record] = [
-        beside(
-            {**args.by.named(key), "processes": group.count, "unread": unread.pop(key, 0)},
-            group.totals,
-        )
+        {
+            **args.by.named(key),
+            "processes": group.count,
+            "unread": unread.pop(key, 0),
+            **group.totals,
+        }
         for key, group in groups.items()
     ]
     records += [
-        beside({**args.by.named(key), "processes": 0, "unread": count}, NOTHING)
+        {**args.by.named(key), "processes": 0, "unread": count, **UNREAD}
         for key, count in unread.items()
     ]
-    known = [*args.by.names, "processes", "unread", *NOTHING.as_dict()]
+    known = [*args.by.names, "processes", "unread", *UNREAD]
     names = chosen(args, names_of(records, known), FIGURES)
     sums = total_cells(names, scan.totals().as_dict(), unit)
     show(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps import Error
 from fastsmaps._model.grouping import search
-from fastsmaps._model.processes import NOTHING
+from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import is_missing
 from fastsmaps.cli.choose import check_matches, choose
 from fastsmaps.cli.coverage import note_of
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             records.append({**head, **totals.as_dict()})
     if not replay.status:  # what could not be read may have matched
         replay.status = check_matches(args, records, "process")
-    known = [*_HEAD, *NOTHING.as_dict()]
+    known = [*_HEAD, *UNREAD]
     _show(args, records, known)
     return replay.status
 
@@ -103,7 +103,7 @@ def _tree(args: argparse.Namespace) -> int:
             "unread": sum(map(is_missing, scan)),
         }
         records = [{**head, **totals.as_dict()}]
-    _show(args, records, [*_HEAD, "processes", "unread", *NOTHING.as_dict()])
+    _show(args, records, [*_HEAD, "processes", "unread", *UNREAD])
     if records and is_table(args):
         print(f"\n{wrapped(note_of(scan))}")
     return replay.status
