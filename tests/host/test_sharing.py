@@ -235,8 +235,10 @@ def test_an_exec_before_it_is_decided(
         at_settling.append(act)
         scan = fastsmaps.scan([parent, child])
         assert [row.outcome for row in scan] == ["read", "read"]
+        again = fastsmaps.totals(child)
         assert scan[1].totals is not None
-        assert scan[1].totals == fastsmaps.totals(child)
+        # Not Pss: it changes whenever another process maps the same libraries.
+        assert (scan[1].totals.rss, scan[1].totals.private_dirty) == (again.rss, again.private_dirty)
 
 
 def test_an_end_before_it_is_decided(

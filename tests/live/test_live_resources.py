@@ -355,7 +355,7 @@ def test_whether_the_process_waits_is_looked_at_with_any_pieces(
     if strace is None:
         pytest.skip("strace is not here")
     code = (
-        "import sys; from fastsmaps import _csmaps\n"
+        "import sys; from fastsmaps._backend import _csmaps\n"
         "with open(sys.argv[1], 'rb') as file: _csmaps.read(file.fileno(), *map(int, sys.argv[2:]))"
     )
     smaps = f"/proc/{many.pid}/smaps"

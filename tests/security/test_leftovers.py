@@ -211,7 +211,7 @@ def test_a_signal_where_exceptions_are_ignored(
 LOST_BEFORE_THE_WAIT = """
 import os, signal, sys
 import fastsmaps.cli
-from fastsmaps.cli import export
+from fastsmaps.cli.commands import export
 
 class Finalized:
     def __del__(self):

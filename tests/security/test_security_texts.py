@@ -105,6 +105,7 @@ def test_a_text_is_cut_by_the_byte(
 def test_so_many_texts_that_the_shortest_limit_needs_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("fastsmaps._backend.bounded.MAX_TEXTS", 1000)
     monkeypatch.setattr("fastsmaps._host.texts.MAX_TEXTS", 1000)
     shared = Shared()
     rows: list[fastsmaps.ProcessTotals] = []
