@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.grouping import By, Keys
     from fastsmaps._model.processes import Scan
     from fastsmaps._output.groups import Key
-    from fastsmaps._source.procfs import Procfs
+    from fastsmaps._source.arguments import Procfs
 
 __all__ = ["Collector"]
 

@@ -6,7 +6,6 @@ import errno
 import os
 import time
 
-from fastsmaps._backend.descriptors import read_file
 from fastsmaps._errors import (
     CaptureError,
     Error,
@@ -20,12 +19,10 @@ from fastsmaps._host.texts import Shared
 from fastsmaps._host.workers import counted
 from fastsmaps._model.processes import Cost, ProcessTotals, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.metadata import as_noted, noted, noted_sharing, notes_text, origin
+from fastsmaps._source.chunks import CHUNK_SIZE
+from fastsmaps._source.metadata import METADATA, metadata_text
 from fastsmaps._source.process import ATTEMPTS, Process
-from fastsmaps._source.procfs import CHUNK_SIZE, MAX_MAP_COUNT, NOTES
-from fastsmaps._source.rights import hidden_by
+from fastsmaps._source.source import MAX_MAP_COUNT, Source
 from fastsmaps._source.text import parse
 
 TYPE_CHECKING = False
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.procfs import Procfs
+    from fastsmaps._source.arguments import Procfs
 
     T = TypeVar("T")
 
@@ -77,20 +74,19 @@ def capture(
     from fastsmaps._capture.writers import target_of  # what it imports takes 10 ms
 
     path = os.fsdecode(target)
-    root = _procfs.root(procfs)
+    source = Source(procfs)
     begun, cpu = time.monotonic(), time.thread_time()
-    numbers = _procfs.numbers_of(pids, root)
+    numbers = source.select(pids)
     writing = target_of(path)
     rows: list[ProcessTotals] = []
     shared = Shared()
-    before = noted(root)
-    sharing = Sharing(root, noted_sharing(root))
+    sharing = Sharing(source)
     notes: dict[str, dict[str, Any]] = {}
     try:
         with writing as saved:
             for pid in counted(numbers, progress):
-                row, files, errors = _taken(pid, root, sharing)
-                row = as_noted(row, before)
+                row, files, errors = _taken(pid, source, sharing)
+                row = source.metadata.complete(row)
                 if files:
                     saved.process(pid, files, row.uid)
                 if row.outcome != "read" or errors:
@@ -101,11 +97,11 @@ def capture(
             _settle(rows, sharing, notes)
             taken_at = time.time()
             for name in _SYSTEM:
-                text = _system_file(root, name)
+                text = source.read_optional(name)  # subset=pid has neither meminfo nor version
                 if text is not None:
                     saved.file(name, text)
             known = not sharing.unknown
-            saved.file(NOTES, notes_text(notes, *origin(root, taken_at), known))
+            saved.file(METADATA, metadata_text(notes, *source.origin(taken_at), known))
     except Error:
         raise
     except OSError as error:
@@ -115,13 +111,12 @@ def capture(
             f"cannot write {path}: {error.strerror or error}", path=path, errno=error.errno
         ) from error
     cost = Cost(time.thread_time() - cpu, time.monotonic() - begun)
-    hidden = hidden_by(root) if pids is None and _procfs.is_procfs(root) else None
     return Scan(
         rows,
         cost=cost,
         taken_at=taken_at,
-        procfs=root,
-        hidden_by=hidden,
+        procfs=source.path,
+        hidden_by=source.hidden_by() if pids is None else None,
         sharing_known=known,
     )
 
@@ -147,28 +142,15 @@ def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:
     return note
 
 
-def _system_file(root: str, name: str) -> bytes | None:
-    try:
-        fd = _openat.open_in(root, name)
-        try:
-            return read_file(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if is_foreign(error):
-            raise
-        return None  # subset=pid has neither, nor have some captures
-
-
 # ---- one process
 
 
 def _taken(
-    pid: int, root: str, sharing: Sharing
+    pid: int, source: Source, sharing: Sharing
 ) -> tuple[ProcessTotals, dict[str, bytes], dict[str, Error]]:
     """A process's row, its files by their names, and why others could not be read."""
     try:
-        with Process(pid, procfs=root) as process:
+        with Process(pid, procfs=source.path) as process:
             for _ in range(ATTEMPTS):
                 # Before it is read: see sharing.py.
                 member = member_of(process)
@@ -177,7 +159,7 @@ def _taken(
                     answer = sharing.same(member, member.ppid)
                 taken = _Files(process)
                 if taken.read():
-                    row = _row(pid, root, taken)
+                    row = _row(pid, source.path, taken)
                     return _with_member(row, member, answer, taken), taken.files, taken.errors
             raise process._unsteady("smaps")
     except Error as error:
@@ -201,7 +183,7 @@ class _Files:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.live = _procfs.is_procfs(process.procfs)
+        self.live = not process._source.is_capture
         self.files: dict[str, bytes] = {}
         self.errors: dict[str, Error] = {}
         self.stat: Stat | None = None

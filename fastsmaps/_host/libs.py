@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from fastsmaps import _backend
-from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import Error, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
@@ -14,11 +13,9 @@ from fastsmaps._model.processes import OUTCOMES
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.metadata import noted, noted_sharing
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process import Process
-from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
+from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.procfs import Procfs
+    from fastsmaps._source.arguments import Procfs
 
     # A process's number, its outcome, and the error where it was not read.
     Fate = tuple[int, str, str | None]
@@ -115,12 +112,12 @@ def libs(
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
-    root = _procfs.root(procfs)
+    source = Source(procfs)
     check_workers(workers)
-    numbers = _procfs.numbers_of(pids, root)
+    numbers = source.select(pids)
     listed = pids is None
-    sharing = Sharing(root, noted_sharing(root))
-    groups = _groups(numbers, root, sharing, workers)
+    sharing = Sharing(source)
+    groups = _groups(numbers, source, sharing, workers)
     later = {member.pid for group in groups for member in in_order(group)[1:]}
     now = [pid for pid in numbers if pid not in later]
     uses: list[Uses] = []
@@ -132,36 +129,31 @@ def libs(
         mine = _backend.Uses()
         uses.append(mine)
         take = mine.take
+        root = source.open_trusted()
+        if root is None:
+            found = (_add(mine, pid, source, members) for pid in some)
+            fates.extend(fate for fate in found if fate is not None)
+            return
         try:
-            fd = os.open(root, OPEN | os.O_DIRECTORY)
-        except OSError as error:
-            raise _procfs.failure(error, None, root, root) from None
-        try:
-            if _openat.is_kernels(root, fd):
-                others.extend(
-                    [pid for pid in some if not take(fd, pid, CHUNK_SIZE, CHUNKS, listed)]
-                )
-            else:
-                found = (_add(mine, pid, root, members) for pid in some)
-                fates.extend(fate for fate in found if fate is not None)
+            others.extend([pid for pid in some if not take(root, pid, CHUNK_SIZE, CHUNKS, listed)])
         finally:
-            os.close(fd)
+            os.close(root)
 
     spread(counted(now, progress), max(1, min(workers, len(now))), work)
     uses.append(last := _backend.Uses())
-    fates.extend(_added(last, pid, root) for pid in others)
+    fates.extend(_added(last, pid, source) for pid in others)
     forks = {member.pid for member in members if member.forked}
     groups += sharing.groups(related(members).values())
     later |= forks
     read = set(now).difference(forks, (pid for pid, outcome, _ in fates if outcome != "read"))
     for group in groups:
-        fates.extend(_add_once(last, in_order(group), root, sharing, later, read))
-    fates.extend(_added(last, pid, root) for pid in numbers if pid in later)
+        fates.extend(_add_once(last, in_order(group), source, sharing, later, read))
+    fates.extend(_added(last, pid, source) for pid in numbers if pid in later)
     coverage = dict.fromkeys(OUTCOMES, 0)
     coverage["read"] = len(numbers) - len(fates)
     errors: dict[int, str] = {}
     outcomes: dict[int, str] = {}
-    notes = noted(root) if fates else {}
+    notes = source.metadata.unread if fates else {}
     for pid, outcome, error in fates:
         if error is not None:
             outcome, errors[pid] = notes.get(pid, (outcome, error))
@@ -170,14 +162,16 @@ def libs(
     return Libs(_merged(uses), coverage, errors, outcomes)
 
 
-def _groups(numbers: list[int], root: str, sharing: Sharing, workers: int) -> list[list[Member]]:
+def _groups(
+    numbers: list[int], source: Source, sharing: Sharing, workers: int
+) -> list[list[Member]]:
     """Those of the processes that have their memory in common, before any of it is read.
 
     None where Process reads them: it sees that when it reads them.
     """
-    sweeper = Sweeper(root, texts=(), limits=(None, None), until=None)
+    sweeper = Sweeper(source, texts=(), limits=(None, None), until=None)
     try:
-        if sweeper.fd < 0:
+        if not sweeper.is_fast:
             return []
         sweeper.run(numbers, workers, rollups=False)
         return sharing.groups(related(sweeper.members()).values())
@@ -186,7 +180,12 @@ def _groups(numbers: list[int], root: str, sharing: Sharing, workers: int) -> li
 
 
 def _add_once(
-    uses: Uses, order: list[Member], root: str, sharing: Sharing, later: set[int], read: set[int]
+    uses: Uses,
+    order: list[Member],
+    source: Source,
+    sharing: Sharing,
+    later: set[int],
+    read: set[int],
 ) -> Iterator[Fate]:
     """Adds a group whose memory is the same: one of it, if that can be read.
 
@@ -200,23 +199,23 @@ def _add_once(
         if counted is not None and sharing.still(member, counted):
             yield member.pid, "skipped", error_of(counted.pid)
             continue
-        fate = _added(uses, member.pid, root)
+        fate = _added(uses, member.pid, source)
         yield fate
         if counted is None and fate[1] == "read":
             counted = member
 
 
-def _added(uses: Uses, pid: int, root: str) -> Fate:
+def _added(uses: Uses, pid: int, source: Source) -> Fate:
     """Adds a process by Process, which knows all fates; its number, the outcome and the error."""
-    fate = _add(uses, pid, root)
+    fate = _add(uses, pid, source)
     assert fate is not None
     return fate
 
 
-def _add(uses: Uses, pid: int, root: str, members: list[Member] | None = None) -> Fate | None:
+def _add(uses: Uses, pid: int, source: Source, members: list[Member] | None = None) -> Fate | None:
     """With `members` None for a fork, which is not added: it is put there, as all others are."""
     try:
-        with Process(pid, procfs=root) as process:
+        with Process(pid, procfs=source.path) as process:
             member = None if members is None else member_of(process)
             if member is not None and members is not None:
                 member.read = True  # as far as is known

@@ -15,11 +15,8 @@ from fastsmaps._host.sweeper import Sweeper, files_of
 from fastsmaps._host.texts import Shared
 from fastsmaps._model.processes import Cost, ProcessTotals, Scan
 from fastsmaps._model.stat import parse_stat
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.metadata import noted_sharing
-from fastsmaps._source.procfs import PAGE
-from fastsmaps._source.rights import hidden_by
+from fastsmaps._source.chunks import PAGE
+from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.procfs import Procfs
+    from fastsmaps._source.arguments import Procfs
 
     T = TypeVar("T")
 
@@ -130,7 +127,8 @@ class Sampler:
         if max_rss is not None and not isinstance(max_rss, int):
             raise TypeError(f"max_rss: bytes as an int, or None, not {max_rss!r}")
         self.budget = budget
-        self.procfs = _procfs.root(procfs)
+        self._source = Source(procfs)
+        self.procfs = self._source.path
         self._mappings = mappings
         self._texts = files_of(cgroup=cgroup, cmdline=cmdline, exe=exe)
         self._max_rss = max_rss
@@ -184,10 +182,11 @@ class Sampler:
             self._credit += self.budget * (now - self._last)
         self._last = now
         self._fit()
+        self._source = Source(self.procfs)  # another directory may be there by now
         # While the looks alone would take more than the budget, they wait until it allows one
         # and as much for rollups.
-        if first and _procfs.is_procfs(self.procfs):
-            self._hidden_by = hidden_by(self.procfs)
+        if first:
+            self._hidden_by = self._source.hidden_by()
         if first or self._credit >= 2 * self._look:
             self._sparing(self._look_at_all)
             self._part()
@@ -207,7 +206,7 @@ class Sampler:
             procfs=self.procfs,
             count=len(state),
             sharing_known=self._unknown.isdisjoint(self._watched),
-            max_map_count=_procfs.max_map_count(self.procfs) if self._mappings else None,
+            max_map_count=self._source.max_map_count() if self._mappings else None,
             hidden_by=self._hidden_by,
         )
 
@@ -251,7 +250,7 @@ class Sampler:
     # ---- statm of all
 
     def _look_at_all(self) -> None:
-        listed = set(_procfs.pids(self.procfs))
+        listed = set(self._source.pids())
         for pid in self._watched.keys() - listed:
             self._drop(pid)
         kept = [(pid, one) for pid, one in self._watched.items() if one.fd >= 0]
@@ -287,7 +286,7 @@ class Sampler:
         except ProcessLookupError:
             return False
         except FileNotFoundError:
-            return not _procfs.is_procfs(self.procfs)  # smem's captures have no statm
+            return self._source.is_capture  # smem's captures have no statm
         except (OSError, ValueError) as error:
             if is_foreign(error):
                 raise
@@ -306,11 +305,11 @@ class Sampler:
                 # kernel was short of memory. This costs 2 us, and stat 20.
                 started = one.row.start_time
                 if one.inode and started is not None:
-                    stat = parse_stat(self._file_in(directory, "stat"), pid, f"{path}/stat")
+                    stat = parse_stat(self._source.read("stat", directory), pid, f"{path}/stat")
                     if stat.start_time != started:
                         raise ProcessLookupError
                 one.inode = inode
-            fd = _openat.open_in(self.procfs, "statm", directory)
+            fd = self._source.open("statm", directory)
             try:
                 text = read_file(fd)
                 if self._kept < self._most_kept:
@@ -322,13 +321,6 @@ class Sampler:
                     os.close(fd)
         finally:
             os.close(directory)
-
-    def _file_in(self, directory: int, name: str) -> bytes:
-        fd = _openat.open_in(self.procfs, name, directory)
-        try:
-            return read_file(fd)
-        finally:
-            os.close(fd)
 
     def _drop(self, pid: int) -> None:
         one = self._watched.pop(pid)
@@ -353,7 +345,7 @@ class Sampler:
             # A process may change its command line without an exec.
             if one.excluded is None or (one.excluded and not (pid + self._sweeps) % _ASKED_EACH)
         ]
-        sweeper = Sweeper(self.procfs, texts=self._texts, limits=(None, None), until=None)
+        sweeper = Sweeper(self._source, texts=self._texts, limits=(None, None), until=None)
         try:
             for row in sweeper.seen(due):
                 if row.outcome != "gone" and row.pid not in sweeper.exhausted:
@@ -404,7 +396,7 @@ class Sampler:
 
         def begin() -> Sweeper:
             return Sweeper(
-                self.procfs,
+                self._source,
                 texts=self._texts,
                 limits=(None, self._max_rss),
                 until=None,
@@ -464,7 +456,7 @@ class Sampler:
     def _part(self) -> None:
         """Treat a process that no longer shares its memory as a new one."""
         if self._sharing is None:
-            self._sharing = Sharing(self.procfs, noted_sharing(self.procfs))
+            self._sharing = Sharing(self._source)
         self._sharing.renew()
         for pid, one in self._watched.items():
             if one.row.shares_memory_with is None:

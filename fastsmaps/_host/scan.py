@@ -7,15 +7,14 @@ import time
 from fastsmaps._host.sweeper import Sweeper, files_of
 from fastsmaps._host.workers import check_workers
 from fastsmaps._model.processes import Cost, Scan
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.rights import hidden_by
+from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
     from fastsmaps._model.processes import ProcessTotals
-    from fastsmaps._source.procfs import Procfs
+    from fastsmaps._source.arguments import Procfs
 
 
 def scan(
@@ -58,15 +57,15 @@ def scan(
 
     Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
     """
-    root = _procfs.root(procfs)
+    source = Source(procfs)
     check_workers(workers)
     for name, limit in (("min_rss", min_rss), ("max_rss", max_rss)):
         if limit is not None and not isinstance(limit, int):
             raise TypeError(f"{name}: bytes as an int, or None, not {limit!r}")
     begun = time.monotonic()
-    numbers = _procfs.numbers_of(pids, root)
+    numbers = source.select(pids)
     sweeper = Sweeper(
-        root,
+        source,
         texts=files_of(cgroup=cgroup, cmdline=cmdline, exe=exe),
         limits=(min_rss, max_rss),
         until=None if timeout is None else begun + timeout,
@@ -76,10 +75,7 @@ def scan(
     try:
         if exclude is not None:
             numbers = sweeper.without(exclude, numbers)
-        if sweeper.fd >= 0:
-            sweeper.run(numbers, workers)
-        else:
-            sweeper.replay(numbers)
+        sweeper.run(numbers, workers)
         sweeper.settle()
     finally:
         sweeper.close()
@@ -87,11 +83,11 @@ def scan(
         sweeper.rows,
         cost=Cost(sum(sweeper.costs), time.monotonic() - begun),
         taken_at=time.time(),
-        procfs=root,
+        procfs=source.path,
         count=len(sweeper.order),
         sharing_known=sweeper.sharing_known,
-        max_map_count=_procfs.max_map_count(root) if mappings else None,
-        hidden_by=hidden_by(root) if pids is None and sweeper.is_live else None,
+        max_map_count=source.max_map_count() if mappings else None,
+        hidden_by=source.hidden_by() if pids is None else None,
     )
 
 
@@ -99,9 +95,9 @@ def seen(
     pids: Iterable[int] | None, *, procfs: Procfs = "/proc", cmdline: bool = False
 ) -> Iterator[ProcessTotals]:
     """Rows of these processes without figures, to choose by: no memory is read for them."""
-    root = _procfs.root(procfs)
-    numbers = _procfs.numbers_of(pids, root)
-    sweeper = Sweeper(root, texts=("cmdline",) * cmdline, limits=(None, None), until=None)
+    source = Source(procfs)
+    numbers = source.select(pids)
+    sweeper = Sweeper(source, texts=("cmdline",) * cmdline, limits=(None, None), until=None)
     try:
         yield from sweeper.seen(numbers)
     finally:

@@ -29,7 +29,6 @@ from fastsmaps import _backend
 from fastsmaps._errors import Error, NoMemoryMap, ProcessGone
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS
-from fastsmaps._source import procfs as _procfs
 from fastsmaps._source.process import Process
 
 #: See above; sorting so many takes 5 comparisons each.
@@ -38,6 +37,8 @@ MOST_FORKS = 32
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from fastsmaps._source.source import Source
 
 
 def swept_member(row: tuple[int, int, int, int, bool, int, bool, bool]) -> Member:
@@ -51,8 +52,7 @@ def member_of(process: Process) -> Member | None:
     try:
         stat = process._stat()
         # A capture holds a process's memory as its own, also where a thread had it.
-        live = _procfs.is_procfs(process.procfs)
-        found = process._memory_stat() if live else (process.pid, stat)
+        found = (process.pid, stat) if process._source.is_capture else process._memory_stat()
     except Error:
         return None
     if found is None:
@@ -89,14 +89,15 @@ def in_order(group: Iterable[Member]) -> list[Member]:
 class Sharing:
     """What is known of the processes of one procfs or capture.
 
-    ``unknown`` are those that could not be compared with another one that was read. `noted` is what
-    a capture says: pid -> the process whose memory it has, and whether that is all.
+    ``unknown`` are those that could not be compared with another one that was read. A capture says
+    itself which processes have the memory of which others.
     """
 
-    def __init__(self, procfs: str, noted: tuple[dict[int, int], bool] | None = None) -> None:
-        self.procfs = procfs
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        noted = source.metadata.sharing if source.is_capture else None
         self._noted, self._all_noted = ({}, False) if noted is None else noted
-        self.compares = _procfs.is_procfs(procfs) and _procfs.counts_ours(procfs)
+        self.compares = source.counts_ours()
         self.unknown: set[int] = set()
         self._waiting: dict[int, bool] = {}
 
@@ -115,7 +116,7 @@ class Sharing:
             return True
         answer = self.same(member, counted.task)
         if answer is None:
-            return waits_in_vfork(member.pid, counted.pid, self.procfs)
+            return waits_in_vfork(member.pid, counted.pid, self.source.path)
         return answer
 
     def renew(self) -> None:
@@ -179,7 +180,7 @@ class Sharing:
         """Whether they have not all ended by now: zombies have no memory, and that in common."""
         for member in members:
             try:
-                with Process(member.pid, procfs=self.procfs) as process:
+                with Process(member.pid, procfs=self.source.path) as process:
                     if process._memory_stat() is not None:
                         return True
             except (ProcessGone, NoMemoryMap):
@@ -190,8 +191,8 @@ class Sharing:
 
     def _waits(self, child: Member, parent: Member) -> bool:
         if parent.pid not in self._waiting:
-            self._waiting[parent.pid] = has_waiting_thread(parent.pid, self.procfs)
-        return self._waiting[parent.pid] and waits_in_vfork(child.pid, parent.pid, self.procfs)
+            self._waiting[parent.pid] = has_waiting_thread(parent.pid, self.source.path)
+        return self._waiting[parent.pid] and waits_in_vfork(child.pid, parent.pid, self.source.path)
 
 
 def _by_stack(members: Iterable[Member]) -> list[list[Member]]:

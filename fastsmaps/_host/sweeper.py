@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from array import array
 
 from fastsmaps import _backend
-from fastsmaps._backend.descriptors import OPEN, is_exhausted
+from fastsmaps._backend.descriptors import is_exhausted
 from fastsmaps._errors import Error, NoMemoryMap, is_foreign, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related, swept_member
 from fastsmaps._host.texts import Shared
@@ -18,11 +18,8 @@ from fastsmaps._model.processes import ProcessTotals
 from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS, texts_of
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.metadata import as_noted, noted, noted_sharing
+from fastsmaps._source.chunks import CHUNK_SIZE, PAGE
 from fastsmaps._source.process import Process
-from fastsmaps._source.procfs import CHUNK_SIZE, PAGE
 from fastsmaps._source.rights import own_rights
 
 TYPE_CHECKING = False
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Sweep, SweepRow
     from fastsmaps._model.totals import Totals
     from fastsmaps._source.rights import Rights
+    from fastsmaps._source.source import Source
 
 # What the backends' Sweep says of a row.
 SWEEP_OUTCOMES = (
@@ -79,7 +77,7 @@ class Sweeper:
 
     def __init__(
         self,
-        root: str,
+        source: Source,
         *,
         texts: tuple[str, ...],
         limits: tuple[int | None, int | None],
@@ -87,7 +85,7 @@ class Sweeper:
         mappings: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
-        self.root = root
+        self.source = source
         self.texts = texts
         self.limits = limits
         self.until = until
@@ -102,25 +100,21 @@ class Sweeper:
         self._lock = allocate_lock()  # for these two
         #: Processes that no descriptor was left for, and whether they were large.
         self.exhausted: dict[int, bool] = {}
-        self._notes: dict[int, tuple[str, str]] | None = None
         self._rights: Rights | None = None  # asked once: thousands may be denied
-        self.sharing = Sharing(root)
-        # The directories of a capture tell nothing of owners, and lead anywhere: it is read one
-        # process after the other.
-        self.fd = -1
-        self.is_live = _procfs.is_procfs(root)
-        if self.is_live:
-            try:
-                self.fd = os.open(root, OPEN | os.O_DIRECTORY)
-            except OSError as error:
-                raise _procfs.failure(error, None, root, root) from None
-            if not _openat.is_kernels(root, self.fd):
-                self.close()
+        self.sharing = Sharing(source)
+        # None: the fast path may not be taken. A capture's directories have no owners to go by,
+        # and may lead anywhere: processes are read one after the other by `Process`.
+        self._root = source.open_trusted()
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        root, self._root = self._root, None
+        if root is not None:
+            os.close(root)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the backend reads the processes, and `Process` only those that fail."""
+        return self._root is not None
 
     def _sweep(self, rollups: bool = True) -> Sweep:
         least, most = self.limits
@@ -160,9 +154,9 @@ class Sweeper:
 
     def seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
         """Rows without figures: no memory is read for them."""
-        if self.fd < 0:
+        if not self.is_fast:
             return (self._by_process(pid, figures=False) for pid in numbers)
-        first = Sweeper(self.root, texts=self.texts, limits=(None, None), until=self.until)
+        first = Sweeper(self.source, texts=self.texts, limits=(None, None), until=self.until)
         first.sharing.compares = False
         try:
             first.run(numbers, 1, rollups=False)
@@ -184,8 +178,14 @@ class Sweeper:
     # ---- reading
 
     def run(self, numbers: Sequence[int], workers: int, rollups: bool = True) -> None:
-        """Takes all of them, in so many threads of which this one is one."""
+        """Read all processes, using `workers` threads including the caller's.
+
+        Without the fast path, one thread reads.
+        """
         self.order = self.order or list(numbers)
+        if not self.is_fast:
+            self._replay(numbers)
+            return
         workers = max(1, min(workers, len(numbers)))
         spread(_batches(numbers, workers), workers, lambda some: self._work(some, rollups))
         if workers > 1:
@@ -216,8 +216,9 @@ class Sweeper:
         return self.until is not None and time.monotonic() >= self.until
 
     def _take(self, sweep: Sweep, pids: memoryview, rollups: bool) -> int:
+        assert self._root is not None
         before = len(sweep)
-        taken = sweep.take(self.fd, pids, self._turn())
+        taken = sweep.take(self._root, pids, self._turn())
         for i, outcome in enumerate(sweep.outcomes(before), before):
             if outcome in (_LARGE, _OTHER):
                 pid = sweep.row(i)[0]
@@ -234,9 +235,8 @@ class Sweeper:
     def _turn(self) -> float:
         return _TURN if self.until is None else min(_TURN, self.until - time.monotonic())
 
-    def replay(self, numbers: Sequence[int]) -> None:
-        """Reads a capture's processes, one after the other."""
-        self.order = self.order or list(numbers)
+    def _replay(self, numbers: Sequence[int]) -> None:
+        """Read processes one after the other by `Process`."""
         cpu = time.thread_time()
         for pid in counted(numbers, self.progress):
             if self._over():
@@ -245,10 +245,7 @@ class Sweeper:
         self.costs.append(time.thread_time() - cpu)
 
     def _replayed(self, pid: int) -> ProcessTotals:
-        if self._notes is None:
-            self._notes = noted(self.root)
-            self.sharing = Sharing(self.root, noted_sharing(self.root))
-        return as_noted(self._by_process(pid), self._notes)
+        return self.source.metadata.complete(self._by_process(pid))
 
     def _by_process(
         self, pid: int, *, large: bool = False, figures: bool = True, shared: bool = False
@@ -260,14 +257,14 @@ class Sweeper:
         facts: dict[str, Any] = {}
         self.exhausted.pop(pid, None)
         try:
-            with Process(pid, procfs=self.root) as process:
+            with Process(pid, procfs=self.source.path) as process:
                 facts = process._facts(self.texts)
                 facts["member"] = member = member_of(process)
                 if not figures:
                     if member is not None:
                         member.read = True  # as far as is known
                     return ProcessTotals(pid, "skipped", **facts)
-                if self.fd < 0 or not large:
+                if not self.is_fast or not large:
                     resident = process._resident() if self.limits != (None, None) else None
                     if resident is not None and not self._within(resident):
                         if self.mappings and resident >= (self.limits[0] or 0):
@@ -316,7 +313,7 @@ class Sweeper:
 
     def one(self, pid: int) -> ProcessTotals:
         """One process now, by the sweep at hand."""
-        if self.fd < 0:
+        if not self.is_fast:
             return self._replayed(pid)
         if not self.sweeps:
             self.sweeps.append(self._sweep())
@@ -433,7 +430,7 @@ class Sweeper:
             }
         if self.texts:
             files = dict(zip(self.texts, texts, strict=True))
-            facts |= texts_of(files, pid, f"{self.root}/{pid}")
+            facts |= texts_of(files, pid, f"{self.source.path}/{pid}")
             facts["cmdline"] = shared.text(facts.get("cmdline"))
             facts["cgroup"] = shared.path(facts.get("cgroup"))
             facts["exe"] = shared.path(facts.get("exe"))
@@ -446,14 +443,14 @@ class Sweeper:
         if outcome == _OUTSIDE:
             facts["error"] = self._why_outside(resident * PAGE)
             return ProcessTotals(pid, "skipped", **facts)
-        path = f"{self.root}/{pid}/smaps_rollup"
+        path = f"{self.source.path}/{pid}/smaps_rollup"
         error: Error
         if outcome == _DENIED:
             # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
             number = errno.EPERM if who is None else errno.EACCES
             self._rights = self._rights or own_rights()
             refusal = PermissionError(number, "")
-            error = _procfs.denied(refusal, pid, path, self.root, self._rights)
+            error = self.source.denied(refusal, pid, path, self._rights)
         else:
             error = NoMemoryMap(SWEEP_OUTCOMES[outcome].replace("_", " "), pid=pid, path=path)
         return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})

@@ -12,7 +12,7 @@ from fastsmaps._host.scan import scan
 from fastsmaps._model.diff import diff
 from fastsmaps._model.samples import Series
 from fastsmaps._model.stat import status_number
-from fastsmaps._source import procfs as _procfs
+from fastsmaps._source.arguments import check_pid, path_of
 from fastsmaps._source.forks import own_process
 from fastsmaps._source.process import Process
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.samples import Sample, Samples
     from fastsmaps._model.totals import Change, Totals
-    from fastsmaps._source.procfs import Pid, Procfs
+    from fastsmaps._source.arguments import Pid, Procfs
 
 # Mappings are read again once the process is larger by this much than it ever was when they were
 # read: few times, however long it grows (24 for a factor of ten), and never for noise.
@@ -112,8 +112,8 @@ class Watch:
         if isinstance(pid, Process):
             self._process, procfs = pid, pid.procfs
             pid = pid.pid
-        self.procfs = _procfs.root(procfs)
-        self.pid = _procfs.check_pid(pid)
+        self.procfs = path_of(procfs)
+        self.pid = check_pid(pid)
         self.outcome = "read"
         self.skipped = 0
         #: The first and the last table of mappings; None where none was read.

@@ -13,16 +13,16 @@ from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.openat import KERNELS, open_in
+from fastsmaps._source.arguments import check_pid
 from fastsmaps._source.process import Process, take_mappings, take_rollup
-from fastsmaps._source.procfs import check_is_process, check_pid, is_procfs, root, self_pid
+from fastsmaps._source.source import PROC, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from fastsmaps._source.procfs import Pid, Procfs
+    from fastsmaps._source.arguments import Pid, Procfs
 
     T = TypeVar("T")
 
@@ -42,11 +42,11 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
 
     Source: proc_pid_smaps(5), Documentation/ABI/testing/procfs-smaps_rollup.
     """
-    procfs = root(procfs)
+    source = _source_of(procfs)
     number = check_pid(pid)
     result = None
-    if procfs == KERNELS or is_procfs(procfs):
-        result = _at_first_try(number, procfs, "smaps_rollup", take_rollup)
+    if source.is_proc or not source.is_capture:
+        result = _at_first_try(number, source, "smaps_rollup", take_rollup)
     if result is None:
         with Process(pid, procfs=procfs) as process:
             return process.totals()
@@ -63,24 +63,32 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
 
     Raises what totals() raises. Source: proc_pid_maps(5), proc_pid_smaps(5).
     """
-    procfs = root(procfs)
+    source = _source_of(procfs)
     number = check_pid(pid)
-    table = _at_first_try(number, procfs, "smaps" if sizes else "maps", take_mappings)
+    table = _at_first_try(number, source, "smaps" if sizes else "maps", take_mappings)
     if table is None:
         with Process(pid, procfs=procfs) as process:
             return process.mappings(sizes=sizes)
-    own = self_pid(procfs) if number == "self" else int(number)
-    return Mappings(table, pid=own, procfs=procfs, taken_at=time.time())
+    own = source.own_pid() if number == "self" else int(number)
+    return Mappings(table, pid=own, procfs=source.path, taken_at=time.time())
+
+
+# It has nothing that could change: whether /proc is a capture is not asked here.
+_PROC = Source()
+
+
+def _source_of(procfs: Procfs) -> Source:
+    return _PROC if procfs == PROC else Source(procfs)
 
 
 def _at_first_try(
-    number: int | str, procfs: str, name: str, take: Callable[[int], T | None]
+    number: int | str, source: Source, name: str, take: Callable[[int], T | None]
 ) -> T | None:
     """What `take` makes of the process's file; None where anything stands in the way."""
-    path = f"{procfs}/{number}/{name}"
+    path = f"{source.path}/{number}/{name}"
     try:
-        # Of a call that takes 15 us one of Python's own is a hundredth.
-        fd = os.open(path, OPEN) if procfs == KERNELS else open_in(procfs, f"{number}/{name}")
+        # Without Source.open(): one call of a Python function is a hundredth of the 15 us.
+        fd = os.open(path, OPEN) if source.is_proc else source.open(f"{number}/{name}")
         try:
             result = take(fd)
         finally:
@@ -94,5 +102,5 @@ def _at_first_try(
             raise
         return None
     if result is not None and number != "self":
-        check_is_process(int(number), procfs)
+        source.check_is_process(int(number))
     return result

@@ -1,14 +1,8 @@
-"""What a capture says of itself: its host, its time, and what could not be read, and why."""
+"""A capture's metadata: its host, its time, and what could not be read, and why."""
 
 from __future__ import annotations
 
-import os
-
-from fastsmaps._backend.descriptors import read_file
-from fastsmaps._errors import is_foreign
 from fastsmaps._model.processes import OUTCOMES
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,22 +11,26 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.processes import ProcessTotals
 
+#: The file in a capture that holds it.
+METADATA = "fastsmaps.json"
+#: Bytes that are read of it: a hundred thousand processes and more. What Python makes of a JSON
+#: text may take twenty times as much.
+MAX_METADATA = 64 << 20
+
 _FORMAT = 1
-# A hundred thousand processes and more; what is made of a text may take twenty times as much.
-_NOTES_BYTES = 64 << 20
-_HOST_CHARACTERS = 255  # the kernel's limit is 64, the names of DNS have 253
+_MAX_HOST = 255  # the kernel's limit is 64, names of DNS have 253
 _END_OF_TIME = 253402300800  # the year 10000, which no date can hold
-# What a note may say of a process. That one was read its figures must show.
+# What may be noted of a process. That one was read its figures must show.
 _UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
 
-def notes_text(
+def metadata_text(
     processes: dict[str, dict[str, Any]],
     host: str | None,
     taken_at: float | None,
     sharing_known: bool,
 ) -> bytes:
-    """The notes of a new capture: what could not be read of which process, where and when."""
+    """Return the metadata of a new capture: where and when, and what was not read of whom."""
     import json
 
     facts = {
@@ -45,87 +43,70 @@ def notes_text(
     return json.dumps(facts, indent=1).encode("ascii") + b"\n"
 
 
-def _notes(procfs: str) -> dict[str, Any]:
-    """What a capture's notes say; nothing for a directory without notes that can be used.
+class Metadata:
+    """What a capture says of itself; every value is checked, since anybody may have written it."""
 
-    That is a procfs or another tool's capture, or anything that claims to be one.
-    """
+    __slots__ = ("host", "sharing", "taken_at", "unread")
+
+    #: The host that was captured; None if it is not known.
+    host: str | None
+    #: When it was captured, in seconds since the epoch; None if it is not known.
+    taken_at: float | None
+    #: For processes that could not be read, by pid: the outcome and the error. Without it a denied
+    #: file would look like a lost one.
+    unread: dict[int, tuple[str, str]]
+    #: By pid the process in whose row its memory is counted, and whether all such are known; None
+    #: if nothing is known.
+    sharing: tuple[dict[int, int], bool] | None
+
+    def __init__(self, text: bytes | None) -> None:
+        facts = _facts(text)
+        host, taken_at = facts.get("host"), facts.get("taken_at")
+        is_host = isinstance(host, str) and len(host) <= _MAX_HOST
+        is_time = (
+            isinstance(taken_at, int | float)
+            and not isinstance(taken_at, bool)
+            and 0 <= taken_at < _END_OF_TIME
+        )
+        self.host = host if is_host else None
+        self.taken_at = taken_at if is_time else None
+        notes = _notes_by_pid(facts.get("processes"))
+        self.unread = {
+            pid: (note["outcome"], note["error"])
+            for pid, note in notes.items()
+            if note.get("outcome") in _UNREAD and isinstance(note.get("error"), str)
+        }
+        self.sharing = None
+        known = facts.get("sharing_known")
+        if isinstance(known, bool) and isinstance(facts.get("processes"), dict):
+            shared = ((pid, note.get("shares_memory_with")) for pid, note in notes.items())
+            self.sharing = {pid: other for pid, other in shared if type(other) is int}, known
+
+    def complete(self, row: ProcessTotals) -> ProcessTotals:
+        """Return the row; if it has no figures, with the noted outcome and error."""
+        if row.totals is not None or row.pid not in self.unread:
+            return row
+        outcome, error = self.unread[row.pid]
+        return row._replaced(outcome=outcome, error=error)
+
+
+def _facts(text: bytes | None) -> dict[str, Any]:
+    if text is None:
+        return {}
     import json
 
     try:
-        fd = _openat.open_in(procfs, _procfs.NOTES)
-        try:
-            if os.fstat(fd).st_size > _NOTES_BYTES:
-                return {}
-            text = read_file(fd, _NOTES_BYTES)
-        finally:
-            os.close(fd)
-        notes = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        if is_foreign(error):
-            raise
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
-    return notes if isinstance(notes, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
-def noted(procfs: str) -> dict[int, tuple[str, str]]:
-    """What a capture notes of processes that could not be read: pid -> outcome, error.
-
-    Without text it looks as if files were lost; only who took it knew that they were denied.
-    """
-    notes = _notes(procfs).get("processes")
-    result: dict[int, tuple[str, str]] = {}
-    for pid, note in notes.items() if isinstance(notes, dict) else ():
-        if not isinstance(note, dict) or not pid.isdecimal() or len(pid) > 10:
-            continue
-        outcome, error = note.get("outcome"), note.get("error")
-        if isinstance(outcome, str) and isinstance(error, str) and outcome in _UNREAD:
-            result[int(pid)] = outcome, error
-    return result
-
-
-def noted_sharing(procfs: str) -> tuple[dict[int, int], bool] | None:
-    """What a capture notes of memory that processes have in common; None where it does not.
-
-    The pid of each that is counted in another one's row -> that one's, and whether all is known.
-    """
-    if _procfs.is_procfs(procfs):
-        return None
-    notes = _notes(procfs)
-    known, processes = notes.get("sharing_known"), notes.get("processes")
-    if not isinstance(known, bool) or not isinstance(processes, dict):
-        return None
-    found: dict[int, int] = {}
-    for pid, note in processes.items():
-        if isinstance(note, dict) and pid.isdecimal() and len(pid) <= 10:
-            other = note.get("shares_memory_with")
-            if isinstance(other, int) and not isinstance(other, bool):
-                found[int(pid)] = other
-    return found, known
-
-
-def as_noted(row: ProcessTotals, notes: Mapping[int, tuple[str, str]]) -> ProcessTotals:
-    """The row of a capture's process; of one without figures with what the notes say of it."""
-    if row.totals is not None or row.pid not in notes:
-        return row
-    outcome, error = notes[row.pid]
-    return row._replaced(outcome=outcome, error=error)
-
-
-def origin(procfs: str, read_at: float | None) -> tuple[str | None, float | None]:
-    """On which host, and when (seconds since the epoch), what is read here was so.
-
-    Of a procfs this host, and when it was read; of a capture what it notes, None for what it
-    does not.
-    """
-    if _procfs.is_procfs(procfs):
-        return os.uname().nodename, read_at
-    notes = _notes(procfs)
-    host, taken_at = notes.get("host"), notes.get("taken_at")
-    is_host = isinstance(host, str) and len(host) <= _HOST_CHARACTERS
-    is_time = (
-        isinstance(taken_at, int | float)
-        and not isinstance(taken_at, bool)
-        and 0 <= taken_at < _END_OF_TIME
-    )
-    return host if is_host else None, taken_at if is_time else None
+def _notes_by_pid(processes: object) -> Mapping[int, dict[str, Any]]:
+    if not isinstance(processes, dict):
+        return {}
+    return {
+        int(pid): note
+        for pid, note in processes.items()
+        if isinstance(note, dict) and pid.isdecimal() and len(pid) <= 10
+    }

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 
-from fastsmaps._backend.descriptors import read_file
 from fastsmaps._errors import Error, NotProcfs, ProcessGone, is_foreign
 from fastsmaps._model.stat import status_number
-from fastsmaps._source import procfs as _procfs
-from fastsmaps._source.openat import open_in
+from fastsmaps._source.arguments import pids_among
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
+    from fastsmaps._source.source import Source
 
-def pidfd_number(fd: SupportsIndex, procfs: str) -> int:
+
+def pidfd_number(fd: SupportsIndex, source: Source) -> int:
     """The number that the procfs gives to the process of a pidfd, now.
 
     The kernel writes it to the descriptor's fdinfo, counted as the pid namespace of the procfs
@@ -29,26 +29,23 @@ def pidfd_number(fd: SupportsIndex, procfs: str) -> int:
     fdinfo cannot be read.
     """
     fd = _check_open(fd)
-    task = _own_task(procfs)
-    path = f"{procfs}/{task}/fdinfo/{fd}"
+    task = _own_task(source)
+    path = f"{source.path}/{task}/fdinfo/{fd}"
     try:
-        info = open_in(procfs, f"{task}/fdinfo/{fd}")
-        try:
-            text = read_file(info)
-        finally:
-            os.close(info)
+        text = source.read(f"{task}/fdinfo/{fd}")
     except OSError as error:
-        raise _procfs.failure(error, None, path, procfs) from None
+        raise source.failure(error, None, path) from None
     number = status_number(text, b"Pid:", None, path)
     if number is None:
-        if not _is_pidfd(f"{procfs}/{task}/fd/{fd}"):
+        if not _is_pidfd(f"{source.path}/{task}/fd/{fd}"):
             raise ValueError(f"fd: descriptor {fd} is not a pidfd")
         raise Error(f"{path} has no line Pid: (Linux 5.2 and newer have it)", path=path)
     if number < 0:
         raise ProcessGone(f"the process of pidfd {fd} has ended", path=path)
     if number == 0:
         raise Error(
-            f"the process of pidfd {fd} is not in the pid namespace of procfs={procfs!r}", path=path
+            f"the process of pidfd {fd} is not in the pid namespace of procfs={source.path!r}",
+            path=path,
         )
     return number
 
@@ -67,24 +64,24 @@ def _check_open(fd: SupportsIndex) -> int:
     return number
 
 
-def _own_task(procfs: str) -> str:
+def _own_task(source: Source) -> str:
     """The directory of this thread below the procfs.
 
     Of the thread, not the process: the main thread may have ended, and has no descriptors then.
     """
     try:
-        pid, task, tid = os.readlink(f"{procfs}/thread-self").split("/")
+        pid, task, tid = os.readlink(f"{source.path}/thread-self").split("/")
         # What is not a procfs may lead anywhere.
-        if task == "task" and len(_procfs.numbers((pid, tid))) == 2:
+        if task == "task" and len(pids_among((pid, tid))) == 2:
             return f"{pid}/task/{tid}"
     except (OSError, ValueError) as error:
         if is_foreign(error):
             raise
-    number = _procfs.self_pid(procfs)  # before Linux 3.17
+    number = source.own_pid()  # before Linux 3.17
     if number is None:
-        if os.path.isdir(procfs) and not _procfs.is_procfs(procfs):
-            raise NotProcfs(procfs, "not a procfs: a pidfd has no number there")
-        raise _procfs.not_found(None, f"{procfs}/self", procfs)
+        if os.path.isdir(source.path) and source.is_capture:
+            raise NotProcfs(source.path, "not a procfs: a pidfd has no number there")
+        raise source.not_found(None, f"{source.path}/self")
     return str(number)
 
 

@@ -23,10 +23,11 @@ from fastsmaps._model.stat import (
     texts_of,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._source import openat as _openat
-from fastsmaps._source import procfs as _procfs
+from fastsmaps._source.arguments import check_pid, pids_among
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE
+from fastsmaps._source.metadata import METADATA
 from fastsmaps._source.pidfd import pidfd_number
-from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS, PAGE
+from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, SupportsIndex, TypeVar
 
     from fastsmaps._backend import Table
-    from fastsmaps._source.procfs import Pid, Procfs
+    from fastsmaps._source.arguments import Pid, Procfs
 
     T = TypeVar("T")
 
@@ -83,26 +84,27 @@ class Process:
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
         self._kept: dict[str, int] = {}
         self._has_rollup = True
-        self.procfs = _procfs.root(procfs)
-        self._path = f"{self.procfs}/{_procfs.check_pid(pid)}"
+        self._source = source = Source(procfs)
+        self.procfs = source.path
+        self._path = f"{self.procfs}/{check_pid(pid)}"
         number = None if pid == "self" else int(pid)
         try:
             if number is None:
-                number = _procfs.self_pid(self.procfs)
+                number = source.own_pid()
                 if number is None:
                     raise FileNotFoundError
                 self._path = f"{self.procfs}/{number}"
             fd = os.open(self._path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
-            raise _procfs.not_found(number, self._path, self.procfs) from None
+            raise source.not_found(number, self._path) from None
         except OSError as error:
-            raise _procfs.failure(error, number, self._path, self.procfs) from None
+            raise source.failure(error, number, self._path) from None
         self.pid: int = number
         self._fd = fd
         try:
             status = self._file("status")
             if status is not None:
-                _procfs.check_owner(status, number, f"{self._path}/status")
+                source.check_owner(status, number)
         except BaseException:
             self.close()
             raise
@@ -126,15 +128,15 @@ class Process:
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).
         """
-        procfs = _procfs.root(procfs)
-        number = pidfd_number(fd, procfs)
+        source = Source(procfs)
+        number = pidfd_number(fd, source)
         try:
             process = cls(number, procfs=procfs)
         except Error:
-            pidfd_number(fd, procfs)  # ProcessGone: then the number may be another's
+            pidfd_number(fd, source)  # ProcessGone: then the number may be another's
             raise
         try:
-            if pidfd_number(fd, procfs) != number:
+            if pidfd_number(fd, source) != number:
                 raise ProcessGone(f"process {number} has ended", pid=number, path=process._path)
         except BaseException:
             process.close()
@@ -178,7 +180,7 @@ class Process:
 
     def totals(self) -> Totals:
         """As fastsmaps.totals(), of this process."""
-        if self.procfs != _openat.KERNELS and not _procfs.is_procfs(self.procfs):
+        if not self._source.is_proc and self._source.is_capture:
             # What a capture's file holds may be several rollups, or a rollup beside its smaps.
             table = self._take("smaps_rollup", take_mappings)
             return Mappings(table or self._needed("smaps", take_mappings)).totals()
@@ -193,7 +195,7 @@ class Process:
     def _resident(self) -> int | None:
         """Rss by statm, in bytes, without a walk; None where there is no statm (a capture)."""
         pages = self._pages("statm")
-        if not pages and _procfs.is_procfs(self.procfs) and self._stat().has_exited:
+        if not pages and not self._source.is_capture and self._stat().has_exited:
             # That of a main thread that has left says 0; others have the memory still.
             living = self._living()
             pages = pages if living is None else self._pages(f"{living[0]}statm")
@@ -225,7 +227,7 @@ class Process:
         None where they cannot be counted, or the process calls exec meanwhile. TimeoutError once
         time.monotonic() is `until`.
         """
-        if not _procfs.is_procfs(self.procfs):
+        if self._source.is_capture:
             return take(), self._captured_count()
         fd = -1
         count = None
@@ -354,11 +356,11 @@ class Process:
         if self._fd < 0:
             raise ValueError("this Process is closed")
         try:
-            return _openat.open_in(self.procfs, name, self._fd)
+            return self._source.open(name, self._fd)
         except OSError as error:
             if not is_exhausted(error) or not self._give_up():
                 raise
-        return _openat.open_in(self.procfs, name, self._fd)
+        return self._source.open(name, self._fd)
 
     def _give_up(self) -> bool:
         """Closes what is kept, where that lets another file be opened; whether there was any."""
@@ -376,7 +378,7 @@ class Process:
             os.close(fd)
 
     def _failure(self, error: OSError, name: str) -> Error:
-        return _procfs.failure(error, self.pid, f"{self._path}/{name}", self.procfs)
+        return self._source.failure(error, self.pid, f"{self._path}/{name}")
 
     def _file(self, name: str) -> bytes | None:
         """A small file's bytes, None where there is none: captures lack some, threads end."""
@@ -398,7 +400,7 @@ class Process:
     def _readable(self, name: str) -> bytes | None:
         """As _file(), None too where it may not or cannot be read; of the link exe its text."""
         try:
-            if name.endswith("exe") and _procfs.is_procfs(self.procfs):
+            if name.endswith("exe") and not self._source.is_capture:
                 return os.fsencode(os.readlink(name, dir_fd=self._fd))
             return self._file(name)
         except ProcessGone:
@@ -411,9 +413,9 @@ class Process:
     def _stat(self) -> Stat:
         text = self._file("stat")
         if text is None:
-            if _procfs.is_procfs(self.procfs):
+            if not self._source.is_capture:
                 # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
-                raise _procfs.not_found(self.pid, self._path, self.procfs)
+                raise self._source.not_found(self.pid, self._path)
             path = f"{self._path}/status"
             return stat_of_status(self._file("status"), self._file("comm"), self.pid, path)
         return parse_stat(text, self.pid, f"{self._path}/stat")
@@ -422,9 +424,9 @@ class Process:
         result = self._take(name, take)
         if result is None:
             path = f"{self._path}/{name}"
-            if not _procfs.is_procfs(self.procfs):
-                noted = f" ({_procfs.NOTES} there tells what was denied)"
-                told = os.path.lexists(f"{self.procfs}/{_procfs.NOTES}")
+            if self._source.is_capture:
+                noted = f" ({METADATA} there tells what was denied)"
+                told = self._source.has_metadata()
                 missing = f"{path} is missing from the capture{noted if told else ''}"
                 raise Error(missing, pid=self.pid, path=path)
             self._stat()
@@ -512,7 +514,7 @@ class Process:
         if stat.is_kernel_thread:
             raise NoMemoryMap("kernel thread", pid=self.pid, path=self._path)
         if not stat.has_exited:
-            if _procfs.is_procfs(self.procfs):
+            if not self._source.is_capture:
                 return ""
             # Neither of the two has a command line.
             if stat.state == UNKNOWN and not self._file("cmdline"):
@@ -570,7 +572,7 @@ class Process:
         fd = -1
         try:
             fd = os.open("task", OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
-            return sorted(_procfs.numbers(os.listdir(fd)))
+            return sorted(pids_among(os.listdir(fd)))
         except FileNotFoundError:
             return []  # a capture
         except OSError as error:

@@ -8,7 +8,7 @@ from fastsmaps import _backend
 from fastsmaps._errors import Error, ParseError, ReadError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._source.compressed import Damage, Decompressed
-from fastsmaps._source.openat import MOST_BYTES
+from fastsmaps._source.source import MAX_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def load(
     source: str | os.PathLike[str] | IO[bytes],
     *,
     lenient: bool = False,
-    max_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> Mappings:
     """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
 

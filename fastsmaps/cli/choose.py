@@ -8,7 +8,7 @@ import fastsmaps
 from fastsmaps._host.scan import seen
 from fastsmaps._model.grouping import command_of, search
 from fastsmaps._model.tree import below
-from fastsmaps._source.procfs import self_pid
+from fastsmaps._source.source import Source
 from fastsmaps.cli.options import WrongUse
 from fastsmaps.cli.output import complain
 
@@ -37,7 +37,7 @@ class Match:
 
 def _own(procfs: str) -> set[int]:
     """This process, and those of its ancestors whose command lines hold its arguments."""
-    own = self_pid(procfs)
+    own = Source(procfs).own_pid()
     if own is None:  # a capture, or the procfs of another pid namespace
         return set()
     found = {own}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastsmaps._model.processes import failures_of, main_reason
 from fastsmaps._output.display import harmless
-from fastsmaps._source.procfs import is_procfs
 from fastsmaps._source.rights import enough, own_rights
+from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,6 @@ def note(
         text += f"\nfailed: {harmless(reason)}"
     if hidden_by:
         text += f"\n{procfs} hides processes of others from this reader ({hidden_by})"
-    if coverage.get("denied") and is_procfs(procfs):
+    if coverage.get("denied") and not Source(procfs).is_capture:
         text += f"\ndenied: {enough(own_rights())}"
     return text

@@ -211,9 +211,9 @@ def origin_of(
         return {}
     import datetime
 
-    from fastsmaps._source.metadata import origin
+    from fastsmaps._source.source import Source
 
-    host, seconds = (None, None) if procfs is None else origin(procfs, read_at)
+    host, seconds = (None, None) if procfs is None else Source(procfs).origin(read_at)
     taken_at = None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return {"host": host, "taken_at": taken_at, **more}
 

@@ -6,7 +6,7 @@ import sys
 
 import fastsmaps
 from fastsmaps._model.grouping import command_of
-from fastsmaps._source.procfs import self_pid
+from fastsmaps._source.source import Source
 from fastsmaps.cli.output import complain
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def pid_of(target: str) -> int | str:
 def number_of(target: str, procfs: str) -> int | None:
     """The pid to be shown; None for a file."""
     if target == "self":
-        return self_pid(procfs)
+        return Source(procfs).own_pid()
     return int(target) if is_pid(target) else None
 
 

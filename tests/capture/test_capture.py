@@ -16,7 +16,7 @@ import fastsmaps
 from fastsmaps._capture.capture import capture
 from fastsmaps._capture.unpack import open_capture
 from fastsmaps._errors import CaptureError
-from fastsmaps._source.metadata import noted
+from fastsmaps._source.source import Source
 from support import linux, processes
 from support.captures import STAT, TARGETS, replayed, rows, tree
 
@@ -161,7 +161,7 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
             saved = capture(tmp_path / name, [child.pid])
             (live,) = fastsmaps.scan([child.pid], cgroup=True, cmdline=True)
             with open_capture(tmp_path / name) as directory:
-                notes = noted(directory)
+                notes = Source(directory).metadata.unread
                 files = set(os.listdir(f"{directory}/{child.pid}"))
                 return [*saved, live, *replayed(directory), notes, files]
 
@@ -191,8 +191,8 @@ def test_notes_are_told_by_all_that_read_it(backend: ModuleType, tmp_path: Path)
 
 
 def test_notes_that_are_none(tmp_path: Path) -> None:
-    assert noted(str(tmp_path)) == {}
-    assert noted("/proc") == {}
+    assert Source(str(tmp_path)).metadata.unread == {}
+    assert Source("/proc").metadata.unread == {}
     for text in (
         b"", b"[]", b"{}", b"nonsense", b'{"processes": 3}', b'{"processes": []}', b"[" * 100_000,
         b'{"processes": {"1": 3, "x": {"outcome": "denied", "error": "e"}}}',
@@ -200,7 +200,7 @@ def test_notes_that_are_none(tmp_path: Path) -> None:
         b'{"processes": {"1": {"outcome": "denied", "error": null}}}', b"\xff",
     ):  # fmt: skip
         (tmp_path / "fastsmaps.json").write_bytes(text)
-        assert noted(str(tmp_path)) == {}
+        assert Source(str(tmp_path)).metadata.unread == {}
 
 
 def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:

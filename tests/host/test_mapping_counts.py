@@ -13,7 +13,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from support import processes
 from support.captures import SMAPS, smem, tar
 from support.smaps_texts import record

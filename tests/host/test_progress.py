@@ -22,17 +22,17 @@ SAVED = DATA / "captures/7.2-amd64/zoo"
 # The command on a file system that never answers for the third process.
 _SILENT = """
 import os, signal
-from fastsmaps._source import openat
+from fastsmaps._source.source import Source
 from fastsmaps.cli import entry
 
-opened = openat.open_in
+opened = Source.open
 
-def open_in(root, name, directory=-1):
+def open_(source, name, directory=-1):
     if "3" in (name.split("/")[0], os.readlink(f"/proc/self/fd/{directory}").rsplit("/")[-1]):
         signal.pause()
-    return opened(root, name, directory)
+    return opened(source, name, directory)
 
-openat.open_in = open_in
+Source.open = open_
 entry()
 """
 

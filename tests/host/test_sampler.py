@@ -213,7 +213,7 @@ def test_descriptors_are_given_up(
 
     def sweep() -> list[tuple[set[str], int]]:
         # Other processes that end free a descriptor each, and none is missing then.
-        monkeypatch.setattr("fastsmaps._source.procfs.pids", lambda procfs: sorted(pids))
+        monkeypatch.setattr("fastsmaps._source.source.Source.pids", lambda _: sorted(pids))
         processes.limit_descriptors(4 * processes.above_descriptors())
         found = []
         before = len(processes.descriptors())

@@ -114,7 +114,7 @@ def test_rows_and_columns_agree(
 ) -> None:
     """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
     (tmp_path / "self").symlink_to("1")  # so it is a procfs
-    monkeypatch.setattr("fastsmaps._source.openat.is_kernels", lambda *_: True)
+    monkeypatch.setattr("fastsmaps._source.source.Source.is_kernel_mount", lambda *_: True)
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
         fields: dict[str, Any] = {"Rss": 4 * pid, "Pss": pid}

@@ -18,7 +18,7 @@ from fastsmaps._host import sharing, sweeper
 from fastsmaps._model.sharing import Member, error_of
 from fastsmaps._model.tree import forest
 from fastsmaps._output.groups import grouped, keys_of
-from fastsmaps._source.procfs import counts_ours
+from fastsmaps._source.source import Source
 from support import families, linux, processes
 from support.commands import rows_of
 from support.families import SIZE, family
@@ -39,7 +39,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def comparable() -> None:
     pid = os.getpid()
-    if not counts_ours("/proc") or _backend.same_memory(pids(pid)) != [0]:
+    if not Source("/proc").counts_ours() or _backend.same_memory(pids(pid)) != [0]:
         pytest.skip("kcmp(2) is not permitted here, or this Python has no number for it")
 
 
@@ -184,7 +184,7 @@ def test_zombies_have_nothing_in_common(backend: ModuleType) -> None:
         assert _backend.same_memory(pids(first, second)) == [0, 0]
         scan = fastsmaps.scan([first, second])
         assert [(row.outcome, row.shares_memory_with) for row in scan] == [("zombie", None)] * 2
-        known = sharing.Sharing("/proc")
+        known = sharing.Sharing(Source("/proc"))
         members = [
             Member(pid, os.getpid(), 0, True, 4096, read=True, apart=False)
             for pid in (first, second)
@@ -379,7 +379,7 @@ def test_notes_that_lie(backend: ModuleType, program: str, tmp_path: Path) -> No
 @pytest.fixture
 def incomparable(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where /proc is of another pid namespace."""
-    monkeypatch.setattr("fastsmaps._source.procfs.counts_ours", lambda procfs: False)
+    monkeypatch.setattr("fastsmaps._source.source.Source.counts_ours", lambda _: False)
 
 
 @pytest.mark.usefixtures("incomparable")

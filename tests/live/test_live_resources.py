@@ -22,7 +22,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._source.procfs import CHUNK_SIZE, CHUNKS
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from support import linux, processes
 from support.threads import run_in_threads
 

@@ -22,7 +22,7 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps._source.metadata import origin
+from fastsmaps._source.source import Source
 from fastsmaps.parquet import write_parquet
 from support import commands, processes
 from support.captures import nothing_left
@@ -295,9 +295,9 @@ def test_without_pyarrow(tmp_path: Path) -> None:
 
 
 def test_origin(host: str, tmp_path: Path) -> None:
-    assert origin("/proc", 5.0) == (os.uname().nodename, 5.0)
-    assert origin(host, 5.0) == ("host-7", 1700000000.25)
-    assert origin(str(tmp_path), 5.0) == (None, None)
+    assert Source("/proc").origin(5.0) == (os.uname().nodename, 5.0)
+    assert Source(host).origin(5.0) == ("host-7", 1700000000.25)
+    assert Source(tmp_path).origin(5.0) == (None, None)
     notes = Path(host) / "fastsmaps.json"
     for text in (
         "",
@@ -309,12 +309,12 @@ def test_origin(host: str, tmp_path: Path) -> None:
         "[" * 9,
     ):
         notes.write_text(text)
-        assert origin(host, 5.0) == (None, None), text
+        assert Source(host).origin(5.0) == (None, None), text
     for time in ("-1", "1e300", "NaN", "Infinity", "9" * 400):
         notes.write_text(f'{{"host": "{"h" * 256}", "taken_at": {time}}}')
-        assert origin(host, 5.0) == (None, None), time
+        assert Source(host).origin(5.0) == (None, None), time
     notes.write_text('{"host": "h\\ud800", "taken_at": 253402300799}')
-    assert origin(host, 5.0) == ("h\ud800", 253402300799)
+    assert Source(host).origin(5.0) == ("h\ud800", 253402300799)
     row, *_ = table_of(tmp_path, "ps", "--procfs", host).to_pylist()
     assert (row["host"], row["taken_at"].year) == ("h\\ud800", 9999)
 

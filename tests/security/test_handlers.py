@@ -42,7 +42,7 @@ KINDS = (SoftTimeLimit, Own, TimeoutError, Other, KeyboardInterrupt, SystemExit)
 UNPACKING = tuple(
     f"fastsmaps.{name}"
     for name in ("_capture.unpack", "_capture.tar", "_output.temporary", "_output.files",
-                 "_source.compressed", "_source.text", "_source.openat", "_backend.descriptors")
+                 "_source.compressed", "_source.text", "_source.source", "_backend.descriptors")
 )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ READING = (
     *UNPACKING,
     *(
         f"fastsmaps.{name}"
-        for name in ("_source.api", "_source.process", "_source.procfs", "_source.metadata",
+        for name in ("_source.api", "_source.process", "_source.arguments", "_source.metadata",
                      "_source.rights", "_host.scan", "_host.sweeper", "_host.libs", "_host.watch",
                      "_backend._pysweep", "_capture.capture")
     ),

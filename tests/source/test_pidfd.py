@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps._source import forks, pidfd, procfs
+from fastsmaps._source import forks, pidfd
+from fastsmaps._source.source import Source
 from support import linux, processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -218,8 +219,8 @@ def test_a_number_used_again_meanwhile(
             first = stack.enter_context(processes.workload("idle"))
             fd = stack.enter_context(opened(first.pid))
 
-            def number(fd: int, root: str) -> int:
-                found = pidfd.pidfd_number(fd, root)
+            def number(fd: int, source: Source) -> int:
+                found = pidfd.pidfd_number(fd, source)
                 first.reap()
                 linux.give_next(first.pid)
                 second = stack.enter_context(processes.workload("idle"))
@@ -239,13 +240,13 @@ def test_a_number_used_again_meanwhile(
 
 
 def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
-    assert procfs.counts_ours("/proc")
-    assert not procfs.counts_ours(str(tmp_path))
+    assert Source("/proc").counts_ours()
+    assert not Source(tmp_path).counts_ours()
     try:
-        assert processes.in_namespaces(lambda: procfs.counts_ours("/proc"))
-        assert not processes.in_namespaces(lambda: procfs.counts_ours("/proc"), None)
+        assert processes.in_namespaces(lambda: Source("/proc").counts_ours())
+        assert not processes.in_namespaces(lambda: Source("/proc").counts_ours(), None)
         with processes.namespace() as outer:
-            assert not procfs.counts_ours(f"/proc/{outer.facts['pid']}/root/proc")
+            assert not Source(f"/proc/{outer.facts['pid']}/root/proc").counts_ours()
     except linux.Refused as refused:
         pytest.skip(f"no procfs of another pid namespace: {refused}")
 
@@ -254,12 +255,12 @@ def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
     own = os.getpid()
     (tmp_path / "self").symlink_to(str(own))
     (tmp_path / str(own)).mkdir()
-    assert procfs.counts_ours(str(tmp_path))
+    assert Source(tmp_path).counts_ours()
     status = tmp_path / str(own) / "status"
     status.write_text(f"Name:\tit\nNSpid:\t{own}\nNSpgid:\t{own}\n")
-    assert procfs.counts_ours(str(tmp_path))
+    assert Source(tmp_path).counts_ours()
     status.write_text(f"Name:\tit\nNSpid:\t{own}\t{own}\nNSpgid:\t{own}\n")
-    assert not procfs.counts_ours(str(tmp_path))
+    assert not Source(tmp_path).counts_ours()
 
 
 def test_a_thread_whose_number_is_a_process_here(

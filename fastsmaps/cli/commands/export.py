@@ -10,7 +10,7 @@ import time
 
 import fastsmaps
 from fastsmaps._output import groups
-from fastsmaps._source import procfs
+from fastsmaps._source.source import Source
 from fastsmaps.cli.options import BY, WrongUse, add_limits, positive, seconds, share
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.signals import Ended
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise WrongUse(str(error)) from None
     with opened(args.procfs) as replay:
-        procfs.pids(replay.procfs)  # Error where there is none: at once, not at the first scrape
+        Source(replay.procfs).pids()  # Error where there is none: at once, not at the first scrape
 
         def collector(on_error: Callable[[Exception], object]) -> Collector:
             try:

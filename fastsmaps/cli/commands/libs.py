@@ -7,8 +7,7 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
-from fastsmaps._source.procfs import is_procfs
-from fastsmaps._source.rights import hidden_by
+from fastsmaps._source.source import Source
 from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.coverage import note
 from fastsmaps.cli.fields import add_fields, chosen, columns_of, only
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args.procfs) as replay, working("reading mappings") as progress:
         libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, replay.procfs, time.time())
-        hidden = None if pids or not is_procfs(replay.procfs) else hidden_by(replay.procfs)
+        hidden = None if pids else Source(replay.procfs).hidden_by()
     failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
     wanted = [
         (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)

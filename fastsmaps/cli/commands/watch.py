@@ -9,7 +9,7 @@ import signal
 import time
 
 import fastsmaps
-from fastsmaps._source.procfs import counts_ours
+from fastsmaps._source.source import Source
 from fastsmaps.cli.options import (
     WrongUse,
     count,
@@ -242,7 +242,7 @@ def _closed(*fds: int) -> Iterator[None]:
 
 def _followed(pid: int, procfs: str) -> fastsmaps.Process:
     """The process that has this number in our own pid namespace, whatever it is in the procfs."""
-    if counts_ours(procfs):
+    if Source(procfs).counts_ours():
         return fastsmaps.Process(pid, procfs=procfs)
     # A number of another namespace may be a stranger's there: nothing else is certain.
     try:

@@ -1,0 +1,444 @@
+"""Source: a directory to read processes from, either a procfs or a capture.
+
+docs/design.md ("Outcomes of a process") says what each errno means, with its sources;
+docs/security.md says why only a procfs mounted by the kernel is trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from fastsmaps._backend.bounded import MAX_TEXT
+from fastsmaps._backend.descriptors import OPEN, read_file
+from fastsmaps._errors import (
+    AccessDenied,
+    Error,
+    NotAProcess,
+    NotProcfs,
+    ProcessGone,
+    ReadError,
+    is_foreign,
+)
+from fastsmaps._model.stat import status_number
+from fastsmaps._source.arguments import check_pids, path_of, pids_among
+from fastsmaps._source.metadata import MAX_METADATA, METADATA, Metadata
+from fastsmaps._source.rights import enough, enough_against_hidepid, hidden_by, own_rights
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastsmaps._source.arguments import Procfs
+    from fastsmaps._source.rights import Rights
+
+#: The kernel's own procfs on every system.
+PROC = "/proc"
+#: The limit of mappings for one process; a capture has it at the same place.
+MAX_MAP_COUNT = "sys/vm/max_map_count"
+#: The largest file that is read where anybody may have made it. A million mappings, more than
+#: most kernels allow, have 1.1 GB of smaps.
+MAX_BYTES = 2 << 30
+
+_FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
+_MOUNTS_BYTES = 1 << 26
+
+
+class Source:
+    """A procfs or a capture: lists processes, opens files, and explains what fails.
+
+    Two questions about the directory stay separate. `is_capture` asks what it claims to be, which
+    decides what a missing file means and which errors name a capture. `open_trusted` asks whether
+    the kernel mounted it, which decides whether the backend's fast path may open whatever is there.
+    """
+
+    __slots__ = ("_is_capture", "_metadata", "is_proc", "path")
+
+    #: The directory, as the caller wrote it.
+    path: str
+    #: Whether the path is /proc, where everything is the kernel's.
+    is_proc: bool
+
+    def __init__(self, procfs: Procfs = PROC) -> None:
+        self.path = path_of(procfs)
+        self.is_proc = self.path == PROC
+        self._is_capture: bool | None = None
+        self._metadata: Metadata | None = None
+
+    # ---- what it is
+
+    @property
+    def is_capture(self) -> bool:
+        """Whether this is a capture, because it does not claim to be a procfs.
+
+        Every procfs has ``self`` (also with subset=pid), though it may lead nowhere if the procfs
+        belongs to another pid namespace. Decided at the first request.
+        """
+        if self._is_capture is None:
+            self._is_capture = not os.path.lexists(f"{self.path}/self")
+        return self._is_capture
+
+    def open_trusted(self) -> int | None:
+        """Open the directory for the backend's fast path; None if that path may not be taken.
+
+        The fast path opens whatever it finds, so it is for a procfs that the kernel mounted. A
+        procfs mounted in another mount namespace only is not recognized. The caller closes the
+        descriptor.
+        """
+        if self.is_capture:
+            return None
+        try:
+            fd = os.open(self.path, OPEN | os.O_DIRECTORY)
+        except OSError as error:
+            raise self.failure(error, None, self.path) from None
+        trusted = False
+        try:
+            trusted = self.is_kernel_mount(fd)
+        finally:
+            if not trusted:
+                os.close(fd)
+        return fd if trusted else None
+
+    def is_kernel_mount(self, directory: int) -> bool:
+        """Whether the kernel mounted a procfs at the open directory, by the list of mounts."""
+        if self.is_proc:
+            return True
+        try:
+            device = os.fstat(directory).st_dev
+            fd = os.open("/proc/self/mountinfo", OPEN)
+            try:
+                mounts = read_file(fd, _MOUNTS_BYTES)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return False
+        number = b"%d:%d" % (os.major(device), os.minor(device))
+        for line in mounts.splitlines():
+            # proc_pid_mountinfo(5): the third field is the device, the type follows a lone "-".
+            mount, _, kind = line.partition(b" - ")
+            if mount.split(b" ", 3)[2:3] == [number]:
+                return kind.startswith(b"proc ")
+        return False
+
+    # ---- files
+
+    def open(self, name: str, directory: int = -1) -> int:
+        """Open a file, relative to an open directory of this source or to its top.
+
+        In /proc everything is the kernel's. Any other directory may be made by anybody, and read
+        by root: there no link is followed, not even on the way, and only regular files are opened
+        (a FIFO blocks, a device may act). Anything else, and a file of more than 2 GiB, raises
+        OSError.
+        """
+        if self.is_proc:
+            if directory < 0:
+                return os.open(f"{PROC}/{name}", OPEN)
+            return os.open(name, OPEN, dir_fd=directory)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        opened = []
+        try:
+            if directory < 0:
+                opened.append(directory := os.open(self.path, flags))
+            *parents, name = name.split("/")
+            for parent in parents:
+                directory = os.open(parent, flags | os.O_NOFOLLOW, dir_fd=directory)
+                opened.append(directory)
+            # Checked before it is opened, and after: it may have been replaced in between.
+            _check_file(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            opened.append(fd := os.open(name, OPEN | os.O_NOFOLLOW, dir_fd=directory))
+            _check_file(os.fstat(fd))
+            return opened.pop()
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def read(self, name: str, directory: int = -1, limit: int = MAX_TEXT) -> bytes:
+        """Return a small file's bytes, cut after `limit`; raise OSError if that fails."""
+        fd = self.open(name, directory)
+        try:
+            return read_file(fd, limit)
+        finally:
+            os.close(fd)
+
+    def read_optional(self, name: str, limit: int = MAX_TEXT) -> bytes | None:
+        """Return a small file's bytes; None if it is missing or cannot be read."""
+        try:
+            return self.read(name, limit=limit)
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return None
+
+    # ---- facts
+
+    @property
+    def metadata(self) -> Metadata:
+        """What a capture says of itself; empty for a procfs and for another tool's capture."""
+        if self._metadata is None:
+            text = None
+            try:
+                fd = self.open(METADATA)
+                try:
+                    if os.fstat(fd).st_size <= MAX_METADATA:
+                        text = read_file(fd, MAX_METADATA)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+            self._metadata = Metadata(text)
+        return self._metadata
+
+    def origin(self, read_at: float | None) -> tuple[str | None, float | None]:
+        """Return the host and the time (seconds since the epoch) that the figures describe.
+
+        For a procfs these are this host and `read_at`; for a capture what its metadata says, None
+        where it says nothing.
+        """
+        if self.is_capture:
+            return self.metadata.host, self.metadata.taken_at
+        return os.uname().nodename, read_at
+
+    def max_map_count(self) -> int | None:
+        """Return the kernel's limit of mappings for one process; None if it is not known.
+
+        A procfs mounted with subset=pid has no sys, and a capture may lack it.
+        """
+        number = (self.read_optional(MAX_MAP_COUNT, 32) or b"").removesuffix(b"\n")
+        # The kernel's is an int: a longer one is in no capture of ours.
+        return int(number) if number.isdigit() and len(number) <= 18 else None
+
+    def hidden_by(self) -> str | None:
+        """Return the mount option that hides processes from this reader; None for a capture."""
+        return None if self.is_capture else hidden_by(self.path)
+
+    # ---- pids
+
+    def own_pid(self) -> int | None:
+        """Return our own pid in this procfs; None if we are not in its pid namespace.
+
+        A host's procfs in a container gives another number than os.getpid().
+        """
+        try:
+            return int(os.readlink(f"{self.path}/self"))
+        except (OSError, ValueError) as error:
+            if is_foreign(error):
+                raise
+            return None
+
+    def counts_ours(self) -> bool:
+        """Whether the pids of this procfs are those of our own pid namespace.
+
+        fork(), os.getpid(), subprocess and every system call use those. A procfs of an outer
+        namespace shows our processes under other numbers, and other processes under the numbers
+        that we know.
+        """
+        number = self.own_pid()
+        if number is None:
+            return False
+        status = self.read_optional(f"{number}/status") or b""
+        # One number for each namespace from that of the procfs to ours. Comparing the numbers
+        # would not do: a process may have the same number in both namespaces by chance.
+        numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+        if numbers:
+            return len(numbers) == 1
+        return number == os.getpid()  # before Linux 4.1
+
+    def pids(self) -> list[int]:
+        """Return the processes that are listed, in the order of their numbers.
+
+        Raises NotProcfs if it is neither a procfs nor a capture, AccessDenied or ReadError if it
+        cannot be listed.
+        """
+        path = self.path
+        try:
+            found = sorted(pids_among(os.listdir(path)))
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            raise _not_listed(error, path) from error
+        # A capture may hold no process, and says so in its metadata. "/host" instead of
+        # "/host/proc" must not look like a machine on which nothing runs.
+        if not found and self.is_capture and not self.has_metadata():
+            raise NotProcfs(path)
+        return found
+
+    def select(self, pids: Iterable[int] | None) -> list[int]:
+        """Return the given pids, each once; those that are listed if None is given."""
+        if pids is None:
+            return self.pids()
+        given = check_pids(pids)
+        if not os.path.isdir(self.path):
+            raise NotProcfs(self.path, "not a directory")
+        return given
+
+    def has_metadata(self) -> bool:
+        """Whether there is a file with metadata, usable or not."""
+        return os.path.lexists(f"{self.path}/{METADATA}")
+
+    # ---- threads: docs/design.md ("Is this number a thread's?")
+
+    def check_is_process(self, pid: int) -> None:
+        """Raise NotAProcess if the number is a thread's.
+
+        /proc/<tid> is not listed, but opens, and its files describe the process: a sum over
+        threads' numbers would count a process many times.
+        """
+        if self.is_proc and _proc_counts_ours():
+            # 2 us; status takes 20. pidfd_open() refuses a thread's number, and refuses others for
+            # other reasons, so a refusal is checked below. It uses our own pid namespace.
+            try:
+                os.close(os.pidfd_open(pid))
+            except (OSError, AttributeError) as error:
+                if is_foreign(error):
+                    raise
+            else:
+                return
+        status = self.read_optional(f"{pid}/status")
+        # None: it has ended, which was no error a moment ago, or a capture without status.
+        if status is not None:
+            self.check_owner(status, pid)
+
+    def check_owner(self, status: bytes, pid: int) -> None:
+        """Raise NotAProcess if the status of `pid` names another process as its owner."""
+        path = f"{self.path}/{pid}/status"
+        owner = status_number(status, b"Tgid:", pid, path)
+        if owner is None or owner == pid:
+            return
+        # A capture may have been saved under another number: it is a thread only if the process
+        # has such a thread.
+        if os.path.lexists(f"{self.path}/{owner}/task/{pid}"):
+            raise NotAProcess(owner, pid=pid, path=path)
+
+    # ---- errors
+
+    def failure(self, error: OSError, pid: int | None, path: str) -> Error:
+        """Return the typed error for an OSError about a process that was there.
+
+        Raises `error` itself if it is not the system's.
+        """
+        if is_foreign(error):
+            raise error
+        if isinstance(error, ProcessLookupError):
+            return ProcessGone(f"process {pid} has ended", pid=pid, path=path)
+        if isinstance(error, PermissionError):
+            return self.denied(error, pid, path)
+        return ReadError(
+            f"cannot read {path}: {error.strerror}", pid=pid, path=path, errno=error.errno
+        )
+
+    def denied(
+        self, error: PermissionError, pid: int | None, path: str, rights: Rights | None = None
+    ) -> AccessDenied:
+        """Return the error for a refusal: EACCES of a file, EPERM of the mount option hidepid.
+
+        hidepid=1 refuses with EPERM, and hidepid=4 what was found before. `rights` are the
+        reader's, if they are known already.
+        """
+        if self.is_capture:
+            advice = "the permissions of the capture's files forbid it"
+        elif error.errno == errno.EPERM:
+            advice = enough_against_hidepid(rights or own_rights())
+            advice = f"the mount option hidepid forbids it; {advice}"
+        else:
+            perfmon = path.rpartition("/")[2] in _FILES_FOR_PERFMON
+            advice = enough(rights or own_rights(), perfmon=perfmon)
+        return AccessDenied(
+            f"not permitted to read {path}: {advice}", pid=pid, path=path, errno=error.errno
+        )
+
+    def not_found(self, pid: int | None, path: str) -> Error:
+        """Return the error for a process without a directory; `pid` is None for "self"."""
+        procfs = self.path
+        if not os.path.isdir(procfs):
+            return NotProcfs(procfs, "not a directory", pid=pid)
+        if pid is not None and os.path.islink(path):
+            problem = f"{path} is a symbolic link, which is not followed"
+            return ReadError(problem, pid=pid, path=path, errno=errno.ELOOP)
+        if self.is_capture:
+            if not self._holds_a_capture():
+                return NotProcfs(procfs, pid=pid)
+            which = "self" if pid is None else pid
+            return Error(f"the capture {procfs} does not hold process {which}", pid=pid, path=path)
+        if pid is None:
+            return Error(f"procfs={procfs!r} is of a pid namespace without this process", path=path)
+        if self._is_hidden(pid, path):
+            return AccessDenied(
+                f"process {pid} is hidden by the mount option hidepid of {procfs}: "
+                + enough_against_hidepid(own_rights()),
+                pid=pid,
+                path=path,
+            )
+        return ProcessGone(f"there is no process {pid}", pid=pid, path=path)
+
+    def _holds_a_capture(self) -> bool:
+        """Whether a directory that is not a procfs holds a process, or a capture's metadata."""
+        try:
+            names = os.listdir(self.path)
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return True  # one that may be entered and not listed
+        return METADATA in names or bool(pids_among(names))
+
+    def _is_hidden(self, pid: int, path: str) -> bool:
+        """Whether a process without a directory exists: hidepid=2 and 4 hide it.
+
+        Signal 0 does nothing to a process. It fails with EPERM for another user's. Where it works
+        the process may be hidden too: hidepid=4 hides from its own user what is not dumpable (seen
+        on 6.18). Signals use our own pid namespace, so the procfs must belong to it.
+        """
+        if not self.counts_ours():
+            return False
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            pass
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return False
+        return not os.path.lexists(path)  # it may have started just now
+
+
+def _not_listed(error: OSError, path: str) -> Error:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotProcfs(path, "not a directory")
+    kind = AccessDenied if isinstance(error, PermissionError) else ReadError
+    problem = f"procfs={path!r} cannot be listed: {error.strerror}"
+    return kind(problem, path=path, errno=error.errno)
+
+
+def _check_file(status: os.stat_result) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed")
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if status.st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES} bytes")
+
+
+_counted: bool | None = None
+
+
+def _proc_counts_ours() -> bool:
+    """Return counts_ours() of /proc, asked once a process: totals() takes no longer for it."""
+    global _counted
+    if _counted is None:
+        _counted = Source().counts_ours()
+    return _counted
+
+
+def _forget() -> None:
+    global _counted
+    _counted = None
+
+
+# A child may be in another pid namespace.
+os.register_at_fork(after_in_child=_forget)
