@@ -362,7 +362,7 @@ def test_a_capture_is_read_as_proc(backend: ModuleType, capture: Path) -> None:
         fastsmaps.mappings(12, procfs=capture)
     with pytest.raises(fastsmaps.NoMemoryMap, match="kernel thread"):
         fastsmaps.mappings(13, procfs=capture)
-    with pytest.raises(fastsmaps.Error, match="holds process 14"):
+    with pytest.raises(fastsmaps.Error, match="does not hold process 14"):
         fastsmaps.totals(14, procfs=capture)
 
 
