@@ -238,7 +238,10 @@ def test_an_exec_before_it_is_decided(
         again = fastsmaps.totals(child)
         assert scan[1].totals is not None
         # Not Pss: it changes whenever another process maps the same libraries.
-        assert (scan[1].totals.rss, scan[1].totals.private_dirty) == (again.rss, again.private_dirty)
+        assert (scan[1].totals.rss, scan[1].totals.private_dirty) == (
+            again.rss,
+            again.private_dirty,
+        )
 
 
 def test_an_end_before_it_is_decided(
