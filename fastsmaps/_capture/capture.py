@@ -124,13 +124,13 @@ def capture(
 def _settle(rows: list[ProcessTotals], sharing: Sharing, notes: dict[str, dict[str, Any]]) -> None:
     """Rows and notes of what has its memory in common with another one that was saved."""
     places = {row.pid: i for i, row in enumerate(rows)}
-    members = related([row._member for row in rows if row._member is not None])
+    members = related([row.member for row in rows if row.member is not None])
     for group in sharing.groups(members.values(), trusted=True):
         order = in_order(group)
         counted = next((member for member in order if member.read), None)
         for member in order:
             if counted is not None and member is not counted:
-                row = rows[places[member.pid]] = rows[places[member.pid]]._shared(counted.pid)
+                row = rows[places[member.pid]] = rows[places[member.pid]].counted_in(counted.pid)
                 note = notes.setdefault(str(member.pid), {})
                 note.update(_note(row, {}), shares_memory_with=counted.pid)
 
@@ -175,7 +175,7 @@ def _with_member(
     # It may have called exec before it was read.
     member.forked = taken.stat is not None and taken.stat.keeps_parents_memory
     member.linked, member.apart = answer is True, answer is False
-    return row._replaced(member=member)
+    return row.replace(member=member)
 
 
 class _Files:

@@ -336,7 +336,7 @@ class Sampler:
             for pid, one in self._watched.items():
                 one.excluded = pid in exclude
                 if one.excluded:
-                    one.row = one.row._replaced(outcome="skipped", error="excluded")
+                    one.row = one.row.replace(outcome="skipped", error="excluded")
             return
         self._sweeps += 1
         due = [
@@ -357,7 +357,7 @@ class Sampler:
         one = self._watched[row.pid]
         one.excluded = bool(excluded)
         if excluded:
-            row = row._replaced(outcome="skipped", error="excluded", totals=None)
+            row = row.replace(outcome="skipped", error="excluded", totals=None)
             one.row, one.read_at = self._shared.fit(row), None
 
     # ---- rollups of some
@@ -444,7 +444,7 @@ class Sampler:
         one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
         if row.outcome == "denied":
             one.put_off(one.read_at)
-        if callable(self._exclude) and self._exclude(row._replaced(totals=None)):
+        if callable(self._exclude) and self._exclude(row.replace(totals=None)):
             self._exclude_or_not(row, True)  # it has changed its command line
         if self._shared.is_full:
             rows = self._shared.refit(one.row for one in self._watched.values())
@@ -466,7 +466,7 @@ class Sampler:
                 one.row, one.read_at = ProcessTotals(pid, "skipped", error=_NOT_YET), None
 
     def _is_shared(self, one: _Watched, other: _Watched) -> bool:
-        member, counted = one.row._member, other.row._member
+        member, counted = one.row.member, other.row.member
         assert self._sharing is not None
         if member is None or counted is None:
             return False
@@ -475,7 +475,7 @@ class Sampler:
     def _share(self, sweeper: Sweeper, new: Iterable[int]) -> None:
         """Decides where memory is counted that those just read first have in common with others."""
         assert self._sharing is not None
-        fresh = [self._watched[pid].row._member for pid in new if pid in self._watched]
+        fresh = [self._watched[pid].row.member for pid in new if pid in self._watched]
         stacks = {member.stack for member in fresh if member is not None}
         pids = {member.ppid for member in fresh if member is not None and member.forked}
         if not stacks:
@@ -483,7 +483,7 @@ class Sampler:
         members = [
             member
             for one in self._watched.values()
-            if (member := one.row._member) is not None
+            if (member := one.row.member) is not None
             and (member.stack in stacks or member.pid in pids)
             and (one.row.totals is not None or member.linked)
         ]
@@ -497,7 +497,7 @@ class Sampler:
                 if counted is not None and member is not counted:
                     one = self._watched.get(member.pid)
                     if one is not None:
-                        one.row = one.row._shared(counted.pid)
+                        one.row = one.row.counted_in(counted.pid)
         for member in found.values():
             if member.linked and member.pid not in settled:
                 for pid in (member.ppid, member.pid):
@@ -526,6 +526,6 @@ def _row(
     if read_at is None or row.totals is None:
         return row
     if then == live:
-        return row._replaced(age=max(0.0, now - read_at))
+        return row.replace(age=max(0.0, now - read_at))
     totals = estimate(row.totals, then, live)
-    return row._replaced(age=max(0.0, now - read_at), totals=totals, estimated=True)
+    return row.replace(age=max(0.0, now - read_at), totals=totals, estimated=True)

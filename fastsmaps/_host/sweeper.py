@@ -148,7 +148,7 @@ class Sweeper:
             rows = (ProcessTotals(pid, "skipped") for pid in numbers if pid in exclude)
         for row in rows:
             left_out = {"outcome": "skipped", "error": "excluded", "totals": None, "member": None}
-            self._know(row._replaced(**left_out))
+            self._know(row.replace(**left_out))
         self.excluded = len(self.known)
         return [pid for pid in numbers if pid not in self.known]
 
@@ -275,7 +275,7 @@ class Sweeper:
                     answer = self.sharing.same(member, member.ppid)
                     member.linked, member.apart = answer is True, answer is False
                     if answer:
-                        return ProcessTotals(pid, "skipped", **facts)._shared(member.ppid)
+                        return ProcessTotals(pid, "skipped", **facts).counted_in(member.ppid)
                 until = self.until if large else None
 
                 def take() -> Totals:
@@ -329,7 +329,7 @@ class Sweeper:
             _, ppid, _, start, forked, stack, apart = found[5]
             read, linked = row.outcome == "read", row.shares_memory_with is not None
             member = Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=linked)
-        return row._replaced(totals=row.totals, member=member)
+        return row.replace(totals=row.totals, member=member)
 
     # ---- memory that several have in common
 
@@ -348,7 +348,7 @@ class Sweeper:
             for member in order:
                 settled.add(member.pid)
                 if counted is not None and member is not counted:
-                    self._know(self._row_of(member.pid)._shared(counted.pid))
+                    self._know(self._row_of(member.pid).counted_in(counted.pid))
         for member in members.values():
             if member.linked and member.pid not in settled:
                 # It has left its parent, or the parent it: one of them is another program now.
@@ -361,7 +361,7 @@ class Sweeper:
     def _any_forked(self) -> bool:
         if any(sweep.forked for sweep in self.sweeps):
             return True
-        return any(row._member is not None and row._member.forked for row in self.known.values())
+        return any(row.member is not None and row.member.forked for row in self.known.values())
 
     def _read_one_of(self, members: Iterable[Member]) -> Member | None:
         for member in members:
@@ -387,9 +387,9 @@ class Sweeper:
             if row[1] not in self.known
         ]
         members += [
-            row._member
+            row.member
             for row in self.known.values()
-            if row._member is not None and (row._member.read or row._member.linked)
+            if row.member is not None and (row.member.read or row.member.linked)
         ]
         return members
 
@@ -439,7 +439,7 @@ class Sweeper:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
         if outcome == _SHARED:
-            return ProcessTotals(pid, "skipped", **facts)._shared(facts["ppid"])
+            return ProcessTotals(pid, "skipped", **facts).counted_in(facts["ppid"])
         if outcome == _OUTSIDE:
             facts["error"] = self._why_outside(resident * PAGE)
             return ProcessTotals(pid, "skipped", **facts)

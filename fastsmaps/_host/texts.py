@@ -42,8 +42,8 @@ class Shared:
 
     def fit(self, row: ProcessTotals) -> ProcessTotals:
         """The row with shared texts."""
-        return row._replaced(
-            cmdline=self.text(row._cmdline), cgroup=self.path(row.cgroup), exe=self.path(row.exe)
+        return row.replace(
+            cmdline=self.text(row.raw_cmdline), cgroup=self.path(row.cgroup), exe=self.path(row.exe)
         )
 
     @property
@@ -54,7 +54,7 @@ class Shared:
     def refit(self, rows: Iterable[ProcessTotals]) -> list[ProcessTotals]:
         """All rows that are kept, their longest texts cut; texts of other rows are forgotten."""
         kept = list(rows)
-        texts = {row._cmdline for row in kept if row._cmdline is not None}
+        texts = {row.raw_cmdline for row in kept if row.raw_cmdline is not None}
         paths = {path for row in kept for path in (row.cgroup, row.exe) if path is not None}
         self.limit = limit_of([*map(len, texts), *map(len, paths)])
         self._texts, self._paths, self._size = {}, {}, 0

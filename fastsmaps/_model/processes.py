@@ -49,8 +49,9 @@ class ProcessTotals(Frozen):
     """
 
     __slots__ = (
-        "_cmdline", "_figures", "_member", "age", "cgroup", "comm", "error", "estimated", "exe",
-        "mappings", "outcome", "pid", "ppid", "shares_memory_with", "start_time", "uid",
+        "_figures", "age", "cgroup", "comm", "error", "estimated", "exe",
+        "mappings", "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with",
+        "start_time", "uid",
     )  # fmt: skip
 
     pid: int
@@ -67,9 +68,10 @@ class ProcessTotals(Frozen):
     estimated: bool
     # A place in a sweep's rollups until the totals are asked for: making them is half of a row.
     _figures: Totals | tuple[Rollups, int] | None
-    _cmdline: bytes | None
-    # What sharing.py decides by.
-    _member: Member | None
+    #: The bytes of ``cmdline``, bounded.
+    raw_cmdline: bytes | None
+    #: What decides whether memory is shared; only while a scan is made.
+    member: Member | None
     shares_memory_with: int | None
 
     def __init__(
@@ -100,7 +102,7 @@ class ProcessTotals(Frozen):
         set_(self, "uid", uid)
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
-        set_(self, "_cmdline", cmdline)
+        set_(self, "raw_cmdline", cmdline)
         set_(self, "exe", exe)
         set_(self, "mappings", mappings)
         set_(self, "_figures", totals)
@@ -108,7 +110,7 @@ class ProcessTotals(Frozen):
         set_(self, "age", age)
         set_(self, "estimated", estimated)
         set_(self, "shares_memory_with", shares_memory_with)
-        set_(self, "_member", member)
+        set_(self, "member", member)
 
     @property
     def totals(self) -> Totals | None:
@@ -127,7 +129,7 @@ class ProcessTotals(Frozen):
         Made anew each time. A command line is cut after 128 KiB and 4,096 arguments, and further
         where those of all processes have more than 8 MiB: then it ends in "...".
         """
-        return arguments(self._cmdline)
+        return arguments(self.raw_cmdline)
 
     @property
     def user(self) -> str | None:
@@ -141,25 +143,26 @@ class ProcessTotals(Frozen):
         """
         return {**{name: getattr(self, name) for name in _SHOWN}, **(self.totals or UNREAD)}
 
-    def _replaced(self, **changes: object) -> ProcessTotals:
+    def replace(self, **changes: object) -> ProcessTotals:
+        """Return a row like this one, with other values for these arguments."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        values |= {"totals": self._figures, "cmdline": self._cmdline, "member": self._member}
+        values |= {"totals": self._figures, "cmdline": self.raw_cmdline, "member": self.member}
         return ProcessTotals(**{**values, **changes})
 
-    def _shared(self, pid: int) -> ProcessTotals:
-        """The row of a process whose memory is counted in another one's."""
-        return self._replaced(
+    def counted_in(self, pid: int) -> ProcessTotals:
+        """Return the row of a process whose memory is counted in the row of `pid`."""
+        return self.replace(
             outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid
         )
 
     def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
         values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
-        return _process_totals, ({**values, "cmdline": self._cmdline},)
+        return _process_totals, ({**values, "cmdline": self.raw_cmdline},)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProcessTotals):
             return NotImplemented
-        compared = (*_NAMES, "totals", "_cmdline")
+        compared = (*_NAMES, "totals", "raw_cmdline")
         return all(getattr(self, name) == getattr(other, name) for name in compared)
 
     def __hash__(self) -> int:
@@ -172,7 +175,9 @@ class ProcessTotals(Frozen):
 _SHOWN = (
     "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
 )  # fmt: skip
-_NAMES = tuple(name for name in ProcessTotals.__slots__ if not name.startswith("_"))
+_NAMES = tuple(
+    name for name in ProcessTotals.__slots__ if name not in ("_figures", "member", "raw_cmdline")
+)
 
 
 def _process_totals(values: dict[str, Any]) -> ProcessTotals:

@@ -87,7 +87,7 @@ class Metadata:
         if row.totals is not None or row.pid not in self.unread:
             return row
         outcome, error = self.unread[row.pid]
-        return row._replaced(outcome=outcome, error=error)
+        return row.replace(outcome=outcome, error=error)
 
 
 def _facts(text: bytes | None) -> dict[str, Any]:

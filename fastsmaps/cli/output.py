@@ -57,7 +57,7 @@ class CommandLine:
         return self._bytes() < other._bytes()
 
     def _bytes(self) -> bytes:
-        text = (self._row._cmdline or b"").removesuffix(b"\0")
+        text = (self._row.raw_cmdline or b"").removesuffix(b"\0")
         if text.strip(b"\0"):
             return text
         return b"?" if self._row.comm is None else b"[%b]" % os.fsencode(self._row.comm)

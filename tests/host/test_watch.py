@@ -226,7 +226,7 @@ def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.M
         if pids is None:
             return found
         return found._part(
-            row._replaced(outcome="failed", totals=None) if row.pid == child.pid else row
+            row.replace(outcome="failed", totals=None) if row.pid == child.pid else row
             for row in found
         )
 

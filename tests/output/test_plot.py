@@ -173,7 +173,7 @@ def test_what_is_not_read(backend: ModuleType, saved: str) -> None:
     """Is as large as in the scan, without parts: a process that ended, or another by its number."""
     scan = fastsmaps.scan(procfs=saved)
     rows = [
-        row if i else row._replaced(start_time=(row.start_time or 0) + 1)
+        row if i else row.replace(start_time=(row.start_time or 0) + 1)
         for i, row in enumerate(scan)
     ]
     shutil.rmtree(f"{saved}/{rows[1].pid}")

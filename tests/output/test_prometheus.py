@@ -183,9 +183,9 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
     """Those of a Sampler's rows; what was not read has neither."""
     rows = list(fastsmaps.scan([7, 8, 9], procfs=host))
     rows = [
-        rows[0]._replaced(age=3.0, estimated=True),
-        rows[1]._replaced(age=40.0),
-        rows[2]._replaced(comm="web", totals=None, outcome="denied", age=500.0),
+        rows[0].replace(age=3.0, estimated=True),
+        rows[1].replace(age=40.0),
+        rows[2].replace(comm="web", totals=None, outcome="denied", age=500.0),
     ]
     scan = fastsmaps.Scan(rows, cost=fastsmaps.Cost(0, 0), taken_at=1000.0, procfs=str(host))
     group = grouped(scan, Keys("comm"))["web",]

@@ -158,7 +158,7 @@ def test_rows_share_their_texts_within_a_bound(
 ) -> None:
     for way, rows in rows_within(crowd, tmp_path).items():
         assert len(rows) == 2 * MANY, way
-        texts = {id(row._cmdline): len(row._cmdline or b"") for row in rows}
+        texts = {id(row.raw_cmdline): len(row.raw_cmdline or b"") for row in rows}
         assert sum(texts.values()) <= MAX_TEXTS, way
         for row in rows[MANY:]:
             assert row.cmdline == (f"nginx: worker {row.pid}",), way
@@ -179,7 +179,7 @@ def test_equal_texts_are_one_object(backend: ModuleType) -> None:
             sampled = [sampler.sweep().by_pid[pid] for pid in pids]
     for first, second in (rows, sampled):
         assert first.cmdline == second.cmdline
-        assert first._cmdline is second._cmdline
+        assert first.raw_cmdline is second.raw_cmdline
         assert first.cgroup is second.cgroup
 
 
@@ -278,7 +278,7 @@ def test_forks_with_a_long_command_line(backend: ModuleType) -> None:
             assert child.stdout is not None
             pids = list(map(int, child.stdout.readline().split()))
             rows = list(fastsmaps.scan(pids, cmdline=True))
-            assert len({id(row._cmdline) for row in rows}) == 1
+            assert len({id(row.raw_cmdline) for row in rows}) == 1
             assert rows[0].cmdline == ("\udcff",) * MOST_ARGUMENTS + ("...",)
             with fastsmaps.Process(pids[0]) as process:
                 assert process.info().cmdline == rows[0].cmdline

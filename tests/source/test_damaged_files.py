@@ -133,7 +133,7 @@ def check(root: Path, whole: Path, out: Path, expected: fastsmaps.ProcessTotals)
     """Nothing raises, the other process is as it was, and of this one nothing is wrong."""
     for rows in rows_of(root):
         # A Sampler starts anew with what it cannot look at: the order may be another one.
-        row, other = sorted((row._replaced(age=None, mappings=None) for row in rows), key=_pid)
+        row, other = sorted((row.replace(age=None, mappings=None) for row in rows), key=_pid)
         assert (row.pid, other) == (7, expected)
         assert row.totals is None or row.totals.rss == expected.totals.rss  # type: ignore[union-attr]
         for name in ("ppid", "uid", "start_time", "cgroup"):
