@@ -253,7 +253,7 @@ def _mappings_of(row: ProcessTotals, procfs: str) -> Mappings | None:
     """The mappings of the very process of the row; None where they cannot be read any more."""
     try:
         with Process(row.pid, procfs=procfs) as process:
-            if row.start_time != process._stat().start_time:
+            if row.start_time != process.directory.stat().start_time:
                 raise ProcessGone(f"process {row.pid} has ended", pid=row.pid)
             return process.mappings()
     except Error:

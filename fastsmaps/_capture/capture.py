@@ -21,7 +21,7 @@ from fastsmaps._model.processes import Cost, ProcessTotals, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
-from fastsmaps._source.process import ATTEMPTS, Process
+from fastsmaps._source.process_dir import ATTEMPTS, ProcessDir
 from fastsmaps._source.source import MAX_MAP_COUNT, Source
 from fastsmaps._source.text import parse
 
@@ -150,7 +150,7 @@ def _taken(
 ) -> tuple[ProcessTotals, dict[str, bytes], dict[str, Error]]:
     """A process's row, its files by their names, and why others could not be read."""
     try:
-        with Process(pid, procfs=source.path) as process:
+        with ProcessDir(source, pid) as process:
             for _ in range(ATTEMPTS):
                 # Before it is read: see sharing.py.
                 member = member_of(process)
@@ -161,7 +161,7 @@ def _taken(
                 if taken.read():
                     row = _row(pid, source.path, taken)
                     return _with_member(row, member, answer, taken), taken.files, taken.errors
-            raise process._unsteady("smaps")
+            raise process.unsteady("smaps")
     except Error as error:
         return ProcessTotals(pid, outcome_of(error), error=str(error)), {}, {}
 
@@ -181,9 +181,9 @@ def _with_member(
 class _Files:
     """One reading of a process's files."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: ProcessDir) -> None:
         self.process = process
-        self.live = not process._source.is_capture
+        self.live = not process.source.is_capture
         self.files: dict[str, bytes] = {}
         self.errors: dict[str, Error] = {}
         self.stat: Stat | None = None
@@ -193,16 +193,16 @@ class _Files:
     def read(self) -> bool:
         """False where the process changed meanwhile: then nothing of it counts."""
         process = self.process
-        text = process._file("stat")
+        text = process.file("stat")
         if text is None and self.live:
             raise ProcessGone(
-                f"process {process.pid} has ended", pid=process.pid, path=process._path
+                f"process {process.pid} has ended", pid=process.pid, path=process.path
             )
         if text is None:
-            self.stat = process._stat()  # as far as the capture's other files say it
+            self.stat = process.stat()  # as far as the capture's other files say it
         else:
             self.files["stat"] = text
-            self.stat = parse_stat(text, process.pid, f"{process._path}/stat")
+            self.stat = parse_stat(text, process.pid, f"{process.path}/stat")
         self._look()
         fds: dict[str, int] = {}
         try:
@@ -224,7 +224,7 @@ class _Files:
         elif stat.has_exited:
             # The main thread has left. If others live they have the memory still: saved as the
             # process's own, where every reader finds it.
-            living = self.process._living()
+            living = self.process.living()
             if living is None:
                 self.what = "zombie"
             else:
@@ -237,14 +237,14 @@ class _Files:
             return True
         for name in _MEMORY:
             try:
-                fds[name] = self.process._open(self._thread + name)
+                fds[name] = self.process.open(self._thread + name)
             except FileNotFoundError:
                 if self._thread:
                     return False
             except ProcessLookupError:
                 return False
             except OSError as error:
-                self.errors[name] = self.process._failure(error, name)
+                self.errors[name] = self.process.failure(error, name)
         return True
 
     def _still(self) -> bool:
@@ -254,10 +254,10 @@ class _Files:
         """
         if not self.live:
             return True
-        text = self.process._file("stat")
+        text = self.process.file("stat")
         if text is None or self.stat is None:
             return False
-        path = f"{self.process._path}/stat"
+        path = f"{self.process.path}/stat"
         before, self.stat = self.stat, parse_stat(text, self.process.pid, path)
         self.files["stat"] = text
         return _of_life(before) == _of_life(self.stat)
@@ -267,7 +267,7 @@ class _Files:
             # A main thread that has left has its name still, but no memory, command line or cgroup.
             thread = "" if name == "comm" else self._thread
             try:
-                text = self.process._file(thread + name)
+                text = self.process.file(thread + name)
             except ProcessGone:
                 raise
             except Error as error:
@@ -275,7 +275,7 @@ class _Files:
             else:
                 if text is not None:
                     self.files[name] = text
-        exe = self.process._readable(f"{self._thread}exe")
+        exe = self.process.optional_file(f"{self._thread}exe")
         if exe is not None:
             self.files["exe"] = exe  # the text of the link: nothing in a capture is a link
 
@@ -286,7 +286,7 @@ class _Files:
             except ProcessLookupError:
                 return False
             except OSError as error:
-                self.errors[name] = self.process._failure(error, name)
+                self.errors[name] = self.process.failure(error, name)
                 continue
             if not text and self.live:
                 return False
@@ -306,9 +306,9 @@ class _Files:
             except ProcessLookupError:
                 return False
             except OSError as error:
-                self.errors[name] = self.process._failure(error, name)
+                self.errors[name] = self.process.failure(error, name)
                 del self.files[name]
-        before, after = self.stat, self.process._stat()
+        before, after = self.stat, self.process.stat()
         assert before is not None
         return _of_life(before) == _of_life(after)
 

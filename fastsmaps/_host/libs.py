@@ -14,7 +14,7 @@ from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
-from fastsmaps._source.process import Process
+from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
@@ -215,14 +215,14 @@ def _added(uses: Uses, pid: int, source: Source) -> Fate:
 def _add(uses: Uses, pid: int, source: Source, members: list[Member] | None = None) -> Fate | None:
     """With `members` None for a fork, which is not added: it is put there, as all others are."""
     try:
-        with Process(pid, procfs=source.path) as process:
+        with ProcessDir(source, pid) as process:
             member = None if members is None else member_of(process)
             if member is not None and members is not None:
                 member.read = True  # as far as is known
                 members.append(member)
                 if member.forked:
                     return None
-            process._needed("smaps", lambda fd: uses.add(fd, CHUNK_SIZE, CHUNKS) or None)
+            process.needed("smaps", lambda fd: uses.add(fd, CHUNK_SIZE, CHUNKS) or None)
     except Error as error:
         return pid, outcome_of(error), str(error)
     return pid, "read", None

@@ -29,7 +29,7 @@ from fastsmaps import _backend
 from fastsmaps._errors import Error, NoMemoryMap, ProcessGone
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS
-from fastsmaps._source.process import Process
+from fastsmaps._source.process_dir import ProcessDir
 
 #: See above; sorting so many takes 5 comparisons each.
 MOST_FORKS = 32
@@ -47,12 +47,12 @@ def swept_member(row: tuple[int, int, int, int, bool, int, bool, bool]) -> Membe
     return Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=not read)
 
 
-def member_of(process: Process) -> Member | None:
+def member_of(process: ProcessDir) -> Member | None:
     """What is to be known of a process; None for one without memory, and where stat is missing."""
     try:
-        stat = process._stat()
+        stat = process.stat()
         # A capture holds a process's memory as its own, also where a thread had it.
-        found = (process.pid, stat) if process._source.is_capture else process._memory_stat()
+        found = (process.pid, stat) if process.source.is_capture else process.memory_stat()
     except Error:
         return None
     if found is None:
@@ -116,7 +116,7 @@ class Sharing:
             return True
         answer = self.same(member, counted.task)
         if answer is None:
-            return waits_in_vfork(member.pid, counted.pid, self.source.path)
+            return waits_in_vfork(member.pid, counted.pid, self.source)
         return answer
 
     def renew(self) -> None:
@@ -180,8 +180,8 @@ class Sharing:
         """Whether they have not all ended by now: zombies have no memory, and that in common."""
         for member in members:
             try:
-                with Process(member.pid, procfs=self.source.path) as process:
-                    if process._memory_stat() is not None:
+                with ProcessDir(self.source, member.pid) as process:
+                    if process.memory_stat() is not None:
                         return True
             except (ProcessGone, NoMemoryMap):
                 pass
@@ -191,8 +191,8 @@ class Sharing:
 
     def _waits(self, child: Member, parent: Member) -> bool:
         if parent.pid not in self._waiting:
-            self._waiting[parent.pid] = has_waiting_thread(parent.pid, self.source.path)
-        return self._waiting[parent.pid] and waits_in_vfork(child.pid, parent.pid, self.source.path)
+            self._waiting[parent.pid] = has_waiting_thread(parent.pid, self.source)
+        return self._waiting[parent.pid] and waits_in_vfork(child.pid, parent.pid, self.source)
 
 
 def _by_stack(members: Iterable[Member]) -> list[list[Member]]:
@@ -242,11 +242,11 @@ class _Sets:
 # ---- where nothing may be compared
 
 
-def has_waiting_thread(pid: int, procfs: str) -> bool:
+def has_waiting_thread(pid: int, source: Source) -> bool:
     """Whether a thread waits as vfork() does (state D), by its stat."""
     try:
-        with Process(pid, procfs=procfs) as process:
-            return process._has_waiting_thread()
+        with ProcessDir(source, pid) as process:
+            return process.has_waiting_thread()
     except Error:
         return False
 
@@ -255,7 +255,7 @@ def has_waiting_thread(pid: int, procfs: str) -> bool:
 _SAME = ("rss", "anonymous", "pss_anon", "swap", "anon_huge_pages", "private_hugetlb")
 
 
-def waits_in_vfork(child: int, parent: int, procfs: str) -> bool:
+def waits_in_vfork(child: int, parent: int, source: Source) -> bool:
     """Whether what /proc shows is enough to say that the child has its parent's memory.
 
     A thread of the parent waits (state D, as in vfork(), or for a disk). Both have the same Rss,
@@ -265,17 +265,17 @@ def waits_in_vfork(child: int, parent: int, procfs: str) -> bool:
     the parent too, have as many of them nevertheless, and the parent wait for a disk.
     """
     try:
-        with Process(parent, procfs=procfs) as first, Process(child, procfs=procfs) as second:
+        with ProcessDir(source, parent) as first, ProcessDir(source, child) as second:
             # The child may write to a page between the two readings.
             if not any(_have_the_same(first, second) for _ in range(3)):
                 return False
-            stat = second._stat()
+            stat = second.stat()
             return stat.keeps_parents_memory and stat.ppid == parent
     except Error:
         return False
 
 
-def _have_the_same(first: Process, second: Process) -> bool:
+def _have_the_same(first: ProcessDir, second: ProcessDir) -> bool:
     figures, others = first.totals(), second.totals()
     anonymous = figures.anonymous
     if not anonymous or figures.pss_anon != anonymous:

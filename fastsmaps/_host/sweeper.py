@@ -19,7 +19,7 @@ from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS, texts_of
 from fastsmaps._source.chunks import CHUNK_SIZE, PAGE
-from fastsmaps._source.process import Process
+from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.rights import own_rights
 
 TYPE_CHECKING = False
@@ -257,18 +257,18 @@ class Sweeper:
         facts: dict[str, Any] = {}
         self.exhausted.pop(pid, None)
         try:
-            with Process(pid, procfs=self.source.path) as process:
-                facts = process._facts(self.texts)
+            with ProcessDir(self.source, pid) as process:
+                facts = process.facts(self.texts)
                 facts["member"] = member = member_of(process)
                 if not figures:
                     if member is not None:
                         member.read = True  # as far as is known
                     return ProcessTotals(pid, "skipped", **facts)
                 if not self.is_fast or not large:
-                    resident = process._resident() if self.limits != (None, None) else None
+                    resident = process.resident() if self.limits != (None, None) else None
                     if resident is not None and not self._within(resident):
                         if self.mappings and resident >= (self.limits[0] or 0):
-                            facts["mappings"] = process._counted(_nothing, self.until)[1]
+                            facts["mappings"] = process.with_mapping_count(_nothing, self.until)[1]
                         facts["error"] = self._why_outside(resident)
                         return ProcessTotals(pid, "skipped", **facts)
                 if member is not None and member.forked and not shared:
@@ -279,10 +279,10 @@ class Sweeper:
                 until = self.until if large else None
 
                 def take() -> Totals:
-                    return process.totals() if until is None else process._totals_until(until)
+                    return process.totals() if until is None else process.totals_until(until)
 
                 if self.mappings:
-                    totals, facts["mappings"] = process._counted(take, self.until)
+                    totals, facts["mappings"] = process.with_mapping_count(take, self.until)
                 else:
                     totals = take()
             if member is not None:

@@ -373,11 +373,11 @@ class Watch:
     def _open_status(process: Process) -> int:
         """A descriptor of status, which stays good after an exec; -1 for a capture without."""
         try:
-            return process._open("status")
+            return process.directory.open("status")
         except FileNotFoundError:
             return -1
         except OSError as error:
-            raise process._failure(error, "status") from None
+            raise process.directory.failure(error, "status") from None
 
     def _high_water(self) -> int | None:
         if self._status < 0:

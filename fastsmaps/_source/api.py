@@ -1,7 +1,7 @@
 """totals() and mappings(): one call for one process.
 
-Each tries the one file that nearly always answers, by its path. Whatever else happens is told
-apart by Process, which reads the same once more and knows all fates of a process.
+Each tries the one file that nearly always answers, by its path: the fast path. On any failure it
+reads again through ProcessDir, which classifies the failure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
 from fastsmaps._source.arguments import check_pid
-from fastsmaps._source.process import Process, take_mappings, take_rollup
+from fastsmaps._source.process_dir import ProcessDir, take_mappings, take_rollup
 from fastsmaps._source.source import PROC, Source
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     if source.is_proc or not source.is_capture:
         result = _at_first_try(number, source, "smaps_rollup", take_rollup)
     if result is None:
-        with Process(pid, procfs=procfs) as process:
+        with ProcessDir(Source(procfs), number) as process:
             return process.totals()
     return Totals(result[1], None, "smaps_rollup")
 
@@ -67,7 +67,7 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
     number = check_pid(pid)
     table = _at_first_try(number, source, "smaps" if sizes else "maps", take_mappings)
     if table is None:
-        with Process(pid, procfs=procfs) as process:
+        with ProcessDir(Source(procfs), number) as process:
             return process.mappings(sizes=sizes)
     own = source.own_pid() if number == "self" else int(number)
     return Mappings(table, pid=own, procfs=source.path, taken_at=time.time())

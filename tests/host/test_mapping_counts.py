@@ -61,9 +61,9 @@ def test_many(backend: ModuleType) -> None:
         # By Process, which reads what a timeout may interrupt.
         assert counted(child.pid, timeout=60).mappings == expected
         with fastsmaps.Process(child.pid) as process:
-            assert process._counted(process.totals, None)[1] == expected
+            assert process.directory.with_mapping_count(process.totals, None)[1] == expected
             with pytest.raises(TimeoutError):
-                process._counted(process.totals, 1e-9)
+                process.directory.with_mapping_count(process.totals, 1e-9)
 
 
 def test_limits(backend: ModuleType, idle: processes.Process) -> None:
@@ -98,10 +98,10 @@ def test_without_memory(backend: ModuleType) -> None:
 def test_an_exec_meanwhile(backend: ModuleType) -> None:
     """The count of one program is not set beside the figures of the next."""
     with processes.workload("many", "1000") as child, fastsmaps.Process(child.pid) as process:
-        facts, count = process._counted(lambda: child.ask("exec", "idle"), None)
+        facts, count = process.directory.with_mapping_count(lambda: child.ask("exec", "idle"), None)
         assert facts
         assert count is None
-        assert process._counted(process.totals, None)[1] == lines_of(child.pid)
+        assert process.directory.with_mapping_count(process.totals, None)[1] == lines_of(child.pid)
 
 
 def test_lines(backend: ModuleType, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_forks_are_all_counted(backend: ModuleType, program: str) -> None:
         scan = fastsmaps.scan(members)
         assert [row.outcome for row in scan] == ["read", "read"]
         assert scan.sharing_known
-        assert not sharing.waits_in_vfork(members[1], members[0], "/proc")
+        assert not sharing.waits_in_vfork(members[1], members[0], Source("/proc"))
 
 
 def test_many_forks(backend: ModuleType) -> None:

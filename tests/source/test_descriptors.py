@@ -95,8 +95,8 @@ def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.P
         with fastsmaps.Process(idle.pid) as process:
             process.totals()
             held = processes.fill_descriptors()
-            found: list[Any] = [process.totals().rss is not None, sorted(process._kept)]
-            found += [len(process.mappings()) > 1, sorted(process._kept)]
+            found: list[Any] = [process.totals().rss is not None, sorted(process.directory.kept)]
+            found += [len(process.mappings()) > 1, sorted(process.directory.kept)]
             found += [process.info().pid, process.totals().rss is not None]
             os.close(held.pop())
         return found

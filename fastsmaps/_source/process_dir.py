@@ -1,0 +1,534 @@
+"""ProcessDir: the directory of one process, pinned by an open descriptor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from fastsmaps import _backend
+from fastsmaps._backend.descriptors import OPEN, is_exhausted, is_low, limit, read_file
+from fastsmaps._errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError, is_foreign
+from fastsmaps._model.info import Info
+from fastsmaps._model.mappings import Mappings
+from fastsmaps._model.stat import (
+    UNKNOWN,
+    Stat,
+    arguments,
+    cgroup_path,
+    damaged,
+    parse_stat,
+    stat_of_status,
+    status_number,
+    texts_of,
+)
+from fastsmaps._model.totals import Totals
+from fastsmaps._source.arguments import pids_among
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE
+from fastsmaps._source.metadata import METADATA
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
+
+    from fastsmaps._backend import Table
+    from fastsmaps._source.source import Source
+
+    T = TypeVar("T")
+
+#: An exec while a file is read ends it early; the next attempt reads the new program. One that
+#: calls exec in a loop is given up after this many, and one whose threads end as fast.
+ATTEMPTS = 20
+
+
+def take_mappings(fd: int) -> Table | None:
+    table = _backend.read(fd, CHUNK_SIZE, CHUNKS)
+    # Blank lines alone, in a capture, are no text.
+    return table if table is not None and len(table) else None
+
+
+def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
+    # The kernel makes a rollup in one go, from one address space: nothing to confirm.
+    return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
+
+
+def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
+    return _backend.total(fd, CHUNK_SIZE, CHUNKS, True)
+
+
+class ProcessDir:
+    """The open directory of one process under a Source.
+
+    Once the process is reaped, every read through it fails with ESRCH, also when another process
+    has got its number. The descriptors of smaps, smaps_rollup and maps are kept; see Process.
+    """
+
+    _fd = -1  # of the directory; in the instance while it is open
+    _keeps = True  # until there was no descriptor left
+
+    def __init__(self, source: Source, pid: int | str) -> None:
+        #: Descriptors that are kept, by the file's name.
+        self.kept: dict[str, int] = {}
+        self._has_rollup = True
+        self.source = source
+        self.path = f"{source.path}/{pid}"
+        number = None if isinstance(pid, str) else pid
+        try:
+            if number is None:
+                number = source.own_pid()
+                if number is None:
+                    raise FileNotFoundError
+                self.path = f"{source.path}/{number}"
+            fd = os.open(self.path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+            raise source.not_found(number, self.path) from None
+        except OSError as error:
+            raise source.failure(error, number, self.path) from None
+        self.pid: int = number
+        self._fd = fd
+        try:
+            status = self.file("status")
+            if status is not None:
+                source.check_owner(status, number)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- its life
+
+    def close(self) -> None:
+        """Close all descriptors; may be called again, but not while another thread reads."""
+        # Each is taken out before it is closed: of two threads only one gets it, since a number
+        # closed twice may be another file's by then.
+        fd = self.__dict__.pop("_fd", -1)
+        if fd >= 0:
+            os.close(fd)
+        while True:
+            try:
+                fd = self.kept.popitem()[1]
+            except KeyError:
+                break
+            os.close(fd)
+
+    def __enter__(self) -> ProcessDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "kept"):
+            self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether close() has not been called."""
+        return self._fd >= 0
+
+    # ---- memory
+
+    def totals(self) -> Totals:
+        """Return the totals, as fastsmaps.totals() does."""
+        if not self.source.is_proc and self.source.is_capture:
+            # What a capture's file holds may be several rollups, or a rollup beside its smaps.
+            table = self.take("smaps_rollup", take_mappings)
+            return Mappings(table or self.needed("smaps", take_mappings)).totals()
+        if self._has_rollup:
+            result = self.take("smaps_rollup", take_rollup)
+            if result is not None:
+                return Totals(result[1], None, "smaps_rollup")
+            self._has_rollup = False  # kernels before 4.14
+        size, figures = self.needed("smaps", take_sums)
+        return Totals(figures, size, "smaps")
+
+    def resident(self) -> int | None:
+        """Return Rss by statm, in bytes, without a page walk; None if a capture lacks statm."""
+        pages = self._pages("statm")
+        if not pages and not self.source.is_capture and self.stat().has_exited:
+            # A main thread that has exited has 0; the other threads still have the memory.
+            living = self.living()
+            pages = pages if living is None else self._pages(f"{living[0]}statm")
+        return None if pages is None else pages * PAGE
+
+    def _pages(self, name: str) -> int | None:
+        text = self.file(name)
+        try:
+            return None if text is None else int(text.split()[1])
+        except (ValueError, IndexError):
+            path = f"{self.path}/{name}"
+            raise damaged("not a statm", text or b"", 1, 0, self.pid, path) from None
+
+    def totals_until(self, until: float) -> Totals:
+        """Sum smaps chunk by chunk; raise TimeoutError once time.monotonic() is `until`.
+
+        A rollup is one page walk that cannot be stopped (11 to 16 ms a GiB).
+        """
+
+        def take(fd: int) -> tuple[int, dict[str, int]] | None:
+            return _backend.total(fd, CHUNK_SIZE, 1, True, until)
+
+        size, figures = self.needed("smaps", take)
+        return Totals(figures, size, "smaps")
+
+    def with_mapping_count(
+        self, take: Callable[[], T], until: float | None
+    ) -> tuple[T, int | None]:
+        """Return what `take` reads, and the number of mappings.
+
+        The number is None if they cannot be counted, or the process calls exec meanwhile. Raises
+        TimeoutError once time.monotonic() is `until`.
+        """
+        if self.source.is_capture:
+            return take(), self._captured_count()
+        fd = -1
+        count = None
+        try:
+            try:
+                living = self.living() if self.stat().has_exited else None
+                fd = self.open(f"{living[0] if living else ''}maps")
+                count = _backend.lines(fd, CHUNK_SIZE, CHUNKS, until or 0)
+            except TimeoutError:
+                raise
+            except (Error, OSError) as error:
+                if is_foreign(error):
+                    raise
+                # `take` fails too, or it is the count alone that may not be had
+            result = take()
+            # See read_memory() in src/read_process.pxi.
+            if count is not None and not self._gives_a_byte(fd):
+                count = None
+            return result, count
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    @staticmethod
+    def _gives_a_byte(fd: int) -> bool:
+        try:
+            return bool(os.pread(fd, 1, 0))
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return False
+
+    def _captured_count(self) -> int | None:
+        """Count the rows of a capture's maps, or of its smaps if it has no maps (smem's)."""
+        for sizes in (False, True):
+            try:
+                return len(self.mappings(sizes=sizes))
+            except Error:
+                pass
+        return None
+
+    def mappings(self, *, sizes: bool = True) -> Mappings:
+        """Return the mappings, as fastsmaps.mappings() does."""
+        table = self.needed("smaps" if sizes else "maps", take_mappings)
+        return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
+
+    def info(self, *, heap: bool = True) -> Info:
+        """What the kernel says of the process beside its mappings.
+
+        `heap=False` leaves the heap's ranges out (None), for which maps must be read.
+        """
+        stat = self.stat()
+        memory, (status, command, cgroup), path = self._texts(
+            stat, ("status", "cmdline", "cgroup"), self.file
+        )
+        uid = self._uid(status, path)
+        peak = status_number(status or b"", b"VmHWM:", self.pid, f"{path}status")
+        ranges = self._heap() if heap else None
+        self._confirm(stat)
+        return Info(
+            pid=self.pid,
+            ppid=stat.ppid,
+            comm=stat.name,
+            cmdline=arguments(command),
+            uid=uid,
+            start_time=stat.start_time,
+            threads=stat.threads,
+            peak_rss=None if peak is None else peak * 1024,
+            cgroup=cgroup_path(cgroup or b"", self.pid, f"{path}cgroup"),
+            start_brk=memory.start_brk,
+            heap=ranges,
+        )
+
+    def facts(self, wanted: Sequence[str]) -> dict[str, Any]:
+        """What a row of a scan shows besides the figures; of cmdline, cgroup and exe the `wanted`.
+
+        One of these that cannot be read is None; ``error`` is there where it is damaged.
+        """
+        stat = self.stat()
+        _, (status, *texts), path = self._texts(stat, ("status", *wanted), self.optional_file)
+        facts = {
+            "ppid": stat.ppid,
+            "comm": stat.name,
+            "uid": self._uid(status, path),
+            "start_time": stat.start_time,
+            **texts_of(dict(zip(wanted, texts, strict=True)), self.pid, path.removesuffix("/")),
+        }
+        self._confirm(stat)
+        return facts
+
+    def _uid(self, status: bytes | None, path: str) -> int | None:
+        return status_number(status or b"", b"Uid:", self.pid, f"{path}status", place=1)
+
+    def _confirm(self, stat: Stat) -> None:
+        """All that was read counts only if the process was there at the last of the reads."""
+        if self.stat().start_time != stat.start_time:
+            raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self.path)
+
+    def _texts(
+        self, stat: Stat, names: Sequence[str], read: Callable[[str], bytes | None]
+    ) -> tuple[Stat, list[bytes | None], str]:
+        """Stat and these files of the thread that has the memory, and where they are.
+
+        A main thread that has left has no memory, no command line and no cgroup (v1 says "/").
+        """
+        for _ in range(ATTEMPTS):
+            task, memory = (self.living() if stat.has_exited else None) or ("", stat)
+            texts = [read(task + name) for name in names]
+            if not task or all(texts):
+                break  # or the thread has ended meanwhile
+        return memory, texts, f"{self.path}/{task}"
+
+    def _heap(self) -> tuple[tuple[int, int], ...] | None:
+        try:
+            return tuple((m.start, m.end) for m in self.mappings(sizes=False) if m.kind == "heap")
+        except NoMemoryMap:
+            return ()
+        except (ProcessGone, ParseError, ReadError):
+            raise
+        except Error:  # may not be seen, or is not in the capture
+            return None
+
+    # ---- reading
+
+    def open(self, name: str) -> int:
+        if self._fd < 0:
+            raise ValueError("this Process is closed")
+        try:
+            return self.source.open(name, self._fd)
+        except OSError as error:
+            if not is_exhausted(error) or not self._give_up():
+                raise
+        return self.source.open(name, self._fd)
+
+    def _give_up(self) -> bool:
+        """Closes what is kept, where that lets another file be opened; whether there was any."""
+        # A new descriptor is below the limit, which may have been lowered since.
+        names = [name for name, fd in list(self.kept.items()) if fd < limit()]
+        taken = [fd for name in names if (fd := self.kept.pop(name, None)) is not None]
+        for fd in taken:
+            os.close(fd)
+            self._keeps = False
+        return bool(taken)
+
+    def _keep(self, name: str, fd: int) -> None:
+        # Another thread may have kept one meanwhile.
+        if self._fd < 0 or self.kept.setdefault(name, fd) != fd:
+            os.close(fd)
+
+    def failure(self, error: OSError, name: str) -> Error:
+        return self.source.failure(error, self.pid, f"{self.path}/{name}")
+
+    def file(self, name: str) -> bytes | None:
+        """A small file's bytes, None where there is none: captures lack some, threads end."""
+        fd = -1
+        try:
+            fd = self.open(name)
+            return read_file(fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # Of a thread's file ESRCH says that the thread has ended, not that the process has.
+            if isinstance(error, ProcessLookupError) and name.startswith("task/"):
+                return None
+            raise self.failure(error, name) from None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def optional_file(self, name: str) -> bytes | None:
+        """As _file(), None too where it may not or cannot be read; of the link exe its text."""
+        try:
+            if name.endswith("exe") and not self.source.is_capture:
+                return os.fsencode(os.readlink(name, dir_fd=self._fd))
+            return self.file(name)
+        except ProcessGone:
+            raise
+        except (Error, OSError) as error:
+            if is_foreign(error):
+                raise
+            return None
+
+    def stat(self) -> Stat:
+        text = self.file("stat")
+        if text is None:
+            if not self.source.is_capture:
+                # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
+                raise self.source.not_found(self.pid, self.path)
+            path = f"{self.path}/status"
+            return stat_of_status(self.file("status"), self.file("comm"), self.pid, path)
+        return parse_stat(text, self.pid, f"{self.path}/stat")
+
+    def needed(self, name: str, take: Callable[[int], T | None]) -> T:
+        result = self.take(name, take)
+        if result is None:
+            path = f"{self.path}/{name}"
+            if self.source.is_capture:
+                noted = f" ({METADATA} there tells what was denied)"
+                told = self.source.has_metadata()
+                missing = f"{path} is missing from the capture{noted if told else ''}"
+                raise Error(missing, pid=self.pid, path=path)
+            self.stat()
+            raise Error(
+                f"{path} is missing: this kernel was built without CONFIG_PROC_PAGE_MONITOR",
+                pid=self.pid,
+                path=path,
+            )
+        return result
+
+    def take(self, name: str, take: Callable[[int], T | None]) -> T | None:
+        """What `take` makes of the file, whole; None where there is no such file."""
+        try:
+            # Taken out while it is read, so that no other thread closes it.
+            kept = self.kept.pop(name, None)
+            if kept is not None:
+                result = None
+                try:
+                    result = take(kept)
+                except ProcessLookupError:
+                    pass
+                finally:
+                    if result is not None:
+                        self._keep(name, kept)
+                    else:
+                        os.close(kept)  # after an exec it reads nothing for ever
+                if result is not None:
+                    return result
+            return self._take_anew(name, take)
+        except ParseError as error:
+            error.pid, error.path = self.pid, f"{self.path}/{name}"
+            raise
+        except OSError as error:
+            if isinstance(error, (Error, TimeoutError)):
+                raise
+            raise self.failure(error, name) from None
+
+    def _take_anew(self, name: str, take: Callable[[int], T | None]) -> T | None:
+        # Looked at before the file is opened: see Stat.keeps_parents_memory.
+        keep = self._may_keep()
+        thread = ""
+        for _ in range(ATTEMPTS):
+            fd = -1
+            result = None
+            try:
+                fd = self.open(thread + name)
+                result = take(fd)
+            except FileNotFoundError:
+                if not thread:
+                    return None
+            except ProcessLookupError:
+                pass
+            finally:
+                if fd >= 0:
+                    if keep and result is not None and not thread and self._keeps and is_low(fd):
+                        self._keep(name, fd)
+                    else:
+                        os.close(fd)
+            if result is not None:
+                return result
+            thread = self._reader()
+        raise self.unsteady(name)
+
+    def unsteady(self, name: str) -> ReadError:
+        return ReadError(
+            f"process {self.pid} called exec, or lost the thread that was read, "
+            f"during each of {ATTEMPTS} readings",
+            pid=self.pid,
+            path=f"{self.path}/{name}",
+            errno=errno.EAGAIN,
+        )
+
+    def _may_keep(self) -> bool:
+        text = self.file("stat")
+        if text is None:
+            return False
+        return not parse_stat(text, self.pid, f"{self.path}/stat").keeps_parents_memory
+
+    def _reader(self) -> str:
+        """Whose files to try next after nothing was read: "" for the process's own.
+
+        Raises NoMemoryMap or ProcessGone where there is nothing to be read.
+        """
+        stat = self.stat()
+        if stat.is_kernel_thread:
+            raise NoMemoryMap("kernel thread", pid=self.pid, path=self.path)
+        if not stat.has_exited:
+            if not self.source.is_capture:
+                return ""
+            # Neither of the two has a command line.
+            if stat.state == UNKNOWN and not self.file("cmdline"):
+                raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self.path)
+            raise Error(f"{self.path} was captured without text", pid=self.pid, path=self.path)
+        # The main thread has left; others may live, and have the memory still.
+        living = self.living()
+        if living is None:
+            raise NoMemoryMap("zombie", pid=self.pid, path=self.path)
+        return living[0]
+
+    def living(self) -> tuple[str, Stat] | None:
+        """Where a thread is that outlives the main one ("task/<tid>/"), its stat; None for none."""
+        for _ in range(ATTEMPTS):
+            ended = 0
+            tids = self._threads()
+            if not tids:
+                return None  # a capture
+            for tid in tids:
+                text = self.file(f"task/{tid}/stat")
+                if text is None:
+                    continue
+                stat = parse_stat(text, tid, f"{self.path}/task/{tid}/stat")
+                if not stat.has_exited:
+                    return f"task/{tid}/", stat
+                ended += 1
+            # One that ended while they were listed cuts the list short, or has started another.
+            threads = self.stat().threads
+            if threads is None or threads <= ended:
+                return None
+        raise self.unsteady("task")
+
+    def memory_stat(self) -> tuple[int, Stat] | None:
+        """The number and stat of a thread that has the memory; None where there is none."""
+        stat = self.stat()
+        if stat.is_kernel_thread:
+            return None
+        if not stat.has_exited:
+            return self.pid, stat
+        living = self.living()
+        return None if living is None else (int(living[0].split("/")[1]), living[1])
+
+    def has_waiting_thread(self) -> bool:
+        """Whether one is in state D; of a capture only the process's own stat is there."""
+        if self.stat().state == "D":
+            return True
+        for tid in self._threads():
+            text = self.file(f"task/{tid}/stat")
+            path = f"{self.path}/task/{tid}/stat"
+            if text is not None and parse_stat(text, tid, path).state == "D":
+                return True
+        return False
+
+    def _threads(self) -> list[int]:
+        fd = -1
+        try:
+            fd = os.open("task", OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
+            return sorted(pids_among(os.listdir(fd)))
+        except FileNotFoundError:
+            return []  # a capture
+        except OSError as error:
+            raise self.failure(error, "task") from None
+        finally:
+            if fd >= 0:
+                os.close(fd)
