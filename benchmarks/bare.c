@@ -15,10 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 64 * 1024, PIECE = 3000, PIECES = 64, THREADS = 64 };
+enum { BUFFER = 64 * 1024, CHUNK_SIZE = 3000, CHUNKS = 64, THREADS = 64 };
 
 static char buffer[BUFFER];
-static char pieces[PIECES * PIECE];
+static char chunks[CHUNKS * CHUNK_SIZE];
 
 static int64_t now(void)
 {
@@ -45,21 +45,21 @@ int64_t bare_read(const char *path, uint64_t *bytes)
     return error ? -error : now() - start;
 }
 
-/* The same with preadv in pieces of less than a page, laid end to end. seq_file then throws away
+/* The same with preadv in chunks of less than a page, laid end to end. seq_file then throws away
  * fewer records that did not fit, so this is below bare_read: the floor for a reader that parses. */
-int64_t pieces_read(const char *path, uint64_t *bytes)
+int64_t chunks_read(const char *path, uint64_t *bytes)
 {
     int64_t start = now();
-    struct iovec piece[PIECES];
+    struct iovec iov[CHUNKS];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got;
     uint64_t total = 0;
 
     if (fd < 0)
         return -errno;
-    for (int i = 0; i < PIECES; i++)
-        piece[i] = (struct iovec){pieces + i * PIECE, PIECE};
-    while ((got = preadv(fd, piece, PIECES, (off_t)total)) > 0)
+    for (int i = 0; i < CHUNKS; i++)
+        iov[i] = (struct iovec){chunks + i * CHUNK_SIZE, CHUNK_SIZE};
+    while ((got = preadv(fd, iov, CHUNKS, (off_t)total)) > 0)
         total += (uint64_t)got;
     int error = got < 0 ? errno : 0;
     close(fd);

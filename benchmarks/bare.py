@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL:
         build("-pthread", "-shared", "-fPIC", "-o", target, str(SOURCE))
         bare = ctypes.CDLL(target)
     out = ctypes.POINTER(ctypes.c_uint64)
-    bare.bare_read.argtypes = bare.pieces_read.argtypes = (ctypes.c_char_p, out)
+    bare.bare_read.argtypes = bare.chunks_read.argtypes = (ctypes.c_char_p, out)
     bare.count_newlines.argtypes = (ctypes.c_char_p, ctypes.c_uint64, out)
     bare.bare_sweep.argtypes = (
         ctypes.POINTER(ctypes.c_int32),
@@ -63,7 +63,7 @@ def library() -> ctypes.CDLL:
         ctypes.c_int,
         out,
     )
-    for function in (bare.bare_read, bare.pieces_read, bare.count_newlines, bare.bare_sweep):
+    for function in (bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_sweep):
         function.restype = ctypes.c_int64
     return bare
 
@@ -81,9 +81,9 @@ def read(path: str) -> Timing:
     return _read("bare_read", path)
 
 
-def read_pieces(path: str) -> Timing:
-    """The same with preadv(2) in 64 pieces of 3,000 bytes: the floor, not a baseline."""
-    return _read("pieces_read", path)
+def read_chunks(path: str) -> Timing:
+    """The same with preadv(2) in 64 chunks of 3,000 bytes: the floor, not a baseline."""
+    return _read("chunks_read", path)
 
 
 def sweep(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:
@@ -110,12 +110,12 @@ def count_newlines(text: bytes) -> Timing:
 def main(paths: list[str], rounds: int = 101) -> None:
     """Print medians of the two ways to read, interleaved."""
     for path in paths:
-        pairs = [(read(path), read_pieces(path)) for _ in range(rounds)]
+        pairs = [(read(path), read_chunks(path)) for _ in range(rounds)]
         plain = statistics.median(pair[0].ns for pair in pairs) / 1000
-        pieces = statistics.median(pair[1].ns for pair in pairs) / 1000
+        chunks = statistics.median(pair[1].ns for pair in pairs) / 1000
         print(
             f"{path}: {pairs[0][0].seen:,} bytes, read {plain:,.1f} us, "
-            f"in pieces {pieces:,.1f} us ({pieces / plain:.2f})"
+            f"in chunks {chunks:,.1f} us ({chunks / plain:.2f})"
         )
 
 

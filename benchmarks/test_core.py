@@ -72,7 +72,7 @@ def test_mappings(turns: Turns, pid: Pid, workload: str, goal: float, rounds: in
     path = f"/proc/{number}/smaps"
     text = workloads.smaps(number)
     check(fastsmaps.mappings(number), text)
-    assert bare.read(path).seen == bare.read_pieces(path).seen == len(text)
+    assert bare.read(path).seen == bare.read_chunks(path).seen == len(text)
     turns.ratio(
         f"mappings(pid), {TARGETS[workload]}",
         lambda: fastsmaps.mappings(number),
@@ -80,7 +80,7 @@ def test_mappings(turns: Turns, pid: Pid, workload: str, goal: float, rounds: in
         against="bare read",
         goal=goal,
         rounds=rounds,
-        beside={"bare read in pieces": lambda: bare.read_pieces(path).ns},
+        beside={"bare read in chunks": lambda: bare.read_chunks(path).ns},
     )
 
 
