@@ -14,7 +14,7 @@ from fastsmaps._model.totals import Totals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence, Set
-    from typing import Any, NoReturn, overload
+    from typing import Any, overload
 
     from fastsmaps._backend import Table
 
@@ -46,7 +46,8 @@ class Mappings:
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
     Rows are made when asked for. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch,
-    when the reading ended) say where it comes from; None for a text.
+    when the reading ended) say where it comes from; None for a text. filter(), sort() and top()
+    give smaller tables, as slices do; all pickle.
 
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
     rollup that stands beside the smaps of its process is left out, so that nothing counts twice:
@@ -55,8 +56,8 @@ class Mappings:
     """
 
     __slots__ = (
-        "_columns", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid", "procfs",
-        "skipped", "taken_at",
+        "_columns", "_is_part", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid",
+        "procfs", "skipped", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,8 @@ class Mappings:
             from fastsmaps._model.rollup_rows import kept_rows
 
             self._rows, self._rollups = kept_rows(table)
+        # Whether the backend's table has other rows, which may have fields that these lack.
+        self._is_part = self._rows != range(len(table))
         self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
         self._columns: dict[str, memoryview] = {}
         self._overlaps: bool | None = None  # not known yet
@@ -83,9 +86,59 @@ class Mappings:
         self.taken_at = taken_at
         self.skipped = skipped or {}
 
-    def __reduce__(self) -> NoReturn:
-        # The table is its backend's own; its views of memory are not pickled either.
-        raise TypeError("Mappings are not pickled: hand over rows, an Arrow table, or the text")
+    def __getstate__(self) -> dict[str, Any]:
+        # Columns and not text: a backend that reads a text again might take it for another.
+        from fastsmaps._backend.packed import pack
+
+        rows = sorted(self._rows)
+        places = {row: i for i, row in enumerate(rows)}
+        return {
+            "table": pack(self._table, rows),
+            "rows": None if self._is_in_order else [places[row] for row in self._rows],
+            "rollups": [places[row] for row in rows if row in self._rollups],
+            "is_part": self._is_part,
+            "pid": self.pid,
+            "procfs": self.procfs,
+            "taken_at": self.taken_at,
+            "skipped": self.skipped,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from fastsmaps._backend.packed import unpack
+
+        self._table = table = unpack(state["table"])
+        self._rows = range(len(table)) if state["rows"] is None else state["rows"]
+        self._rollups = frozenset(state["rollups"])
+        self._is_part = state["is_part"]
+        self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
+        self._columns = {}
+        self._overlaps = None
+        self.pid = state["pid"]
+        self.procfs = state["procfs"]
+        self.taken_at = state["taken_at"]
+        self.skipped = state["skipped"]
+
+    def _subset(self, rows: Sequence[int]) -> Mappings:
+        """A table of these rows of the backend's table."""
+        part = object.__new__(Mappings)
+        part._table = self._table
+        part._rows = rows
+        part._rollups = self._rollups
+        part._is_part = self._is_part or rows != range(len(self._table))
+        part._places = self._places
+        part._columns = {}
+        part._overlaps = None
+        part.pid = self.pid
+        part.procfs = self.procfs
+        part.taken_at = self.taken_at
+        part.skipped = self.skipped
+        return part
+
+    @property
+    def _is_in_order(self) -> bool:
+        """Whether the rows are in the text's order."""
+        rows = self._rows
+        return rows.step > 0 if isinstance(rows, range) else rows == sorted(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -103,11 +156,7 @@ class Mappings:
 
     def __getitem__(self, index: int | slice) -> Mapping | Mappings:
         if isinstance(index, slice):
-            part = Mappings(self._table, pid=self.pid, procfs=self.procfs, taken_at=self.taken_at)
-            part.skipped = self.skipped
-            part._rows = self._rows[index]
-            part._rollups = self._rollups
-            return part
+            return self._subset(self._rows[index])
         return Mapping(self._table.row(self._rows[index]), self._places)
 
     def __repr__(self) -> str:
@@ -159,10 +208,6 @@ class Mappings:
         for key in (*_HEADER, *self._places):
             self._columns[key] = views[key][0]
         return views
-
-    @property
-    def _is_part(self) -> bool:
-        return self._rows != range(len(self._table))
 
     def _part(self, whole: memoryview) -> memoryview:
         """The rows of this table out of a column of the backend's."""
@@ -359,16 +404,48 @@ class Mappings:
 
     # ---- rows
 
-    def top(self, n: int, name: str = "pss") -> list[Mapping]:
-        """The `n` mappings with the most of a field, the largest first; only those that have it.
+    def filter(self, wanted: Callable[[Mapping], object]) -> Mappings:
+        """Return a table of the rows for which the function returns something true."""
+        pairs = zip(self._rows, self, strict=True)
+        return self._subset([row for row, mapping in pairs if wanted(mapping)])
 
-        `name` is one that column() takes; none for an `n` below 1. Raises KeyError for a field
-        that no record has or that is no number, TypeError for an `n` that is no int.
+    def sort(
+        self, by: str | Callable[[Mapping], Any] = "pss", *, reverse: bool = False
+    ) -> Mappings:
+        """Return a table of the same rows, the smallest first; with `reverse`, the largest first.
+
+        `by` is a name that column() takes, or a function of a Mapping. Rows without a value (None
+        from a function) come last in both directions; equal rows keep their order.
         """
-        column = self.column(name).tolist()
-        rows = [i for i, value in enumerate(column) if value != ABSENT]
-        rows.sort(key=column.__getitem__, reverse=True)
-        return [self[i] for i in rows[: max(n, 0)]]
+        present, missing = self._ranked(by, reverse)
+        return self._subset([self._rows[i] for i in (*present, *missing)])
+
+    def top(self, n: int, by: str | Callable[[Mapping], Any] = "pss") -> Mappings:
+        """Return a table of the `n` rows with the most of a field, the largest first.
+
+        `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
+        Raises KeyError for an unknown name, TypeError for an `n` that is no int.
+        """
+        present, _ = self._ranked(by, True)
+        return self._subset([self._rows[i] for i in present[: max(n, 0)]])
+
+    def _ranked(
+        self, by: str | Callable[[Mapping], Any], reverse: bool
+    ) -> tuple[list[int], list[int]]:
+        """The places of the rows that have a value, in order of it, and of those without."""
+        keys: list[Any]
+        missing: object
+        if callable(by):
+            keys, missing = list(map(by, self)), None
+        else:
+            keys, missing = self.column(by).tolist(), ABSENT
+        present = [i for i, key in enumerate(keys) if key != missing]
+        present.sort(key=keys.__getitem__, reverse=reverse)
+        return present, [i for i, key in enumerate(keys) if key == missing]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return ``as_dict()`` of each row: for pandas.DataFrame(), json.dump()..."""
+        return [mapping.as_dict() for mapping in self]
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that holds the address; of overlapping ones the first. None for none.
@@ -376,7 +453,7 @@ class Mappings:
         A rollup, which holds many mappings, is none.
         """
         starts, ends = self.column("start"), self.column("end")
-        if self._rollups or self.overlaps:
+        if self._rollups or self.overlaps or not self._is_in_order:
             for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 if start <= address < end and self._rows[i] not in self._rollups:
                     return self[i]
@@ -388,14 +465,17 @@ class Mappings:
 
     @property
     def overlaps(self) -> bool:
-        """True where ranges overlap or go back; rollups are left aside.
+        """True where ranges overlap or go back in the text; rollups are left aside.
 
+        The order of the table's rows does not matter: sort() changes nothing here.
         In a text that is where the next process begins. A table of a live process has such a
         place only where the map changed between two reads of the text: a mapping that was read
         already and grew is read again, and its figures are in the sums twice (seen on 6.18:
         [heap] while brk moved). Read again where that matters.
         """
         # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
+        if self._overlaps is None and not self._is_in_order:
+            self._overlaps = self._subset(sorted(self._rows)).overlaps
         if self._overlaps is None:
             starts, ends = self.column("start").tolist(), self.column("end").tolist()
             for i in reversed(self._rollup_places()):

@@ -77,7 +77,7 @@ def test_several_rollups(backend: ModuleType) -> None:
             table = check(text, wanted, "smaps_rollup", count)
             assert [row.size for row in table] == [None] * count
             assert table.column("size").tolist() == [ABSENT] * count
-            assert (table.absent("size"), table.top(9, "size")) == (count, [])
+            assert (table.absent("size"), len(table.top(9, "size"))) == (count, 0)
             assert table.find(A[0]) is None
             assert not table.overlaps
     # One layout: a process and the children it forked, or one process at several times.

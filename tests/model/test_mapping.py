@@ -221,15 +221,62 @@ def test_rows_are_values(backend: ModuleType) -> None:
     assert (row == 1) is False
 
 
-def test_a_table_is_not_pickled(backend: ModuleType) -> None:
-    table = fastsmaps.parse(TEXT)
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(TypeError, match="hand over rows, an Arrow table, or the text"):
-            pickle.dumps(table, protocol)
-    table.column("rss")
-    with pytest.raises(TypeError, match="hand over rows"):
-        pickle.dumps(table)
-    assert len(pickle.loads(pickle.dumps(list(table)))) == len(table)
+def tables_to_pickle(table: Mappings) -> list[Mappings]:
+    """The whole, slices, filtered and sorted ones."""
+    return [
+        table, table[1:], table[:2], table[::-1], table[:0],
+        table.filter(lambda row: row.kind == "file"), table.filter(lambda row: not row.swap),
+        table.sort("rss"), table.top(2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        TEXT + b"New: a b\n" + header(0x1000, 0x2000) + b"Next: 3 kB\nVmFlags: \n",
+        kb("Rss", 1).join([header(0x1000, 0x9000, b"[rollup]", perms=b"---p"), b""]) * 2 + TEXT,
+        b"",
+    ],
+)
+def test_tables_pickle_from_either_backend(
+    twins: tuple[ModuleType, ModuleType], text: bytes
+) -> None:
+    for twin in twins:
+        for table in tables_to_pickle(Mappings(twin.parse(text), pid=7, procfs="/p", taken_at=1.5)):
+            table.skipped = {"prompt": 2}
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                data = pickle.dumps(table, protocol)
+                assert b"fastsmaps._" not in data
+                same = pickle.loads(data)
+                check_same(table, same)
+                check_same(table, pickle.loads(pickle.dumps(same, protocol)))
+            check_same(table, copy.deepcopy(table))
+
+
+def check_same(table: Mappings, same: Mappings) -> None:
+    assert list(same) == list(table)
+    assert same.to_dicts() == table.to_dicts()
+    assert (same.pid, same.procfs, same.taken_at) == (7, "/p", 1.5)
+    assert (same.skipped, same.skipped_lines, repr(same)) == ({"prompt": 2}, 2, repr(table))
+    assert (same.fields, same.overlaps) == (table.fields, table.overlaps)
+    assert same.totals() == table.totals()
+    assert same.totals().source == table.totals().source
+    for name in ("start", "size", "uss", "rss", "locked", *table.fields):
+        assert same.column(name).tolist() == table.column(name).tolist()
+        assert same.absent(name) == table.absent(name)
+    groups, others = table.group_by("kind"), same.group_by("kind")
+    assert [*groups] == [*others]
+    assert [group.totals for group in groups.values()] == [g.totals for g in others.values()]
+    assert [same.find(row.start) for row in table] == [table.find(row.start) for row in table]
+    assert list(same[::-1]) == list(table[::-1])
+
+
+def test_a_pickled_table_is_compact() -> None:
+    path = DATA / "captures/6.12-amd64/zoo/smaps"
+    table = fastsmaps.load(path)
+    assert len(pickle.dumps(table)) < path.stat().st_size / 4
+    assert len(pickle.dumps(table[:1])) < 1200  # without the names of other rows
 
 
 def test_rows_of_both_backends_are_equal(twins: tuple[ModuleType, ModuleType]) -> None:
@@ -318,3 +365,18 @@ def test_what_a_row_shows_of_itself(backend: ModuleType) -> None:
     assert repr(fastsmaps.parse(header())[0]) == (
         "<Mapping 00010000-00011000 rw-p anon size=4.0 KiB>"
     )
+
+
+def test_a_mapping_of_its_fields(backend: ModuleType) -> None:
+    for row in fastsmaps.parse(TEXT):
+        values = row.as_dict()
+        assert dict(row) == {**row} == dict(row.items()) == values
+        assert list(row) == list(row.keys()) == list(values)
+        assert len(row) == len(values)
+        for name in (*values, "Pss", "uss", "rss_swap", "locked", "Size", "size_printed"):
+            assert name in row
+            assert row.get(name, 7) == row[name]
+        for unknown in ("psss", "st_dev", "", None):
+            assert unknown not in row
+        with pytest.raises(KeyError, match="no field 'psss'"):
+            row["psss"]

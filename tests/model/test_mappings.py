@@ -242,12 +242,12 @@ def test_a_function_may_group_by_whatever_is_hashable(backend: ModuleType) -> No
 def test_top(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
-    assert table.top(2) == [rows[1], rows[3]]  # of equals the first comes first
-    assert table.top(9, "swap") == [rows[2], rows[0]]  # only those that have it
-    assert table.top(1, "size") == [rows[2]]
-    assert table.top(1, "Rss") == table.top(1, "rss") == [rows[0]]
-    assert table.top(0) == table.top(-1) == []
-    assert table[2:].top(1) == [rows[3]]
+    assert list(table.top(2)) == [rows[1], rows[3]]  # of equals the first comes first
+    assert list(table.top(9, "swap")) == [rows[2], rows[0]]  # only those that have it
+    assert list(table.top(1, "size")) == [rows[2]]
+    assert list(table.top(1, "Rss")) == list(table.top(1, "rss")) == [rows[0]]
+    assert list(table.top(0)) == list(table.top(-1)) == []
+    assert list(table[2:].top(1)) == [rows[3]]
     assert list(table.top(1, "locked")) == []
     with pytest.raises(KeyError, match="no field 'foo'"):
         table.top(1, "foo")
@@ -312,3 +312,46 @@ def test_a_mapping_of_16_tib(backend: ModuleType) -> None:
     assert table[0].size == table[0].rss == table[0].size_printed == 16 * TIB
     assert table.column("rss").tolist() == [16 * TIB] * 3
     assert table.totals().rss == table.totals().size == 48 * TIB
+
+
+# ---- smaller tables
+
+
+def test_filter(backend: ModuleType) -> None:
+    table = fastsmaps.parse(TEXT)
+    rows = list(table)
+    part = table.filter(lambda row: row.pss == 4096)
+    assert list(part) == [row for row in rows if row.pss == 4096] != []
+    assert part.totals().pss == 4096 * len(part)
+    assert part.column("start").tolist() == [row.start for row in part]
+    assert list(part[1:]) == list(part)[1:]
+    assert part.overlaps == table.overlaps
+    assert list(table.filter(lambda row: 0)) == []
+    assert list(table.filter(lambda row: 1)) == rows
+    with pytest.raises(ZeroDivisionError):
+        table.filter(lambda row: 1 // 0)
+
+
+def test_sort(backend: ModuleType) -> None:
+    table = fastsmaps.parse(TEXT)
+    rows = list(table)
+    for by in ("start", "size", "rss", "Pss", "swap", "locked", "uss"):
+        for reverse in (False, True):
+            part = table.sort(by, reverse=reverse)
+            known = [row for row in rows if row[by] is not None]
+            expected = sorted(known, key=lambda row: row[by], reverse=reverse)
+            assert list(part) == expected + [row for row in rows if row[by] is None]
+    assert list(table.sort(lambda row: row.path)) == sorted(rows, key=lambda row: row.path)
+    assert list(table.sort(reverse=True))[:2] == list(table.top(2))
+    # Neither the sums nor what is found depend on the order.
+    part = table.sort("pss")
+    assert (part.totals(), part.overlaps) == (table.totals(), table.overlaps)
+    assert [part.find(row.start) for row in rows] == [table.find(row.start) for row in rows]
+    with pytest.raises(KeyError, match="no field 'foo'"):
+        table.sort("foo")
+
+
+def test_to_dicts(backend: ModuleType) -> None:
+    table = fastsmaps.parse(TEXT)
+    assert table.to_dicts() == [row.as_dict() for row in table] == [dict(row) for row in table]
+    assert table[:0].to_dicts() == []

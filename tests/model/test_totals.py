@@ -217,3 +217,25 @@ def test_sums_of_more_than_64_bits(backend: ModuleType) -> None:
     assert group.totals.rss == 20 * most * 1024
     assert (totals - group.totals).rss == 20 * most * 1024
     assert totals + totals == sum([totals, totals])
+
+
+def test_totals_are_a_mapping_of_their_fields(backend: ModuleType) -> None:
+    totals = totals_of(Rss=4, Pss=2, NewField=3)
+    for sums in (totals, totals - totals):
+        values = sums.as_dict()
+        assert dict(sums) == {**sums} == dict(sums.items()) == values
+        assert list(sums) == list(sums.keys()) == list(values)
+        assert list(sums.values()) == list(values.values())
+        assert len(sums) == len(values)
+        for name in ("pss", "Pss", "swap", "uss", "size", "new_field", "NewField"):
+            assert name in sums
+            assert sums.get(name) == sums.get(name, 7) == sums[name]
+        for unknown in ("psss", "source", "", None):
+            assert unknown not in sums
+        assert sums.get("psss") is None
+        assert sums.get("psss", 7) == 7
+        with pytest.raises(KeyError, match=r"no field 'psss'; there are: size, uss, .* new_field"):
+            sums["psss"]
+    assert totals.by_label == {"Rss": 4096, "Pss": 2048, "NewField": 3072}
+    totals.by_label["Rss"] = 0
+    assert totals.rss == 4096

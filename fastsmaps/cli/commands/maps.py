@@ -73,22 +73,19 @@ def run(args: argparse.Namespace) -> int:
             else:
                 complain("ranges overlap: the map changed while it was read")
         if args.filter:
-            wanted = [i for i, m in enumerate(mappings) if args.filter.search(m.path)]
-        else:
-            wanted = list(range(len(mappings)))
+            mappings = mappings.filter(lambda mapping: args.filter.search(mapping.path))
         if args.plot:
-            _save_plot(args, mappings, wanted, name)
-        (_show_groups if args.by else _show_mappings)(args, mappings, wanted)
-        replay.status = check_matches(args, wanted, "path") or replay.status
+            _save_plot(args, mappings, name)
+        (_show_groups if args.by else _show_mappings)(args, mappings)
+        replay.status = check_matches(args, mappings, "path") or replay.status
     return replay.status
 
 
-def _save_plot(args: argparse.Namespace, mappings: Mappings, wanted: list[int], name: str) -> None:
+def _save_plot(args: argparse.Namespace, mappings: Mappings, name: str) -> None:
     from fastsmaps import plot
 
     title = name if mappings.pid is None else f"{name} (process {mappings.pid})"
-    rows = mappings if len(wanted) == len(mappings) else [mappings[i] for i in wanted]
-    save_plot(plot.mappings(rows, title=title), args.plot)
+    save_plot(plot.mappings(mappings, title=title), args.plot)
 
 
 def _record(mapping: Mapping) -> Record:
@@ -110,8 +107,8 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
     return sums
 
 
-def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
-    records = [_record(mappings[i]) for i in wanted]
+def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
+    records = [_record(mapping) for mapping in mappings]
     known = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = written(args)
     names = chosen(args, names_of(records, known), _USUAL)
@@ -139,16 +136,10 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings, wanted: list[in
     )
 
 
-def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]) -> None:
-    groups = (
-        mappings.group_by(lambda m: getattr(m, args.by) if args.filter.search(m.path) else None)
-        if args.filter
-        else mappings.group_by(args.by)
-    )
+def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
     records: list[Record] = [
         {args.by: name, "mappings": group.count, "files": group.files, **group.totals}
-        for name, group in groups.items()
-        if name is not None
+        for name, group in mappings.group_by(args.by).items()
     ]
     known = [args.by, "mappings", "files", *UNREAD]
     unit = written(args)
@@ -162,7 +153,7 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings, wanted: list[int]
         known=known,
         total=[
             *total_cells(names, _sums(records, names), unit),
-            str(len(wanted)),
+            str(len(mappings)),
             *([""] if several else []),
             "total",
         ],
