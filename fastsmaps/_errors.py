@@ -38,18 +38,19 @@ class Error(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
-        # Exceptions pickle as cls(*args), which would lose whatever is given by keyword.
-        return _rebuild, (type(self), self.args, self.__dict__)
+    def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...], tuple[Any, ...]]:
+        # Exceptions pickle as cls(*args), which would lose what is given by keyword. A pickle names
+        # the class alone, which is public: modules may move.
+        from copyreg import __newobj__  # type: ignore[attr-defined]
 
+        return __newobj__, (type(self),), (self.args, self.__dict__)
 
-def _rebuild(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
-    error = cls.__new__(cls, *args)
-    if isinstance(error, OSError):
-        OSError.__init__(error, *args[:2], state["path"])  # args may leave out the file's name
-    error.args = args
-    error.__dict__.update(state)
-    return error
+    def __setstate__(self, state: Any) -> None:  # noqa: ANN401 - what __reduce__ gives
+        args, attributes = state
+        if isinstance(self, OSError):
+            OSError.__init__(self, *args[:2], attributes["path"])  # args may lack the file's name
+        self.args = args
+        self.__dict__.update(attributes)
 
 
 def is_foreign(error: Exception) -> bool:

@@ -99,7 +99,8 @@ RESERVED = frozenset(
         "filename", "deleted", "kind", "label", "use", "range", "vm_flags", "extra", "build_id",
         # Of a process.
         "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
-        "outcome", "error", "age", "estimated", "shares_memory_with", "member", "raw_cmdline", "unit", "slice",
+        "outcome", "error", "age", "estimated", "shares_memory_with",
+        "member", "raw_cmdline", "unit", "slice",
         "container", "pod", "command", "depth", "threads",
         # Of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",

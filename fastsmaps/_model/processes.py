@@ -155,9 +155,12 @@ class ProcessTotals(Frozen):
             outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid
         )
 
-    def __reduce__(self) -> tuple[Callable[..., ProcessTotals], tuple[Any, ...]]:
+    def __getstate__(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
-        return _process_totals, ({**values, "cmdline": self.raw_cmdline},)
+        return {**values, "cmdline": self.raw_cmdline}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ProcessTotals.__init__(self, **state)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProcessTotals):
@@ -178,10 +181,6 @@ _SHOWN = (
 _NAMES = tuple(
     name for name in ProcessTotals.__slots__ if name not in ("_figures", "member", "raw_cmdline")
 )
-
-
-def _process_totals(values: dict[str, Any]) -> ProcessTotals:
-    return ProcessTotals(**values)
 
 
 _names: dict[int, str] = {}
@@ -283,7 +282,7 @@ class Scan:
             sharing_known=self.sharing_known,
         )
 
-    def __reduce__(self) -> tuple[Callable[..., Scan], tuple[Any, ...]]:
+    def __getstate__(self) -> tuple[list[ProcessTotals], dict[str, Any]]:
         facts = {
             "cost": self.cost,
             "taken_at": self.taken_at,
@@ -292,7 +291,11 @@ class Scan:
             "hidden_by": self.hidden_by,
             "sharing_known": self.sharing_known,
         }
-        return _scan, (self._all(), facts)
+        return self._all(), facts
+
+    def __setstate__(self, state: tuple[list[ProcessTotals], dict[str, Any]]) -> None:
+        rows, facts = state
+        Scan.__init__(self, rows, **facts)
 
     def __len__(self) -> int:
         return self._count
@@ -448,10 +451,6 @@ class Scan:
         """
         self.by_pid[pid]
         return self._part(below(self, [pid]))
-
-
-def _scan(rows: list[ProcessTotals], facts: dict[str, Any]) -> Scan:
-    return Scan(rows, **facts)
 
 
 # ---- what failed

@@ -1,15 +1,14 @@
-"""What is handed out as one piece: set once, equal by value, pickled."""
+"""Base classes of immutable objects that are compared by value."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 
 class Frozen:
-    """Attributes are set once, by `object.__setattr__`."""
+    """An object whose attributes are set once, by `object.__setattr__`."""
 
     __slots__ = ()
 
@@ -21,9 +20,9 @@ class Frozen:
 
 
 class Value(Frozen):
-    """Is what its slots hold.
+    """An immutable object with the values of its slots: equal by them, hashable, pickled.
 
-    By hand, since to import dataclasses takes as long as to import all of fastsmaps.
+    Written by hand: importing dataclasses takes as long as importing all of fastsmaps.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -35,8 +34,13 @@ class Value(Frozen):
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def __reduce__(self) -> tuple[Callable[..., Value], tuple[Any, ...]]:
-        return _rebuilt, (type(self), self._values())
+    # Pickles name the class alone, which is public: modules may move.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._values()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Value.__init__(self, **state)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -45,9 +49,3 @@ class Value(Frozen):
 
     def __hash__(self) -> int:
         return hash(tuple(self._values().values()))
-
-
-def _rebuilt(cls: type[Value], values: dict[str, Any]) -> Value:
-    value = cls.__new__(cls)
-    Value.__init__(value, **values)
-    return value
