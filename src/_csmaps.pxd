@@ -290,7 +290,7 @@ cdef struct Buffer:
     char *bytes
     size_t size
 
-cdef enum Outcome:          # the order of fastsmaps._host.sweeper.SWEEP_OUTCOMES
+cdef enum Outcome:          # the order of fastsmaps._host.rows.SWEEP_OUTCOMES
     READ
     DENIED
     KERNEL_THREAD

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         tuple[bytes, int, int, int, bool, int, bool] | None, int | None,
     ]  # fmt: skip
 
-# The order of the extension's enum Outcome, and of fastsmaps._host.sweeper.SWEEP_OUTCOMES.
+# The order of the extension's enum Outcome, and of fastsmaps._host.rows.SWEEP_OUTCOMES.
 _READ, _DENIED, _KERNEL_THREAD, _ZOMBIE, _OUTSIDE, _LARGE, _OTHER, _SHARED = range(8)
 _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastsmaps import _backend
-from fastsmaps._host.sweeper import SWEEP_OUTCOMES
+from fastsmaps._host.rows import SWEEP_OUTCOMES
 from support import processes
 from support.smaps_texts import record
 

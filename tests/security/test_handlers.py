@@ -178,7 +178,8 @@ READING = (
         f"fastsmaps.{name}"
         for name in ("_source.api", "_source.process", "_source.process_dir", "_source.arguments",
                      "_source.metadata", "_source.rights", "_host.scan", "_host.sweeper",
-                     "_host.libs", "_host.watch", "_backend._pysweep", "_capture.capture")
+                     "_host.rows", "_host.libs", "_host.watch", "_backend._pysweep",
+                     "_capture.capture")
     ),
 )  # fmt: skip
 

@@ -1,0 +1,183 @@
+"""The rows of a scan under way, in one store."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _thread import allocate_lock
+
+from fastsmaps._errors import Error, NoMemoryMap, outcome_of
+from fastsmaps._host.sharing import swept_member
+from fastsmaps._host.texts import Shared
+from fastsmaps._model.processes import ProcessTotals
+from fastsmaps._model.rollups import Rollups
+from fastsmaps._model.sharing import Member
+from fastsmaps._model.stat import TICKS, texts_of
+from fastsmaps._source.chunks import PAGE
+from fastsmaps._source.rights import own_rights
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from fastsmaps._backend import Sweep, SweepRow
+    from fastsmaps._source.rights import Rights
+    from fastsmaps._source.source import Source
+
+    Limits = tuple[int | None, int | None]
+
+# What the backends' Sweep says of a row.
+SWEEP_OUTCOMES = (
+    "read",
+    "denied",
+    "kernel_thread",
+    "zombie",
+    "outside",
+    "large",
+    "other",
+    "shared",
+)
+READ, DENIED, _, _, OUTSIDE, LARGE, OTHER, SHARED = range(len(SWEEP_OUTCOMES))
+
+TIME_OVER = "the time was over before it was read"
+
+
+def why_outside(limits: Limits, resident: int) -> str:
+    """Return the error for a process whose Rss is outside the limits."""
+    min_rss, max_rss = limits
+    if min_rss is not None and resident < min_rss:
+        return f"its Rss of {resident} bytes is below min_rss={min_rss}"
+    return f"its Rss of {resident} bytes is above max_rss={max_rss}"
+
+
+class Rows:
+    """The rows of the backend's sweeps, and those that replace or complete them.
+
+    A backend's row becomes a ProcessTotals only when it is asked for. `texts` are the files whose
+    text is in a row, `limits` the smallest and the largest Rss.
+    """
+
+    def __init__(self, source: Source, texts: tuple[str, ...], limits: Limits) -> None:
+        self._source = source
+        self._texts = texts
+        self._limits = limits
+        self._sweeps: list[Sweep] = []
+        self._rows: dict[int, ProcessTotals] = {}  # these count instead of a sweep's
+        self._shared = Shared()  # their texts
+        self._lock = allocate_lock()  # for these two
+        self._rights: Rights | None = None  # asked once: thousands may be denied
+
+    def __contains__(self, pid: int) -> bool:
+        """Whether the process has a row besides the sweeps'."""
+        return pid in self._rows
+
+    def add_sweep(self, sweep: Sweep) -> None:
+        """Add a backend's sweep, before its first row is read."""
+        self._sweeps.append(sweep)
+
+    def count_swept(self) -> int:
+        """Return how many rows the sweeps have."""
+        return sum(map(len, self._sweeps))
+
+    def add(self, row: ProcessTotals) -> None:
+        """Add a row, or replace the process's."""
+        with self._lock:
+            self._rows[row.pid] = self._shared.fit(row)
+            if self._shared.is_full:
+                for cut in self._shared.refit(self._rows.values()):
+                    self._rows[cut.pid] = cut
+
+    def take_last(self, sweep: Sweep, pid: int) -> ProcessTotals:
+        """Return the row of the process that `sweep` has read last, which is not stored."""
+        if pid in self._rows:
+            return self._rows.pop(pid)
+        found = sweep.row(len(sweep) - 1)
+        row = self._made(found, Rollups(sweep.table), Shared())
+        # The totals are made now: whoever keeps the row should not keep the table for it.
+        member = None
+        if found[5] is not None:
+            _, ppid, _, start, forked, stack, apart = found[5]
+            read, linked = row.outcome == "read", row.shares_memory_with is not None
+            member = Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=linked)
+        return row.replace(totals=row.totals, member=member)
+
+    def get(self, pid: int) -> ProcessTotals:
+        """Return one row before all are made, which is rare."""
+        if pid not in self._rows:
+            for sweep in self._sweeps:
+                for place, number, *_ in sweep.members():
+                    if number == pid:
+                        return self._made(sweep.row(place), Rollups(sweep.table), Shared())
+        return self._rows[pid]
+
+    def all(self, pids: Iterable[int]) -> list[ProcessTotals]:
+        """Return the rows of these processes, in their order."""
+        found = dict(self._rows)
+        shared = Shared()
+        for sweep in self._sweeps:
+            rollups = Rollups(sweep.table)
+            for row in map(sweep.row, range(len(sweep))):
+                if row[0] not in found:
+                    found[row[0]] = self._made(row, rollups, shared)
+        return [found.get(pid) or ProcessTotals(pid, "skipped", error=TIME_OVER) for pid in pids]
+
+    def members(self) -> list[Member]:
+        """Return all that have memory; nothing if none was forked without an exec.
+
+        Without such a fork each process has its own memory.
+        """
+        members = [
+            row.member
+            for row in self._rows.values()
+            if row.member is not None and (row.member.read or row.member.linked)
+        ]
+        if not any(sweep.forked for sweep in self._sweeps) and not any(
+            row.member is not None and row.member.forked for row in self._rows.values()
+        ):
+            return []
+        swept = [
+            swept_member(row)
+            for sweep in self._sweeps
+            for row in sweep.members()
+            if row[1] not in self._rows
+        ]
+        return swept + members
+
+    def _made(self, found: SweepRow, rollups: Rollups, shared: Shared) -> ProcessTotals:
+        pid, outcome, record, resident, texts, who, mappings = found
+        facts: dict[str, Any] = {"mappings": mappings}
+        if who is not None:
+            comm, ppid, uid, start, *_ = who
+            facts |= {
+                "comm": os.fsdecode(comm),
+                "ppid": ppid,
+                "uid": uid,
+                "start_time": start / TICKS,
+            }
+        directory = f"{self._source.path}/{pid}"
+        if self._texts:
+            files = dict(zip(self._texts, texts, strict=True))
+            facts |= texts_of(files, pid, directory)
+            facts["cmdline"] = shared.text(facts.get("cmdline"))
+            facts["cgroup"] = shared.path(facts.get("cgroup"))
+            facts["exe"] = shared.path(facts.get("exe"))
+        if outcome == READ:
+            if record is None:
+                return ProcessTotals(pid, "skipped", **facts)
+            return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
+        if outcome == SHARED:
+            return ProcessTotals(pid, "skipped", **facts).counted_in(facts["ppid"])
+        if outcome == OUTSIDE:
+            facts["error"] = why_outside(self._limits, resident * PAGE)
+            return ProcessTotals(pid, "skipped", **facts)
+        path = f"{directory}/smaps_rollup"
+        error: Error
+        if outcome == DENIED:
+            # Everybody may read stat, unless the mount forbids it (hidepid=1, EPERM).
+            number = errno.EPERM if who is None else errno.EACCES
+            self._rights = self._rights or own_rights()
+            error = self._source.denied(PermissionError(number, ""), pid, path, self._rights)
+        else:
+            error = NoMemoryMap(SWEEP_OUTCOMES[outcome].replace("_", " "), pid=pid, path=path)
+        return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})
