@@ -6,13 +6,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/*)
 
-.PHONY: run test bench bench-check lint docs man completion wheels fuzz cover sanitize threads clean
+.PHONY: run test test-all bench bench-check lint docs man completion wheels fuzz cover sanitize threads clean
 
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
 
+# What a contributor runs all day: every part, the core on both backends, hypothesis in brief. First
+# all that can run beside other tests, a worker for each processor, then the rest.
+WORKERS ?= auto
+PARALLEL = -n $(WORKERS) --dist loadgroup
+BRIEF := not slow and not host and (core or not pure)
+
 test: $(VENV)/installed $(VENV)/test
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest --hypothesis-profile=fast $(PARALLEL) -m "not serial and $(BRIEF)" $(PYTEST)
+	$(BIN)/pytest --hypothesis-profile=fast -m "serial and $(BRIEF)" $(PYTEST) || [ $$? = 5 ]
+
+# Everything: all on both backends, slow and host-wide tests, each command in its own interpreter.
+test-all: $(VENV)/installed $(VENV)/test
+	$(BIN)/pytest --spawn $(PARALLEL) -m "not serial" $(PYTEST)
+	$(BIN)/pytest --spawn -m serial $(PYTEST) || [ $$? = 5 ]
 
 bench: $(VENV)/installed $(VENV)/bench
 	$(BIN)/pytest benchmarks $(PYTEST)

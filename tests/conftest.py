@@ -1,4 +1,4 @@
-"""The one fixture that every case takes (both backends, the same tests), and what many share."""
+"""Options, markers and profiles; the fixture that runs a case on both backends; shared fixtures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from hypothesis import HealthCheck, settings
 
 import fastsmaps
 from fastsmaps import _backend
-from support import apart, linux, processes
+from support import commands, linux, processes
 from support.captures import nothing_left
+from support.examples import ONE_PART
 
 # Hides from all commands that are run here what is left in a buffer at their end.
 os.environ.pop("PYTHONUNBUFFERED", None)
 
-settings.register_profile(
-    "fastsmaps",
-    # The backend fixture is set once for a test and stays so for all its examples; a busy
-    # machine makes no example wrong.
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
-)
-settings.load_profile("fastsmaps")
+# `make test` draws a quarter of the examples; see support.examples.
+for profile, count in {"fast": ONE_PART // 4, "thorough": ONE_PART}.items():
+    settings.register_profile(
+        profile,
+        max_examples=count,
+        # The backend fixture is set once for a test and stays so for all its examples; a busy
+        # machine makes no example wrong.
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        deadline=None,
+    )
+settings.load_profile("thorough")
 
 MODULES = {"c": "fastsmaps._backend._csmaps", "python": "fastsmaps._backend._pysmaps"}
 
@@ -49,9 +53,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="test the pure Python backend alone; without this a missing extension fails the run",
     )
+    parser.addoption(
+        "--spawn",
+        action="store_true",
+        help="start an interpreter for each command, as a user does; without this most are forks",
+    )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Where threads run beside each other, and ASan's report goes to a file of each program.
+    alone = not config.pluginmanager.hasplugin("_run-parallel") and TOOL is None
+    commands.spawns = config.getoption("--spawn") or not alone
     if TOOL == "ASan":
         # What is read shall be as it is anywhere; there, brk gives no heap and nothing is locked.
         plain = partial(processes.running, "env", "-u", "LD_PRELOAD")
@@ -67,21 +79,18 @@ def pytest_report_header() -> str | None:
     return TOOL and f"memory watched by {TOOL}: {importlib.import_module(MODULES['c']).__file__}"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    parallel = config.pluginmanager.hasplugin("_run-parallel")  # fuzz/threads has it
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        name = item.nodeid.partition("[")[0].rpartition("/")[2]
-        if TOOL and name in apart.UNWATCHED:
-            item.add_marker(pytest.mark.skip(reason=f"under {TOOL}: {apart.UNWATCHED[name]}"))
-        alone = apart.ALONE.get(name, apart.ALONE.get(item.path.name))
-        if parallel and alone:
-            item.add_marker(pytest.mark.thread_unsafe(reason=alone))
+        mark = item.get_closest_marker("uninstrumented")
+        if TOOL and mark:
+            item.add_marker(pytest.mark.skip(reason=f"under {TOOL}: {mark.kwargs['reason']}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        names = ["python"] if metafunc.config.getoption("--no-extension") else list(MODULES)
-        metafunc.parametrize("backend", names, indirect=True)
+        c, python = "c", pytest.param("python", marks=pytest.mark.pure)
+        alone = metafunc.config.getoption("--no-extension")
+        metafunc.parametrize("backend", [python] if alone else [c, python], indirect=True)
 
 
 @pytest.fixture

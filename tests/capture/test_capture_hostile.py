@@ -153,6 +153,7 @@ def plain(data: bytes) -> bytes:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [plain, gzip.compress, lzma.compress, bz2.compress])
 def test_cut_off_anywhere(
     backend: ModuleType, tmp_path: Path, compress: Callable[[bytes], bytes]
@@ -207,6 +208,8 @@ def test_damaged_anywhere(tmp_path: Path) -> None:
     "data",
     [b"", b"x", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", bytes(10240), b"x" * 5000, SMAPS,
      gzip.compress(SMAPS), gzip.compress(b""), os.urandom(2000)],
+    ids=["empty", "x", "gzip head", "bzip2 head", "xz head", "zeros", "text", "smaps",
+         "smaps.gz", "empty.gz", "random"],
 )  # fmt: skip
 def test_what_is_no_capture(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a"

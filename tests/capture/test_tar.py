@@ -20,7 +20,10 @@ from fastsmaps._errors import CaptureError
 from fastsmaps._source.compressed import Damage
 from support.captures import SMAPS, tree
 
-pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+pytestmark = [
+    pytest.mark.usefixtures("nothing_unpacked"),
+    pytest.mark.thread_unsafe(reason="sets where to unpack"),
+]
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 END = bytes(2 * BLOCK)

@@ -487,6 +487,7 @@ def test_a_closed_pipe(backend: ModuleType) -> None:
 # ---- Prometheus itself
 
 
+@pytest.mark.slow
 def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     """It scrapes, and a query gives the figure; names come through as they are told."""
     command = shutil.which("prometheus")

@@ -14,13 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_twins import outcome, same
 
 from fastsmaps import _errors as errors
 from fastsmaps._errors import PROBLEMS
 from fastsmaps._fields import SIZES
+from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import header, kb, record
 
@@ -142,20 +143,20 @@ def damaged(draw: st.DrawFn) -> bytes:
     return text[:at] + new + text[end:]
 
 
-@settings(max_examples=800)
+@examples(800)
 @given(text=documents(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
 def test_whole_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
     whole = check_reads(twins, text, (chunk_size, chunks))
     assert isinstance(whole[0], int), whole
 
 
-@settings(max_examples=800)
+@examples(800)
 @given(text=damaged(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
 def test_damaged_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
     assert check_reads(twins, text, (chunk_size, chunks))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(text=st.binary(max_size=200))
 def test_any_bytes(twins: Twins, text: bytes) -> None:
     assert same(twins, text)

@@ -18,6 +18,8 @@ from support.independent import (
     write_table,
 )
 
+pytestmark = pytest.mark.core
+
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 ROLLUP_ONLY = {"Pss_Anon", "Pss_File", "Pss_Shmem"}
 

@@ -11,6 +11,8 @@ import fastsmaps
 from fastsmaps import _errors as errors
 from fastsmaps._errors import PROBLEMS
 
+pytestmark = pytest.mark.core
+
 HEADER = b"00400000-00401000 r-xp 00000000 fd:01 77 /bin/x\n"
 RECORD = HEADER + b"Rss:                   4 kB\nVmFlags: rd ex \n"
 

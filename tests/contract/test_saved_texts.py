@@ -15,6 +15,8 @@ import fastsmaps
 from fastsmaps._fields import PAGE_SIZES, python_name
 from support.independent import DATA, Record, read, read_table, table_path, texts
 
+pytestmark = pytest.mark.core
+
 TEXTS = texts()
 IDS = [str(path.relative_to(DATA)) for path in TEXTS]
 

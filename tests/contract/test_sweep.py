@@ -16,6 +16,8 @@ from fastsmaps._host.rows import SWEEP_OUTCOMES
 from support import processes
 from support.smaps_texts import record
 
+pytestmark = pytest.mark.core
+
 NEVER = 2**64 - 1
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
 STAT = b"%d (%s) S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"

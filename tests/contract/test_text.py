@@ -25,6 +25,8 @@ from support.commands import environment
 from support.independent import DATA
 from support.smaps_texts import header, record
 
+pytestmark = pytest.mark.core
+
 TEXT = record(0x10000, 0x11000, b"/a", flags=b"rd ", Rss=4) + record(0x11000, 0x12000, Rss=8)
 CAPTURE = (DATA / "captures/6.12-amd64/zoo/smaps").read_bytes()
 
@@ -62,7 +64,7 @@ def test_every_contiguous_buffer(backend: ModuleType, name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", bytearray(), memoryview(b""), array.array("Q"), memoryview(b"").cast("B"), b"\n \r\n\t"],
-    ids=repr,
+    ids=["bytes", "bytearray", "memoryview", "array", "cast", "blank"],
 )
 def test_no_text(backend: ModuleType, data: Any) -> None:
     table = fastsmaps.parse(data)
@@ -78,7 +80,7 @@ def test_buffers_that_are_not_contiguous(backend: ModuleType) -> None:
             fastsmaps.parse(view)
 
 
-@pytest.mark.parametrize("data", ["text", "", None, 7, [1], io.BytesIO(TEXT), object()], ids=repr)
+@pytest.mark.parametrize("data", ["text", "", None, 7, [1], io.BytesIO(TEXT), object()], ids=type)
 def test_what_holds_no_bytes(backend: ModuleType, data: Any) -> None:
     with pytest.raises(TypeError):
         fastsmaps.parse(data)
@@ -249,7 +251,7 @@ def test_load_takes_every_way_to_name_a_file(backend: ModuleType, tmp_path: Path
     assert (table.pid, table.procfs, table.taken_at) == (None, None, None)
 
 
-@pytest.mark.parametrize("source", [None, 7, 1.5, [], object()], ids=repr)
+@pytest.mark.parametrize("source", [None, 7, 1.5, [], object()], ids=type)
 def test_load_of_no_file(backend: ModuleType, source: Any) -> None:
     with pytest.raises(TypeError):
         fastsmaps.load(source)

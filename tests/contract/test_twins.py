@@ -9,11 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsmaps import ParseError
 from fastsmaps._fields import SIZES
+from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import record
 
@@ -141,13 +142,13 @@ def documents(draw: st.DrawFn) -> bytes:
     return end.join(lines) + draw(st.sampled_from([end, b""]))
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(text=documents(), crlf=st.booleans())
 def test_documents(twins: Twins, text: bytes, crlf: bool) -> None:
     assert same(twins, text, crlf)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(text=documents(), chunk_size=st.integers(1, 200), chunks=st.integers(1, 64))
 def test_chunk_borders(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
     whole = same(twins, text)
@@ -168,7 +169,7 @@ SAVED = [
 ] + [path.read_bytes()[:4000] for path in sorted(DATA.glob("handmade/*/smaps"))]
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(data=st.data())
 def test_damaged_texts(twins: Twins, data: st.DataObject) -> None:
     text = bytearray(data.draw(st.sampled_from(SAVED)))

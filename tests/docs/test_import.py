@@ -12,6 +12,8 @@ import pytest
 
 import fastsmaps
 
+pytestmark = [pytest.mark.core, pytest.mark.thread_unsafe(reason="starts interpreters")]
+
 PACKAGE = Path(fastsmaps.__file__).parent
 
 

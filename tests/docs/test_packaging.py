@@ -87,6 +87,7 @@ def test_the_man_page_tells_of_every_command_and_option(share: Path) -> None:
     assert "COMMAND --help" in text.replace(r"\-", "-")
 
 
+@pytest.mark.uninstrumented(reason="groff is looked into, too, and found at fault")
 @pytest.mark.parametrize(
     "command",
     [

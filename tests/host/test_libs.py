@@ -16,7 +16,7 @@ from fastsmaps import _backend
 from support import linux, processes
 from support.commands import rows_of, run
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
 
 def test_a_file_of_many(backend: ModuleType, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fastsmaps._host.estimate import estimate
 from support import linux, processes
 from support.captures import SMAPS, STAT
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
 MIB = 1 << 20
 
@@ -58,6 +58,7 @@ def test_the_first_sweep_reads_all(backend: ModuleType) -> None:
         assert scan.by_pid[child.pid] is row  # a scan stays as it was
 
 
+@pytest.mark.thread_unsafe(reason="counts descriptors")
 def test_who_comes_and_goes(backend: ModuleType) -> None:
     with fastsmaps.Sampler(budget=1) as sampler:
         sampler.sweep()
@@ -154,6 +155,7 @@ def outcomes(scan: fastsmaps.Scan, pids: set[int]) -> set[str]:
     return {scan.by_pid[pid].outcome for pid in pids}
 
 
+@pytest.mark.thread_unsafe(reason="forks")
 @pytest.mark.parametrize("free", [6, 10, 20, 40])
 def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
     """The rest is for the program, however much of it that has open already."""
@@ -181,6 +183,7 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
     assert kept == {free // 4}  # there are more processes than that
 
 
+@pytest.mark.thread_unsafe(reason="forks")
 def test_a_limit_that_changes(backend: ModuleType) -> None:
     def sweep() -> list[tuple[set[str], int]]:
         found = []
@@ -371,6 +374,7 @@ def test_its_life(backend: ModuleType) -> None:
         other.sweep()
 
 
+@pytest.mark.thread_unsafe(reason="forks")
 def test_as_another_user(backend: ModuleType) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
@@ -395,13 +399,13 @@ def test_a_denied_process_is_not_tried_at_every_sweep(
     def tries(pause: float, sweeps: int) -> tuple[int, list[str]]:
         linux.become(linux.NOBODY)
         tried: list[int] = []
-        one = sweeper.Sweeper.read_one
+        one = sweeper.Sweeper.one
 
         def counted(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
             tried.append(pid)
             return one(self, pid)
 
-        monkeypatch.setattr(sweeper.Sweeper, "read_one", counted)
+        monkeypatch.setattr(sweeper.Sweeper, "one", counted)
         monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
         with fastsmaps.Sampler(budget=1.0) as watching:
             outcomes = [watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)]

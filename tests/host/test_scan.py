@@ -26,7 +26,7 @@ from support.commands import environment
 from support.independent import DATA
 from support.smaps_texts import record
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
 ROOT = os.geteuid() == 0
 
@@ -162,6 +162,7 @@ def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:
         scan.descendants(2**30)
 
 
+@pytest.mark.thread_unsafe(reason="has a dialogue with a process that all read")
 def test_every_outcome(backend: ModuleType, idle: processes.Process) -> None:
     (tid,) = idle.ask("threads", 1)
     with processes.zombie() as ended:
@@ -329,6 +330,7 @@ def test_another_procfs(backend: ModuleType, idle: processes.Process, tmp_path: 
     assert row.totals.rss == fastsmaps.totals(idle.pid).rss
 
 
+@pytest.mark.thread_unsafe(reason="forks")
 @pytest.mark.parametrize("undumpable", [False, True])
 def test_as_another_user(backend: ModuleType, undumpable: bool) -> None:
     with processes.workload("idle") as child:
@@ -393,6 +395,7 @@ for _ in range(int(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "exec"])
 def test_processes_born_and_dead_meanwhile(backend: ModuleType, way: str) -> None:
     scans = 0
@@ -441,6 +444,7 @@ def test_a_giant_among_small_ones(backend: ModuleType, idle: processes.Process) 
         assert scan[1].totals.rss == fastsmaps.totals(many.pid).rss
 
 
+@pytest.mark.thread_unsafe(reason="limits the process's descriptors")
 def test_no_descriptor_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
     import resource
 

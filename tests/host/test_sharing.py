@@ -82,7 +82,7 @@ def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
         assert (rows[parent]["tree_rss"], rows[parent]["tree_processes"]) == (expected, 1)
         assert (rows[child]["rss"], rows[child]["depth"]) == (None, rows[parent]["depth"] + 1)
         groups = {row["comm"]: row for row in rows_of("ps", "--by", "comm")}
-        assert [groups["family"][name] for name in ("processes", "unread", "rss")] == [
+        assert [groups[families.NAME][name] for name in ("processes", "unread", "rss")] == [
             1, 0, expected,
         ]  # fmt: skip
 
@@ -140,12 +140,12 @@ def test_two_that_their_creator_left(backend: ModuleType, program: str) -> None:
 def test_groups_trees_and_columns(backend: ModuleType, program: str) -> None:
     with family(program, "vfork") as members:
         scan = fastsmaps.scan()
-        (group,) = [one for name, one in scan.group_by("comm").items() if name == "family"]
+        (group,) = [one for name, one in scan.group_by("comm").items() if name == families.NAME]
         assert (group.count, group.totals) == (1, scan.by_pid[members[0]].totals)
         tree = scan.descendants(members[0])
         assert tree.totals() == group.totals
         assert scan.column("shares_memory_with")[list(scan.by_pid).index(members[1])] == members[0]
-        grouping = grouped(scan, keys_of("comm"))["family",]
+        grouping = grouped(scan, keys_of("comm"))[families.NAME,]
         assert (grouping.processes, grouping.unread, grouping.pss) == (1, 0, group.totals.pss)
         (branch,) = forest(tree)
         assert (branch.processes, branch.read, branch.totals) == (1, 1, group.totals)
@@ -469,7 +469,7 @@ def test_among_many_forks(
     backend: ModuleType, program: str, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     """What its parent does not explain is compared with any number of others."""
-    monkeypatch.setattr(sharing, "MAX_FORKS", 1)
+    monkeypatch.setattr(sharing, "MOST_FORKS", 1)
     with family(program, role) as members:
         is_counted_once(fastsmaps.scan(members[::-1]), members)
     with processes.forked() as first, processes.forked() as second:

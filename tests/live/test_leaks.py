@@ -142,6 +142,8 @@ CASES = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.uninstrumented(reason="what was freed is kept, so that its use is seen")
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_left_behind(backend: ModuleType, case: str) -> None:
     choice = fastsmaps.BACKEND

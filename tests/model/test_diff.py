@@ -16,6 +16,8 @@ from fastsmaps._model.processes import Cost, ProcessTotals, Scan
 from fastsmaps._model.totals import Totals
 from support.smaps_texts import header, record
 
+pytestmark = pytest.mark.core
+
 KB = 1024
 
 

@@ -22,6 +22,8 @@ from fastsmaps import (
     ReadError,
 )
 
+pytestmark = pytest.mark.core
+
 ERRORS: list[Error] = [
     Error("message", pid=7, path="/proc/7"),
     ProcessGone("message", pid=7, path="/proc/7/smaps"),
@@ -49,6 +51,7 @@ def told(error: Error) -> dict[str, Any]:
     return {"type": type(error), "str": str(error), "repr": repr(error), **found}
 
 
+@pytest.mark.thread_unsafe(reason="adds notes to errors that the module keeps")
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 def test_a_pickle_keeps_all_of_it(error: Error) -> None:
     error.add_note("a note")

@@ -20,6 +20,8 @@ from fastsmaps._fields import (
     python_name,
 )
 
+pytestmark = pytest.mark.core
+
 # As they are used in code, so typed out; the rule's results for names of no kernel below.
 KNOWN = {
     "Size": "size",

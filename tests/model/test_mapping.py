@@ -15,6 +15,8 @@ from fastsmaps import Mapping, Mappings
 from support.independent import DATA, kind_of
 from support.smaps_texts import TEXT, header, kb, record
 
+pytestmark = pytest.mark.core
+
 
 def rows_of(text: bytes) -> list[Mapping]:
     return list(fastsmaps.parse(text))

@@ -16,6 +16,8 @@ from fastsmaps import ABSENT, Mapping, Mappings
 from support.independent import DATA, texts
 from support.smaps_texts import TEXT, header, record
 
+pytestmark = pytest.mark.core
+
 TIB = 2**40
 
 

@@ -16,6 +16,8 @@ from fastsmaps._fields import LABELS, SIZES, SUMS, python_name
 from fastsmaps._model.totals import SUM_NAMES as NAMES
 from support.smaps_texts import header, kb, record
 
+pytestmark = pytest.mark.core
+
 
 def totals_of(**sizes: int) -> Totals:
     """Of one mapping, its sizes in kB."""

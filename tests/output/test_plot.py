@@ -191,6 +191,7 @@ def test_what_is_not_read(backend: ModuleType, saved: str) -> None:
     assert list(late.parts) == [late.root]
 
 
+@pytest.mark.uninstrumented(reason="this process is GiB large, and its axis says so")
 def test_samples(backend: ModuleType) -> None:
     with fastsmaps.Watch(interval=3600) as watch:
         pass

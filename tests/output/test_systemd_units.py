@@ -9,6 +9,8 @@ import pytest
 from fastsmaps._model.stat import cgroup_path
 from fastsmaps._model.systemd import unit_of
 
+pytestmark = pytest.mark.core
+
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 
 

@@ -25,6 +25,8 @@ from support.captures import SMAPS, smem, tar
 from support.commands import ZOO
 from support.interrupts import at_every_line
 
+pytestmark = pytest.mark.thread_unsafe(reason="traces, and sets a handler")
+
 
 class SoftTimeLimit(Exception):
     """As task queues have it."""
@@ -55,6 +57,7 @@ def _none_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 COMPRESS = (bytes, gzip.compress, lzma.compress, bz2.compress)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "compress"),
     [*((kind, gzip.compress) for kind in KINDS), *((SoftTimeLimit, one) for one in COMPRESS)],

@@ -18,6 +18,8 @@ from support import processes
 from support.captures import SMAPS, smem, tar
 from support.commands import environment
 
+pytestmark = pytest.mark.thread_unsafe(reason="forks, and sets where to unpack")
+
 # The command, which gets signals when something temporary was just made; `meanwhile` runs first.
 SIGNALLED = """
 import os, signal, sys

@@ -304,6 +304,7 @@ def outcomes_under(
     return processes.in_child(within)
 
 
+@pytest.mark.uninstrumented(reason="ASan ends who has none")
 @pytest.mark.parametrize("way", READS)
 def test_no_memory_in_the_midst(
     backend: ModuleType,
@@ -336,6 +337,7 @@ def threaded(request: pytest.FixtureRequest) -> Iterator[processes.Process]:
         yield child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", READS)
 def test_no_descriptor_in_the_midst(
     backend: ModuleType,
@@ -401,6 +403,7 @@ def test_rows_say_what_was_missing(backend: ModuleType, many: processes.Process)
 # ---- the command, with too little memory
 
 
+@pytest.mark.uninstrumented(reason="so has ASan itself none")
 @pytest.mark.parametrize("arguments", [("ps",), ("libs",), ("maps", "self")])
 def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, ...]) -> None:
     """One line, whatever the limit; never a traceback."""

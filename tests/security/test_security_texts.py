@@ -219,6 +219,7 @@ def command(request: pytest.FixtureRequest) -> list[str]:
     return COMMANDS[request.param]
 
 
+@pytest.mark.slow
 def test_commands_take_little_memory(
     backend: ModuleType, hostile: Path, command: list[str]
 ) -> None:

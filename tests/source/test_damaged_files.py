@@ -178,6 +178,7 @@ def live_ways(pid: int, out: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_each_file_of_a_process(backend: ModuleType, tmp_path: Path, file: str) -> None:
     """As lxcfs mounts its own over some, here in a mount namespace of its own."""

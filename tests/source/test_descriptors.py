@@ -16,7 +16,10 @@ import fastsmaps
 from fastsmaps._backend import descriptors
 from support import processes
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [
+    pytest.mark.usefixtures("no_leak"),
+    pytest.mark.thread_unsafe(reason="forks, and limits descriptors there"),
+]
 
 
 def kept_of(pid: int) -> list[str]:

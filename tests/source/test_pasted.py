@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsmaps
 from fastsmaps import Mapping, Mappings, ParseError
 from support.commands import COMMAND, environment, run
+from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import header, record
 
@@ -224,6 +225,7 @@ def test_a_cut_anywhere(backend: ModuleType) -> None:
                         assert row[name] in (None, whole[name])
 
 
+@pytest.mark.slow
 def test_a_cut_of_maps(backend: ModuleType) -> None:
     known = {row.start: row for row in fastsmaps.parse(MAPS)}
     for at in range(len(MAPS) + 1):
@@ -338,7 +340,7 @@ def test_nothing(backend: ModuleType, text: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300)
+@examples(300)
 def test_any_bytes(data: bytes) -> None:
     try:
         lenient(data)
@@ -351,7 +353,7 @@ def test_any_bytes(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=400)
+@examples(400)
 def test_damage_makes_no_figure(data: st.DataObject) -> None:
     """Bytes that are overwritten with what no number has take figures away, and make none."""
     text = bytearray(A)

@@ -18,7 +18,10 @@ from fastsmaps._source import forks, pidfd
 from fastsmaps._source.source import Source
 from support import linux, processes
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [
+    pytest.mark.usefixtures("no_leak"),
+    pytest.mark.thread_unsafe(reason="forks, and counts descriptors"),
+]
 
 PIDFD_THREAD = os.O_EXCL  # include/uapi/linux/pidfd.h
 

@@ -21,7 +21,7 @@ from fastsmaps._model.stat import cgroup_path
 from support import linux, processes
 from support.independent import DATA, read
 
-pytestmark = pytest.mark.usefixtures("backend", "no_leak")
+pytestmark = [pytest.mark.usefixtures("backend", "no_leak"), pytest.mark.core]
 
 # libc first: each program uses it.
 LIBC = """
@@ -366,6 +366,7 @@ def test_a_capture_is_read_as_proc(backend: ModuleType, capture: Path) -> None:
         fastsmaps.totals(14, procfs=capture)
 
 
+@pytest.mark.thread_unsafe(reason="removes files that all read")
 def test_without_a_rollup_smaps_is_summed(backend: ModuleType, capture: Path) -> None:
     rollup = fastsmaps.totals(10, procfs=capture)
     (capture / "10/smaps_rollup").unlink()
@@ -381,6 +382,7 @@ def test_without_a_rollup_smaps_is_summed(backend: ModuleType, capture: Path) ->
         fastsmaps.mappings(10, procfs=capture)
 
 
+@pytest.mark.thread_unsafe(reason="cuts off files that all read")
 def test_a_damaged_capture_is_named(backend: ModuleType, capture: Path) -> None:
     for name in ("smaps", "smaps_rollup"):
         (capture / "10" / name).write_bytes((capture / "10" / name).read_bytes()[:150])
@@ -390,6 +392,7 @@ def test_a_damaged_capture_is_named(backend: ModuleType, capture: Path) -> None:
         assert caught.value.pid == 10
 
 
+@pytest.mark.thread_unsafe(reason="writes a file that all read")
 def test_a_time_beyond_all_numbers(backend: ModuleType, capture: Path) -> None:
     text = (capture / "10/stat").read_bytes()
     comm, closed, rest = text.rpartition(b")")
@@ -401,6 +404,7 @@ def test_a_time_beyond_all_numbers(backend: ModuleType, capture: Path) -> None:
     assert fastsmaps.scan([10], procfs=capture).coverage["failed"] == 1
 
 
+@pytest.mark.thread_unsafe(reason="limits the process's descriptors")
 def test_other_failures_keep_their_errno(backend: ModuleType, capture: Path) -> None:
     (capture / "10/smaps").unlink()
     (capture / "10/smaps").mkdir()
@@ -418,6 +422,7 @@ def test_other_failures_keep_their_errno(backend: ModuleType, capture: Path) -> 
     assert caught.value.errno == 24
 
 
+@pytest.mark.thread_unsafe(reason="counts descriptors")
 def test_a_dropped_process_closes_its_descriptors(backend: ModuleType) -> None:
     before = processes.descriptors()
     process = fastsmaps.Process("self")
@@ -432,6 +437,7 @@ def test_a_dropped_process_closes_its_descriptors(backend: ModuleType) -> None:
     assert processes.descriptors() == before
 
 
+@pytest.mark.thread_unsafe(reason="waits for a signal")
 def test_signals_are_heard_and_threads_share(backend: ModuleType) -> None:
     heard = []
     old = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))

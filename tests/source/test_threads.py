@@ -28,6 +28,8 @@ from support.commands import environment
 from support.independent import DATA
 from support.threads import run_in_threads
 
+pytestmark = [pytest.mark.thread_unsafe(reason="has threads of its own"), pytest.mark.core]
+
 THREADS = 8
 ZOO = DATA / "captures/7.2-amd64/zoo/smaps"
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -148,6 +150,7 @@ def test_a_process_that_calls_exec(backend: ModuleType, tmp_path: Path) -> None:
         assert {row.path for row in process.mappings()} & {*files} == {files[0]}
 
 
+@pytest.mark.slow
 def test_closing_in_all_threads(backend: ModuleType) -> None:
     """A number closed twice may be another file's by then."""
     before = processes.descriptors()
@@ -267,6 +270,7 @@ def check_sweep(sweep: _backend.Sweep) -> None:
     assert len(table) == len(sweep) == len(sweep.outcomes())
 
 
+@pytest.mark.slow
 def test_a_sweep_that_all_threads_take(backend: ModuleType, root: int) -> None:
     sweep = _backend.Sweep()
     mine = memoryview(array("i", [os.getpid()] * 5))

@@ -15,6 +15,8 @@ from support.linux import Refused
 
 #: Of anonymous memory each family has so much, written to.
 SIZE = 8 << 20
+#: Of the program, so that its processes can be found beside those of other test runs.
+NAME = f"family{os.getpid()}"
 
 _PROGRAM = r"""
 #define _GNU_SOURCE
@@ -163,7 +165,7 @@ def compiled(directory: Path) -> str:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Refused("no C compiler")
-    source, program = directory / "family.c", directory / "family"
+    source, program = directory / "family.c", directory / NAME
     source.write_text(_PROGRAM)
     subprocess.run([compiler, "-O1", "-pthread", "-w", "-o", program, source], check=True)
     return str(program)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import os
+import pkgutil
 import platform
 from pathlib import Path
 
@@ -56,7 +59,17 @@ def call(name: str, *arguments: object) -> None:
 
 
 def become(uid: int, *capabilities: int) -> None:
-    """Makes this process another user's, with these capabilities alone."""
+    """Make this process another user's, with these capabilities alone.
+
+    What fastsmaps imports when it is needed is imported before: another user may not be allowed to
+    read the checkout, as where a home directory is 0700.
+    """
+    import fastsmaps  # workloads.py runs without it
+
+    for module in pkgutil.walk_packages(fastsmaps.__path__, "fastsmaps."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # an extra that is not installed
+                importlib.import_module(module.name)
     LIBC.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     if uid != os.getuid():
         os.setgroups([])
