@@ -120,3 +120,17 @@ def test_an_unknown_name_lists_the_fields() -> None:
     assert fields.find("swap") is None
     with pytest.raises(KeyError, match="no field 'swap'; there are: uss, pss, rss, new_field, New"):
         fields.label("swap", ("uss",))
+
+
+def test_a_misspelt_field_is_refused() -> None:
+    """By mypy too: it reports an ignored error that is none (warn_unused_ignores)."""
+    (row,) = fastsmaps.parse(b"00400000-00401000 r--p 00000000 00:00 0\nPss: 4 kB\n")
+    totals = fastsmaps.Totals({"Pss": 4096}, None, "smaps")
+    with pytest.raises(AttributeError, match="no field 'psss'"):
+        _ = row.psss  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no field 'psss'"):
+        _ = totals.psss  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no field 'psss'"):
+        _ = (totals - totals).psss  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="psss"):
+        _ = fastsmaps.ProcessTotals(1, "gone").psss  # type: ignore[attr-defined]
