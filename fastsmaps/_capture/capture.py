@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
 _MEMORY = ("maps", "smaps", "smaps_rollup")
-_MOST_LINE = 1 << 24
+_MAX_LINE = 1 << 24
 _SYSTEM = ("meminfo", "version", MAX_MAP_COUNT)
 
 
@@ -203,7 +203,7 @@ class _Files:
         else:
             self.files["stat"] = text
             self.stat = parse_stat(text, process.pid, f"{process.path}/stat")
-        self._look()
+        self._classify()
         fds: dict[str, int] = {}
         try:
             # Opened before all else is read: if maps still gives a byte at the end, no exec
@@ -215,7 +215,7 @@ class _Files:
             for fd in fds.values():
                 os.close(fd)
 
-    def _look(self) -> None:
+    def _classify(self) -> None:
         stat = self.stat
         if stat is None:
             return
@@ -327,7 +327,7 @@ def _whole(fd: int) -> bytes:
         blocks.append(block)
         offset += len(block)
         line = 0 if b"\n" in block else line + len(block)
-        if line > _MOST_LINE:  # /dev/zero may be mounted over it
+        if line > _MAX_LINE:  # /dev/zero may be mounted over it
             raise OSError(errno.EFBIG, "it has a line without end")
     return b"".join(blocks)
 

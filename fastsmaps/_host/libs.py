@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastsmaps._source.arguments import Procfs
 
     # A process's number, its outcome, and the error where it was not read.
-    Fate = tuple[int, str, str | None]
+    Result = tuple[int, str, str | None]
 
     # How many processes, end - start, figures by label.
     _Sum: TypeAlias = tuple[int, int, dict[str, int]]
@@ -121,40 +121,40 @@ def libs(
     later = {member.pid for group in groups for member in in_order(group)[1:]}
     now = [pid for pid in numbers if pid not in later]
     uses: list[Uses] = []
-    others: list[int] = []  # what the quick way left
-    fates: list[Fate] = []  # of those that Process read
+    others: list[int] = []  # those that the fast path did not read
+    results: list[Result] = []  # of those that ProcessDir read
     members: list[Member] = []  # of what it read: forks are left for later
 
-    def work(some: Iterator[int]) -> None:
+    def work(batch: Iterator[int]) -> None:
         mine = _backend.Uses()
         uses.append(mine)
         take = mine.take
         root = source.open_trusted()
         if root is None:
-            found = (_add(mine, pid, source, members) for pid in some)
-            fates.extend(fate for fate in found if fate is not None)
+            found = (_add(mine, pid, source, members) for pid in batch)
+            results.extend(result for result in found if result is not None)
             return
         try:
-            others.extend([pid for pid in some if not take(root, pid, CHUNK_SIZE, CHUNKS, listed)])
+            others.extend([pid for pid in batch if not take(root, pid, CHUNK_SIZE, CHUNKS, listed)])
         finally:
             os.close(root)
 
     spread(counted(now, progress), max(1, min(workers, len(now))), work)
     uses.append(last := _backend.Uses())
-    fates.extend(_added(last, pid, source) for pid in others)
+    results.extend(_added(last, pid, source) for pid in others)
     forks = {member.pid for member in members if member.forked}
     groups += sharing.groups(related(members).values())
     later |= forks
-    read = set(now).difference(forks, (pid for pid, outcome, _ in fates if outcome != "read"))
+    read = set(now).difference(forks, (pid for pid, outcome, _ in results if outcome != "read"))
     for group in groups:
-        fates.extend(_add_once(last, in_order(group), source, sharing, later, read))
-    fates.extend(_added(last, pid, source) for pid in numbers if pid in later)
+        results.extend(_add_once(last, in_order(group), source, sharing, later, read))
+    results.extend(_added(last, pid, source) for pid in numbers if pid in later)
     coverage = dict.fromkeys(OUTCOMES, 0)
-    coverage["read"] = len(numbers) - len(fates)
+    coverage["read"] = len(numbers) - len(results)
     errors: dict[int, str] = {}
     outcomes: dict[int, str] = {}
-    notes = source.metadata.unread if fates else {}
-    for pid, outcome, error in fates:
+    notes = source.metadata.unread if results else {}
+    for pid, outcome, error in results:
         if error is not None:
             outcome, errors[pid] = notes.get(pid, (outcome, error))
             outcomes[pid] = outcome
@@ -186,7 +186,7 @@ def _add_once(
     sharing: Sharing,
     later: set[int],
     read: set[int],
-) -> Iterator[Fate]:
+) -> Iterator[Result]:
     """Adds a group whose memory is the same: one of it, if that can be read.
 
     Takes out of `later` what is done here; `read` are those that were read before.
@@ -199,20 +199,22 @@ def _add_once(
         if counted is not None and sharing.still(member, counted):
             yield member.pid, "skipped", error_of(counted.pid)
             continue
-        fate = _added(uses, member.pid, source)
-        yield fate
-        if counted is None and fate[1] == "read":
+        result = _added(uses, member.pid, source)
+        yield result
+        if counted is None and result[1] == "read":
             counted = member
 
 
-def _added(uses: Uses, pid: int, source: Source) -> Fate:
-    """Adds a process by Process, which knows all fates; its number, the outcome and the error."""
-    fate = _add(uses, pid, source)
-    assert fate is not None
-    return fate
+def _added(uses: Uses, pid: int, source: Source) -> Result:
+    """Add a process by ProcessDir; return its number, the outcome and the error."""
+    result = _add(uses, pid, source)
+    assert result is not None
+    return result
 
 
-def _add(uses: Uses, pid: int, source: Source, members: list[Member] | None = None) -> Fate | None:
+def _add(
+    uses: Uses, pid: int, source: Source, members: list[Member] | None = None
+) -> Result | None:
     """With `members` None for a fork, which is not added: it is put there, as all others are."""
     try:
         with ProcessDir(source, pid) as process:
@@ -232,8 +234,8 @@ def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
     """Add up the sums of all workers; no two of them read the same process."""
     users: dict[bytes, int] = {}
     files: dict[bytes, dict[tuple[bytes, int], _Sum]] = {}
-    for one in uses:
-        for name, processes, parts in one.result():
+    for worker in uses:
+        for name, processes, parts in worker.result():
             if not name.startswith(b"/"):
                 continue
             users[name] = users.get(name, 0) + processes

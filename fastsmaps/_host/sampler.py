@@ -42,8 +42,8 @@ _FIRST_PAUSE = 60.0
 _LONGEST_PAUSE = 900.0
 
 
-class _Watched:
-    """A process between two sweeps."""
+class _Entry:
+    """What is kept of a process between two sweeps."""
 
     __slots__ = (
         "excluded", "fd", "inode", "live", "pause", "read_at", "retry_at", "row", "text", "then",
@@ -61,8 +61,12 @@ class _Watched:
         self.pause = 0.0  # of a process that may not be read: seconds until the next try
         self.retry_at = 0.0
 
+    def forget(self) -> None:
+        """Drop the figures: the process is read as a new one."""
+        self.row, self.read_at = ProcessTotals(self.row.pid, "skipped", error=_NOT_YET), None
+
     def put_off(self, now: float) -> None:
-        """Sets when a process that may not be read is tried again.
+        """Set when a process that may not be read is tried again.
 
         A try takes as long as a reading, and where a security module refuses, it is a line in the
         host's audit log.
@@ -84,7 +88,7 @@ _NOT_YET = "not read yet: the budget did not allow it"
 class Sampler:
     """Repeated sweeps over all processes that cost at most `budget` of one core (0.01: 1 %).
 
-    Each sweep() looks at the Rss of every process (statm, 1.4 us through a kept descriptor) and
+    Each sweep() samples the Rss of every process (statm, 1.4 us through a kept descriptor) and
     reads the rollups that matter: of processes never seen, of those whose Rss changed most since
     their figures were read, and of the oldest, as far as the credit goes: `budget` x the time
     since the last sweep, everything that a sweep does is charged, a debt is carried over. The
@@ -138,19 +142,19 @@ class Sampler:
         self._kept = 0
         self._most_kept = 0
         self._none_kept_until = 0.0
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, _Entry] = {}
         self._last = 0.0
         self._is_first = True  # until a sweep has read all
         self._hidden_by: str | None = None  # as of the first sweep
         self._credit = 0.0
-        self._look = 0.0  # what a look at all statm costs, seconds
+        self._statm_cost = 0.0  # of sampling all statm, in seconds
         self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
         self._closed = False
         self._sharing: Sharing | None = None
         self._unknown: set[int] = set()
 
     def close(self) -> None:
-        """Closes all descriptors; may be called again."""
+        """Close all descriptors; may be called again."""
         self._closed = True
         for pid in list(self._watched):
             self._drop(pid)
@@ -183,14 +187,14 @@ class Sampler:
         self._last = now
         self._fit()
         self._source = Source(self.procfs)  # another directory may be there by now
-        # While the looks alone would take more than the budget, they wait until it allows one
-        # and as much for rollups.
+        # If sampling statm alone exceeds the budget, it waits until the credit covers it and as
+        # much for rollups.
         if first:
             self._hidden_by = self._source.hidden_by()
-        if first or self._credit >= 2 * self._look:
-            self._sparing(self._look_at_all)
+        if first or self._credit >= 2 * self._statm_cost:
+            self._sparing(self._sample_all)
             self._part()
-            self._look = time.thread_time() - cpu
+            self._statm_cost = time.thread_time() - cpu
             self._read_some(cpu, everything=first)
             self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
         else:
@@ -198,9 +202,11 @@ class Sampler:
         if first:
             self._credit, self._is_first = 0.0, False
         taken_at, ended = time.time(), time.monotonic()
-        state = [(one.row, one.read_at, one.then, one.live) for one in self._watched.values()]
+        state = [
+            (entry.row, entry.read_at, entry.then, entry.live) for entry in self._watched.values()
+        ]
         return Scan(
-            lambda: [_row(*one, ended) for one in state],
+            lambda: [_row(*entry, ended) for entry in state],
             cost=Cost(time.thread_time() - cpu, ended - now),
             taken_at=taken_at,
             procfs=self.procfs,
@@ -213,20 +219,20 @@ class Sampler:
     # ---- descriptors
 
     def _fit(self) -> None:
-        """Sets how many are kept, and closes what is above that."""
+        """Set how many descriptors are kept, and close the rest."""
         free = None if time.monotonic() < self._none_kept_until else free_descriptors()
         self._most_kept = 0 if free is None else max(0, free + self._kept) // _SHARE
         self._shrink()
 
     def _shrink(self) -> None:
-        for one in self._watched.values():
+        for entry in self._watched.values():
             if self._kept <= self._most_kept:
                 break
-            if one.fd >= 0:
-                self._let_go(one)
+            if entry.fd >= 0:
+                self._let_go(entry)
 
     def _give_up(self) -> bool:
-        """Closes all that are kept; whether there were any."""
+        """Close all kept descriptors; return whether there were any."""
         any_kept = self._kept > 0
         self._most_kept = 0
         self._none_kept_until = time.monotonic() + _NONE_KEPT
@@ -234,7 +240,7 @@ class Sampler:
         return any_kept
 
     def _sparing(self, act: Callable[[], T]) -> T:
-        """Calls it; once more without the kept descriptors where it found none left."""
+        """Call `act`; again without the kept descriptors if none was left for it."""
         try:
             return act()
         except (Error, OSError) as error:
@@ -242,46 +248,46 @@ class Sampler:
                 raise
         return act()
 
-    def _let_go(self, one: _Watched) -> None:
-        fd, one.fd = one.fd, -1
+    def _let_go(self, entry: _Entry) -> None:
+        fd, entry.fd = entry.fd, -1
         self._kept -= 1
         os.close(fd)
 
     # ---- statm of all
 
-    def _look_at_all(self) -> None:
+    def _sample_all(self) -> None:
         listed = set(self._source.pids())
         for pid in self._watched.keys() - listed:
             self._drop(pid)
-        kept = [(pid, one) for pid, one in self._watched.items() if one.fd >= 0]
+        kept = [(pid, entry) for pid, entry in self._watched.items() if entry.fd >= 0]
         pages = array("Q", bytes(24 * len(kept)))
-        _backend.statms(memoryview(array("i", [one.fd for _, one in kept])), memoryview(pages))
-        for i, (pid, one) in enumerate(kept):
+        _backend.statms(memoryview(array("i", [entry.fd for _, entry in kept])), memoryview(pages))
+        for i, (pid, entry) in enumerate(kept):
             if pages[3 * i] == _UNREAD:
                 self._drop(pid)  # reaped; who is listed by this number is another one
             else:
-                self._see(one, *pages[3 * i : 3 * i + 3])
-        for pid, one in self._watched.items():
-            if one.fd < 0 and not self._look_by_path(pid, one):
-                self._watched[pid] = _Watched(pid)
+                self._record(entry, *pages[3 * i : 3 * i + 3])
+        for pid, entry in self._watched.items():
+            if entry.fd < 0 and not self._sample_by_path(pid, entry):
+                self._watched[pid] = _Entry(pid)
         for pid in sorted(listed - self._watched.keys()):
-            self._watched[pid] = one = _Watched(pid)
-            self._look_by_path(pid, one)
+            self._watched[pid] = entry = _Entry(pid)
+            self._sample_by_path(pid, entry)
 
     @staticmethod
-    def _see(one: _Watched, resident: int, shared: int, text: int) -> None:
-        if text != one.text:
+    def _record(entry: _Entry, resident: int, shared: int, text: int) -> None:
+        if text != entry.text:
             # Another program: exec. What was read of the one before says nothing of it.
-            one.excluded = None
-            if one.read_at is not None:
-                one.row, one.read_at = ProcessTotals(one.row.pid, "skipped", error=_NOT_YET), None
-        one.text = text
-        one.live = resident * PAGE, shared * PAGE
+            entry.excluded = None
+            if entry.read_at is not None:
+                entry.forget()
+        entry.text = text
+        entry.live = resident * PAGE, shared * PAGE
 
-    def _look_by_path(self, pid: int, one: _Watched) -> bool:
-        """One process by itself; False where it is not there, or another one by now."""
+    def _sample_by_path(self, pid: int, entry: _Entry) -> bool:
+        """Sample one process by itself; False if it has ended, or another has its number."""
         try:
-            statm = os.pread(one.fd, 256, 0) if one.fd >= 0 else self._statm_by_path(pid, one)
+            statm = os.pread(entry.fd, 256, 0) if entry.fd >= 0 else self._statm_by_path(pid, entry)
             resident, shared, text = map(int, statm.split()[1:4])
         except ProcessLookupError:
             return False
@@ -291,30 +297,30 @@ class Sampler:
             if is_foreign(error):
                 raise
             return True  # not permitted (hidepid=1), or damaged: what was read before stays
-        self._see(one, resident, shared, text)
+        self._record(entry, resident, shared, text)
         return True
 
-    def _statm_by_path(self, pid: int, one: _Watched) -> bytes:
-        """Without a kept descriptor; ProcessLookupError where another process has the number."""
+    def _statm_by_path(self, pid: int, entry: _Entry) -> bytes:
+        """Read statm without a kept descriptor; ProcessLookupError if another has the number."""
         path = f"{self.procfs}/{pid}"
         directory = os.open(path, OPEN | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             inode = os.fstat(directory).st_ino
-            if inode != one.inode:
+            if inode != entry.inode:
                 # Each process's directory has another one, but the same process's too, once the
                 # kernel was short of memory. This costs 2 us, and stat 20.
-                started = one.row.start_time
-                if one.inode and started is not None:
+                started = entry.row.start_time
+                if entry.inode and started is not None:
                     stat = parse_stat(self._source.read("stat", directory), pid, f"{path}/stat")
                     if stat.start_time != started:
                         raise ProcessLookupError
-                one.inode = inode
+                entry.inode = inode
             fd = self._source.open("statm", directory)
             try:
                 text = read_file(fd)
                 if self._kept < self._most_kept:
                     self._kept += 1
-                    one.fd, fd = fd, -1
+                    entry.fd, fd = fd, -1
                 return text
             finally:
                 if fd >= 0:
@@ -323,9 +329,9 @@ class Sampler:
             os.close(directory)
 
     def _drop(self, pid: int) -> None:
-        one = self._watched.pop(pid)
-        if one.fd >= 0:
-            self._let_go(one)
+        entry = self._watched.pop(pid)
+        if entry.fd >= 0:
+            self._let_go(entry)
 
     # ---- who is left out
 
@@ -333,17 +339,17 @@ class Sampler:
         """Find the excluded processes; a function is asked only where its answer may differ."""
         exclude = self._exclude
         if not callable(exclude):
-            for pid, one in self._watched.items():
-                one.excluded = pid in exclude
-                if one.excluded:
-                    one.row = one.row.replace(outcome="skipped", error="excluded")
+            for pid, entry in self._watched.items():
+                entry.excluded = pid in exclude
+                if entry.excluded:
+                    entry.row = entry.row.replace(outcome="skipped", error="excluded")
             return
         self._sweeps += 1
         due = [
             pid
-            for pid, one in self._watched.items()
+            for pid, entry in self._watched.items()
             # A process may change its command line without an exec.
-            if one.excluded is None or (one.excluded and not (pid + self._sweeps) % _ASKED_EACH)
+            if entry.excluded is None or (entry.excluded and not (pid + self._sweeps) % _ASKED_EACH)
         ]
         sweeper = Sweeper(self._source, texts=self._texts, limits=(None, None), until=None)
         try:
@@ -354,29 +360,29 @@ class Sampler:
             sweeper.close()
 
     def _exclude_or_not(self, row: ProcessTotals, excluded: bool) -> None:
-        one = self._watched[row.pid]
-        one.excluded = bool(excluded)
+        entry = self._watched[row.pid]
+        entry.excluded = bool(excluded)
         if excluded:
             row = row.replace(outcome="skipped", error="excluded", totals=None)
-            one.row, one.read_at = self._shared.fit(row), None
+            entry.row, entry.read_at = self._shared.fit(row), None
 
     # ---- rollups of some
 
     def _order(self) -> Iterable[int]:
-        """Which to read: those never seen, then the most changed, every fourth the oldest."""
+        """Yield the pids to read: new ones, then the most changed, every fourth the oldest."""
         new, moved, old = [], [], []
         now = time.monotonic()
-        for pid, one in self._watched.items():
-            if one.excluded:
+        for pid, entry in self._watched.items():
+            if entry.excluded:
                 continue
-            if one.read_at is None:
+            if entry.read_at is None:
                 new.append(pid)
-            elif one.row.outcome == "denied" and now < one.retry_at:
+            elif entry.row.outcome == "denied" and now < entry.retry_at:
                 continue
-            elif one.row.outcome != "kernel_thread" and one.row.shares_memory_with is None:
-                old.append((one.read_at, pid))
-                if one.moved:
-                    moved.append((one.moved, pid))
+            elif entry.row.outcome != "kernel_thread" and entry.row.shares_memory_with is None:
+                old.append((entry.read_at, pid))
+                if entry.moved:
+                    moved.append((entry.moved, pid))
         yield from new
         moved.sort()
         old.sort(reverse=True)
@@ -391,7 +397,7 @@ class Sampler:
                 yield pid
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
-        """As far as the credit goes, of which what came since thread_time() was `cpu` is spent."""
+        """Read rollups until the credit is used up; CPU time since `cpu` counts against it."""
         self._sparing(self._judge)
 
         def begin() -> Sweeper:
@@ -412,8 +418,8 @@ class Sampler:
                     break
                 first = self._watched[pid].read_at is None
                 self._read(sweeper, pid)
-                one = self._watched.get(pid)
-                if one is not None and (first or one.row.shares_memory_with is not None):
+                entry = self._watched.get(pid)
+                if entry is not None and (first or entry.row.shares_memory_with is not None):
                     new.append(pid)
                 took = time.thread_time() - before
                 self._rollup += (took - self._rollup) / 8
@@ -422,34 +428,34 @@ class Sampler:
             sweeper.close()
 
     def _read(self, sweeper: Sweeper, pid: int, *, shared: bool = False) -> None:
-        one = self._watched[pid]
-        # What statm says at the same moment: growth since the look is in the rollup already.
-        self._look_by_path(pid, one)
-        read = sweeper.one_uncompared if shared else sweeper.one
+        entry = self._watched[pid]
+        # statm of the same moment: growth since the sample is in the rollup already.
+        self._sample_by_path(pid, entry)
+        read = sweeper.read_one_shared if shared else sweeper.read_one
         row = read(pid)
         if pid in sweeper.exhausted and self._give_up():
             row = read(pid)
         if pid in sweeper.exhausted:
-            if one.read_at is None:
-                one.row = row
+            if entry.read_at is None:
+                entry.row = row
             return  # what was read before stays, and the next sweep tries again
         if row.outcome == "gone":
             self._drop(pid)
             return
-        if one.row.start_time not in (None, row.start_time):
+        if entry.row.start_time not in (None, row.start_time):
             # The number is another's.
             self._drop(pid)
-            one = self._watched[pid] = _Watched(pid)
-            self._look_by_path(pid, one)
-        one.row, one.read_at, one.then = self._shared.fit(row), time.monotonic(), one.live
+            entry = self._watched[pid] = _Entry(pid)
+            self._sample_by_path(pid, entry)
+        entry.row, entry.read_at, entry.then = self._shared.fit(row), time.monotonic(), entry.live
         if row.outcome == "denied":
-            one.put_off(one.read_at)
+            entry.put_off(entry.read_at)
         if callable(self._exclude) and self._exclude(row.replace(totals=None)):
             self._exclude_or_not(row, True)  # it has changed its command line
         if self._shared.is_full:
-            rows = self._shared.refit(one.row for one in self._watched.values())
-            for one, row in zip(self._watched.values(), rows, strict=True):
-                one.row = row
+            rows = self._shared.refit(entry.row for entry in self._watched.values())
+            for entry, row in zip(self._watched.values(), rows, strict=True):
+                entry.row = row
 
     # ---- memory that several have in common: see sharing.py
 
@@ -458,15 +464,15 @@ class Sampler:
         if self._sharing is None:
             self._sharing = Sharing(self._source)
         self._sharing.renew()
-        for pid, one in self._watched.items():
-            if one.row.shares_memory_with is None:
+        for entry in self._watched.values():
+            if entry.row.shares_memory_with is None:
                 continue
-            other = self._watched.get(one.row.shares_memory_with)
-            if other is None or other.row.totals is None or not self._is_shared(one, other):
-                one.row, one.read_at = ProcessTotals(pid, "skipped", error=_NOT_YET), None
+            other = self._watched.get(entry.row.shares_memory_with)
+            if other is None or other.row.totals is None or not self._is_shared(entry, other):
+                entry.forget()
 
-    def _is_shared(self, one: _Watched, other: _Watched) -> bool:
-        member, counted = one.row.member, other.row.member
+    def _is_shared(self, entry: _Entry, other: _Entry) -> bool:
+        member, counted = entry.row.member, other.row.member
         assert self._sharing is not None
         if member is None or counted is None:
             return False
@@ -482,10 +488,10 @@ class Sampler:
             return
         members = [
             member
-            for one in self._watched.values()
-            if (member := one.row.member) is not None
+            for entry in self._watched.values()
+            if (member := entry.row.member) is not None
             and (member.stack in stacks or member.pid in pids)
-            and (one.row.totals is not None or member.linked)
+            and (entry.row.totals is not None or member.linked)
         ]
         found = related(members)
         settled = set()
@@ -495,9 +501,9 @@ class Sampler:
             for member in order:
                 settled.add(member.pid)
                 if counted is not None and member is not counted:
-                    one = self._watched.get(member.pid)
-                    if one is not None:
-                        one.row = one.row.counted_in(counted.pid)
+                    entry = self._watched.get(member.pid)
+                    if entry is not None:
+                        entry.row = entry.row.counted_in(counted.pid)
         for member in found.values():
             if member.linked and member.pid not in settled:
                 for pid in (member.ppid, member.pid):
@@ -509,8 +515,8 @@ class Sampler:
         for member in members:
             if member.pid in self._watched:
                 self._read(sweeper, member.pid, shared=True)
-            one = self._watched.get(member.pid)
-            if one is not None and one.row.totals is not None:
+            entry = self._watched.get(member.pid)
+            if entry is not None and entry.row.totals is not None:
                 return member
         return None
 

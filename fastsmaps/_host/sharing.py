@@ -17,7 +17,7 @@ the two are the same still, one is left out. Where they are not, the child calle
 the parent did: both are read anew, so that nothing is missing and nothing is counted twice. Others
 than parent and child (CLONE_PARENT, a parent that ended) are compared once at the end: there what
 calls exec between its reading and that moment is counted in both, for this once. They are not
-compared among more than MOST_FORKS of one program that all have another memory than their parent,
+compared among more than MAX_FORKS of one program that all have another memory than their parent,
 which is one of them: 10,000 children of a prefork server would take a fifth of the scan.
 """
 
@@ -32,7 +32,7 @@ from fastsmaps._model.stat import TICKS
 from fastsmaps._source.process_dir import ProcessDir
 
 #: See above; sorting so many takes 5 comparisons each.
-MOST_FORKS = 32
+MAX_FORKS = 32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Sharing:
             if not self._all_noted:
                 self.unknown.update(m.pid for m in group if m.forked and m.pid not in same)
             return
-        if len(group) > MOST_FORKS:
+        if len(group) > MAX_FORKS:
             # Of a main thread that has left the backend's comparison says nothing.
             pids = {member.pid for member in group if member.task == member.pid}
             if all(not m.forked or (m.apart and m.ppid in pids) for m in group):

@@ -278,11 +278,11 @@ class Sweeper:
         min_rss, max_rss = self.limits
         return (min_rss is None or resident >= min_rss) and (max_rss is None or resident <= max_rss)
 
-    def one_uncompared(self, pid: int) -> ProcessTotals:
+    def read_one_shared(self, pid: int) -> ProcessTotals:
         """Read one process now, even if it has its parent's memory."""
         return self._by_process(pid, shared=True)
 
-    def one(self, pid: int) -> ProcessTotals:
+    def read_one(self, pid: int) -> ProcessTotals:
         """Read one process now."""
         if not self.is_fast:
             return self._replayed(pid)

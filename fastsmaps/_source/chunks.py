@@ -7,7 +7,7 @@ import os
 #: Bytes in a page, the unit of statm.
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # The kernel's seq_file puts whole records into a page, and formats the record that did not fit
-# again for the next read. Asking for a page less one record avoids that (see src/read.pxi).
+# again for the next read. Asking for a page less one record avoids that (read_chunks() in src/).
 CHUNK_SIZE = PAGE - 1096
 #: Chunks in a call: 192 kB, which stays in the second-level cache.
 CHUNKS = max(1, min(64, 192_000 // CHUNK_SIZE))

@@ -138,7 +138,7 @@ def test_an_exec_before_the_files_are_opened(
     backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After stat was read: all that is saved is of the new program."""
-    look = MODULE._Files._look
+    look = MODULE._Files._classify
     execs: list[object] = []
     with processes.workload("idle") as child:
         assert child.ask("name", "before") == "named"
@@ -148,7 +148,7 @@ def test_an_exec_before_the_files_are_opened(
             if not execs:
                 execs.append(child.ask("exec", "marked", str(tmp_path / "mark")))
 
-        monkeypatch.setattr(MODULE._Files, "_look", and_then)
+        monkeypatch.setattr(MODULE._Files, "_classify", and_then)
         (row,) = capture(tmp_path / "saved", [child.pid])
         assert execs
         saved = tmp_path / "saved" / str(child.pid)

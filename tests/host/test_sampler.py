@@ -399,13 +399,13 @@ def test_a_denied_process_is_not_tried_at_every_sweep(
     def tries(pause: float, sweeps: int) -> tuple[int, list[str]]:
         linux.become(linux.NOBODY)
         tried: list[int] = []
-        one = sweeper.Sweeper.one
+        one = sweeper.Sweeper.read_one
 
         def counted(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
             tried.append(pid)
             return one(self, pid)
 
-        monkeypatch.setattr(sweeper.Sweeper, "one", counted)
+        monkeypatch.setattr(sweeper.Sweeper, "read_one", counted)
         monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
         with fastsmaps.Sampler(budget=1.0) as watching:
             outcomes = [watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)]

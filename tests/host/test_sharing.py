@@ -469,7 +469,7 @@ def test_among_many_forks(
     backend: ModuleType, program: str, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     """What its parent does not explain is compared with any number of others."""
-    monkeypatch.setattr(sharing, "MOST_FORKS", 1)
+    monkeypatch.setattr(sharing, "MAX_FORKS", 1)
     with family(program, role) as members:
         is_counted_once(fastsmaps.scan(members[::-1]), members)
     with processes.forked() as first, processes.forked() as second:
