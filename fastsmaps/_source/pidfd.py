@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pidfd_number(fd: SupportsIndex, source: Source) -> int:
-    """The number that the procfs gives to the process of a pidfd, now.
+    """Return the number that the procfs gives to the process of a pidfd now.
 
     The kernel writes it to the descriptor's fdinfo, counted as the pid namespace of the procfs
     counts through which that is read (fs/pidfs.c, before 6.9 kernel/fork.c). While a process has
@@ -65,7 +65,7 @@ def _check_open(fd: SupportsIndex) -> int:
 
 
 def _own_task(source: Source) -> str:
-    """The directory of this thread below the procfs.
+    """Return the directory of this thread in the procfs.
 
     Of the thread, not the process: the main thread may have ended, and has no descriptors then.
     """

@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """A process, pinned: never another one that got its number later.
+    """One process, pinned: never another one that got its pid later.
 
-    A context manager over an open descriptor of /proc/<pid>. Once the process is reaped, all
-    that is read through it gives ESRCH, also when the pid is used again: ProcessGone here.
-    The descriptors of smaps, smaps_rollup and maps are kept and read again from their start, which
-    saves about 4 us a call; after an exec they are opened anew. None is kept while more than half
-    of RLIMIT_NOFILE is used. Where no other file can be opened those that are kept are closed, for
-    good.
+    A context manager over an open descriptor of /proc/<pid>. Once the process is reaped, every
+    read raises ProcessGone, even if the pid is in use again. The descriptors of smaps, smaps_rollup
+    and maps are kept and read again from their start, which saves about 4 us a call; after an exec
+    they are reopened. None is kept while more than half of RLIMIT_NOFILE is used, and all are
+    closed for good if no other file can be opened.
 
     `pid` is a process's number in `procfs`, or "self". `procfs` may belong to another pid namespace
     than this process, as a host's /proc in a container does: then os.getpid(), subprocess and
-    multiprocessing give numbers that are another process's there. For a child, open a pidfd and
-    use from_pidfd().
+    multiprocessing give numbers that belong to other processes there. For a child, open a pidfd
+    and use from_pidfd().
 
-    Raises TypeError or ValueError for what is neither, ProcessGone, AccessDenied, NotProcfs, or
-    NotAProcess for a thread's number. After close() whatever reads raises ValueError.
+    Raises TypeError or ValueError for any other `pid`, ProcessGone, AccessDenied, NotProcfs, or
+    NotAProcess for a thread's number. After close() every read raises ValueError.
     """
 
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
@@ -46,7 +45,7 @@ class Process:
 
     @classmethod
     def from_pidfd(cls, fd: SupportsIndex, *, procfs: Procfs = "/proc") -> Process:
-        """The process of a pidfd (os.pidfd_open()), whatever its number in `procfs` is.
+        """Open the process of a pidfd (os.pidfd_open()), whatever its number in `procfs`.
 
             with subprocess.Popen(command) as child:
                 fd = os.pidfd_open(child.pid)
@@ -81,7 +80,7 @@ class Process:
         return process
 
     def close(self) -> None:
-        """Closes all descriptors; may be called again, but not while another thread reads."""
+        """Close all descriptors; may be called again, but not while another thread reads."""
         self.directory.close()
 
     def __enter__(self) -> Process:

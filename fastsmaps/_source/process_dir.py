@@ -37,23 +37,26 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: An exec while a file is read ends it early; the next attempt reads the new program. One that
-#: calls exec in a loop is given up after this many, and one whose threads end as fast.
+#: Attempts to read a file. An exec during a read ends the file early, and the next attempt reads
+#: the new program; a process may call exec in a loop, and its threads may end as fast.
 ATTEMPTS = 20
 
 
 def take_mappings(fd: int) -> Table | None:
+    """Read maps or smaps; None if it is empty."""
     table = _backend.read(fd, CHUNK_SIZE, CHUNKS)
-    # Blank lines alone, in a capture, are no text.
+    # A capture's file may have blank lines only.
     return table if table is not None and len(table) else None
 
 
 def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
+    """Read smaps_rollup; None if it is empty."""
     # The kernel makes a rollup in one go, from one address space: nothing to confirm.
     return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
 
 
 def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
+    """Sum smaps; None if it is empty."""
     return _backend.total(fd, CHUNK_SIZE, CHUNKS, True)
 
 
@@ -193,7 +196,7 @@ class ProcessDir:
             except (Error, OSError) as error:
                 if is_foreign(error):
                     raise
-                # `take` fails too, or it is the count alone that may not be had
+                # Either `take` fails too, or only the count is not permitted.
             result = take()
             # See read_memory() in src/read_process.pxi.
             if count is not None and not self._gives_a_byte(fd):
@@ -227,10 +230,7 @@ class ProcessDir:
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
     def info(self, *, heap: bool = True) -> Info:
-        """What the kernel says of the process beside its mappings.
-
-        `heap=False` leaves the heap's ranges out (None), for which maps must be read.
-        """
+        """Return what the kernel says of the process besides its mappings; see Process.info()."""
         stat = self.stat()
         memory, (status, command, cgroup), path = self._texts(
             stat, ("status", "cmdline", "cgroup"), self.file
@@ -254,9 +254,10 @@ class ProcessDir:
         )
 
     def facts(self, wanted: Sequence[str]) -> dict[str, Any]:
-        """What a row of a scan shows besides the figures; of cmdline, cgroup and exe the `wanted`.
+        """Return what a scan's row shows besides the figures.
 
-        One of these that cannot be read is None; ``error`` is there where it is damaged.
+        `wanted` are those of cmdline, cgroup and exe to read. One that cannot be read is None;
+        there is an ``error`` if one is damaged.
         """
         stat = self.stat()
         _, (status, *texts), path = self._texts(stat, ("status", *wanted), self.optional_file)
@@ -274,16 +275,16 @@ class ProcessDir:
         return status_number(status or b"", b"Uid:", self.pid, f"{path}status", place=1)
 
     def _confirm(self, stat: Stat) -> None:
-        """All that was read counts only if the process was there at the last of the reads."""
+        """Raise ProcessGone if the process has ended: then nothing that was read of it counts."""
         if self.stat().start_time != stat.start_time:
             raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self.path)
 
     def _texts(
         self, stat: Stat, names: Sequence[str], read: Callable[[str], bytes | None]
     ) -> tuple[Stat, list[bytes | None], str]:
-        """Stat and these files of the thread that has the memory, and where they are.
+        """Return stat and these files of the thread that has the memory, and their directory.
 
-        A main thread that has left has no memory, no command line and no cgroup (v1 says "/").
+        A main thread that has exited has no memory, command line or cgroup (v1 gives "/").
         """
         for _ in range(ATTEMPTS):
             task, memory = (self.living() if stat.has_exited else None) or ("", stat)
@@ -299,12 +300,16 @@ class ProcessDir:
             return ()
         except (ProcessGone, ParseError, ReadError):
             raise
-        except Error:  # may not be seen, or is not in the capture
+        except Error:  # not permitted, or not in the capture
             return None
 
     # ---- reading
 
     def open(self, name: str) -> int:
+        """Open a file of the process; raise OSError if that fails.
+
+        If no descriptor is left, those that are kept are closed first.
+        """
         if self._fd < 0:
             raise ValueError("this Process is closed")
         try:
@@ -315,7 +320,7 @@ class ProcessDir:
         return self.source.open(name, self._fd)
 
     def _give_up(self) -> bool:
-        """Closes what is kept, where that lets another file be opened; whether there was any."""
+        """Close kept descriptors if that lets another file be opened; return whether it does."""
         # A new descriptor is below the limit, which may have been lowered since.
         names = [name for name, fd in list(self.kept.items()) if fd < limit()]
         taken = [fd for name in names if (fd := self.kept.pop(name, None)) is not None]
@@ -330,10 +335,11 @@ class ProcessDir:
             os.close(fd)
 
     def failure(self, error: OSError, name: str) -> Error:
+        """Return the typed error for an OSError about a file of the process."""
         return self.source.failure(error, self.pid, f"{self.path}/{name}")
 
     def file(self, name: str) -> bytes | None:
-        """A small file's bytes, None where there is none: captures lack some, threads end."""
+        """Return a small file's bytes; None if it is missing: captures lack some, threads end."""
         fd = -1
         try:
             fd = self.open(name)
@@ -341,7 +347,7 @@ class ProcessDir:
         except FileNotFoundError:
             return None
         except OSError as error:
-            # Of a thread's file ESRCH says that the thread has ended, not that the process has.
+            # ESRCH for a thread's file: the thread has ended, not the process.
             if isinstance(error, ProcessLookupError) and name.startswith("task/"):
                 return None
             raise self.failure(error, name) from None
@@ -350,7 +356,7 @@ class ProcessDir:
                 os.close(fd)
 
     def optional_file(self, name: str) -> bytes | None:
-        """As _file(), None too where it may not or cannot be read; of the link exe its text."""
+        """Return what file() does, and None if it cannot be read; for the link exe its text."""
         try:
             if name.endswith("exe") and not self.source.is_capture:
                 return os.fsencode(os.readlink(name, dir_fd=self._fd))
@@ -363,23 +369,25 @@ class ProcessDir:
             return None
 
     def stat(self) -> Stat:
+        """Return the parsed stat; that of status and comm if a capture lacks stat."""
         text = self.file("stat")
         if text is None:
             if not self.source.is_capture:
-                # Reaped would have been ESRCH: it has become hidden, or has ended this moment.
+                # A reaped process gives ESRCH. This one has become hidden, or ends right now.
                 raise self.source.not_found(self.pid, self.path)
             path = f"{self.path}/status"
             return stat_of_status(self.file("status"), self.file("comm"), self.pid, path)
         return parse_stat(text, self.pid, f"{self.path}/stat")
 
     def needed(self, name: str, take: Callable[[int], T | None]) -> T:
+        """Return what `take` makes of the file, as take() does; raise Error if it is missing."""
         result = self.take(name, take)
         if result is None:
             path = f"{self.path}/{name}"
             if self.source.is_capture:
                 noted = f" ({METADATA} there tells what was denied)"
-                told = self.source.has_metadata()
-                missing = f"{path} is missing from the capture{noted if told else ''}"
+                has_notes = self.source.has_metadata()
+                missing = f"{path} is missing from the capture{noted if has_notes else ''}"
                 raise Error(missing, pid=self.pid, path=path)
             self.stat()
             raise Error(
@@ -390,9 +398,9 @@ class ProcessDir:
         return result
 
     def take(self, name: str, take: Callable[[int], T | None]) -> T | None:
-        """What `take` makes of the file, whole; None where there is no such file."""
+        """Return what `take` makes of the complete file; None if there is no such file."""
         try:
-            # Taken out while it is read, so that no other thread closes it.
+            # Removed while it is read, so that no other thread closes it.
             kept = self.kept.pop(name, None)
             if kept is not None:
                 result = None
@@ -404,7 +412,7 @@ class ProcessDir:
                     if result is not None:
                         self._keep(name, kept)
                     else:
-                        os.close(kept)  # after an exec it reads nothing for ever
+                        os.close(kept)  # after an exec it stays empty
                 if result is not None:
                     return result
             return self._take_anew(name, take)
@@ -417,7 +425,7 @@ class ProcessDir:
             raise self.failure(error, name) from None
 
     def _take_anew(self, name: str, take: Callable[[int], T | None]) -> T | None:
-        # Looked at before the file is opened: see Stat.keeps_parents_memory.
+        # Checked before the file is opened: see Stat.keeps_parents_memory.
         keep = self._may_keep()
         thread = ""
         for _ in range(ATTEMPTS):
@@ -443,6 +451,7 @@ class ProcessDir:
         raise self.unsteady(name)
 
     def unsteady(self, name: str) -> ReadError:
+        """Return the error for a file that no attempt has read to its end."""
         return ReadError(
             f"process {self.pid} called exec, or lost the thread that was read, "
             f"during each of {ATTEMPTS} readings",
@@ -458,9 +467,9 @@ class ProcessDir:
         return not parse_stat(text, self.pid, f"{self.path}/stat").keeps_parents_memory
 
     def _reader(self) -> str:
-        """Whose files to try next after nothing was read: "" for the process's own.
+        """Return whose files to try next after an empty read: "" or "task/<tid>/".
 
-        Raises NoMemoryMap or ProcessGone where there is nothing to be read.
+        Raises NoMemoryMap or ProcessGone if there is nothing to read.
         """
         stat = self.stat()
         if stat.is_kernel_thread:
@@ -472,14 +481,14 @@ class ProcessDir:
             if stat.state == UNKNOWN and not self.file("cmdline"):
                 raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self.path)
             raise Error(f"{self.path} was captured without text", pid=self.pid, path=self.path)
-        # The main thread has left; others may live, and have the memory still.
+        # The main thread has exited. Others may live, and still have the memory.
         living = self.living()
         if living is None:
             raise NoMemoryMap("zombie", pid=self.pid, path=self.path)
         return living[0]
 
     def living(self) -> tuple[str, Stat] | None:
-        """Where a thread is that outlives the main one ("task/<tid>/"), its stat; None for none."""
+        """Return "task/<tid>/" and stat of a thread that outlives the main one, or None."""
         for _ in range(ATTEMPTS):
             ended = 0
             tids = self._threads()
@@ -493,14 +502,14 @@ class ProcessDir:
                 if not stat.has_exited:
                     return f"task/{tid}/", stat
                 ended += 1
-            # One that ended while they were listed cuts the list short, or has started another.
+            # A thread that ends while they are listed cuts the list short, or has started another.
             threads = self.stat().threads
             if threads is None or threads <= ended:
                 return None
         raise self.unsteady("task")
 
     def memory_stat(self) -> tuple[int, Stat] | None:
-        """The number and stat of a thread that has the memory; None where there is none."""
+        """Return the number and stat of a thread that has the memory; None if none has."""
         stat = self.stat()
         if stat.is_kernel_thread:
             return None
@@ -510,7 +519,7 @@ class ProcessDir:
         return None if living is None else (int(living[0].split("/")[1]), living[1])
 
     def has_waiting_thread(self) -> bool:
-        """Whether one is in state D; of a capture only the process's own stat is there."""
+        """Whether a thread is in state D; a capture has the process's own stat only."""
         if self.stat().state == "D":
             return True
         for tid in self._threads():
