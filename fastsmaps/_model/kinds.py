@@ -52,7 +52,7 @@ def kind_of(name: bytes, shared: bool, hugetlb: bool, unnamed_device: bool) -> s
 
 
 def is_deleted(name: bytes, kind: str) -> bool:
-    """Whether a file was removed. A file really called "x (deleted)" cannot be told apart."""
+    """Whether a file was removed. A file really called "x (deleted)" looks the same."""
     return kind == "file" and name.endswith(_DELETED)
 
 

@@ -170,8 +170,8 @@ class Mapping(Record):
     def filename(self) -> str:
         r"""``path`` with ``\012`` undone and " (deleted)" taken off.
 
-        A file name that really holds those is told from no other: the kernel escapes nothing
-        but the newline.
+        A file name that really contains those cannot be recognised: the kernel escapes only the
+        newline.
         """
         return os.fsdecode(file_name(self._row[6]))
 

@@ -25,10 +25,10 @@ _NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps
 
 
 class Group:
-    """Mappings or processes that have a key in common: their ``totals`` and number (``count``).
+    """Mappings or processes with the same key: their ``totals`` and their number (``count``).
 
-    Of mappings ``files`` is the number of different files among them (path, device and inode); one
-    path may lead to several. None for processes.
+    For mappings ``files`` is the number of different files among them (path, device and inode):
+    one path may lead to several. It is None for processes.
     """
 
     __slots__ = ("count", "files", "totals")
@@ -250,7 +250,7 @@ class Mappings:
     def fields(self) -> tuple[str, ...]:
         """The names of the size fields that are present (in kB in the file).
 
-        Python's, or the kernel's where that is another figure's: docs/fields.md. ``Size:`` is
+        Python's, or the kernel's where that has another meaning: docs/fields.md. ``Size:`` is
         "size" here, which is end - start.
         """
         sized = dict(zip(self._table.labels, self._table.sized, strict=True))
@@ -294,15 +294,15 @@ class Mappings:
     # ---- sums
 
     def totals(self) -> Totals:
-        """The fields summed over the mappings; ``size`` is None for none, as every figure is.
+        """Return the fields summed over the mappings; all are None for an empty table.
 
-        ``source`` is "smaps" or "maps" ("maps" has no figures but ``size``), "smaps_rollup" for a
+        ``source`` is "smaps" or "maps" ("maps" only has ``size``), "smaps_rollup" for a
         text of rollups, which have no size, and "mixed" for rollups beside the mappings of other
         processes. A sum over rollups lacks what one of them lacks.
         """
         if not self._is_part and not self._rollups:
-            size, figures = self._table.sums()[0]
-            return Totals(figures, size if len(self) else None, self._source)
+            size, sums = self._table.sums()[0]
+            return Totals(sums, size if len(self) else None, self._source)
         return self._sums([0] * len(self), 1)[0]
 
     @property
@@ -321,8 +321,8 @@ class Mappings:
                 numbers[row] = NO_GROUP
             mapped = {numbers[row] for row in self._rows} - {NO_GROUP}
         sums = [
-            Totals(figures, size if group in mapped else None, self._source)
-            for group, (size, figures) in enumerate(self._table.sums(memoryview(numbers), count))
+            Totals(by_label, size if group in mapped else None, self._source)
+            for group, (size, by_label) in enumerate(self._table.sums(memoryview(numbers), count))
         ]
         if rollups:
             from fastsmaps._model.rollup_rows import with_rollups
@@ -448,9 +448,9 @@ class Mappings:
         return [mapping.as_dict() for mapping in self]
 
     def find(self, address: int) -> Mapping | None:
-        """The mapping that holds the address; of overlapping ones the first. None for none.
+        """Return the mapping that contains the address, or None; the first if several overlap.
 
-        A rollup, which holds many mappings, is none.
+        Rollups, which stand for many mappings, are left out.
         """
         starts, ends = self.column("start"), self.column("end")
         if self._rollups or self.overlaps or not self._is_in_order:
@@ -468,10 +468,10 @@ class Mappings:
         """True where ranges overlap or go back in the text; rollups are left aside.
 
         The order of the table's rows does not matter: sort() changes nothing here.
-        In a text that is where the next process begins. A table of a live process has such a
-        place only where the map changed between two reads of the text: a mapping that was read
-        already and grew is read again, and its figures are in the sums twice (seen on 6.18:
-        [heap] while brk moved). Read again where that matters.
+        In a text that is where the next process begins. In a table of a live process it means
+        that the map changed between two reads of the text: a mapping that had been read grew and
+        was read again, so the sums count it twice (seen on 6.18: [heap] while brk moved). Re-read
+        if you need a consistent table.
         """
         # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
         if self._overlaps is None and not self._is_in_order:

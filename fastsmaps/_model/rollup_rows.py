@@ -11,11 +11,11 @@ sums up goes by that range:
 - A rollup and a run with the same start and end are of one process. Each run is paired with one
   rollup, so that two processes of one layout (forked, with no exec) are two.
 - A run without its ``[stack]`` is an excerpt. It belongs to a rollup whose range contains it and
-  whose figures are not below its own: one that has the same start or end, otherwise the next one
+  whose Rss is not below its own: one that has the same start or end, otherwise the next one
   before or after it in the text.
 - Where the run has its ``[stack]``, the same end is enough: it is random, and stays while the
   process maps more at lower addresses.
-- A rollup that is paired with a run that has figures is left out. All others count.
+- A rollup that is paired with a run that has fields is left out. All others count.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def with_rollups(
             result[group] = totals
         elif result[group].by_label:
             result[group] += totals
-        else:  # maps, which have no figures
+        else:  # maps, which have no fields
             result[group] = Totals(totals.by_label, None, "mixed")
         filled.add(group)
     return result
@@ -72,13 +72,13 @@ def with_rollups(
 class _Run:
     """Mappings of one process, in order of address: ``start`` to ``end`` without gates."""
 
-    __slots__ = ("at", "end", "figures", "has_stack", "start")
+    __slots__ = ("at", "end", "has_stack", "start", "sums")
 
     def __init__(self, at: int) -> None:
         self.at = at  # the row of its first mapping
         self.start = self.end = -1  # none but a gate yet
         self.has_stack = False
-        self.figures: dict[str, int] = {}
+        self.sums: dict[str, int] = {}
 
     @property
     def range(self) -> tuple[int, int]:
@@ -86,7 +86,7 @@ class _Run:
 
 
 def _runs(table: Table, rollups: set[int]) -> list[_Run]:
-    """The text's runs, each with its figures."""
+    """The text's runs, each with its sums."""
     starts, ends = table.column("start").tolist(), table.column("end").tolist()
     gates = {i for i, name in enumerate(table.names) if name in _GATES}
     stacks = {i for i, name in enumerate(table.names) if name == _STACK}
@@ -109,14 +109,14 @@ def _runs(table: Table, rollups: set[int]) -> list[_Run]:
             run.has_stack |= name in stacks
         groups.append(len(runs) - 1)
     sums = table.sums(memoryview(array("I", groups)), len(runs))
-    for run, (_, figures) in zip(runs, sums, strict=True):
-        run.figures = figures
+    for run, (_, by_label) in zip(runs, sums, strict=True):
+        run.sums = by_label
     return runs
 
 
 def _repeated(table: Table, rollups: list[int]) -> set[int]:
-    """The rollups of processes whose mappings stand there too, with figures."""
-    runs = [run for run in _runs(table, set(rollups)) if run.figures and run.start >= 0]
+    """The rollups of processes whose mappings are in the text too, with sizes."""
+    runs = [run for run in _runs(table, set(rollups)) if run.sums and run.start >= 0]
     starts, ends = table.column("start"), table.column("end")
     by_range: dict[tuple[int, int], list[_Run]] = {}
     for run in reversed(runs):
@@ -128,14 +128,14 @@ def _repeated(table: Table, rollups: list[int]) -> set[int]:
         if same:
             paired.add(same.pop().at)
             repeated.add(i)
-    others = _Others(table, [i for i in rollups if i not in repeated])
+    unpaired = _Unpaired(table, [i for i in rollups if i not in repeated])
     for run in runs:
         if run.at not in paired:
-            repeated.update(others.of(run))
+            repeated.update(unpaired.of(run))
     return repeated
 
 
-class _Others:
+class _Unpaired:
     """Rollups that have no run of the same range."""
 
     def __init__(self, table: Table, rows: list[int]) -> None:
@@ -151,8 +151,8 @@ class _Others:
     def of(self, run: _Run) -> Iterator[int]:
         """The rollup that sums up this run, if one does."""
         if run.has_stack:
-            some = self._by_end.get(run.end, [])
-            yield from _nearest(some, run.at)[:1]
+            same_end = self._by_end.get(run.end, [])
+            yield from _nearest(same_end, run.at)[:1]
             return
         for rows in (self._by_start.get(run.start), self._by_end.get(run.end), self._rows):
             for i in _nearest(rows or [], run.at):
@@ -163,9 +163,9 @@ class _Others:
     def _contains(self, i: int, run: _Run) -> bool:
         if not (self._starts[i] <= run.start and run.end <= self._ends[i]):
             return False
-        figures = self._totals.totals(i).by_label
+        rollup = self._totals.totals(i).by_label
         # Other than Rss they are rounded, and a live process's change between two reads.
-        return run.figures.get("Rss", 0) <= figures.get("Rss", run.figures.get("Rss", 0))
+        return run.sums.get("Rss", 0) <= rollup.get("Rss", run.sums.get("Rss", 0))
 
 
 def _nearest(rows: list[int], at: int) -> list[int]:

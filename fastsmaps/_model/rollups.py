@@ -1,4 +1,4 @@
-"""The rollups of one sweep, in a backend's table: figures of a row when they are asked for."""
+"""The rollups of one sweep in a backend's table; a row's totals are made when asked for."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Rollups:
         return len(self._table)
 
     def totals(self, i: int) -> Totals:
-        """The row's figures."""
+        """Return the totals of a row."""
         row: tuple[Any, ...] = self._table.row(i)
         places = self._labels.items()
-        figures = {label: row[place] for label, place in places if row[place] is not None}
-        return Totals(figures, None, "smaps_rollup")
+        by_label = {label: row[place] for label, place in places if row[place] is not None}
+        return Totals(by_label, None, "smaps_rollup")
 
     def column(self, name: str) -> Sequence[int]:
         """A field of all rows, ABSENT where a row lacks it; KeyError for an unknown name."""
@@ -50,7 +50,7 @@ class Rollups:
     def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:
         """Sums over (row, group); a group may have several, for whoever adds them up."""
         if any(ABSENT in self._table.column(label).tolist() for label in self._labels):
-            # A sum of Totals has no figure that one of them lacks; the table's own would.
+            # A sum of Totals lacks a field that one of them lacks; the table's sums would have it.
             return [(group, self.totals(i)) for i, group in members]
         groups = array("I", [NO_GROUP]) * len(self._table)
         used = set()
