@@ -196,7 +196,7 @@ def no_orphan(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("no_orphan")
 @pytest.mark.parametrize(
     ("what", "step"),
-    [("totals", 3), ("mappings", 1), ("scan", 1), ("libs", 7), ("tar", 11), ("dir", 13)],
+    [("totals", 2), ("mappings", 1), ("scan", 1), ("libs", 7), ("tar", 11), ("dir", 13)],
 )
 def test_while_processes_are_read(
     backend: ModuleType, idle: processes.Process, tmp_path: Path, what: str, step: int
