@@ -319,7 +319,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
     sweeps, others = _sources(scan)
     labels = dict.fromkeys(SIZES)
     for sweep in sweeps:
-        labels |= dict.fromkeys(sweep._labels)
+        labels |= dict.fromkeys(sweep.labels)
     for totals in others:
         labels |= dict.fromkeys(() if totals is None else totals.by_label)
     del labels["Size"]  # what is summed is end - start
@@ -346,8 +346,8 @@ def _scan_figures(scan: Scan) -> list[Array]:
     def column(label: str, others: Sequence[int | None]) -> Array:
         parts = [column_of(others, FIGURE)]
         for sweep in sweeps:
-            if label in sweep._labels:
-                parts.append(_figures(*sweep._table.columns((label,))[0]))
+            if label in sweep.labels:
+                parts.append(_figures(*sweep.table.columns((label,))[0]))
             else:
                 parts.append(pa.nulls(len(sweep), FIGURE))
         return pa.concat_arrays(parts).take(places)

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 class Rollups:
     """Totals by row of a table that holds a rollup a row; equal only to itself."""
 
-    __slots__ = ("_labels", "_table")
+    __slots__ = ("labels", "table")
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
         labels = enumerate(zip(table.labels, table.sized, strict=True), FIRST_FIELD)
         # As totals do: what has no kB is not summed.
-        self._labels = {label: place for place, (label, sized) in labels if sized}
+        self.labels = {label: place for place, (label, sized) in labels if sized}
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     def totals(self, i: int) -> Totals:
         """Return the totals of a row."""
-        row: tuple[Any, ...] = self._table.row(i)
-        places = self._labels.items()
+        row: tuple[Any, ...] = self.table.row(i)
+        places = self.labels.items()
         by_label = {label: row[place] for label, place in places if row[place] is not None}
         return Totals(by_label, None, "smaps_rollup")
 
@@ -43,19 +43,19 @@ class Rollups:
         if name in SUMS:
             return sum_column(name, self.column)
         label = name
-        if label not in self._labels:
-            label = Fields(self._labels, known=SIZES).label(name, ("size", *SUMS))
-        return self._table.column(label) if label in self._labels else absent_column(len(self))
+        if label not in self.labels:
+            label = Fields(self.labels, known=SIZES).label(name, ("size", *SUMS))
+        return self.table.column(label) if label in self.labels else absent_column(len(self))
 
     def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:
         """Sums over (row, group); a group may have several, for whoever adds them up."""
-        if any(ABSENT in self._table.column(label).tolist() for label in self._labels):
+        if any(ABSENT in self.table.column(label).tolist() for label in self.labels):
             # A sum of Totals lacks a field that one of them lacks; the table's sums would have it.
             return [(group, self.totals(i)) for i, group in members]
-        groups = array("I", [NO_GROUP]) * len(self._table)
+        groups = array("I", [NO_GROUP]) * len(self.table)
         used = set()
         for i, group in members:
             groups[i] = group
             used.add(group)
-        sums = self._table.sums(memoryview(groups), count)
+        sums = self.table.sums(memoryview(groups), count)
         return [(group, Totals(sums[group][1], None, "smaps_rollup")) for group in used]
