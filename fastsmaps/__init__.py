@@ -49,13 +49,18 @@ from fastsmaps._model.diff import diff
 from fastsmaps._model.info import Info
 from fastsmaps._model.mapping import Mapping
 from fastsmaps._model.mappings import Group, Mappings
-from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.samples import Sample, Samples
 from fastsmaps._model.totals import Change, Totals
 from fastsmaps._source.api import mappings, totals
 from fastsmaps._source.process import Process
 from fastsmaps._source.text import load, parse
 from fastsmaps._version import __version__ as __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastsmaps._errors import Outcome
 
 __all__ = [
     "ABSENT",
@@ -74,6 +79,7 @@ __all__ = [
     "NoMemoryMap",
     "NotAProcess",
     "NotProcfs",
+    "Outcome",
     "ParseError",
     "Process",
     "ProcessGone",
@@ -98,6 +104,17 @@ __all__ = [
 
 # Where users find them: in pickles, tracebacks and help() too, so that modules may move.
 for _name in __all__:
-    if hasattr(_public := globals()[_name], "__module__"):
+    if hasattr(_public := globals().get(_name), "__module__"):
         _public.__module__ = __name__
 del _name, _public
+
+
+def __getattr__(name: str) -> object:
+    # Made when it is asked for: importing typing takes 3 ms.
+    if name == "Outcome":
+        from typing import Literal
+
+        from fastsmaps._errors import OUTCOMES
+
+        return Literal[OUTCOMES]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

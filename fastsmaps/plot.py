@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from fastsmaps._model.grouping import By
     from fastsmaps._model.mapping import Mapping
     from fastsmaps._model.mappings import Mappings
-    from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps._model.process_totals import ProcessTotals
+    from fastsmaps._model.processes import Scan
     from fastsmaps._model.record import Record
     from fastsmaps._model.samples import Samples
 

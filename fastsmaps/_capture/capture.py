@@ -17,7 +17,8 @@ from fastsmaps._errors import (
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.texts import Shared
 from fastsmaps._host.workers import counted
-from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from fastsmaps import _backend
-from fastsmaps._errors import Error, outcome_of
+from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
 from fastsmaps._host.workers import check_workers, counted, spread
-from fastsmaps._model.processes import OUTCOMES
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastsmaps._source.arguments import Procfs
 
     # A process's number, its outcome, and the error where it was not read.
-    Result = tuple[int, str, str | None]
+    Result = tuple[int, Outcome, str | None]
 
     # How many processes, end - start, figures by label.
     _Sum: TypeAlias = tuple[int, int, dict[str, int]]
@@ -69,24 +69,40 @@ class LibUse(Value):
         return f"<LibUse by {self.processes}{files}: {self.totals!r}>"
 
 
-class Libs(dict[str, LibUse]):
-    """LibUse by path, the largest Pss first.
+class Libs(Mapping[str, LibUse]):
+    """LibUse by path, the largest Pss first; a read-only mapping.
 
     ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read,
-    ``outcomes`` how each of these came out.
+    ``outcomes`` has the outcome of each of these.
     """
+
+    __slots__ = ("_uses", "coverage", "errors", "outcomes")
 
     def __init__(
         self,
         uses: Iterable[tuple[str, LibUse]],
         coverage: dict[str, int],
         errors: dict[int, str],
-        outcomes: dict[int, str],
+        outcomes: dict[int, Outcome],
     ) -> None:
-        super().__init__(uses)
+        self._uses = dict(uses)
         self.coverage = coverage
         self.errors = errors
         self.outcomes = outcomes
+
+    def __getitem__(self, path: str) -> LibUse:
+        return self._uses[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._uses)
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def __repr__(self) -> str:
+        files = "1 file" if len(self) == 1 else f"{len(self)} files"
+        read = self.coverage["read"]
+        return f"<Libs of {files}, {read} process{'' if read == 1 else 'es'} read>"
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
         return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)
@@ -149,10 +165,10 @@ def libs(
     for group in groups:
         results.extend(_add_once(last, in_order(group), source, sharing, later, read))
     results.extend(_added(last, pid, source) for pid in numbers if pid in later)
-    coverage = dict.fromkeys(OUTCOMES, 0)
+    coverage: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     coverage["read"] = len(numbers) - len(results)
     errors: dict[int, str] = {}
-    outcomes: dict[int, str] = {}
+    outcomes: dict[int, Outcome] = {}
     notes = source.metadata.unread if results else {}
     for pid, outcome, error in results:
         if error is not None:

@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from fastsmaps._errors import Error, NoMemoryMap, outcome_of
 from fastsmaps._host.sharing import swept_member
 from fastsmaps._host.texts import Shared
-from fastsmaps._model.processes import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS, texts_of

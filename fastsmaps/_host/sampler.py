@@ -13,7 +13,8 @@ from fastsmaps._host.estimate import estimate
 from fastsmaps._host.sharing import Sharing, in_order, related
 from fastsmaps._host.sweeper import Sweeper, files_of
 from fastsmaps._host.texts import Shared
-from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import parse_stat
 from fastsmaps._source.chunks import PAGE
 from fastsmaps._source.source import Source

@@ -12,7 +12,7 @@ from fastsmaps._errors import Error, is_foreign, outcome_of
 from fastsmaps._host.rows import LARGE, OTHER, TIME_OVER, Rows, why_outside
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.workers import counted, spread
-from fastsmaps._model.processes import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.sharing import Member
 from fastsmaps._source.chunks import CHUNK_SIZE, PAGE
 from fastsmaps._source.process_dir import ProcessDir

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._model.process_totals import ProcessTotals
 
 
 class Shared:

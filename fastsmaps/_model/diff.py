@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group, Mappings
-from fastsmaps._model.processes import ProcessTotals, Scan
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Scan
 from fastsmaps._model.totals import Change, Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
     from typing import Any
+
+    from fastsmaps._model.mapping import Mapping
 
 # Of these nothing is left. Of the other ways not to be read it is only not known.
 _ENDED = ("gone", "zombie")
@@ -19,26 +22,35 @@ _ENDED = ("gone", "zombie")
 def diff(
     old: Mappings | Scan,
     new: Mappings | Scan,
-    by: str | Callable[[Any], Hashable] | None = "path",
+    by: str | Callable[[Any], Hashable] | None = None,
 ) -> list[Change]:
-    """What changed from one table to another, or from one scan to another, in signed bytes.
+    """Return what changed from one table to another, or from one scan to another, in signed bytes.
 
-    Two tables are compared by "path", "kind", "label" or a function of a Mapping. Two scans are
-    compared process by process ("path", "pid" or None; ``key`` is the pid, and a pid that was
-    used again is two changes: one process went, one came), or by the words and functions of
-    Scan.group_by().
+    Two tables are compared by "path" (the default), "kind", "label", "range" or a function of a
+    Mapping. Two scans are compared by process (the default, or "pid": ``key`` is the pid; a pid
+    that was used again is two changes, since one process went and one came), or by the words and
+    functions of Scan.group_by().
+
+    "range" compares mappings of one path, or of none, whose addresses overlap, so that growth of
+    unnamed memory has an address; ``key`` is a tuple of the range ("7f21a4000000-7f21a4800000",
+    of the new table, or of the old one where nothing of it is left) and the path. Ranges and not
+    starts are compared, since a mapping that grows downwards gets another start.
 
     A path is one change, also where its file was replaced between the two (an upgraded library);
     ``files`` says how many different files had that path before and after.
 
     The largest change of Pss comes first, whether it grew or shrank. What did not change is left
     out. Of what came or went the other side counts as 0. A process that only one of the scans
-    could read is left out of both: what it has is not known, and that is no change.
+    could read is left out of both: its memory in the other is unknown, and that is no change.
 
     Raises TypeError for a table with a scan or for what is neither, ValueError for another `by`.
     """
     if isinstance(old, Mappings) and isinstance(new, Mappings):
-        changes = _of_tables(_groups(old, by), _groups(new, by))
+        if by == "range":
+            old_key, new_key = _ranges(old, new)
+            changes = _of_tables(_groups(old, old_key), _groups(new, new_key))
+        else:
+            changes = _of_tables(_groups(old, by), _groups(new, by))
     elif isinstance(old, Scan) and isinstance(new, Scan):
         changes = _of_scans(old, new, by)
     else:
@@ -51,8 +63,44 @@ def diff(
 def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
     key = "path" if by is None else by
     if not callable(key) and key not in ("path", "kind", "label"):
-        raise ValueError(f"diff of tables: 'path', 'kind', 'label' or a function, not {by!r}")
+        raise ValueError(
+            f"diff of tables: 'path', 'kind', 'label', 'range' or a function, not {by!r}"
+        )
     return table.group_by(key)
+
+
+def _ranges(
+    old: Mappings, new: Mappings
+) -> tuple[Callable[[Mapping], Hashable], Callable[[Mapping], Hashable]]:
+    """Return functions from a mapping of each table to the key of its range.
+
+    Ranges that overlap, directly or through others of the same path, are one: mprotect() and
+    munmap() split a mapping, and the kernel merges neighbours.
+    """
+    rows = [
+        (row.path, row.start, row.end, side)
+        for side, table in enumerate((old, new))
+        for row in table
+    ]
+    rows.sort()
+    keys: tuple[dict[tuple[str, int], Hashable], ...] = ({}, {})
+    first = 0
+    while first < len(rows):
+        path, _, end, _ = rows[first]
+        last = first + 1
+        while last < len(rows) and rows[last][0] == path and rows[last][1] < end:
+            end = max(end, rows[last][2])
+            last += 1
+        members = rows[first:last]
+        shown = [row for row in members if row[3]] or members
+        key = f"{shown[0][1]:x}-{max(row[2] for row in shown):x}", path
+        for _, start, _, side in members:
+            keys[side][path, start] = key
+        first = last
+    return (
+        lambda mapping: keys[0][mapping.path, mapping.start],
+        lambda mapping: keys[1][mapping.path, mapping.start],
+    )
 
 
 def _of_tables(old: dict[Any, Group], new: dict[Any, Group]) -> Iterable[Change]:
@@ -71,7 +119,7 @@ def _files(group: Group | None) -> int:
 
 
 def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
-    if by is None or by == "path" or by == "pid":
+    if by is None or by == "pid":
         # No groups: a number that was used again has two changes.
         return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
     key = key_of(by)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from fastsmaps._model.info import Info
-    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._model.process_totals import ProcessTotals
 
     #: One or several of WORDS, in one text with commas between them or one by one.
     By: TypeAlias = str | Iterable[str]

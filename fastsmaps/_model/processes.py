@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from array import array
 
+from fastsmaps._errors import OUTCOMES
+from fastsmaps._fields import ABSENT, SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model.columns import cell
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group
-from fastsmaps._model.sharing import error_of
-from fastsmaps._model.stat import arguments
+from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
-from fastsmaps._model.values import Frozen, Value
+from fastsmaps._model.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,183 +21,9 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.grouping import By
     from fastsmaps._model.rollups import Rollups
-    from fastsmaps._model.sharing import Member
-
-#: Every way in which a process can come out of a scan; ``coverage`` counts them.
-OUTCOMES = ("read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed")
 
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
-
-
-class ProcessTotals(Frozen):
-    """One process of a scan; immutable, equal by value.
-
-    ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
-    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup``, ``cmdline`` and ``exe``
-    (the program's path, as the link says it; these where they were asked for), ``mappings``
-    (their number, where it was asked for: the lines of maps, x86's [vsyscall] among them, which
-    the kernel does not count against vm.max_map_count), ``outcome`` (one of OUTCOMES), ``totals``
-    (None where they were not read), ``error`` (why; of a process that was read, which of the
-    other facts is damaged). On a Sampler's also ``age``, the seconds since its figures were read,
-    and ``estimated``, whether they were scaled since. None stands for what is not known.
-
-    ``shares_memory_with`` is the pid of a process that has the very same memory, where that is
-    counted in its row (a child between vfork and exec, or one of clone with CLONE_VM): then this
-    row is "skipped" and has no totals.
-
-    Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
-    """
-
-    __slots__ = (
-        "_figures", "age", "cgroup", "comm", "error", "estimated", "exe",
-        "mappings", "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with",
-        "start_time", "uid",
-    )  # fmt: skip
-
-    pid: int
-    ppid: int | None
-    comm: str | None
-    uid: int | None
-    start_time: float | None
-    cgroup: str | None
-    exe: str | None
-    mappings: int | None
-    outcome: str
-    error: str | None
-    age: float | None
-    estimated: bool
-    # A place in a sweep's rollups until the totals are asked for: making them is half of a row.
-    _figures: Totals | tuple[Rollups, int] | None
-    #: The bytes of ``cmdline``, bounded.
-    raw_cmdline: bytes | None
-    #: What decides whether memory is shared; only while a scan is made.
-    member: Member | None
-    shares_memory_with: int | None
-
-    def __init__(
-        self,
-        pid: int,
-        outcome: str,
-        *,
-        ppid: int | None = None,
-        comm: str | None = None,
-        uid: int | None = None,
-        start_time: float | None = None,
-        cgroup: str | None = None,
-        cmdline: bytes | None = None,
-        exe: str | None = None,
-        mappings: int | None = None,
-        totals: Totals | tuple[Rollups, int] | None = None,
-        error: str | None = None,
-        age: float | None = None,
-        estimated: bool = False,
-        shares_memory_with: int | None = None,
-        member: Member | None = None,
-    ) -> None:
-        set_ = object.__setattr__
-        set_(self, "pid", pid)
-        set_(self, "outcome", outcome)
-        set_(self, "ppid", ppid)
-        set_(self, "comm", comm)
-        set_(self, "uid", uid)
-        set_(self, "start_time", start_time)
-        set_(self, "cgroup", cgroup)
-        set_(self, "raw_cmdline", cmdline)
-        set_(self, "exe", exe)
-        set_(self, "mappings", mappings)
-        set_(self, "_figures", totals)
-        set_(self, "error", error)
-        set_(self, "age", age)
-        set_(self, "estimated", estimated)
-        set_(self, "shares_memory_with", shares_memory_with)
-        set_(self, "member", member)
-
-    @property
-    def totals(self) -> Totals | None:
-        """The figures; None where they were not read."""
-        figures = self._figures
-        if isinstance(figures, tuple):
-            rollups, i = figures
-            figures = rollups.totals(i)
-            object.__setattr__(self, "_figures", figures)
-        return figures
-
-    @property
-    def cmdline(self) -> tuple[str, ...] | None:
-        """The arguments; () for a kernel thread or zombie, None where they were not read.
-
-        Made anew each time. A command line is cut after 128 KiB and 4,096 arguments, and further
-        where those of all processes have more than 8 MiB: then it ends in "...".
-        """
-        return arguments(self.raw_cmdline)
-
-    @property
-    def user(self) -> str | None:
-        """The user's name, the uid's digits where it has none."""
-        return None if self.uid is None else user_name(self.uid)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ps shows, by name, the figures among them; None for what was not read.
-
-        ``cmdline``, ``exe``, ``age`` and ``estimated`` are attributes alone.
-        """
-        return {**{name: getattr(self, name) for name in _SHOWN}, **(self.totals or UNREAD)}
-
-    def replace(self, **changes: object) -> ProcessTotals:
-        """Return a row like this one, with other values for these arguments."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        values |= {"totals": self._figures, "cmdline": self.raw_cmdline, "member": self.member}
-        return ProcessTotals(**{**values, **changes})
-
-    def counted_in(self, pid: int) -> ProcessTotals:
-        """Return the row of a process whose memory is counted in the row of `pid`."""
-        return self.replace(
-            outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
-        return {**values, "cmdline": self.raw_cmdline}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        ProcessTotals.__init__(self, **state)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProcessTotals):
-            return NotImplemented
-        compared = (*_NAMES, "totals", "raw_cmdline")
-        return all(getattr(self, name) == getattr(other, name) for name in compared)
-
-    def __hash__(self) -> int:
-        return hash((self.pid, self.start_time, self.totals))
-
-    def __repr__(self) -> str:
-        return f"<ProcessTotals {self.pid} {self.comm!r} {self.outcome}: {self.totals!r}>"
-
-
-_SHOWN = (
-    "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
-)  # fmt: skip
-_NAMES = tuple(
-    name for name in ProcessTotals.__slots__ if name not in ("_figures", "member", "raw_cmdline")
-)
-
-
-_names: dict[int, str] = {}
-
-
-def user_name(uid: int) -> str:
-    """The user's name, the number's digits where there is none."""
-    # Asked once each: with a directory service a look-up may cost milliseconds.
-    if uid not in _names:
-        import pwd
-
-        try:
-            _names[uid] = pwd.getpwuid(uid).pw_name
-        except (KeyError, OverflowError):
-            _names[uid] = str(uid)
-    return _names[uid]
 
 
 class Cost(Value):
@@ -282,8 +109,9 @@ class Scan:
             sharing_known=self.sharing_known,
         )
 
-    def __getstate__(self) -> tuple[list[ProcessTotals], dict[str, Any]]:
-        facts = {
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "rows": self._all(),
             "cost": self.cost,
             "taken_at": self.taken_at,
             "procfs": self.procfs,
@@ -291,11 +119,9 @@ class Scan:
             "hidden_by": self.hidden_by,
             "sharing_known": self.sharing_known,
         }
-        return self._all(), facts
 
-    def __setstate__(self, state: tuple[list[ProcessTotals], dict[str, Any]]) -> None:
-        rows, facts = state
-        Scan.__init__(self, rows, **facts)
+    def __setstate__(self, facts: dict[str, Any]) -> None:
+        Scan.__init__(self, **facts)
 
     def __len__(self) -> int:
         return self._count
@@ -316,11 +142,64 @@ class Scan:
         return self._all()[index]
 
     def __repr__(self) -> str:
-        return f"<Scan of {len(self)} processes, {self.coverage['read']} read>"
+        processes = "1 process" if len(self) == 1 else f"{len(self)} processes"
+        return f"<Scan of {processes}, {self.coverage['read']} read>"
 
     def filter(self, wanted: Callable[[ProcessTotals], object]) -> Scan:
-        """A smaller table: the rows for which the function gives something true."""
+        """Return a table of the rows for which the function returns something true."""
         return self._part(row for row in self if wanted(row))
+
+    def sort(
+        self, by: str | Callable[[ProcessTotals], Any] = "pss", *, reverse: bool = False
+    ) -> Scan:
+        """Return a table of the same rows, the smallest first; with `reverse`, the largest first.
+
+        `by` is a name that column() takes, or a function of a row. Rows without a value (None
+        from a function) come last in both directions; equal rows keep their order. Raises
+        KeyError for an unknown name.
+        """
+        present, missing = self._ranked(by, reverse)
+        return self._part((*present, *missing))
+
+    def top(self, n: int, by: str | Callable[[ProcessTotals], Any] = "pss") -> Scan:
+        """Return a table of the `n` rows with the most of a field, the largest first.
+
+        `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
+        Raises KeyError for an unknown name, TypeError for an `n` that is no int.
+        """
+        present, _ = self._ranked(by, True)
+        return self._part(present[: max(n, 0)])
+
+    def _ranked(
+        self, by: str | Callable[[ProcessTotals], Any], reverse: bool
+    ) -> tuple[list[ProcessTotals], list[ProcessTotals]]:
+        """Return the rows that have a value, in its order, and those that have none."""
+        rows = self._all()
+        values = list(map(by, rows)) if callable(by) else self._values(by)
+        present = [i for i, value in enumerate(values) if value is not None]
+        missing = [row for row, value in zip(rows, values, strict=True) if value is None]
+        present.sort(key=values.__getitem__, reverse=reverse)
+        return [rows[i] for i in present], missing
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields that at least one process has, as column() takes them."""
+        found: dict[str, None] = {}
+        seen: set[Rollups] = set()
+        for row in self._all():
+            totals = row.figures
+            if isinstance(totals, tuple):
+                rollups = totals[0]
+                if rollups not in seen:  # its rows have the same labels
+                    seen.add(rollups)
+                    found |= dict.fromkeys(rollups.fields.names.values())
+            elif totals is not None:
+                found |= dict.fromkeys(Fields(totals.by_label, known=SIZES).names.values())
+        return tuple(found)
+
+    def absent(self, name: str) -> int:
+        """Return how many rows have no value for a name that column() takes."""
+        return self._values(name).count(None)
 
     @property
     def by_pid(self) -> dict[int, ProcessTotals]:
@@ -332,53 +211,47 @@ class Scan:
     @property
     def coverage(self) -> dict[str, int]:
         """How many processes came out how: every one of OUTCOMES, together ``len(scan)``."""
-        counts = dict.fromkeys(OUTCOMES, 0)
+        counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         for row in self._all():
             counts[row.outcome] += 1
         return counts
 
     def column(self, name: str) -> memoryview:
-        """A figure of all processes: a contiguous, read-only memoryview, in the rows' order.
+        """Return a field of all processes: a contiguous, read-only memoryview in the rows' order.
 
         `name` is Python's or the kernel's of a field, or "uss", "rss_swap", "size", "pid", "ppid",
-        "uid" or "mappings" (format "Q"; ABSENT, 2**64 - 1, for what is not known); "start_time" and
-        "age" are in seconds (format "d", not a number for what is not known). KeyError for what is
-        no field.
+        "uid", "mappings" or "shares_memory_with" (format "Q"; ABSENT, 2**64 - 1, for an unknown
+        value: in all rows if no process has the field); "start_time" and "age" are in seconds
+        (format "d", NaN for an unknown value). KeyError for an unknown name; texts such as "comm"
+        are in the rows alone.
         """
+        values = self._values(name)
         if name in _SECONDS:
-            seconds = (getattr(row, name) for row in self)
-            times = array("d", [float("nan") if value is None else value for value in seconds])
+            times = array("d", [float("nan") if value is None else value for value in values])
             return memoryview(times).toreadonly()
-        if name in _NUMBERS:
-            values = [getattr(row, name) for row in self]
-        else:
-            values = self._figures_of(name)
         return memoryview(array("Q", map(cell, values))).toreadonly()
 
-    def _figures_of(self, name: str) -> list[int | None]:
+    def _values(self, name: str) -> list[Any]:
+        """Return a value of each row, None where it is unknown; KeyError for an unknown name."""
+        if name in _SECONDS or name in _NUMBERS:
+            return [getattr(row, name) for row in self._all()]
         values: list[int | None] = []
-        columns: dict[Rollups, Sequence[int]] = {}
-        known = False
-        for row in self:
-            figures = row._figures
+        columns: dict[Rollups, Sequence[int] | None] = {}
+        for row in self._all():
+            totals = row.figures
             value = None
-            try:
-                if isinstance(figures, tuple):
-                    rollups, i = figures
-                    column = columns.get(rollups)
-                    if column is None:
-                        column = columns[rollups] = rollups.column(name)
-                    value = column[i] if column else None
-                elif figures is not None:
-                    value = figures[name]
-                else:
-                    UNREAD[name]
-                known = True
-            except KeyError:
-                pass  # perhaps another process has it
+            if isinstance(totals, tuple):
+                rollups, i = totals
+                if rollups not in columns:
+                    columns[rollups] = rollups.column(name) if name in rollups else None
+                column = columns[rollups]
+                if column is not None and column[i] != ABSENT:
+                    value = column[i]
+            elif totals is not None:
+                value = totals.get(name)
             values.append(value)
-        if not known:
-            UNREAD[name]  # KeyError for what is no field
+        if name not in UNREAD and not any(value is not None for value in values):
+            SUMMED.label(name, (*_NUMBERS, *_SECONDS, "size", *SUMS))  # raises KeyError
         return values
 
     def __arrow_c_schema__(self) -> object:
@@ -406,7 +279,7 @@ class Scan:
         parts: list[list[Totals]] = [[] for _ in range(count)]
         swept: dict[Rollups, list[tuple[int, int]]] = {}
         for row, group in zip(self, groups, strict=True):
-            figures = row._figures
+            figures = row.figures
             if isinstance(figures, tuple):
                 rollups, i = figures
                 swept.setdefault(rollups, []).append((i, group))
@@ -432,7 +305,7 @@ class Scan:
         """
         key = key_of(by)
         numbers: dict[Any, int] = {}
-        read = self._part(row for row in self if row._figures is not None)
+        read = self._part(row for row in self if row.figures is not None)
         places = [numbers.setdefault(key(row), len(numbers)) for row in read]
         counts = [0] * len(numbers)
         for place in places:

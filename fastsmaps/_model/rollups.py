@@ -28,6 +28,14 @@ class Rollups:
         # As totals do: what has no kB is not summed.
         self.labels = {label: place for place, (label, sized) in labels if sized}
 
+    @property
+    def fields(self) -> Fields:
+        """Its fields, and those that any totals have."""
+        return Fields(self.labels, known=SIZES)
+
+    def __contains__(self, name: str) -> bool:
+        return name in SUMS or self.fields.find(name) is not None
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -44,7 +52,7 @@ class Rollups:
             return sum_column(name, self.column)
         label = name
         if label not in self.labels:
-            label = Fields(self.labels, known=SIZES).label(name, ("size", *SUMS))
+            label = self.fields.label(name, ("size", *SUMS))
         return self.table.column(label) if label in self.labels else absent_column(len(self))
 
     def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:

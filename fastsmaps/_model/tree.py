@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.totals import Totals
 
 # Outcomes of processes that have memory and were not read.

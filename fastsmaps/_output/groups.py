@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from fastsmaps._model.grouping import By
-    from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps._model.process_totals import ProcessTotals
+    from fastsmaps._model.processes import Scan
 
     Key = tuple[str, ...]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastsmaps._model.processes import OUTCOMES
+from fastsmaps._errors import OUTCOMES, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._model.process_totals import ProcessTotals
 
 #: The file in a capture that holds it.
 METADATA = "fastsmaps.json"
@@ -54,7 +54,7 @@ class Metadata:
     taken_at: float | None
     #: For processes that could not be read, by pid: the outcome and the error. Without it a denied
     #: file would look like a lost one.
-    unread: dict[int, tuple[str, str]]
+    unread: dict[int, tuple[Outcome, str]]
     #: By pid the process in whose row its memory is counted, and whether all such are known; None
     #: if nothing is known.
     sharing: tuple[dict[int, int], bool] | None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Collection, Iterable
 
-    from fastsmaps._model.processes import ProcessTotals
+    from fastsmaps._model.process_totals import ProcessTotals
 
 
 class Match:

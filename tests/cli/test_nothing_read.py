@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps._model.processes import ProcessTotals, Scan, failures_of, is_failure, main_reason
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Scan, failures_of, is_failure, main_reason
 from support import linux, processes
 from support.commands import run
 from support.metrics import parsed

@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 import fastsmaps
-from fastsmaps._model.processes import user_name
+from fastsmaps._model.process_totals import user_name
 from support import commands, linux, processes
 
 T = TypeVar("T")

@@ -408,7 +408,9 @@ def test_a_denied_process_is_not_tried_at_every_sweep(
         monkeypatch.setattr(sweeper.Sweeper, "read_one", counted)
         monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
         with fastsmaps.Sampler(budget=1.0) as watching:
-            outcomes = [watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)]
+            outcomes: list[str] = [
+                watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)
+            ]
             while pause == 0 and tried.count(child.pid) < 2:
                 outcomes.append(watching.sweep().by_pid[child.pid].outcome)
         return tried.count(child.pid), outcomes

@@ -20,7 +20,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import _backend
-from fastsmaps._model.processes import OUTCOMES
+from fastsmaps._errors import OUTCOMES
 from support import linux, processes
 from support.commands import environment
 from support.independent import DATA

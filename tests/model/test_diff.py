@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import pickle
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 import fastsmaps
+from fastsmaps._errors import Outcome
 from fastsmaps._model.diff import diff
-from fastsmaps._model.processes import Cost, ProcessTotals, Scan
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.totals import Totals
 from support.smaps_texts import header, record
 
@@ -30,7 +33,7 @@ def table(**pss: int) -> fastsmaps.Mappings:
     return fastsmaps.parse(b"".join(records))
 
 
-def row(pid: int, pss: int | None, outcome: str = "read", **facts: Any) -> ProcessTotals:
+def row(pid: int, pss: int | None, outcome: Outcome = "read", **facts: Any) -> ProcessTotals:
     totals = None if pss is None else Totals({"Pss": pss, "Rss": 2 * pss}, None, "smaps_rollup")
     return ProcessTotals(pid, outcome, totals=totals, **{"start_time": 1.0, **facts})
 
@@ -72,7 +75,7 @@ def test_groups_of_tables(backend: ModuleType) -> None:
     old, new = table(**{"[heap]": 10, "/a": 1, "/b": 2}), table(**{"[heap]": 15, "/a": 4, "/c": 1})
     assert told(diff(old, new, by="kind")) == [("heap", 5 * KB), ("file", 2 * KB)]
     assert told(diff(old, new, "kind")) == told(diff(old, new, lambda mapping: mapping.kind))
-    assert told(diff(old, new, None)) == told(diff(old, new, "path"))
+    assert told(diff(old, new)) == told(diff(old, new, "path"))
     with pytest.raises(ValueError, match="not 'comm'"):
         diff(old, new, by="comm")
 
@@ -91,6 +94,53 @@ def test_ties_have_an_order(backend: ModuleType) -> None:
     assert [change.key for change in diff(old, new)] == ["a", "b", "c"]
 
 
+def ranges(*rows: tuple[int, int, bytes, int]) -> fastsmaps.Mappings:
+    return fastsmaps.parse(
+        b"".join(record(start, end, name, Pss=pss, Rss=pss) for start, end, name, pss in rows)
+    )
+
+
+def test_ranges(backend: ModuleType) -> None:
+    """A mapping that grew downwards, one split by mprotect, two merged, one gone, one new."""
+    old = ranges(
+        (0x10000, 0x20000, b"", 10), (0x30000, 0x38000, b"", 5), (0x50000, 0x52000, b"", 1),
+        (0x52000, 0x54000, b"", 1), (0x60000, 0x61000, b"/a", 3), (0x70000, 0x71000, b"", 7),
+    )  # fmt: skip
+    new = ranges(
+        (0x8000, 0x20000, b"", 30), (0x30000, 0x34000, b"", 5), (0x34000, 0x38000, b"", 1),
+        (0x50000, 0x54000, b"", 4), (0x60000, 0x61000, b"/b", 3), (0x80000, 0x81000, b"", 8),
+    )  # fmt: skip
+    assert told(diff(old, new, by="range")) == [
+        (("8000-20000", ""), 20 * KB),
+        (("80000-81000", ""), 8 * KB),
+        (("70000-71000", ""), -7 * KB),
+        (("60000-61000", "/a"), -3 * KB),
+        (("60000-61000", "/b"), 3 * KB),
+        (("50000-54000", ""), 2 * KB),
+        (("30000-38000", ""), 1 * KB),
+    ]
+    assert diff(old, old, by="range") == []
+    scans = scan(row(1, 1)), scan(row(1, 2))
+    with pytest.raises(ValueError, match="not 'range'"):
+        diff(*scans, by="range")
+
+
+def test_the_address_of_growth_in_a_live_process(backend: ModuleType) -> None:
+    """The kernel maps downwards, and merges what is next to each other and alike."""
+    first = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    first[:] = bytes(len(first))
+    before = fastsmaps.mappings()
+    second = mmap.mmap(-1, 3 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    second[:] = bytes(len(second))
+    after = fastsmaps.mappings()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(second))
+    change = diff(before, after, by="range")[0]
+    start, end = (int(part, 16) for part in change.key[0].split("-"))
+    assert start <= address < end
+    assert change.pss is not None
+    assert change.pss >= len(second)
+
+
 # ---- two scans
 
 
@@ -99,7 +149,7 @@ def test_scans() -> None:
     new = scan(row(1, 10), row(2, 25), row(3, 10), row(5, 50))
     changes = diff(old, new)
     assert told(changes) == [(5, 50), (4, -40), (3, -20), (2, 5)]
-    for by in ("path", "pid", None):
+    for by in ("pid", None):
         assert diff(old, new, by) == changes
     assert changes[0].old.pss == 0
     assert changes[0].old.size is None
@@ -111,15 +161,15 @@ def test_a_number_used_again_is_two_processes() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["denied", "failed", "skipped"])
-def test_what_could_not_be_read_is_no_change(outcome: str) -> None:
+def test_what_could_not_be_read_is_no_change(outcome: Outcome) -> None:
     read, unread = scan(row(7, 10), row(8, 1)), scan(row(7, None, outcome), row(8, 2))
-    for by in ("path", "comm"):
+    for by in ("pid", "comm"):
         assert sum(change.pss or 0 for change in diff(read, unread, by)) == 1
         assert sum(change.pss or 0 for change in diff(unread, read, by)) == -1
 
 
 @pytest.mark.parametrize("outcome", ["gone", "zombie"])
-def test_what_has_ended_has_nothing_left(outcome: str) -> None:
+def test_what_has_ended_has_nothing_left(outcome: Outcome) -> None:
     ended = row(7, None, outcome, start_time=1.0 if outcome == "zombie" else None)
     assert told(diff(scan(row(7, 10)), scan(ended))) == [(7, -10)]
     assert diff(scan(ended), scan(ended)) == []

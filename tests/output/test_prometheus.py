@@ -121,7 +121,7 @@ def test_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(
-        "fastsmaps._model.processes._names", {0: "root", 33: "www-data", 4711: "4711"}
+        "fastsmaps._model.process_totals._names", {0: "root", 33: "www-data", 4711: "4711"}
     )
     says = swept(host, by)
     found = [set for (name, set) in says.samples if name == "fastsmaps_processes"]

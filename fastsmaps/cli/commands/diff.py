@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps diff 1234 --after 60         process 1234, now and in a minute
+  fastsmaps diff 1234 --after 9 --by range   where unnamed memory grew
   fastsmaps diff old.smaps new.smaps     two saved texts
   fastsmaps diff old.smaps 1234          what changed since it was saved
   fastsmaps diff monday.tar friday.tar   two captures, by process
 """
+
+
+_TABLE_WORDS = ("path", "kind", "label", "range")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,14 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         type=_by,
         metavar="KEY",
-        default="path",
-        help=f"path, kind or label; of captures {BY}, without it a process each",
+        help=f"path (the default), kind, label or range; of captures {BY}, without it each process",
     )
     add_output(parser, filters="path (or whatever --by tells)")
 
 
 def _by(text: str) -> str | Keys:
-    return text if text in ("path", "kind", "label", "pid") else keys(text)
+    return text if text in (*_TABLE_WORDS, "pid") else keys(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,10 +106,11 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     many = isinstance(before, fastsmaps.Scan)
     if many != isinstance(after, fastsmaps.Scan):
         raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
-    if many and args.by in ("kind", "label"):
+    if many and args.by in _TABLE_WORDS:
         raise WrongUse(f"diff: --by for captures: {BY}, not {args.by}")
-    if not many and args.by not in ("path", "kind", "label"):
-        raise WrongUse(f"diff: --by for a process: one of path, kind, label, not {args.by}")
+    if not many and args.by not in (None, *_TABLE_WORDS):
+        words = ", ".join(_TABLE_WORDS)
+        raise WrongUse(f"diff: --by for a process: one of {words}, not {args.by}")
     if args.sort:
         names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
         sorted_by(args.sort, list(names))
@@ -120,8 +124,10 @@ def _in_both(before: Scan, after: Scan) -> list[Scan]:
 
 def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
     """What the changes are of."""
-    if isinstance(args.by, str):
-        return ("pid",) if isinstance(before, fastsmaps.Scan) else (args.by,)
+    if args.by is None or isinstance(args.by, str):
+        if isinstance(before, fastsmaps.Scan):
+            return ("pid",)
+        return ("range", "path") if args.by == "range" else (args.by or "path",)
     names: tuple[str, ...] = args.by.names
     return names
 
@@ -146,7 +152,7 @@ def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings 
     """A table, or a scan of a capture; and the status that its damage leads to."""
     if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
         with opened(target) as replay:
-            reads = {} if isinstance(args.by, str) else args.by.reads
+            reads = getattr(args.by, "reads", {})
             scan = fastsmaps.scan(procfs=replay.procfs, **reads)
             if is_failure(scan.coverage):
                 reason = main_reason(failures_of(scan)) or "not permitted"

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from fastsmaps._model.processes import ProcessTotals, Scan
+    from fastsmaps._model.process_totals import ProcessTotals
+    from fastsmaps._model.processes import Scan
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\

@@ -1,0 +1,209 @@
+"""One process of a scan: a row, with its outcome and its totals."""
+
+from __future__ import annotations
+
+from fastsmaps._errors import Outcome
+from fastsmaps._fields import SIZES, SUMMED, SUMS, Fields
+from fastsmaps._model import sizes
+from fastsmaps._model.record import Record, add_fields
+from fastsmaps._model.sharing import error_of
+from fastsmaps._model.stat import arguments
+from fastsmaps._model.totals import UNREAD, Totals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastsmaps._model.rollups import Rollups
+    from fastsmaps._model.sharing import Member
+
+
+class ProcessTotals(Record):
+    """One process of a scan; immutable, equal by value.
+
+    Each field of its totals is an attribute and a key too (``row.pss``, ``row["Pss"]``), None
+    where it was not read: ``dict(row) == row.as_dict()``.
+
+    ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
+    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup``, ``cmdline`` and ``exe``
+    (the program's path, as the link says it; these where they were asked for), ``mappings``
+    (their number, where it was asked for: the lines of maps, x86's [vsyscall] among them, which
+    the kernel does not count against vm.max_map_count), ``outcome`` (an Outcome), ``totals``
+    (None where they were not read), ``error`` (why; of a process that was read, which of the
+    other facts is damaged). On a Sampler's also ``age``, the seconds since its figures were read,
+    and ``estimated``, whether they were scaled since. None stands for what is not known.
+
+    ``shares_memory_with`` is the pid of a process that has the very same memory, where that is
+    counted in its row (a child between vfork and exec, or one of clone with CLONE_VM): then this
+    row is "skipped" and has no totals.
+
+    Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
+    """
+
+    __slots__ = (
+        "age", "cgroup", "comm", "error", "estimated", "exe", "figures",
+        "mappings", "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with",
+        "start_time", "uid",
+    )  # fmt: skip
+
+    pid: int
+    ppid: int | None
+    comm: str | None
+    uid: int | None
+    start_time: float | None
+    cgroup: str | None
+    exe: str | None
+    mappings: int | None
+    outcome: Outcome
+    error: str | None
+    age: float | None
+    estimated: bool
+    #: A place in a sweep's rollups until the totals are asked for: making them is half of a row.
+    figures: Totals | tuple[Rollups, int] | None
+    #: The bytes of ``cmdline``, bounded.
+    raw_cmdline: bytes | None
+    #: What decides whether memory is shared; only while a scan is made.
+    member: Member | None
+    shares_memory_with: int | None
+
+    def __init__(
+        self,
+        pid: int,
+        outcome: Outcome,
+        *,
+        ppid: int | None = None,
+        comm: str | None = None,
+        uid: int | None = None,
+        start_time: float | None = None,
+        cgroup: str | None = None,
+        cmdline: bytes | None = None,
+        exe: str | None = None,
+        mappings: int | None = None,
+        totals: Totals | tuple[Rollups, int] | None = None,
+        error: str | None = None,
+        age: float | None = None,
+        estimated: bool = False,
+        shares_memory_with: int | None = None,
+        member: Member | None = None,
+    ) -> None:
+        set_ = object.__setattr__
+        set_(self, "pid", pid)
+        set_(self, "outcome", outcome)
+        set_(self, "ppid", ppid)
+        set_(self, "comm", comm)
+        set_(self, "uid", uid)
+        set_(self, "start_time", start_time)
+        set_(self, "cgroup", cgroup)
+        set_(self, "raw_cmdline", cmdline)
+        set_(self, "exe", exe)
+        set_(self, "mappings", mappings)
+        set_(self, "figures", totals)
+        set_(self, "error", error)
+        set_(self, "age", age)
+        set_(self, "estimated", estimated)
+        set_(self, "shares_memory_with", shares_memory_with)
+        set_(self, "member", member)
+
+    @property
+    def totals(self) -> Totals | None:
+        """The figures; None where they were not read."""
+        figures = self.figures
+        if isinstance(figures, tuple):
+            rollups, i = figures
+            figures = rollups.totals(i)
+            object.__setattr__(self, "figures", figures)
+        return figures
+
+    @property
+    def cmdline(self) -> tuple[str, ...] | None:
+        """The arguments; () for a kernel thread or zombie, None where they were not read.
+
+        Made anew each time. A command line is cut after 128 KiB and 4,096 arguments, and further
+        where those of all processes have more than 8 MiB: then it ends in "...".
+        """
+        return arguments(self.raw_cmdline)
+
+    @property
+    def user(self) -> str | None:
+        """The user's name, the uid's digits where it has none."""
+        return None if self.uid is None else user_name(self.uid)
+
+    @property
+    def size(self) -> int | None:
+        """The size of its address space in bytes; None from a rollup, which does not have it."""
+        return None if self.figures is None else (self.totals or UNREAD).size
+
+    def _value(self, label: str) -> int | None:
+        totals = self.totals
+        return None if totals is None else totals.get(label)
+
+    def _fields(self) -> Fields:
+        totals = self.totals
+        return SUMMED if totals is None else Fields(totals.by_label, known=SIZES)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ps shows, by name, the figures among them; None for what was not read.
+
+        ``cmdline``, ``exe``, ``age`` and ``estimated`` are attributes alone.
+        """
+        return {**{name: getattr(self, name) for name in _SHOWN}, **(self.totals or UNREAD)}
+
+    def replace(self, **changes: object) -> ProcessTotals:
+        """Return a row like this one, with other values for these arguments."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
+        values |= {"totals": self.figures, "cmdline": self.raw_cmdline, "member": self.member}
+        return ProcessTotals(**{**values, **changes})
+
+    def counted_in(self, pid: int) -> ProcessTotals:
+        """Return the row of a process whose memory is counted in the row of `pid`."""
+        return self.replace(
+            outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in (*_NAMES, "totals")}
+        return {**values, "cmdline": self.raw_cmdline}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        ProcessTotals.__init__(self, **values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ProcessTotals):
+            return NotImplemented
+        compared = (*_NAMES, "totals", "raw_cmdline")
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_time, self.totals))
+
+    def __repr__(self) -> str:
+        totals = self.totals
+        what = self.outcome if totals is None else f"pss={sizes.human(totals.pss)}"
+        return f"<ProcessTotals {self.pid} {'?' if self.comm is None else self.comm} {what}>"
+
+
+_SHOWN = (
+    "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
+)  # fmt: skip
+_NAMES = tuple(
+    name for name in ProcessTotals.__slots__ if name not in ("figures", "member", "raw_cmdline")
+)
+
+
+ProcessTotals._derived = (*_SHOWN, "size", *SUMS)
+add_fields(ProcessTotals, [label for label in SIZES if label != "Size"])
+
+_names: dict[int, str] = {}
+
+
+def user_name(uid: int) -> str:
+    """The user's name, the number's digits where there is none."""
+    # Asked once each: with a directory service a look-up may cost milliseconds.
+    if uid not in _names:
+        import pwd
+
+        try:
+            _names[uid] = pwd.getpwuid(uid).pw_name
+        except (KeyError, OverflowError):
+            _names[uid] = str(uid)
+    return _names[uid]
