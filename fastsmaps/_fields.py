@@ -100,7 +100,7 @@ RESERVED = frozenset(
         # Of a process.
         "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
         "outcome", "error", "age", "estimated", "shares_memory_with",
-        "member", "raw_cmdline", "unit", "slice",
+        "member", "raw_cmdline", "stored_totals", "unit", "slice",
         "container", "pod", "command", "depth", "threads",
         # Of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",

@@ -328,7 +328,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
     """Where figures are: in tables of sweeps; otherwise by themselves, or nowhere."""
-    figures = [row.figures for row in scan]
+    figures = [row.stored_totals for row in scan]
     sweeps = dict.fromkeys(found[0] for found in figures if isinstance(found, tuple))
     return list(sweeps), [found for found in figures if not isinstance(found, tuple)]
 
@@ -338,7 +338,7 @@ def _scan_figures(scan: Scan) -> list[Array]:
     # One after the other, the tables hold every row somewhere: these are the rows' places.
     starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(others)), strict=False))
     own = iter(range(len(others)))
-    figures = [row.figures for row in scan]
+    figures = [row.stored_totals for row in scan]
     places = pa.array(
         [starts[f[0]] + f[1] if isinstance(f, tuple) else next(own) for f in figures], pa.int64()
     )

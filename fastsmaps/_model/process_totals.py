@@ -41,7 +41,7 @@ class ProcessTotals(Record):
     """
 
     __slots__ = (
-        "age", "cgroup", "comm", "error", "estimated", "exe", "figures",
+        "age", "cgroup", "comm", "error", "estimated", "exe", "stored_totals",
         "mappings", "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with",
         "start_time", "uid",
     )  # fmt: skip
@@ -59,7 +59,7 @@ class ProcessTotals(Record):
     age: float | None
     estimated: bool
     #: A place in a sweep's rollups until the totals are asked for: making them is half of a row.
-    figures: Totals | tuple[Rollups, int] | None
+    stored_totals: Totals | tuple[Rollups, int] | None
     #: The bytes of ``cmdline``, bounded.
     raw_cmdline: bytes | None
     #: What decides whether memory is shared; only while a scan is made.
@@ -97,7 +97,7 @@ class ProcessTotals(Record):
         set_(self, "raw_cmdline", cmdline)
         set_(self, "exe", exe)
         set_(self, "mappings", mappings)
-        set_(self, "figures", totals)
+        set_(self, "stored_totals", totals)
         set_(self, "error", error)
         set_(self, "age", age)
         set_(self, "estimated", estimated)
@@ -107,11 +107,11 @@ class ProcessTotals(Record):
     @property
     def totals(self) -> Totals | None:
         """The figures; None where they were not read."""
-        figures = self.figures
+        figures = self.stored_totals
         if isinstance(figures, tuple):
             rollups, i = figures
             figures = rollups.totals(i)
-            object.__setattr__(self, "figures", figures)
+            object.__setattr__(self, "stored_totals", figures)
         return figures
 
     @property
@@ -131,7 +131,7 @@ class ProcessTotals(Record):
     @property
     def size(self) -> int | None:
         """The size of its address space in bytes; None from a rollup, which does not have it."""
-        return None if self.figures is None else (self.totals or UNREAD).size
+        return None if self.stored_totals is None else (self.totals or UNREAD).size
 
     def _value(self, label: str) -> int | None:
         totals = self.totals
@@ -151,7 +151,7 @@ class ProcessTotals(Record):
     def replace(self, **changes: object) -> ProcessTotals:
         """Return a row like this one, with other values for these arguments."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        values |= {"totals": self.figures, "cmdline": self.raw_cmdline, "member": self.member}
+        values |= {"totals": self.stored_totals, "cmdline": self.raw_cmdline, "member": self.member}
         return ProcessTotals(**{**values, **changes})
 
     def counted_in(self, pid: int) -> ProcessTotals:
@@ -186,7 +186,9 @@ _SHOWN = (
     "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "mappings", "outcome", "error",
 )  # fmt: skip
 _NAMES = tuple(
-    name for name in ProcessTotals.__slots__ if name not in ("figures", "member", "raw_cmdline")
+    name
+    for name in ProcessTotals.__slots__
+    if name not in ("stored_totals", "member", "raw_cmdline")
 )
 
 

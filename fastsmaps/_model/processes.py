@@ -187,7 +187,7 @@ class Scan:
         found: dict[str, None] = {}
         seen: set[Rollups] = set()
         for row in self._all():
-            totals = row.figures
+            totals = row.stored_totals
             if isinstance(totals, tuple):
                 rollups = totals[0]
                 if rollups not in seen:  # its rows have the same labels
@@ -238,7 +238,7 @@ class Scan:
         values: list[int | None] = []
         columns: dict[Rollups, Sequence[int] | None] = {}
         for row in self._all():
-            totals = row.figures
+            totals = row.stored_totals
             value = None
             if isinstance(totals, tuple):
                 rollups, i = totals
@@ -279,7 +279,7 @@ class Scan:
         parts: list[list[Totals]] = [[] for _ in range(count)]
         swept: dict[Rollups, list[tuple[int, int]]] = {}
         for row, group in zip(self, groups, strict=True):
-            figures = row.figures
+            figures = row.stored_totals
             if isinstance(figures, tuple):
                 rollups, i = figures
                 swept.setdefault(rollups, []).append((i, group))
@@ -305,7 +305,7 @@ class Scan:
         """
         key = key_of(by)
         numbers: dict[Any, int] = {}
-        read = self._part(row for row in self if row.figures is not None)
+        read = self._part(row for row in self if row.stored_totals is not None)
         places = [numbers.setdefault(key(row), len(numbers)) for row in read]
         counts = [0] * len(numbers)
         for place in places:
