@@ -41,9 +41,9 @@ class ProcessTotals(Record):
     """
 
     __slots__ = (
-        "age", "cgroup", "comm", "error", "estimated", "exe", "stored_totals",
-        "mappings", "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with",
-        "start_time", "uid",
+        "age", "cgroup", "comm", "error", "estimated", "exe", "mappings",
+        "member", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with", "start_time",
+        "stored_totals", "uid",
     )  # fmt: skip
 
     pid: int

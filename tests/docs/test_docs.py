@@ -154,7 +154,7 @@ def test_every_public_name_is_told_of() -> None:
         assert getattr(fastsmaps, name) is pkgutil.resolve_name(f"{module}:{name}")
         assert module != "fastsmaps" or importlib.util.find_spec(f"fastsmaps.{name}") is None
     names = [path.rpartition(".")[2] for path in told]
-    assert sorted([*names, "ABSENT", "BACKEND"]) == sorted(fastsmaps.__all__)
+    assert sorted([*names, "ABSENT", "BACKEND", "Outcome"]) == sorted(fastsmaps.__all__)
 
 
 @pytest.mark.parametrize("name", WITH_EXTRAS)
