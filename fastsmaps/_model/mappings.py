@@ -72,12 +72,13 @@ class Mappings:
         self._table = table
         self._rows: Sequence[int] = range(len(table))
         self._rollups: Set[int] = _NO_ROLLUPS
+        # Whether the backend's table has other rows, which may have fields that these lack.
+        self._is_part = False
         if table.has_name(ROLLUP):  # a text's alone: a process's smaps has none
             from fastsmaps._model.rollup_rows import kept_rows
 
             self._rows, self._rollups = kept_rows(table)
-        # Whether the backend's table has other rows, which may have fields that these lack.
-        self._is_part = self._rows != range(len(table))
+            self._is_part = self._rows != range(len(table))
         self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
         self._columns: dict[str, memoryview] = {}
         self._overlaps: bool | None = None  # not known yet
