@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -77,6 +78,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str | None:
     return TOOL and f"memory watched by {TOOL}: {importlib.import_module(MODULES['c']).__file__}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no other files for ``-m core``: they want packages that its users do not install."""
+    core = re.fullmatch("core( and .*)?", config.option.markexpr)
+    if core and collection_path.name.startswith("test_"):
+        return "pytest.mark.core" not in collection_path.read_text() or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

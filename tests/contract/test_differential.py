@@ -25,6 +25,8 @@ from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import header, kb, record
 
+pytestmark = pytest.mark.core
+
 Twins = tuple[ModuleType, ModuleType]
 
 

@@ -18,6 +18,8 @@ from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import record
 
+pytestmark = pytest.mark.core
+
 Twins = tuple[ModuleType, ModuleType]
 HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags")
 
