@@ -13,6 +13,7 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._output.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
+from fastsmaps._source.arguments import check_function, check_int, check_number
 
 try:
     from prometheus_client.metrics_core import (
@@ -97,10 +98,9 @@ class Collector:
         whole_process: bool = False,
         on_error: Callable[[Exception], object] | None = None,
     ) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ValueError(f"limit: 1 or more groups, not {limit!r}")
-        if not 0 < interval <= threading.TIMEOUT_MAX:
-            raise ValueError(f"interval: a number of seconds above 0, not {interval!r}")
+        limit = check_int("limit", limit, 1)
+        check_number("interval", interval, 0, threading.TIMEOUT_MAX, above=True)
+        check_function("on_error", on_error)
         keys = keys_of(by)
 
         def sampler() -> fastsmaps.Sampler:

@@ -20,6 +20,7 @@ from fastsmaps._host.workers import counted
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
+from fastsmaps._source.arguments import check_function
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
 from fastsmaps._source.process_dir import ATTEMPTS, ProcessDir
@@ -76,6 +77,7 @@ def capture(
 
     path = os.fsdecode(target)
     source = Source(procfs)
+    check_function("progress", progress)
     begun, cpu = time.monotonic(), time.thread_time()
     numbers = source.select(pids)
     writing = target_of(path)

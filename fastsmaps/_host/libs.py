@@ -9,10 +9,11 @@ from fastsmaps import _backend
 from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
-from fastsmaps._host.workers import check_workers, counted, spread
+from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
+from fastsmaps._source.arguments import check_function, check_int
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
@@ -129,7 +130,8 @@ def libs(
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
     source = Source(procfs)
-    check_workers(workers)
+    workers = check_int("workers", workers, 1)
+    check_function("progress", progress)
     numbers = source.select(pids)
     listed = pids is None
     sharing = Sharing(source)

@@ -16,6 +16,7 @@ from fastsmaps._host.texts import Shared
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import parse_stat
+from fastsmaps._source.arguments import check_exclude, check_number, check_size
 from fastsmaps._source.chunks import PAGE
 from fastsmaps._source.source import Source
 
@@ -127,11 +128,9 @@ class Sampler:
         max_rss: int | None = None,
         exclude: Container[int] | Callable[[ProcessTotals], bool] = (),
     ) -> None:
-        if not 0 < budget <= 1:
-            raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
-        if max_rss is not None and not isinstance(max_rss, int):
-            raise TypeError(f"max_rss: bytes as an int, or None, not {max_rss!r}")
-        self.budget = budget
+        self.budget = check_number("budget", budget, 0, 1, above=True)
+        max_rss = check_size("max_rss", max_rss)
+        check_exclude(exclude)
         self._source = Source(procfs)
         self.procfs = self._source.path
         self._mappings = mappings

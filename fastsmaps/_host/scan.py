@@ -5,8 +5,14 @@ from __future__ import annotations
 import time
 
 from fastsmaps._host.sweeper import Sweeper, files_of
-from fastsmaps._host.workers import check_workers
 from fastsmaps._model.processes import Cost, Scan
+from fastsmaps._source.arguments import (
+    check_exclude,
+    check_function,
+    check_int,
+    check_size,
+    check_timeout,
+)
 from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
@@ -58,10 +64,11 @@ def scan(
     Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
     """
     source = Source(procfs)
-    check_workers(workers)
-    for name, limit in (("min_rss", min_rss), ("max_rss", max_rss)):
-        if limit is not None and not isinstance(limit, int):
-            raise TypeError(f"{name}: bytes as an int, or None, not {limit!r}")
+    workers = check_int("workers", workers, 1)
+    min_rss, max_rss = check_size("min_rss", min_rss), check_size("max_rss", max_rss)
+    timeout = check_timeout(timeout)
+    check_exclude(exclude)
+    check_function("progress", progress)
     begun = time.monotonic()
     numbers = source.select(pids)
     sweeper = Sweeper(

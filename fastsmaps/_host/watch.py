@@ -12,7 +12,7 @@ from fastsmaps._host.scan import scan
 from fastsmaps._model.diff import diff
 from fastsmaps._model.samples import Series
 from fastsmaps._model.stat import status_number
-from fastsmaps._source.arguments import check_pid, path_of
+from fastsmaps._source.arguments import check_int, check_number, check_pid, path_of
 from fastsmaps._source.forks import own_process
 from fastsmaps._source.process import Process
 
@@ -98,14 +98,9 @@ class Watch:
     ) -> None:
         import threading  # 2 ms, for those who watch
 
-        if not 0.001 <= interval <= 86400:
-            raise ValueError(f"interval: 0.001 to 86400 seconds, not {interval!r}")
-        if not 0 < budget <= 1:
-            raise ValueError(f"budget: a share of one core, above 0 and at most 1, not {budget!r}")
-        if max_samples < 2:
-            raise ValueError(f"max_samples: 2 or more, not {max_samples!r}")
-        self.interval = interval
-        self.budget = budget
+        self.interval = check_number("interval", interval, 0.001, 86400)
+        self.budget = check_number("budget", budget, 0, 1, above=True)
+        max_samples = check_int("max_samples", max_samples, 2)
         self.tree = tree
         self._given = isinstance(pid, Process)  # the caller's, who closes it
         self._process: Process | None = None

@@ -11,12 +11,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-def check_workers(workers: int) -> None:
-    """ValueError for what is no number of threads."""
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers: 1 or more, not {workers!r}")
-
-
 def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]) -> None:
     """Calls `work` in so many threads, this one among them; each takes what it does next.
 

@@ -104,9 +104,10 @@ class Process:
         """As fastsmaps.mappings(), of this process."""
         return self.directory.mappings(sizes=sizes)
 
-    def info(self, *, heap: bool = True) -> Info:
+    def info(self, *, heap: bool = False) -> Info:
         """What the kernel says of the process beside its mappings.
 
-        `heap=False` leaves the heap's ranges out (None), for which maps must be read.
+        `heap=True` adds the ranges of the heap, for which maps must be read; otherwise ``heap`` is
+        None.
         """
         return self.directory.info(heap=heap)

@@ -229,7 +229,7 @@ class ProcessDir:
         table = self.needed("smaps" if sizes else "maps", take_mappings)
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
-    def info(self, *, heap: bool = True) -> Info:
+    def info(self, *, heap: bool = False) -> Info:
         """Return what the kernel says of the process besides its mappings; see Process.info()."""
         stat = self.stat()
         memory, (status, command, cgroup), path = self._texts(

@@ -45,7 +45,7 @@ def _own(procfs: str) -> set[int]:
     while True:
         try:
             with fastsmaps.Process(pid, procfs=procfs) as process:
-                info = process.info(heap=False)
+                info = process.info()
         except fastsmaps.Error:
             return found
         if _holds(" ".join(info.cmdline or ()), sys.argv[1:]):

@@ -85,5 +85,5 @@ def command_line(target: str, procfs: str) -> str:
     if not is_pid(target):
         return target
     with fastsmaps.Process(pid_of(target), procfs=procfs) as process:
-        info = process.info(heap=False)
+        info = process.info()
     return command_of(info)

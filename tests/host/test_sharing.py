@@ -172,7 +172,7 @@ def test_many_forks(backend: ModuleType) -> None:
 def test_a_fork_between_vfork_and_exec(backend: ModuleType, program: str) -> None:
     with family(program, "worker") as (worker, child):
         with fastsmaps.Process(worker) as process:
-            master = process.info().ppid
+            master = process.info(heap=True).ppid
         assert master is not None
         scan = fastsmaps.scan([child, worker, master])
         assert [row.outcome for row in scan] == ["skipped", "read", "read"]

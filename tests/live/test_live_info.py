@@ -1,4 +1,4 @@
-"""Process.info(): what the kernel says of a process beside its mappings."""
+"""Process.info(heap=True): what the kernel says of a process beside its mappings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 def info_of(pid: int) -> fastsmaps.Info:
     with fastsmaps.Process(pid) as process:
-        return process.info()
+        return process.info(heap=True)
 
 
 def status_of(pid: int, label: str) -> list[str]:

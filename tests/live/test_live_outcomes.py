@@ -68,13 +68,13 @@ def test_gone_while_pinned(backend: ModuleType) -> None:
         process = fastsmaps.Process(child.pid)
         assert process.totals().rss
         assert len(process.mappings()) > 10
-        assert process.info().pid == child.pid
+        assert process.info(heap=True).pid == child.pid
         child.kill()
         for _ in range(2):
             for read in (process.totals, process.mappings):
                 with pytest.raises(fastsmaps.NoMemoryMap, match="zombie"):
                     read()
-            assert process.info().heap == ()
+            assert process.info(heap=True).heap == ()
         child.reap()
         for _ in range(2):
             for call in (process.totals, process.mappings, process.info):
@@ -327,7 +327,7 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                         names = {mapping.path for mapping in table}
                         assert names & set(files) == {file}
                         assert starts(table) == starts(fastsmaps.mappings(child.pid))
-                    assert (process.info().cmdline or "?")[-1] == file
+                    assert (process.info(heap=True).cmdline or "?")[-1] == file
                     rollup = f"/proc/{child.pid}/smaps_rollup"
                     if os.path.exists(rollup):
                         for moment in processes.moments(process.totals, rollup):
@@ -389,7 +389,7 @@ def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> Non
             for _ in range(2):
                 assert (process.totals().rss or 0) >= size
                 assert (process.mappings().totals().rss or 0) >= size
-                assert process.info().heap is not None
+                assert process.info(heap=True).heap is not None
             before, _ = parent.ask("go on")
             for _ in range(3):
                 assert 0 < (process.totals().rss or 0) < size
@@ -397,7 +397,7 @@ def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> Non
                 assert 0 < (table.totals().rss or 0) < size
                 assert before & -linux.PAGE in starts(table)
                 assert starts(process.mappings(sizes=False)) == starts(table)
-                assert process.info().start_brk == before
+                assert process.info(heap=True).start_brk == before
             assert (fastsmaps.totals(parent.pid).rss or 0) >= size
         parent.finish()
 

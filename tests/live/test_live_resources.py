@@ -185,7 +185,7 @@ def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Proce
         fastsmaps.mappings(idle.pid)
         process.totals()
         process.mappings()
-        process.info()
+        process.info(heap=True)
         for _ in range(3):
             with pytest.raises(fastsmaps.ProcessGone):
                 fastsmaps.totals(gone)
@@ -338,7 +338,7 @@ def test_reading_in_a_fork(backend: ModuleType, idle: processes.Process) -> None
                 bool(process.totals().rss),
                 mine.pid == os.getpid() == fastsmaps.Process().pid != own.pid,
                 # Pinned: who opened it stays meant, also here.
-                own.info().pid == os.getppid(),
+                own.info(heap=True).pid == os.getppid(),
                 len(set(starts(own.mappings())) & set(parents)) > 10,
             )
 

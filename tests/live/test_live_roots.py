@@ -125,7 +125,7 @@ def test_into_a_namespace(backend: ModuleType) -> None:
             table = fastsmaps.mappings(1, procfs=procfs)
             assert (table.pid, len(table)) == (1, len(fastsmaps.mappings(pid)))
             with fastsmaps.Process(1, procfs=procfs) as process:
-                assert process.info().pid == 1
+                assert process.info(heap=True).pid == 1
             for way in WAYS.values():
                 with pytest.raises(fastsmaps.Error, match="pid namespace") as caught:
                     way("self", procfs=procfs)
@@ -188,7 +188,7 @@ def test_capture(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
                 process.mappings(sizes=False),
             ):
                 assert_rows(table, maps)
-            info = process.info()
+            info = process.info(heap=True)
         assert info.pid == pid
         assert info.comm == {"zoo": "zoo", "child": "zoo (child) x)"}[name]
         assert info.ppid == {"zoo": 1, "child": numbers["zoo"]}[name]
@@ -219,7 +219,7 @@ def test_capture_of_what_has_no_memory(backend: ModuleType, tmp_path: Path, kern
                 with pytest.raises(fastsmaps.NoMemoryMap, match=what) as caught:
                     read()
                 assert (caught.value.pid, caught.value.what) == (pid, what)
-            info = process.info()
+            info = process.info(heap=True)
         assert info.comm == {"zombie": "zoo", "kthread": "kthreadd"}[name]
         assert info.start_brk is None
 
@@ -254,14 +254,14 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
             fastsmaps.mappings(7, sizes=False, procfs=tmp_path)
         if not (directory / "stat").exists():
             with fastsmaps.Process(7, procfs=tmp_path) as process:
-                info = process.info()
+                info = process.info(heap=True)
             assert (info.comm, info.ppid, info.start_time, info.threads) == (None,) * 4
             (directory / "stat").write_bytes(
                 b"7" + (zoo / "stat").read_bytes().lstrip(b"0123456789")
             )
             (directory / "cmdline").write_bytes(b"/bin/zoo\0-v\0\0")
     with fastsmaps.Process(7, procfs=tmp_path) as process:
-        info = process.info()
+        info = process.info(heap=True)
     assert info.cmdline == ("/bin/zoo", "-v", "")
     assert (info.heap, info.uid, info.peak_rss) == (None, None, None)
     (directory / "smaps").unlink()
@@ -301,7 +301,7 @@ def test_damaged_files(
 
     def read() -> None:
         with fastsmaps.Process(7, procfs=tmp_path) as process:
-            process.info()
+            process.info(heap=True)
 
     with pytest.raises(fastsmaps.ParseError) as caught:
         read()
@@ -362,7 +362,7 @@ def test_kernel_without_smaps(backend: ModuleType, monkeypatch: pytest.MonkeyPat
             assert type(caught.value) is fastsmaps.Error
         assert len(fastsmaps.mappings(child.pid, sizes=False)) > 10
         with fastsmaps.Process(child.pid) as process:
-            assert process.info().heap
+            assert process.info(heap=True).heap
 
 
 # ---- other failures

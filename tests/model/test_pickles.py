@@ -30,7 +30,7 @@ def objects() -> list[object]:
     assert len(errors) == 4
     scan = fastsmaps.scan(pids=[1])
     with fastsmaps.Process("self") as process:
-        info = process.info()
+        info = process.info(heap=True)
     return [
         table, table[0], totals, totals - totals, table.group_by("path"), scan, scan[0], scan.cost,
         series.samples(), series.samples()[0], info, fastsmaps.libs(pids=[1]), *errors,

@@ -100,7 +100,7 @@ def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_pat
         (row,) = fastsmaps.scan([pid], cmdline=True)
         assert row.cmdline is not None
         with fastsmaps.Process(pid) as process:
-            info = process.info()
+            info = process.info(heap=True)
         with fastsmaps.Sampler(cmdline=True) as sampler:
             sampled = sampler.sweep().by_pid[pid].cmdline
         fastsmaps.capture(tmp_path / f"{fastsmaps.BACKEND}.tar", [pid])

@@ -173,7 +173,7 @@ def test_equal_texts_are_one_object(backend: ModuleType) -> None:
         pids = [one.pid, other.pid]
         for pid in pids:
             with fastsmaps.Process(pid) as process:
-                assert process.info().cmdline is not None
+                assert process.info(heap=True).cmdline is not None
         rows = list(fastsmaps.scan(pids, cmdline=True, cgroup=True))
         with fastsmaps.Sampler(cmdline=True, cgroup=True) as sampler:
             sampled = [sampler.sweep().by_pid[pid] for pid in pids]
@@ -282,7 +282,7 @@ def test_forks_with_a_long_command_line(backend: ModuleType) -> None:
             assert len({id(row.raw_cmdline) for row in rows}) == 1
             assert rows[0].cmdline == ("\udcff",) * MOST_ARGUMENTS + ("...",)
             with fastsmaps.Process(pids[0]) as process:
-                assert process.info().cmdline == rows[0].cmdline
+                assert process.info(heap=True).cmdline == rows[0].cmdline
             for form in ([], ["--json"]):
                 done = run("ps", "--filter", "\udcff", *form, preexec_fn=limited)
                 assert len(done.stdout) < 20 * 100_000

@@ -152,7 +152,7 @@ def test_figures_are_the_kernels(odd: tuple[int, str, int]) -> None:
 def test_the_heap_and_the_rest_of_info(odd: tuple[int, str, int]) -> None:
     pid, _, grown_from = odd
     with fastsmaps.Process(pid) as process:
-        info = process.info()
+        info = process.info(heap=True)
         heap = [(m.start, m.end) for m in process.mappings() if m.kind == "heap"]
     assert info.heap == tuple(heap)
     assert len(heap) >= 3  # split by mprotect
@@ -196,7 +196,7 @@ def test_zombie(backend: ModuleType) -> None:
             for call in (process.totals, process.mappings):
                 with pytest.raises(fastsmaps.NoMemoryMap, match="zombie"):
                     call()
-            assert process.info().heap == ()
+            assert process.info(heap=True).heap == ()
         with pytest.raises(fastsmaps.NoMemoryMap) as caught:
             fastsmaps.mappings(child.pid, sizes=False)
         assert caught.value.what == "zombie"
@@ -285,7 +285,7 @@ def test_not_permitted(backend: ModuleType) -> None:
         assert "CAP_SYS_PTRACE" in text
         assert ("hidepid" if linux.hides_processes() else "CAP_PERFMON") in text
     if not linux.hides_processes():
-        info = as_nobody(lambda: str(fastsmaps.Process(target).info().start_brk))
+        info = as_nobody(lambda: str(fastsmaps.Process(target).info(heap=True).start_brk))
         assert info == "None"
 
 
@@ -352,7 +352,7 @@ def test_a_capture_is_read_as_proc(backend: ModuleType, capture: Path) -> None:
     assert len(fastsmaps.mappings(10, procfs=capture)) == len(expected)
     assert len(fastsmaps.mappings(10, sizes=False, procfs=capture)) == len(expected)
     with fastsmaps.Process(11, procfs=capture) as process:
-        info = process.info()
+        info = process.info(heap=True)
         assert info.comm == "zoo (child) x)"
         assert process.totals() == process.totals()
         assert info.heap == tuple(
@@ -400,7 +400,7 @@ def test_a_time_beyond_all_numbers(backend: ModuleType, capture: Path) -> None:
     fields[20] = b"9" * 400  # field 22, the start time
     (capture / "10/stat").write_bytes(comm + closed + b" ".join(fields))
     with pytest.raises(fastsmaps.ParseError, match="not a stat line"):
-        fastsmaps.Process(10, procfs=capture).info()
+        fastsmaps.Process(10, procfs=capture).info(heap=True)
     assert fastsmaps.scan([10], procfs=capture).coverage["failed"] == 1
 
 

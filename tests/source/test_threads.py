@@ -112,7 +112,7 @@ def test_a_process_is_read_by_all_threads(backend: ModuleType) -> None:
             return all(
                 [row.start for row in process.mappings()] == starts
                 and bool(process.totals().rss)
-                and process.info().pid == idle.pid
+                and process.info(heap=True).pid == idle.pid
                 for _ in range(15)
             )
 

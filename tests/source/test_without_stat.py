@@ -110,7 +110,7 @@ def test_one_process(backend: ModuleType, procfs: Path) -> None:
         assert fastsmaps.totals(pid, procfs=procfs).rss == 512 * 1024
         assert len(fastsmaps.mappings(pid, procfs=procfs)) == 1
         with fastsmaps.Process(pid, procfs=procfs) as process:
-            info = process.info()
+            info = process.info(heap=True)
         _, _, comm, ppid, uid = PROCESSES[pid]
         assert (info.comm, info.ppid, info.uid, info.start_time) == (comm, ppid, uid, None)
     for pid, what in ((20, "kernel thread"), (21, "kernel thread"), (22, "zombie")):

@@ -37,7 +37,7 @@ def texts() -> int:
 def process(pid: int) -> str:
     try:
         with fastsmaps.Process(pid) as process:
-            info: fastsmaps.Info = process.info()
+            info: fastsmaps.Info = process.info(heap=True)
             return f"{info.comm} {process.totals().uss} {len(process.mappings())} {info.heap}"
     except fastsmaps.AccessDenied as error:
         return f"{error.pid} {error.path} {error.errno}"
