@@ -340,7 +340,7 @@ class Watch:
 
     def _tree(self, root: int) -> tuple[Totals, int, int] | None:
         """None where the process is not listed: its own error says why."""
-        listed = scan(procfs=self.procfs, max_rss=-1)  # stat alone: no page is walked
+        listed = scan(procfs=self.procfs, max_rss=0)  # stat alone: no page is walked
         if root not in listed.by_pid:
             return None
         started = {row.pid: row.start_time for row in listed.descendants(root)}

@@ -75,6 +75,8 @@ def cases() -> list[Any]:
         ]  # fmt: skip
     found += [
         case(scan, ValueError, "min_rss must be at least 0, got -1", min_rss=-1),
+        case(scan, ValueError, f"min_rss must be at least 0, got {-(1 << 80)}", min_rss=-(1 << 80)),
+        case(scan, ValueError, f"max_rss must be at least 0, got {-(1 << 80)}", max_rss=-(1 << 80)),
         case(scan, ValueError, "timeout must be at least 0, got -1", timeout=-1),
         case(scan, ValueError, "timeout must be at least 0, got nan", timeout=float("nan")),
         case(scan, TypeError, "timeout must be a number, got str '1'", timeout="1"),

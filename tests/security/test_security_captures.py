@@ -103,7 +103,7 @@ def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
         "totals": lambda: fastsmaps.totals(7, procfs=root),
         "mappings": lambda: list(fastsmaps.mappings(7, procfs=root)),
         "maps": lambda: list(fastsmaps.mappings(7, sizes=False, procfs=root)),
-        "Process": lambda: process(fastsmaps.Process.info),
+        "Process": lambda: process(lambda process: process.info(heap=True)),
         "scan": lambda: list(
             fastsmaps.scan(
                 procfs=root, cgroup=True, cmdline=True, exe=True, max_rss=1 << 40, workers=2
