@@ -81,7 +81,7 @@ def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
     assert (dict(libs), libs.coverage["failed"]) == ({}, 1)
     with pytest.raises(ValueError, match="workers"):
         fastsmaps.libs([os.getpid()], workers=0)
-    with pytest.raises(TypeError, match="several numbers, not 5"):
+    with pytest.raises(TypeError, match="pids must be an iterable of ints, got int 5"):
         fastsmaps.libs(5)  # type: ignore[arg-type]
     with pytest.raises(fastsmaps.Error):
         fastsmaps.libs(procfs=tmp_path / "nothing")

@@ -369,6 +369,8 @@ def test_limits_of_any_size(
 ) -> None:
     (row,) = fastsmaps.scan([idle.pid], **limits)
     assert row.outcome == outcome
+    with pytest.raises(ValueError, match="_rss must be at least 0"):
+        fastsmaps.scan([idle.pid], **{name: ~limit for name, limit in limits.items()})
 
 
 def test_hostile_names(backend: ModuleType) -> None:

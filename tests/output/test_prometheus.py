@@ -400,22 +400,22 @@ def test_it_ends(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "error", "text"),
     [
-        ({"by": "nonsense"}, "by"),
-        ({"by": ()}, "by"),
-        ({"by": ("comm", "nonsense")}, "by"),
-        ({"limit": 0}, "limit"),
-        ({"limit": True}, "limit"),
-        ({"interval": 0}, "interval"),
-        ({"interval": float("nan")}, "interval"),
-        ({"budget": 0}, "budget"),
-        ({"budget": 2}, "budget"),
+        ({"by": "nonsense"}, ValueError, "by: "),
+        ({"by": ()}, ValueError, "by: "),
+        ({"by": ("comm", "nonsense")}, ValueError, "by: "),
+        ({"limit": 0}, ValueError, "limit must be at least 1, got 0"),
+        ({"limit": True}, TypeError, "limit must be an int, got bool True"),
+        ({"interval": 0}, ValueError, "interval must be above 0 and at most"),
+        ({"interval": float("nan")}, ValueError, "interval must be above 0 and at most"),
+        ({"budget": 0}, ValueError, "budget must be above 0 and at most 1, got 0"),
+        ({"budget": 2}, ValueError, "budget must be above 0 and at most 1, got 2"),
     ],
 )
-def test_wrong_arguments(arguments: dict[str, object], word: str) -> None:
+def test_wrong_arguments(arguments: dict[str, object], error: type[Exception], text: str) -> None:
     before = threading.enumerate()
-    with pytest.raises(ValueError, match=f"^{word}: "):
+    with pytest.raises(error, match=f"^{text}"):
         Collector(**arguments)  # type: ignore[arg-type]
     assert threading.enumerate() == before
 
