@@ -119,6 +119,10 @@ class Samples:
         """The names of the columns that have a value in at least one row."""
         return tuple(name for name in self.names if any(v != ABSENT for v in self.column(name)))
 
+    def __arrow_c_schema__(self) -> object:
+        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        return self._batch().schema.__arrow_c_schema__()
+
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
 

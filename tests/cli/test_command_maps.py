@@ -113,7 +113,7 @@ def test_libs(backend: ModuleType, idle: processes.Process) -> None:
 
 def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: processes.Process) -> None:
     for wrong, says in (
-        (("--by", "comm"), "--by for a process: one of path, kind, label, not comm"),
+        (("--by", "comm"), "--by for a process: one of path, kind, label, range, not comm"),
         (("--sort", "nonsense"), "no field 'nonsense'"),
     ):
         month = ("diff", str(idle.pid), "--after", "2678400")
@@ -125,6 +125,23 @@ def test_diff_without_a_change(backend: ModuleType) -> None:
     some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
     none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
     assert none == [some[0]]
+
+
+def test_diff_by_range(backend: ModuleType, tmp_path: Path) -> None:
+    """Unnamed memory that grew downwards has its address; --filter and --sort know the names."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    line = "{}-{} rw-p 00000000 00:00 0 {}\nRss: {} kB\nPss: {} kB\n"
+    old.write_text(
+        line.format("20000", "30000", "", 8, 8) + line.format("50000", "60000", "/a", 4, 4)
+    )
+    new.write_text(
+        line.format("10000", "30000", "", 99, 99) + line.format("50000", "60000", "/a", 5, 5)
+    )
+    rows = rows_of("diff", str(old), str(new), "--by", "range")
+    shown = [(row["range"], row["path"], row["change"]) for row in rows]
+    assert shown == [("10000-30000", "", 91 << 10), ("50000-60000", "/a", 1 << 10)]
+    rows = rows_of("diff", str(old), str(new), "--by", "range", "--filter", "/a", "--sort", "range")
+    assert [row["path"] for row in rows] == ["/a"]
 
 
 def test_diff(backend: ModuleType, saved: str, idle: processes.Process) -> None:

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from pyarrow import compute as pc
 
 import fastsmaps
+from fastsmaps._model.samples import Series
+from fastsmaps._model.totals import Totals
 from support import commands, processes
 from support.independent import DATA, texts
 from support.smaps_texts import header, kb, record
@@ -454,6 +456,8 @@ WITHOUT = """
 import sys
 sys.modules["pyarrow"] = None
 import fastsmaps
+from fastsmaps._model.samples import Series
+from fastsmaps._model.totals import Totals
 for table in (fastsmaps.mappings("self"), fastsmaps.scan([1])):
     for name in ("__arrow_c_stream__", "__arrow_c_schema__"):
         try:
@@ -474,3 +478,12 @@ def test_without_pyarrow() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     assert all(line.endswith('pip install "fastsmaps[arrow]"') for line in lines)
+
+
+def test_samples_have_a_schema() -> None:
+    series = Series(10)
+    totals = Totals({"Pss": 4096, "NewField": 8192}, None, "smaps_rollup")
+    series.add(totals, elapsed=1, time=10**18, processes=1, unread=0, peak_rss=None)
+    samples = series.samples()
+    assert pa.schema(samples) == pa.table(samples).schema
+    assert pa.table(samples)["pss"].to_pylist() == [4096]
