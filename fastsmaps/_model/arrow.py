@@ -166,9 +166,9 @@ def _dictionary(places: Array, texts: Array) -> Array:
 # ---- mappings
 
 
-def mappings_schema(m: Mappings) -> Schema:
-    """Columns as in ``Mapping.as_dict()``, and ``raw_path``."""
-    return _schema_for(tuple(m._places)).with_metadata(_facts(m, pid=m.pid))
+def mappings_schema(m: Mappings, labels: Iterable[str]) -> Schema:
+    """Columns as in ``Mapping.as_dict()``, and ``raw_path``; `labels` are the table's fields."""
+    return _schema_for(tuple(labels)).with_metadata(_facts(m, pid=m.pid))
 
 
 @lru_cache(maxsize=64)  # a kernel always prints the same
@@ -177,10 +177,19 @@ def _schema_for(labels: tuple[str, ...]) -> Schema:
     return pa.schema({**MAPPING, **dict.fromkeys(names, FIGURE), "extra": EXTRA})
 
 
-def mappings_batch(m: Mappings) -> Batch:
-    """A table of mappings as one record batch."""
-    table = m._table
-    views = m._views()
+def mappings_batch(
+    m: Mappings,
+    table: Table,
+    rows: Sequence[int],
+    views: dict[str, tuple[memoryview, int]],
+    *,
+    has_rollups: bool,
+) -> Batch:
+    """Return a table of mappings as one record batch.
+
+    It takes what only the Mappings itself knows: the backend's `table`, which of its `rows` are
+    in `m`, and of each column a view and how many of the whole table's rows lack it.
+    """
     names, dev, perms = (
         _view(views[key][0], kind)
         for key, kind in (("name", _PLACE), ("dev", _PLACE), ("perms", pa.int8()))
@@ -194,11 +203,16 @@ def mappings_batch(m: Mappings) -> Batch:
     raw = pa.array(table.names, pa.binary())
     devs = pa.array([dev.decode("ascii") for dev in table.devs], _TEXT)
     kind, deleted = _kinds(table, names, perms, flags, dev)
+    sizes = pc.subtract(end, start)
+    if has_rollups:
+        sizes = _figures(m.column("size"), m.absent("size"))
     return pa.RecordBatch.from_arrays(
         [
             start,
             end,
-            _figures(m.column("size"), m.absent("size")) if m._rollups else pc.subtract(end, start),
+            _figures(m.column("size"), m.absent("size"))
+            if has_rollups
+            else pc.subtract(end, start),
             _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),
@@ -208,10 +222,10 @@ def mappings_batch(m: Mappings) -> Batch:
             kind,
             deleted,
             _flag_lists(table.flags, flags),
-            *(_figures(*views[label]) for label in m._places),
-            _extras(m),
+            *(_figures(*views[label]) for label in table.labels),
+            _extras(table, rows),
         ],
-        schema=mappings_schema(m),
+        schema=mappings_schema(m, table.labels),
     )
 
 
@@ -281,16 +295,16 @@ def _flag_lists(lines: Sequence[bytes], places: Array) -> Array:
     )
 
 
-def _extras(m: Mappings) -> Array:
-    extra = m._table.extra
+def _extras(table: Table, rows: Sequence[int]) -> Array:
+    extra = table.extra
     if extra:
         texts = {
             row: [(label, utf8(text)) for label, text in some.items()]
             for row, some in extra.items()
         }
-        return pa.array([texts.get(row, []) for row in m._rows], EXTRA)
+        return pa.array([texts.get(row, []) for row in rows], EXTRA)
     nothing = pa.array([], _TEXT)
-    offsets = _view(memoryview(bytes(4 * (len(m) + 1))).cast("i"), _PLACE)
+    offsets = _view(memoryview(bytes(4 * (len(rows) + 1))).cast("i"), _PLACE)
     return pa.MapArray.from_arrays(offsets, nothing, nothing)
 
 

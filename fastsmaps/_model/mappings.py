@@ -280,7 +280,7 @@ class Mappings:
         """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
         from fastsmaps._model import arrow
 
-        return arrow.mappings_schema(self).__arrow_c_schema__()
+        return arrow.mappings_schema(self, self._places).__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
@@ -290,7 +290,10 @@ class Mappings:
         """
         from fastsmaps._model import arrow
 
-        return arrow.stream(arrow.mappings_batch(self), requested_schema)
+        rows, views = self._rows, self._views()
+        rollups = bool(self._rollups)
+        batch = arrow.mappings_batch(self, self._table, rows, views, has_rollups=rollups)
+        return arrow.stream(batch, requested_schema)
 
     # ---- sums
 
