@@ -203,10 +203,7 @@ def mappings_batch(
     raw = pa.array(table.names, pa.binary())
     devs = pa.array([dev.decode("ascii") for dev in table.devs], _TEXT)
     kind, deleted = _kinds(table, names, perms, flags, dev)
-    if has_rollups:
-        sizes = _figures(m.column("size"), m.absent("size"))
-    else:
-        sizes = pc.subtract(end, start)
+    sizes = _figures(m.column("size"), m.absent("size")) if has_rollups else pc.subtract(end, start)
     return pa.RecordBatch.from_arrays(
         [
             start,
