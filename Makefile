@@ -11,20 +11,18 @@ SOURCES := pyproject.toml setup.py $(wildcard src/*)
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
 
-# What a contributor runs all day: every part, the core on both backends, hypothesis in brief. First
-# all that can run beside other tests, a worker for each processor, then the rest.
+# What a contributor runs all day: every part, the core on both backends, hypothesis in brief, in a
+# worker for each processor.
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadgroup
 BRIEF := not slow and not host and (core or not pure)
 
 test: $(VENV)/installed $(VENV)/test
-	$(BIN)/pytest --hypothesis-profile=fast $(PARALLEL) -m "not serial and $(BRIEF)" $(PYTEST)
-	$(BIN)/pytest --hypothesis-profile=fast -m "serial and $(BRIEF)" $(PYTEST) || [ $$? = 5 ]
+	$(BIN)/pytest --hypothesis-profile=fast $(PARALLEL) -m "$(BRIEF)" $(PYTEST)
 
 # Everything: all on both backends, slow and host-wide tests, each command in its own interpreter.
 test-all: $(VENV)/installed $(VENV)/test
-	$(BIN)/pytest --spawn $(PARALLEL) -m "not serial" $(PYTEST)
-	$(BIN)/pytest --spawn -m serial $(PYTEST) || [ $$? = 5 ]
+	$(BIN)/pytest --spawn $(PARALLEL) $(PYTEST)
 
 bench: $(VENV)/installed $(VENV)/bench
 	$(BIN)/pytest benchmarks $(PYTEST)

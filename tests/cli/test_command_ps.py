@@ -194,6 +194,7 @@ def test_fields_of_groups(backend: ModuleType, idle: processes.Process) -> None:
     assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]
 
 
+@pytest.mark.host
 def test_unknown_fields(backend: ModuleType) -> None:
     """The message lists every field there is."""
     for more in ((), ("--json",), ("--csv",), ("--sort", "pss")):

@@ -155,6 +155,7 @@ def outcomes(scan: fastsmaps.Scan, pids: set[int]) -> set[str]:
     return {scan.by_pid[pid].outcome for pid in pids}
 
 
+@pytest.mark.host
 @pytest.mark.thread_unsafe(reason="forks")
 @pytest.mark.parametrize("free", [6, 10, 20, 40])
 def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
@@ -183,6 +184,7 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
     assert kept == {free // 4}  # there are more processes than that
 
 
+@pytest.mark.host
 @pytest.mark.thread_unsafe(reason="forks")
 def test_a_limit_that_changes(backend: ModuleType) -> None:
     def sweep() -> list[tuple[set[str], int]]:
@@ -258,6 +260,7 @@ def test_a_first_sweep_that_failed_is_made_again(backend: ModuleType) -> None:
         assert processes.in_child(sweep) == {"read"}
 
 
+@pytest.mark.host
 def test_the_whole_system_has_none_left(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,6 +315,7 @@ def wait_for_figures(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessT
             return row
 
 
+@pytest.mark.host
 def test_a_sampler_meets_them_one_by_one(backend: ModuleType, program: str) -> None:
     with fastsmaps.Sampler(budget=1) as sampler:
         sampler.sweep()

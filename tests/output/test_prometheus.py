@@ -254,6 +254,7 @@ def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
     promtool("check", "metrics", text=text)
 
 
+@pytest.mark.host
 def test_hostile_processes(backend: ModuleType) -> None:
     """The same, of living ones."""
     with processes.workload("idle") as child:

@@ -294,7 +294,8 @@ def test_what_is_not_an_orphan_stays(tmp_path: Path) -> None:
         stay = set()
         stem, random = directory[:-32], directory[-32:]
         for i, mode in enumerate((0o755, 0o700, 0o500)):
-            name = f"{stem}{i}{random[1:]}"
+            # Another one's, whatever its first digit is.
+            name = f"{stem}{int(random[0], 16) ^ (i + 1):x}{random[1:]}"
             if mode == 0o700:
                 name = f"fastsmaps-{'0' * 8}-{random}"  # of another host
             (tmp_path / name).mkdir(mode=0o700)

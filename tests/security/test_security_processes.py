@@ -304,6 +304,7 @@ def outcomes_under(
     return processes.in_child(within)
 
 
+@pytest.mark.host
 @pytest.mark.uninstrumented(reason="ASan ends who has none")
 @pytest.mark.parametrize("way", READS)
 def test_no_memory_in_the_midst(
