@@ -5,14 +5,12 @@ Importing this raises ImportError without pyarrow, and names the extra.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from fastsmaps._model.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
 from fastsmaps._output.files import written_whole
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-    from typing import Any
 
 
 def table_of(

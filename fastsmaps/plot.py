@@ -14,10 +14,18 @@ import heapq
 import html
 import os
 import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
-from fastsmaps._model.grouping import key_of
+from fastsmaps._model.grouping import By, key_of
+from fastsmaps._model.mapping import Mapping
+from fastsmaps._model.mappings import Mappings
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Scan
+from fastsmaps._model.record import Record
+from fastsmaps._model.samples import Samples
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import harmless
 from fastsmaps._output.files import written_whole
@@ -30,21 +38,8 @@ try:
 except ImportError as error:
     raise ImportError(f'{error}: pip install "fastsmaps[plot]"') from error
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
-    from typing import Any, TypeAlias
-
-    from fastsmaps._model.grouping import By
-    from fastsmaps._model.mapping import Mapping
-    from fastsmaps._model.mappings import Mappings
-    from fastsmaps._model.process_totals import ProcessTotals
-    from fastsmaps._model.processes import Scan
-    from fastsmaps._model.record import Record
-    from fastsmaps._model.samples import Samples
-
-    # plotly has no types of its own.
-    Figure: TypeAlias = Any
+# plotly has no types of its own.
+Figure: TypeAlias = Any
 
 # Tiles of a page, and of a process among many; what is smaller is one tile with its neighbours.
 _MOST = 3000

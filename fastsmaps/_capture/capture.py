@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable, Iterable
 
 from fastsmaps._errors import (
     CaptureError,
@@ -20,7 +21,7 @@ from fastsmaps._host.workers import counted
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
-from fastsmaps._source.arguments import check_function
+from fastsmaps._source.arguments import Procfs, check_function
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
 from fastsmaps._source.process_dir import ATTEMPTS, ProcessDir
@@ -29,11 +30,9 @@ from fastsmaps._source.text import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.arguments import Procfs
 
     T = TypeVar("T")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from fastsmaps._errors import CaptureError, Error, is_foreign
 from fastsmaps._source.compressed import Damage, Decompressed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from io import BufferedReader
 
     from fastsmaps._capture.tar import Member

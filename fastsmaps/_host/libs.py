@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fastsmaps import _backend
 from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
@@ -13,19 +13,17 @@ from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
-from fastsmaps._source.arguments import check_function, check_int
+from fastsmaps._source.arguments import Procfs, check_function, check_int
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeAlias
 
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.arguments import Procfs
 
     # A process's number, its outcome, and the error where it was not read.
     Result = tuple[int, Outcome, str | None]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from fastsmaps._host.sweeper import Sweeper, files_of
+from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._source.arguments import (
+    Procfs,
     check_exclude,
     check_function,
     check_int,
@@ -14,13 +17,6 @@ from fastsmaps._source.arguments import (
     check_timeout,
 )
 from fastsmaps._source.source import Source
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
-
-    from fastsmaps._model.process_totals import ProcessTotals
-    from fastsmaps._source.arguments import Procfs
 
 
 def scan(

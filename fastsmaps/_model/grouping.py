@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Hashable, Iterable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Hashable, Iterable
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from fastsmaps._model.info import Info
     from fastsmaps._model.process_totals import ProcessTotals
 
-    #: One or several of WORDS, in one text with commas between them or one by one.
-    By: TypeAlias = str | Iterable[str]
-
+#: One or several of WORDS, in one text with commas between them or one by one.
+By = str | Iterable[str]
 #: The words. "cmdline:REGEX" is one too: the part of the command line that the pattern matches.
 WORDS = ("comm", "user", "cgroup", "unit", "exe", "cmdline", "pid")
 

@@ -13,7 +13,7 @@ from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.arguments import check_pid
+from fastsmaps._source.arguments import Pid, Procfs, check_pid
 from fastsmaps._source.process_dir import ProcessDir, take_mappings, take_rollup
 from fastsmaps._source.source import PROC, Source
 
@@ -21,8 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
-
-    from fastsmaps._source.arguments import Pid, Procfs
 
     T = TypeVar("T")
 

@@ -8,14 +8,16 @@ must be, and what was given. Whatever has ``__index__`` is an int (numpy's too),
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import SupportsIndex
 
     Pid = SupportsIndex | str
-    Procfs = str | os.PathLike[str]
+else:
+    Pid = int | str  # for typing.get_type_hints(): importing typing takes 3 ms
+Procfs = str | os.PathLike[str]
 
 # pid_t has 32 bits on every Linux.
 _END_OF_PIDS = 2**31

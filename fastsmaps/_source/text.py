@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 from fastsmaps import _backend
@@ -14,6 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
     from typing import IO
+
+    BinaryFile = IO[bytes]
+else:
+    # For typing.get_type_hints(): importing typing takes 3 ms, and 3.11 has no Buffer.
+    Buffer = bytes | bytearray | memoryview
+    BinaryFile = io.IOBase
 
 _BLOCK = 1 << 20
 
@@ -128,7 +135,7 @@ def _is_crlf(text: memoryview) -> bool:
 
 
 def load(
-    source: str | os.PathLike[str] | IO[bytes],
+    source: str | os.PathLike[str] | BinaryFile,
     *,
     lenient: bool = False,
     max_bytes: int = MAX_BYTES,
