@@ -100,7 +100,7 @@ def seen(
     """Rows of these processes without figures, to choose by: no memory is read for them."""
     source = Source(procfs)
     numbers = source.select(pids)
-    sweeper = Sweeper(source, texts=("cmdline",) * cmdline, limits=(None, None), until=None)
+    sweeper = Sweeper(source, texts=("cmdline",) * bool(cmdline), limits=(None, None), until=None)
     try:
         yield from sweeper.seen(numbers)
     finally:

@@ -48,7 +48,7 @@ def _batches(numbers: Sequence[int], workers: int) -> Iterator[memoryview]:
 
 def files_of(*, cgroup: bool, cmdline: bool, exe: bool) -> tuple[str, ...]:
     """The files to read of each process besides its figures."""
-    return ("cgroup",) * cgroup + ("cmdline",) * cmdline + ("exe",) * exe
+    return ("cgroup",) * bool(cgroup) + ("cmdline",) * bool(cmdline) + ("exe",) * bool(exe)
 
 
 class Sweeper:

@@ -133,3 +133,10 @@ def test_whatever_has_an_index_is_an_int() -> None:
     assert scan.coverage["read"] == 1
     assert fastsmaps.scan([SELF], exclude=lambda row: False).coverage["read"] == 1
     assert fastsmaps.totals(pid).rss is not None
+
+
+def test_flags_are_taken_by_their_truth() -> None:
+    wanted: Any = "yes"
+    (row,) = fastsmaps.scan([SELF], cgroup=wanted, cmdline=wanted, exe=0)  # type: ignore[arg-type]
+    assert row.cmdline
+    assert row.exe is None
