@@ -1,7 +1,7 @@
 """The kernel's field labels: what their values are, and their names in Python.
 
 Source: fs/proc/task_mmu.c and Documentation/filesystems/proc.rst, from 2.6.14 to 7.2;
-docs/fields.md tells what each one counts. Everything here is about names: no label is
+docs/fields.md describes what each field counts. Everything here is about names: no label is
 needed for a field to be read, a field that nobody has seen yet becomes a column too.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ABSENT = 2**64 - 1
 
 #: Sizes that can be summed over mappings, in the order of today's kernels; then those that
-#: are gone. They are printed in kB and handed out in bytes.
+#: are gone. The kernel prints kB; the library returns bytes.
 SIZES = (
     "Size",
     "Rss",

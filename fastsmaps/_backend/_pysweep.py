@@ -11,7 +11,7 @@ from array import array
 
 from fastsmaps._backend import _pysmaps
 from fastsmaps._backend.bounded import MAX_TEXT, MAX_TEXTS, MIN_TEXT, cut, limit_of
-from fastsmaps._backend.descriptors import OPEN, is_exhausted, read_file
+from fastsmaps._backend.descriptors import OPEN, gives_a_byte, is_exhausted, read_file
 from fastsmaps._errors import ParseError, is_foreign
 
 TYPE_CHECKING = False
@@ -100,15 +100,6 @@ def _count(maps: int, chunk_size: int) -> int | None:
         if is_foreign(error):
             raise
         return None
-
-
-def _gives_a_byte(fd: int) -> bool:
-    try:
-        return bool(os.pread(fd, 1, 0))
-    except OSError as error:
-        if is_foreign(error):
-            raise
-        return False
 
 
 class _Pool:
@@ -369,7 +360,7 @@ class Sweep:
                 outcome = _OUTSIDE if outside else self._rollup(directory, found)
             except _Ended as ended:
                 outcome = ended.args[0]
-            if count is not None and _gives_a_byte(maps):
+            if count is not None and gives_a_byte(maps):
                 found.mappings = count
             return outcome
         finally:

@@ -71,3 +71,13 @@ def read_file(fd: int, most: int = MAX_TEXT) -> bytes:
         blocks.append(block)
         offset += len(block)
     return b"".join(blocks) if offset <= most else cut(b"".join(blocks), most)
+
+
+def gives_a_byte(fd: int) -> bool:
+    """Return whether the file still has text: none after its process ended or called exec."""
+    try:
+        return bool(os.pread(fd, 1, 0))
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return False

@@ -94,7 +94,7 @@ class Rows:
             return self._rows.pop(pid)
         found = sweep.row(len(sweep) - 1)
         row = self._made(found, Rollups(sweep.table), Shared())
-        # The totals are made now: whoever keeps the row should not keep the table for it.
+        # Make the totals now, so that keeping the row does not keep the whole table.
         member = None
         if found[5] is not None:
             _, ppid, _, start, forked, stack, apart = found[5]

@@ -237,6 +237,7 @@ class Scan:
             return [getattr(row, name) for row in self._all()]
         values: list[int | None] = []
         columns: dict[Rollups, Sequence[int] | None] = {}
+        known = name in UNREAD
         for row in self._all():
             totals = row.stored_totals
             value = None
@@ -244,13 +245,15 @@ class Scan:
                 rollups, i = totals
                 if rollups not in columns:
                     columns[rollups] = rollups.column(name) if name in rollups else None
+                    known = known or columns[rollups] is not None
                 column = columns[rollups]
                 if column is not None and column[i] != ABSENT:
                     value = column[i]
             elif totals is not None:
                 value = totals.get(name)
+                known = known or name in totals
             values.append(value)
-        if name not in UNREAD and not any(value is not None for value in values):
+        if not known:
             SUMMED.label(name, (*_NUMBERS, *_SECONDS, "size", *SUMS))  # raises KeyError
         return values
 

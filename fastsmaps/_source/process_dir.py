@@ -7,7 +7,14 @@ import os
 import time
 
 from fastsmaps import _backend
-from fastsmaps._backend.descriptors import OPEN, is_exhausted, is_low, limit, read_file
+from fastsmaps._backend.descriptors import (
+    OPEN,
+    gives_a_byte,
+    is_exhausted,
+    is_low,
+    limit,
+    read_file,
+)
 from fastsmaps._errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError, is_foreign
 from fastsmaps._model.info import Info
 from fastsmaps._model.mappings import Mappings
@@ -199,21 +206,12 @@ class ProcessDir:
                 # Either `take` fails too, or only the count is not permitted.
             result = take()
             # See read_memory() in src/read_process.pxi.
-            if count is not None and not self._gives_a_byte(fd):
+            if count is not None and not gives_a_byte(fd):
                 count = None
             return result, count
         finally:
             if fd >= 0:
                 os.close(fd)
-
-    @staticmethod
-    def _gives_a_byte(fd: int) -> bool:
-        try:
-            return bool(os.pread(fd, 1, 0))
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            return False
 
     def _captured_count(self) -> int | None:
         """Count the rows of a capture's maps, or of its smaps if it has no maps (smem's)."""

@@ -10,8 +10,10 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
+from fastsmaps import _backend
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
+from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.totals import Totals
 
 
@@ -61,6 +63,16 @@ def test_columns() -> None:
     for name in ("nonsense", "comm", "cmdline"):
         with pytest.raises(KeyError, match=f"no field '{name}'; there are: pid, .*pss"):
             table.column(name)
+
+
+def test_columns_of_a_part(backend: ModuleType) -> None:
+    """A field that the sweep's table has is known, also where these rows lack it."""
+    text = b"1000-2000 ---p 00000000 00:00 0 [rollup]\nPss: 4 kB\n"
+    table = Rollups(_backend.parse(text + b"NewThing: 8 kB\n" + text, False))
+    part = scan(ProcessTotals(1, "read", totals=(table, 1)))
+    assert "new_thing" in part.fields
+    assert part.column("new_thing").tolist() == [fastsmaps.ABSENT]
+    assert part.absent("new_thing") == 1
 
 
 def test_columns_of_live_processes(backend: ModuleType) -> None:
