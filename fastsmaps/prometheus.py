@@ -11,9 +11,9 @@ import threading
 import time
 
 import fastsmaps
+from fastsmaps._arguments import check_function, check_int, check_number
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._output.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
-from fastsmaps._source.arguments import check_function, check_int, check_number
 
 try:
     from prometheus_client.metrics_core import (
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from fastsmaps._arguments import Procfs
     from fastsmaps._model.grouping import By, Keys
     from fastsmaps._model.processes import Scan
     from fastsmaps._output.groups import Key
-    from fastsmaps._source.arguments import Procfs
 
 __all__ = ["Collector"]
 

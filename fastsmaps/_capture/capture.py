@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
+from fastsmaps._arguments import Procfs, check_function
 from fastsmaps._errors import (
     CaptureError,
     Error,
@@ -21,7 +22,6 @@ from fastsmaps._host.workers import counted
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
-from fastsmaps._source.arguments import Procfs, check_function
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
 from fastsmaps._source.process_dir import ATTEMPTS, ProcessDir

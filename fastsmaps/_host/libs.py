@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fastsmaps import _backend
+from fastsmaps._arguments import Procfs, check_function, check_int
 from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
@@ -13,7 +14,6 @@ from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Value
-from fastsmaps._source.arguments import Procfs, check_function, check_int
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source

@@ -7,6 +7,7 @@ import time
 from array import array
 
 from fastsmaps import _backend
+from fastsmaps._arguments import check_exclude, check_number, check_size
 from fastsmaps._backend.descriptors import OPEN, free_descriptors, is_exhausted, read_file
 from fastsmaps._errors import Error, is_foreign
 from fastsmaps._host.estimate import estimate
@@ -16,7 +17,6 @@ from fastsmaps._host.texts import Shared
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import parse_stat
-from fastsmaps._source.arguments import check_exclude, check_number, check_size
 from fastsmaps._source.chunks import PAGE
 from fastsmaps._source.source import Source
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
     from typing import NoReturn, TypeVar
 
+    from fastsmaps._arguments import Procfs
     from fastsmaps._model.sharing import Member
-    from fastsmaps._source.arguments import Procfs
 
     T = TypeVar("T")
 

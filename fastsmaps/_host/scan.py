@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 
-from fastsmaps._host.sweeper import Sweeper, files_of
-from fastsmaps._model.process_totals import ProcessTotals
-from fastsmaps._model.processes import Cost, Scan
-from fastsmaps._source.arguments import (
+from fastsmaps._arguments import (
     Procfs,
     check_exclude,
     check_function,
@@ -16,6 +13,9 @@ from fastsmaps._source.arguments import (
     check_size,
     check_timeout,
 )
+from fastsmaps._host.sweeper import Sweeper, files_of
+from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._source.source import Source
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 
+from fastsmaps._arguments import Pid, Procfs, check_pid
 from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.arguments import Pid, Procfs, check_pid
 from fastsmaps._source.process_dir import ProcessDir, take_mappings, take_rollup
 from fastsmaps._source.source import PROC, Source
 

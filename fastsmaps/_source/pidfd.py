@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
+from fastsmaps._arguments import pids_among
 from fastsmaps._errors import Error, NotProcfs, ProcessGone, is_foreign
 from fastsmaps._model.stat import status_number
-from fastsmaps._source.arguments import pids_among
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

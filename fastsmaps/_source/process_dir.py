@@ -7,6 +7,7 @@ import os
 import time
 
 from fastsmaps import _backend
+from fastsmaps._arguments import pids_among
 from fastsmaps._backend.descriptors import (
     OPEN,
     gives_a_byte,
@@ -30,7 +31,6 @@ from fastsmaps._model.stat import (
     texts_of,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.arguments import pids_among
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE
 from fastsmaps._source.metadata import METADATA
 

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+from fastsmaps._arguments import check_pids, path_of, pids_among
 from fastsmaps._backend.bounded import MAX_TEXT
 from fastsmaps._backend.descriptors import OPEN, read_file
 from fastsmaps._errors import (
@@ -22,7 +23,6 @@ from fastsmaps._errors import (
     is_foreign,
 )
 from fastsmaps._model.stat import status_number
-from fastsmaps._source.arguments import check_pids, path_of, pids_among
 from fastsmaps._source.metadata import MAX_METADATA, METADATA, Metadata
 from fastsmaps._source.rights import enough, enough_against_hidepid, hidden_by, own_rights
 
@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastsmaps._source.arguments import Procfs
+    from fastsmaps._arguments import Procfs
     from fastsmaps._source.rights import Rights
 
 #: The kernel's own procfs on every system.
