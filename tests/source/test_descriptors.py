@@ -137,15 +137,21 @@ def test_threads_without_enough(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("tree", [False, True])
-def test_a_watch_goes_on(backend: ModuleType, tree: bool) -> None:
-    """Looks for which there was no descriptor are left out."""
+def test_watch_survives_descriptor_exhaustion(backend: ModuleType, tree: bool) -> None:
+    """A sample for which there is no free descriptor is skipped; the next ones are taken."""
 
     def watch() -> tuple[str, int, int]:
         processes.limit_descriptors(4 * processes.above_descriptors())
         held = processes.fill_descriptors(24)  # so few that none is kept
         with fastsmaps.Watch(idle.pid, interval=0.01, budget=1, tree=tree) as watch:
-            more = processes.fill_descriptors()
-            until(lambda: watch.skipped > 3)
+            more: list[int] = []
+
+            def fill() -> bool:
+                # Again each time: a sample that was under way closes its own later.
+                more.extend(processes.fill_descriptors())
+                return watch.skipped > 3
+
+            until(fill)
             count = watch.count
             for fd in more:
                 os.close(fd)
