@@ -1,7 +1,7 @@
 """Check arguments of public functions, alike everywhere.
 
 A wrong type is a TypeError, a wrong value a ValueError; the message names the argument, what it
-must be, and what was given. Whatever has ``__index__`` is an int (numpy's too), but bool is not:
+must be, and what was passed. Any object with ``__index__`` is an int (numpy's too), except bool:
 ``max_rss=True`` is a mistake. Flags are taken by their truth, as Python does.
 """
 
@@ -23,13 +23,24 @@ Procfs = str | os.PathLike[str]
 _END_OF_PIDS = 2**31
 
 
+def wrong(
+    name: str, expected: str, value: object, types: type | tuple[type, ...] = ()
+) -> TypeError | ValueError:
+    """Return the error for an argument: a ValueError for a value of `types`, else a TypeError."""
+    text = repr(value)
+    text = text if len(text) < 40 else text[:37] + "..."
+    if isinstance(value, types):
+        return ValueError(f"{name} must be {expected}, got {text}")
+    return TypeError(f"{name} must be {expected}, got {type(value).__name__} {text}")
+
+
 def path_of(procfs: Procfs) -> str:
     """Return `procfs` as a str; raise TypeError for anything but a path of str."""
     path = procfs
     if not isinstance(path, str) and hasattr(path, "__fspath__"):
         path = os.fspath(path)
     if not isinstance(path, str):
-        raise TypeError(f"procfs must be a str or a path of str, got {type(path).__name__}")
+        raise wrong("procfs", "a str or a path of str", path)
     return path
 
 
@@ -37,31 +48,28 @@ def check_pid(pid: Pid) -> int | str:
     """Return the pid as an int, or "self"; raise TypeError or ValueError for anything else."""
     if isinstance(pid, str):
         if pid != "self":
-            raise ValueError(f'pid must be an int or "self", got {pid!r}')
+            raise wrong("pid", 'an int or "self"', pid, str)
         return pid
-    if isinstance(pid, bool) or not hasattr(pid, "__index__"):
-        raise TypeError(f'pid must be an int or "self", got {type(pid).__name__}')
-    number = pid.__index__()
-    if not 0 < number < _END_OF_PIDS:
-        raise ValueError(f"pid must be from 1 to {_END_OF_PIDS - 1}, got {number}")
-    return number
+    return _check_number("pid", 'an int or "self"', pid)
 
 
 def check_pids(pids: Iterable[int]) -> list[int]:
     """Return the pids, each once, in their order; raise TypeError or ValueError if one is wrong."""
     if isinstance(pids, str | bytes) or not hasattr(pids, "__iter__"):
-        raise TypeError(f"pids must be an iterable of ints, got {_shown(pids)}")
+        raise wrong("pids", "an iterable of ints", pids)
     given = list(pids)
     # Checking each by itself takes as long as reading 1 % of the processes.
     if set(map(type, given)) != {int} or min(given) < 1 or max(given) >= _END_OF_PIDS:
-        given = [_check_number(pid) for pid in given]
+        given = [_check_number("each of pids", "an int", pid) for pid in given]
     return list(dict.fromkeys(given))
 
 
-def _check_number(pid: int) -> int:
-    number = check_pid(pid)
-    if isinstance(number, str):
-        raise TypeError(f"pids must be an iterable of ints, got {number!r} in it")
+def _check_number(name: str, expected: str, pid: SupportsIndex) -> int:
+    if isinstance(pid, bool) or not hasattr(pid, "__index__"):
+        raise wrong(name, expected, pid)
+    number = pid.__index__()
+    if not 0 < number < _END_OF_PIDS:
+        raise wrong(name, f"from 1 to {_END_OF_PIDS - 1}", number, int)
     return number
 
 
@@ -74,19 +82,13 @@ def pids_among(names: Iterable[str]) -> list[int]:
     ]
 
 
-def _shown(value: object) -> str:
-    """Return a value with its type, short."""
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) < 40 else text[:37] + '...'}"
-
-
-def check_int(name: str, value: SupportsIndex, minimum: int) -> int:
+def check_int(name: str, value: SupportsIndex, minimum: int | None = None) -> int:
     """Return an int of at least `minimum`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, got {_shown(value)}")
+        raise wrong(name, "an int", value)
     number = value.__index__()
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    if minimum is not None and number < minimum:
+        raise wrong(name, f"at least {minimum}", number, int)
     return number
 
 
@@ -100,11 +102,11 @@ def check_number(
 ) -> float:
     """Return a number from `minimum` to `maximum`; with `above`, one above `minimum`."""
     if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {_shown(value)}")
+        raise wrong(name, "a number", value)
     if not (minimum < value if above else minimum <= value) or not value <= maximum:
-        least = f"above {minimum}" if above else f"at least {minimum}"
-        most = "" if maximum == float("inf") else f" and at most {maximum}"
-        raise ValueError(f"{name} must be {least}{most}, got {value!r}")
+        lower = f"above {minimum}" if above else f"at least {minimum}"
+        upper = "" if maximum == float("inf") else f" and at most {maximum}"
+        raise wrong(name, lower + upper, value, object)
     return value
 
 
@@ -113,16 +115,20 @@ def check_timeout(timeout: float | None) -> float | None:
     return None if timeout is None else check_number("timeout", timeout, 0, float("inf"))
 
 
-def check_function(name: str, value: object) -> None:
-    """Raise TypeError for what is neither None nor can be called."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, got {_shown(value)}")
+def check_str(name: str, value: object, expected: str = "a str") -> None:
+    """Raise TypeError for any other type than str."""
+    if not isinstance(value, str):
+        raise wrong(name, expected, value)
+
+
+def check_function(name: str, value: object, *, optional: bool = True) -> None:
+    """Raise TypeError for an object that cannot be called; None is allowed if `optional`."""
+    if not callable(value) and not (optional and value is None):
+        raise wrong(name, "a function or None" if optional else "a function", value)
 
 
 def check_exclude(exclude: object) -> None:
-    """Raise TypeError for what is neither None, nor a container, nor a function."""
+    """Raise TypeError for anything but a container, a function or None."""
     is_container = hasattr(exclude, "__contains__") and not isinstance(exclude, str | bytes)
     if exclude is not None and not is_container and not callable(exclude):
-        raise TypeError(
-            f"exclude must be a container of pids or a function of a row, got {_shown(exclude)}"
-        )
+        raise wrong("exclude", "a container of pids or a function of a row", exclude)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 
-from fastsmaps._arguments import check_int, check_number, check_pid, path_of
+from fastsmaps._arguments import check_int, check_number, check_pid, check_timeout, path_of
 from fastsmaps._backend.descriptors import is_exhausted
 from fastsmaps._errors import Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps._host.scan import scan
@@ -181,7 +181,7 @@ class Watch:
         """
         if self._thread is None:
             raise ValueError("this Watch has not begun")
-        self._thread.join(timeout)
+        self._thread.join(check_timeout(timeout))
         return not self._thread.is_alive()
 
     def _end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
+from fastsmaps._arguments import wrong
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group, Mappings
 from fastsmaps._model.process_totals import ProcessTotals
@@ -58,7 +59,8 @@ def diff(
         changes = _of_scans(old, new, by)
     else:
         raise TypeError(
-            f"diff: two Mappings or two Scans, not {type(old).__name__} and {type(new).__name__}"
+            "old and new must be two Mappings or two Scans, "
+            f"got {type(old).__name__} and {type(new).__name__}"
         )
     return sorted(filter(_is_change, changes), key=_order)
 
@@ -66,9 +68,7 @@ def diff(
 def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
     key = "path" if by is None else by
     if not callable(key) and key not in ("path", "kind", "label"):
-        raise ValueError(
-            f"diff of tables: 'path', 'kind', 'label', 'range' or a function, not {by!r}"
-        )
+        raise wrong("by", "'path', 'kind', 'label', 'range' or a function", by, str)
     return table.group_by(key)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable
 
+from fastsmaps._arguments import wrong
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
@@ -22,6 +24,7 @@ WORDS = ("comm", "user", "cgroup", "unit", "exe", "cmdline", "pid")
 NO_MATCH = ""
 
 _PATTERN = "cmdline:"
+_EXPECTED = f"one or several of {', '.join(WORDS)}, {_PATTERN}REGEX"
 # Characters of a command line that a pattern is tried on first. It goes on to four times as many
 # as long as that should take less than so many seconds, with time that grows by the square.
 _FIRST_SEARCHED = 1 << 10
@@ -44,7 +47,7 @@ class Keys:
         self._words = words = words_of(by)
         self.names = tuple(word.partition(":")[0] for word in words)
         if len(set(self.names)) < len(self.names):
-            raise ValueError("by: cmdline only once")
+            raise ValueError(f"by must have cmdline only once, got {by!r}")
         known = {"cgroup": "cgroup", "unit": "cgroup", "exe": "exe", "cmdline": "cmdline"}
         self.reads = dict.fromkeys((known[name] for name in self.names if name in known), True)
         self._values = tuple(map(_value_of, words))
@@ -76,9 +79,11 @@ def key_of(by: By | Callable[[ProcessTotals], Hashable]) -> Callable[[ProcessTot
 def words_of(by: By) -> tuple[str, ...]:
     """Split and check the words; a pattern takes the rest of its text, commas included."""
     words: list[str] = []
+    if not isinstance(by, Iterable):
+        raise wrong("by", _EXPECTED, by)
     for text in (by,) if isinstance(by, str) else by:
         if not isinstance(text, str):
-            raise ValueError(_wrong(by))
+            raise wrong("each of by", _EXPECTED, text)
         head, found, pattern = text.partition(_PATTERN)
         if found and head[-1:] in ("", ","):
             words += [*head.split(",")[:-1], _PATTERN + pattern]
@@ -86,14 +91,10 @@ def words_of(by: By) -> tuple[str, ...]:
             words += text.split(",")
     for word in words:
         if word not in WORDS and not (word.startswith(_PATTERN) and word != _PATTERN):
-            raise ValueError(_wrong(by))
+            raise wrong("by", _EXPECTED, word, str)
     if not words:
-        raise ValueError(_wrong(by))
+        raise wrong("by", _EXPECTED, by, object)
     return tuple(dict.fromkeys(words))
-
-
-def _wrong(by: By) -> str:
-    return f"by: one or several of {', '.join(WORDS)}, {_PATTERN}REGEX, not {by!r}"
 
 
 def command_of(process: ProcessTotals | Info) -> str:
@@ -162,7 +163,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"by: {pattern!r} is not a regular expression: {error}") from None
+        raise ValueError(
+            f"by must have a valid regular expression, got {pattern!r}: {error}"
+        ) from None
 
 
 def _matched(pattern: re.Pattern[str]) -> Callable[[ProcessTotals], str | None]:

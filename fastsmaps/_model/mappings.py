@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 
+from fastsmaps._arguments import check_function, check_int, check_str, wrong
 from fastsmaps._fields import ABSENT, SUMS
 from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
@@ -173,6 +174,7 @@ class Mappings:
 
     def _key(self, name: str) -> str:
         """The key of a column: a label, or the name of what is no field of the kernel's."""
+        check_str("name", name)
         return name if name in _NO_FIELDS else fields_of(self._places).label(name, _NO_FIELDS)
 
     def column(self, name: str) -> memoryview:
@@ -345,7 +347,7 @@ class Mappings:
         elif by == "label":
             yield from self._labels_of_rows()
         else:
-            raise ValueError(f"group_by: 'path', 'kind', 'label' or a function, not {by!r}")
+            raise wrong("by", "'path', 'kind', 'label' or a function", by, str)
 
     def _kinds(self) -> Iterator[str]:
         """The kind of each row, decided once for rows that are alike."""
@@ -410,6 +412,7 @@ class Mappings:
 
     def filter(self, wanted: Callable[[Mapping], object]) -> Mappings:
         """Return a table of the rows for which the function returns something true."""
+        check_function("wanted", wanted, optional=False)
         pairs = zip(self._rows, self, strict=True)
         return self._subset([row for row, mapping in pairs if wanted(mapping)])
 
@@ -430,6 +433,7 @@ class Mappings:
         `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
         Raises KeyError for an unknown name, TypeError for an `n` that is no int.
         """
+        n = check_int("n", n)
         present, _ = self._ranked(by, True)
         return self._subset([self._rows[i] for i in present[: max(n, 0)]])
 
@@ -442,6 +446,7 @@ class Mappings:
         if callable(by):
             keys, missing = list(map(by, self)), None
         else:
+            check_str("by", by, "a field's name or a function")
             keys, missing = self.column(by).tolist(), ABSENT
         present = [i for i, key in enumerate(keys) if key != missing]
         present.sort(key=keys.__getitem__, reverse=reverse)
@@ -456,6 +461,7 @@ class Mappings:
 
         Rollups, which stand for many mappings, are left out.
         """
+        address = check_int("address", address)
         starts, ends = self.column("start"), self.column("end")
         if self._rollups or self.overlaps or not self._is_in_order:
             for i, (start, end) in enumerate(zip(starts, ends, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from fastsmaps._arguments import check_function, check_int, check_str
 from fastsmaps._errors import OUTCOMES
 from fastsmaps._fields import ABSENT, SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model.columns import cell
@@ -147,6 +148,7 @@ class Scan:
 
     def filter(self, wanted: Callable[[ProcessTotals], object]) -> Scan:
         """Return a table of the rows for which the function returns something true."""
+        check_function("wanted", wanted, optional=False)
         return self._part(row for row in self if wanted(row))
 
     def sort(
@@ -167,6 +169,7 @@ class Scan:
         `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
         Raises KeyError for an unknown name, TypeError for an `n` that is no int.
         """
+        n = check_int("n", n)
         present, _ = self._ranked(by, True)
         return self._part(present[: max(n, 0)])
 
@@ -175,6 +178,8 @@ class Scan:
     ) -> tuple[list[ProcessTotals], list[ProcessTotals]]:
         """Return the rows that have a value, in its order, and those that have none."""
         rows = self._all()
+        if not callable(by):
+            check_str("by", by, "a field's name or a function")
         values = list(map(by, rows)) if callable(by) else self._values(by)
         present = [i for i, value in enumerate(values) if value is not None]
         missing = [row for row, value in zip(rows, values, strict=True) if value is None]
@@ -233,6 +238,7 @@ class Scan:
 
     def _values(self, name: str) -> list[Any]:
         """Return a value of each row, None where it is unknown; KeyError for an unknown name."""
+        check_str("name", name)
         if name in _SECONDS or name in _NUMBERS:
             return [getattr(row, name) for row in self._all()]
         values: list[int | None] = []
@@ -325,7 +331,7 @@ class Scan:
         took it over. A parent is never younger than its child: such a number was used again.
         KeyError for a process that is not in the scan.
         """
-        self.by_pid[pid]
+        pid = self.by_pid[check_int("pid", pid)].pid
         return self._part(below(self, [pid]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from fastsmaps._arguments import check_str
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.columns import absent_column, cell, sum_column
 from fastsmaps._model.totals import SUM_NAMES, Totals
@@ -155,6 +156,7 @@ class Samples:
         "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
         print. "elapsed" and "time" are in seconds (format "d"). KeyError for an unknown name.
         """
+        check_str("name", name)
         if name in _SECONDS:
             place = _HEAD.index(name)
             return memoryview(array("d", [row[place] / 1e9 for row in self._rows])).toreadonly()

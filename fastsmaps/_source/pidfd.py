@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from fastsmaps._arguments import pids_among
+from fastsmaps._arguments import check_int, pids_among, wrong
 from fastsmaps._errors import Error, NotProcfs, ProcessGone, is_foreign
 from fastsmaps._model.stat import status_number
 
@@ -38,7 +38,7 @@ def pidfd_number(fd: SupportsIndex, source: Source) -> int:
     number = status_number(text, b"Pid:", None, path)
     if number is None:
         if not _is_pidfd(f"{source.path}/{task}/fd/{fd}"):
-            raise ValueError(f"fd: descriptor {fd} is not a pidfd")
+            raise wrong("fd", "a pidfd", fd, int)
         raise Error(f"{path} has no line Pid: (Linux 5.2 and newer have it)", path=path)
     if number < 0:
         raise ProcessGone(f"the process of pidfd {fd} has ended", path=path)
@@ -51,14 +51,12 @@ def pidfd_number(fd: SupportsIndex, source: Source) -> int:
 
 
 def _check_open(fd: SupportsIndex) -> int:
-    if isinstance(fd, bool) or not hasattr(fd, "__index__"):
-        raise TypeError(f"fd: a pidfd as an int, not {type(fd).__name__}")
-    number = fd.__index__()
+    number = check_int("fd", fd)
     try:
         os.fstat(number)
     except (OSError, OverflowError) as error:
         if isinstance(error, OverflowError) or error.errno == errno.EBADF:
-            raise ValueError(f"fd: descriptor {number} is not open") from None
+            raise wrong("fd", "an open descriptor", number, int) from None
         if is_foreign(error):
             raise
     return number

@@ -6,6 +6,7 @@ import io
 import os
 
 from fastsmaps import _backend
+from fastsmaps._arguments import check_int, wrong
 from fastsmaps._errors import Error, ParseError, ReadError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._source.compressed import Damage, Decompressed
@@ -40,11 +41,12 @@ def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
     lines it left out, ``skipped`` of what kind. A figure that is not certain is absent. Raises
     ParseError where nothing is left; a text without a line has no mappings.
     """
-    if isinstance(data, str):
-        raise TypeError("parse() takes bytes, as the kernel gives them, not str")
-    view = memoryview(data)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise wrong("data", "bytes-like, as the kernel gives it", data) from None
     if not view.c_contiguous:
-        raise BufferError("parse() takes a C-contiguous buffer")
+        raise BufferError("data must be a C-contiguous buffer")
     # cast() takes no view with a zero in its shape.
     view = view.cast("B") if view.nbytes else memoryview(b"")
     if lenient:
@@ -149,6 +151,7 @@ def load(
     a file that is not compressed is read whole), Error where this Python cannot read the
     compression, TypeError for a file opened in text mode, and what parse() raises.
     """
+    max_bytes = check_int("max_bytes", max_bytes, 0)
     path: str | None
     if hasattr(source, "read"):
         path = getattr(source, "name", None)
@@ -162,9 +165,12 @@ def load(
                 f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
             ) from error
         if not isinstance(data, bytes):
-            raise TypeError("load() takes a file opened in binary mode")
+            raise wrong("source", "a file opened in binary mode", source)
     else:
-        path = os.fsdecode(source)
+        try:
+            path = os.fsdecode(source)
+        except TypeError:
+            raise wrong("source", "a path or an open binary file", source) from None
         try:
             with open(path, "rb") as file:
                 data = file.read()

@@ -163,7 +163,7 @@ def keys(text: str) -> Keys:
     try:
         return Keys(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("by: ")) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("by ")) from None
 
 
 def count(text: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,16 +16,21 @@ PATH = "procfs must be a str or a path of str"
 SELF = fastsmaps.Process().pid
 MAPPINGS = fastsmaps.parse(b"")
 SCAN = fastsmaps.scan([SELF])
+with fastsmaps.Watch(growth=False) as WATCH:
+    SAMPLES = WATCH.samples
 
 
 def case(call: Callable[..., Any], error: type[Exception], text: str, **arguments: Any) -> Any:
     name = getattr(call, "__name__", "call")
     shown = ",".join(f"{key}={value!r}"[:30] for key, value in arguments.items())
+    shown = shown.partition(" at 0x")[0]  # the same in each worker
     return pytest.param(call, error, text, arguments, id=f"{name}-{shown}")
 
 
 def cases() -> list[Any]:
     scan, libs, sampler, watch = fastsmaps.scan, fastsmaps.libs, fastsmaps.Sampler, fastsmaps.Watch
+    diff, parse, load = fastsmaps.diff, fastsmaps.parse, fastsmaps.load
+    from_pidfd = fastsmaps.Process.from_pidfd
     found = []
     one_process = (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process, watch)
     call: Callable[..., Any]
@@ -51,7 +58,9 @@ def cases() -> list[Any]:
         found += [
             case(call, TypeError, "pids must be an iterable of ints, got int 1", pids=1),
             case(call, TypeError, "pids must be an iterable of ints, got str '12'", pids="12"),
-            case(call, TypeError, 'pid must be an int or "self", got float', pids=[1.5]),
+            case(call, TypeError, "each of pids must be an int, got float 1.5", pids=[1.5]),
+            case(call, TypeError, "each of pids must be an int, got str '1'", pids=["1"]),
+            case(call, ValueError, "each of pids must be from 1 to 2147483647, got 0", pids=[0]),
             case(call, TypeError, "workers must be an int, got str '2'", workers="2"),
             case(call, TypeError, "workers must be an int, got bool True", workers=True),
             case(call, TypeError, "workers must be an int, got float 1.5", workers=1.5),
@@ -90,13 +99,69 @@ def cases() -> list[Any]:
             "interval must be at least 0.001 and at most 86400, got 0",
             interval=0,
         ),
-        case(SCAN.top, TypeError, "not supported between instances", n="2"),
-        case(SCAN.top, KeyError, "no field 'psss'; there are: ", n=1, by="psss"),
-        case(SCAN.column, KeyError, "no field 'psss'; there are: ", name="psss"),
-        case(MAPPINGS.top, TypeError, "not supported between instances", n="2"),
-        case(MAPPINGS.top, KeyError, "no field 'psss'; there are: ", n=1, by="psss"),
-        case(MAPPINGS.column, KeyError, "no field 'psss'; there are: ", name="psss"),
-        case(fastsmaps.parse, TypeError, "parse() takes bytes", data="text"),
+        case(WATCH.wait, TypeError, "timeout must be a number, got str '1'", timeout="1"),
+        case(WATCH.wait, ValueError, "timeout must be at least 0, got -1", timeout=-1),
+        case(SCAN.descendants, TypeError, "pid must be an int, got str '1'", pid="1"),
+        case(SCAN.descendants, KeyError, "-1", pid=-1),
+        case(MAPPINGS.find, TypeError, "address must be an int, got str '0x1'", address="0x1"),
+    ]  # fmt: skip
+    for table in (MAPPINGS, SCAN):
+        found += [
+            case(table.filter, TypeError, "wanted must be a function, got int 5", wanted=5),
+            case(table.filter, TypeError, "wanted must be a function, got NoneType", wanted=None),
+            case(table.top, TypeError, "n must be an int, got str '2'", n="2"),
+            case(table.top, TypeError, "n must be an int, got bool True", n=True),
+        ]
+        key = "by must be a field's name or a function, got int 5"
+        found += [
+            case(table.sort, TypeError, key, by=5),
+            case(table.sort, KeyError, "no field 'psss'; there are: ", by="psss"),
+            case(table.top, TypeError, key, n=1, by=5),
+            case(table.top, KeyError, "no field 'psss'; there are: ", n=1, by="psss"),
+        ]
+        for call in (table.column, table.absent):
+            found += [
+                case(call, TypeError, "name must be a str, got int 5", name=5),
+                case(call, KeyError, "no field 'psss'; there are: ", name="psss"),
+            ]
+    words = "'path', 'kind', 'label' or a function"
+    ranges = "'path', 'kind', 'label', 'range' or a function"
+    keys = "one or several of comm, user, cgroup, unit, exe, cmdline, pid, cmdline:REGEX"
+    tables = "old and new must be two Mappings or two Scans"
+    found += [
+        case(SAMPLES.column, TypeError, "name must be a str, got int 5", name=5),
+        case(SAMPLES.column, KeyError, "no field 'psss'; there are: ", name="psss"),
+        case(MAPPINGS.group_by, TypeError, f"by must be {words}, got int 5", by=5),
+        case(MAPPINGS.group_by, ValueError, f"by must be {words}, got 'pid'", by="pid"),
+        case(SCAN.group_by, TypeError, f"by must be {keys}, got int 5", by=5),
+        case(SCAN.group_by, TypeError, f"each of by must be {keys}, got int 5", by=[5]),
+        case(SCAN.group_by, ValueError, f"by must be {keys}, got 'path'", by="path"),
+        case(SCAN.group_by, ValueError, f"by must be {keys}, got ()", by=()),
+        case(
+            SCAN.group_by,
+            ValueError,
+            "by must have a valid regular expression, got '('",
+            by="cmdline:(",
+        ),
+        case(SCAN.group_by, ValueError, "by must have cmdline only once", by="cmdline,cmdline:x"),
+        case(diff, TypeError, f"{tables}, got int and Mappings", old=5, new=MAPPINGS),
+        case(diff, TypeError, f"{tables}, got Scan and Mappings", old=SCAN, new=MAPPINGS),
+        case(diff, TypeError, f"by must be {ranges}, got int 5", old=MAPPINGS, new=MAPPINGS, by=5),
+        case(diff, ValueError, f"by must be {ranges}, got 'x'", old=MAPPINGS, new=MAPPINGS, by="x"),
+        case(diff, TypeError, f"by must be {keys}, got int 5", old=SCAN, new=SCAN, by=5),
+        case(diff, ValueError, f"by must be {keys}, got 'x'", old=SCAN, new=SCAN, by="x"),
+        case(
+            parse, TypeError, "data must be bytes-like, as the kernel gives it, got str", data="x"
+        ),
+        case(parse, TypeError, "data must be bytes-like, as the kernel gives it, got int", data=5),
+        case(parse, BufferError, "data must be a C-contiguous", data=memoryview(b"abcd")[::2]),
+        case(load, TypeError, "source must be a path or an open binary file, got int 5", source=5),
+        case(load, TypeError, "source must be a file opened in binary", source=io.StringIO("x")),
+        case(load, TypeError, "max_bytes must be an int, got float", source="/", max_bytes=1e9),
+        case(load, ValueError, "max_bytes must be at least 0, got -1", source="/", max_bytes=-1),
+        case(from_pidfd, TypeError, "fd must be an int, got str '3'", fd="3"),
+        case(from_pidfd, ValueError, "fd must be an open descriptor, got -1", fd=-1),
+        case(from_pidfd, TypeError, f"{PATH}, got int", fd=0, procfs=5),
     ]
     for call in (sampler, watch):
         found += [
@@ -107,13 +172,56 @@ def cases() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("call", "error", "text", "arguments"), cases())
+CASES = cases()
+
+
+@pytest.mark.parametrize(("call", "error", "text", "arguments"), CASES)
 def test_a_wrong_argument(
     call: Callable[..., Any], error: type[Exception], text: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(error, match=re.escape(text)) as caught:
         call(**arguments)
     assert type(caught.value) is error
+
+
+# Tested elsewhere: tests/capture.
+ELSEWHERE = {"capture", "open_capture"}
+# For this package alone.
+INTERNAL = {"ProcessTotals.counted_in", "ProcessTotals.replace"}
+# Fields are a mapping's keys: get() takes any object, as dict's does.
+ANY_KEY = {"Change.get", "Libs.get", "Mapping.get", "ProcessTotals.get", "Totals.get"}
+# Classes with a constructor for users.
+MADE_BY_USERS = {"Process", "Sampler", "Watch"}
+
+
+def public_arguments() -> Iterator[tuple[str, str]]:
+    """Every argument of the public functions and methods, except flags."""
+    for name in fastsmaps.__all__:
+        public = getattr(fastsmaps, name)
+        calls: dict[str, Any] = {name: public} if inspect.isfunction(public) else {}
+        if inspect.isclass(public) and not issubclass(public, Exception):
+            methods = inspect.getmembers(public, inspect.isroutine)
+            calls = {f"{name}.{n}": method for n, method in methods if not n.startswith("_")}
+            if name in MADE_BY_USERS:
+                calls[name] = public
+        for called, call in calls.items():
+            if called in ANY_KEY | ELSEWHERE | INTERNAL:
+                continue
+            for parameter in inspect.signature(call).parameters.values():
+                if parameter.name != "self" and parameter.annotation != "bool":
+                    yield called, parameter.name
+
+
+def test_every_argument_has_a_case() -> None:
+    tested = set()
+    for parameters in CASES:
+        call, _, _, arguments = parameters.values
+        owner = getattr(call, "__self__", None)
+        name = getattr(call, "__name__", "")
+        if owner is not None:
+            name = f"{(owner if inspect.isclass(owner) else type(owner)).__name__}.{name}"
+        tested |= {(name, argument) for argument in arguments}
+    assert set(public_arguments()) <= tested
 
 
 class Index:

@@ -161,7 +161,7 @@ def test_processes(backend: ModuleType, saved: str) -> None:
         assert {"file", "anon"} <= set(tiles.below(tile))
         assert row.cmdline is not None
         assert " ".join(row.cmdline)[:60] in tiles.told[tile]
-    with pytest.raises(ValueError, match=r"one or several of comm, .*, not 'nope'"):
+    with pytest.raises(ValueError, match=r"one or several of comm, .*, got 'nope'"):
         plot.processes(scan, by="nope")
     by = Tiles(plot.processes(scan, by="comm"))
     assert by.total == tiles.total

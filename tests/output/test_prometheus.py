@@ -403,9 +403,9 @@ def test_it_ends(backend: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"by": "nonsense"}, ValueError, "by: "),
-        ({"by": ()}, ValueError, "by: "),
-        ({"by": ("comm", "nonsense")}, ValueError, "by: "),
+        ({"by": "nonsense"}, ValueError, "by must be "),
+        ({"by": ()}, ValueError, "by must be "),
+        ({"by": ("comm", "nonsense")}, ValueError, "by must be "),
         ({"limit": 0}, ValueError, "limit must be at least 1, got 0"),
         ({"limit": True}, TypeError, "limit must be an int, got bool True"),
         ({"interval": 0}, ValueError, "interval must be above 0 and at most"),

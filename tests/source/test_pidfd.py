@@ -105,15 +105,15 @@ def test_other_descriptors(backend: ModuleType) -> None:
         one, two = socket.socketpair()
         with one, two:
             for fd in (*fds, one.fileno()):
-                with pytest.raises(ValueError, match=f"descriptor {fd} is not a pidfd"):
+                with pytest.raises(ValueError, match=f"fd must be a pidfd, got {fd}"):
                     by_pidfd(fd)
     closed = os.open("/dev/null", os.O_RDONLY)
     os.close(closed)
     for fd in (closed, -1, 2**40, 2**70):
-        with pytest.raises(ValueError, match=f"descriptor {fd} is not open"):
+        with pytest.raises(ValueError, match=f"fd must be an open descriptor, got {fd}"):
             by_pidfd(fd)
     for wrong in (None, "3", b"3", True, 3.0):
-        with pytest.raises(TypeError, match="fd: a pidfd as an int"):
+        with pytest.raises(TypeError, match="fd must be an int, got "):
             by_pidfd(wrong)
 
 
