@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 import fastsmaps
 from fastsmaps import _backend
 from support import commands, linux, processes
-from support.captures import nothing_left
+from support.captures import no_leftovers
 from support.examples import ONE_PART
 
 # Hides from all commands that are run here what is left in a buffer at their end.
@@ -134,9 +134,9 @@ def no_leak() -> Iterator[None]:
 
 
 @pytest.fixture
-def nothing_unpacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def no_unpacked_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is left of what was unpacked, and no descriptor."""
-    with nothing_left(tmp_path_factory.mktemp("unpacked")):
+    with no_leftovers(tmp_path_factory.mktemp("unpacked")):
         yield
 
 
@@ -152,8 +152,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small C program of many parts, compiled."""
     try:
         return processes.compiled(tmp_path_factory.mktemp("program"))
-    except linux.Refused as refused:
-        pytest.skip(str(refused))
+    except linux.Unavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from fastsmaps._capture.unpack import open_capture
 from fastsmaps._errors import CaptureError
 from fastsmaps._source.source import Source
 from support import linux, processes
-from support.captures import STAT, TARGETS, replayed, rows, tree
+from support.captures import STAT, TARGETS, rows, scan_capture, tree
 
-pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 ROOT = os.geteuid() == 0
 FILES = {
@@ -42,7 +42,7 @@ def test_there_and_back(
     assert saved.by_pid[idle.pid].outcome == "read"
     with open_capture(tmp_path / name) as directory:
         assert isinstance(directory, str)
-        again = replayed(directory)
+        again = scan_capture(directory)
         assert again == [row for row in saved if row.outcome != "gone"]
         assert set(os.listdir(f"{directory}/{idle.pid}")) == FILES
         assert os.listdir(directory).count("meminfo") == 1
@@ -90,7 +90,7 @@ def test_a_capture_of_a_capture(
     assert rows(first) == rows(second)
     with open_capture(tmp_path / "two.tar") as directory:
         assert tree(directory).keys() == tree(str(tmp_path / "one")).keys()
-        assert replayed(directory) == rows(first)
+        assert scan_capture(directory) == rows(first)
 
 
 def test_an_archive_is_replaced(idle: processes.Process, tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_an_archive_is_replaced(idle: processes.Process, tmp_path: Path) -> None
 
 
 def test_every_outcome(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
-    pids = [idle.pid, processes.reaped()]
+    pids = [idle.pid, processes.dead_pid()]
     thread = processes.kernel_thread()
     with processes.zombie() as zombie, processes.workload("idle") as child:
-        child.ask("threads", 1)
+        child.request("threads", 1)
         pids += [zombie, *([thread] if thread else [])]
         saved = capture(tmp_path / "a.tar", pids)
         live = rows(fastsmaps.scan(pids))
@@ -126,7 +126,7 @@ def test_every_outcome(backend: ModuleType, idle: processes.Process, tmp_path: P
 
 def test_a_thread_is_no_process(idle: processes.Process, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
-        (tid,) = child.ask("threads", 1)
+        (tid,) = child.request("threads", 1)
         saved = capture(tmp_path / "a", [tid])
         assert saved[0].outcome == "failed"
         assert f"thread of process {child.pid}" in (saved[0].error or "")
@@ -135,12 +135,12 @@ def test_a_thread_is_no_process(idle: processes.Process, tmp_path: Path) -> None
 
 def test_one_that_left_its_main_thread(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
-        child.ask("leave")
+        child.request("leave")
         saved = capture(tmp_path / "a.tar", [child.pid])
         assert saved[0].outcome == "read"
         assert saved[0].cmdline == fastsmaps.scan([child.pid], cmdline=True)[0].cmdline != ()
         with open_capture(tmp_path / "a.tar") as directory:
-            assert replayed(directory) == rows(saved)
+            assert scan_capture(directory) == rows(saved)
             assert len(fastsmaps.mappings(child.pid, procfs=directory))
             # What is saved as its statm is that of a thread that lives: the main one's says 0.
             (row,) = fastsmaps.scan(procfs=directory, min_rss=linux.PAGE)
@@ -153,7 +153,7 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
     for parent in list(tmp_path.parents)[:2]:  # pytest's own
         parent.chmod(0o755)
     with processes.workload("idle") as child:
-        child.ask("undumpable")
+        child.request("undumpable")
 
         def look() -> list[Any]:
             linux.become(linux.NOBODY if ROOT else os.geteuid())
@@ -163,10 +163,10 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
             with open_capture(tmp_path / name) as directory:
                 notes = Source(directory).metadata.unread
                 files = set(os.listdir(f"{directory}/{child.pid}"))
-                return [*saved, live, *replayed(directory), notes, files]
+                return [*saved, live, *scan_capture(directory), notes, files]
 
         try:
-            saved, live, again, notes, files = processes.in_child(look)
+            saved, live, again, notes, files = processes.run_in_child(look)
         except CaptureError as error:
             pytest.skip(f"another user cannot write here: {error}")
     assert saved.outcome == "denied"
@@ -206,11 +206,11 @@ def test_notes_that_are_none(tmp_path: Path) -> None:
 def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         name = os.fsdecode(b") R 1 2\x1b[3\xff\n")
-        assert child.ask("name", name) == "named"
+        assert child.request("name", name) == "named"
         saved = capture(tmp_path / "a.tar.gz", [child.pid])
         (live,) = fastsmaps.scan([child.pid], cgroup=True, cmdline=True)
     with open_capture(tmp_path / "a.tar.gz") as directory:
-        (again,) = replayed(directory)
+        (again,) = scan_capture(directory)
     assert saved[0].comm == live.comm == again.comm
     assert "\udcff" in (again.comm or "")
     assert saved[0].cmdline == live.cmdline == again.cmdline
@@ -222,13 +222,13 @@ def test_one_that_ends_meanwhile(backend: ModuleType, tmp_path: Path, fate: str)
 
         def act() -> None:
             if fate == "exec":
-                child.ask("exec", "idle")
+                child.request("exec", "idle")
             elif fate == "zombie":
                 child.kill()
             else:
                 child.reap()
 
-        with processes.amid(act) as done:
+        with processes.interrupting(act) as done:
             saved = capture(tmp_path / "a", [child.pid, os.getpid()])
         assert done
         assert saved[1].outcome == "read"

@@ -20,7 +20,7 @@ from fastsmaps._errors import CaptureError
 from support import linux, processes
 from support.captures import TARGETS
 
-pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 # What fastsmaps exports of that name is the function.
 MODULE = importlib.import_module("fastsmaps._capture.capture")
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_written(
         assert caught.value.path == str(tmp_path / name)
         return os.listdir(tmp_path)
 
-    assert processes.in_child(look) == []
+    assert processes.run_in_child(look) == []
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -92,9 +92,9 @@ def test_a_full_disk(idle: processes.Process, tmp_path: Path, name: str) -> None
         return os.listdir(tmp_path / "small"), os.listdir(tmp_path / "unpacked")
 
     try:
-        assert processes.in_child(mounted) == ([], [])
-    except linux.Refused as refused:
-        pytest.skip(f"no file system of one's own: {refused}")
+        assert processes.run_in_child(mounted) == ([], [])
+    except linux.Unavailable as error:
+        pytest.skip(f"no file system of one's own: {error}")
 
 
 def test_targets_that_are_refused(idle: processes.Process, tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_an_exec_before_the_files_are_opened(
     look = MODULE._Files._classify
     execs: list[object] = []
     with processes.workload("idle") as child:
-        assert child.ask("name", "before") == "named"
+        assert child.request("name", "before") == "named"
 
         def and_then(files: object) -> None:
             look(files)
             if not execs:
-                execs.append(child.ask("exec", "marked", str(tmp_path / "mark")))
+                execs.append(child.request("exec", "marked", str(tmp_path / "mark")))
 
         monkeypatch.setattr(MODULE._Files, "_classify", and_then)
         (row,) = capture(tmp_path / "saved", [child.pid])

@@ -23,7 +23,7 @@ from fastsmaps._capture.unpack import open_capture
 from fastsmaps._errors import CaptureError
 from support.captures import SMAPS, smem, tar, tree
 
-pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 
 # ---- what does harm

@@ -18,9 +18,9 @@ import fastsmaps
 from fastsmaps._capture.capture import capture
 from fastsmaps._capture.unpack import open_capture
 from support import processes
-from support.captures import SMAPS, replayed, rows, smem, tar, tree
+from support.captures import SMAPS, rows, scan_capture, smem, tar, tree
 
-pytestmark = pytest.mark.usefixtures("nothing_unpacked")
+pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 
 @pytest.mark.parametrize("directories", [True, False])
@@ -63,7 +63,7 @@ def test_a_directory_packed_as_a_whole(idle: processes.Process, tmp_path: Path) 
         with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
             archive.add(tmp_path / "bug42", name)
         with open_capture(tmp_path / "a.tar.gz") as directory:
-            assert replayed(directory) == rows(saved)
+            assert scan_capture(directory) == rows(saved)
 
 
 def test_a_directory_is_given_as_it_is(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_digits_that_are_no_process(backend: ModuleType, tmp_path: Path) -> None
     members = smem()
     members.update((f"{name}/smaps", SMAPS) for name in names)
     with open_capture(tar(tmp_path / "a", members)) as directory:
-        assert [(row.pid, row.outcome) for row in replayed(directory)] == [
+        assert [(row.pid, row.outcome) for row in scan_capture(directory)] == [
             (7, "read"), (4711, "read"),
         ]  # fmt: skip
         assert fastsmaps.libs(procfs=directory)["/a"].processes == 2

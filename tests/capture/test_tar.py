@@ -21,7 +21,7 @@ from fastsmaps._source.compressed import Damage
 from support.captures import SMAPS, tree
 
 pytestmark = [
-    pytest.mark.usefixtures("nothing_unpacked"),
+    pytest.mark.usefixtures("no_unpacked_files"),
     pytest.mark.thread_unsafe(reason="sets where to unpack"),
 ]
 

@@ -10,29 +10,29 @@ from pathlib import Path
 from types import ModuleType
 
 from support import processes
-from support.commands import rows_of, run
+from support.commands import json_rows, run
 
 
 def test_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
     target = str(tmp_path / "one.tar")
     text = run("capture", "-o", target, str(idle.pid)).stdout
     assert f"{target}: 1 of 1 processes read" in text
-    (row,) = rows_of("ps", "--procfs", target)
+    (row,) = json_rows("ps", "--procfs", target)
     assert row["pid"] == idle.pid
-    gone = processes.reaped()
+    gone = processes.dead_pid()
     done = run("capture", "-o", str(tmp_path / "two"), str(idle.pid), str(gone), status=1)
     assert done.stderr.count("\n") == 1
-    assert [row["pid"] for row in rows_of("ps", "--procfs", str(tmp_path / "two"))] == [idle.pid]
+    assert [row["pid"] for row in json_rows("ps", "--procfs", str(tmp_path / "two"))] == [idle.pid]
     run("capture", "-o", str(tmp_path / "two"), str(idle.pid), status=1)  # it is there
     assert run("capture", "-o", "/nowhere/x.tar", str(idle.pid), status=1).stderr.count("\n") == 1
     run("capture", status=2)
     some = str(tmp_path / "some.tar")
     run("capture", "-o", some, "--filter", "workloads.py")
-    assert idle.pid in {row["pid"] for row in rows_of("ps", "--procfs", some)}
+    assert idle.pid in {row["pid"] for row in json_rows("ps", "--procfs", some)}
 
 
 def test_ps_of_a_capture(backend: ModuleType, saved: str, idle: processes.Process) -> None:
-    assert {row["pid"] for row in rows_of("ps", "--procfs", saved)} == {idle.pid, os.getpid()}
+    assert {row["pid"] for row in json_rows("ps", "--procfs", saved)} == {idle.pid, os.getpid()}
 
 
 def test_a_damaged_capture(backend: ModuleType, saved: str, tmp_path: Path) -> None:
@@ -55,6 +55,6 @@ def test_what_damage_hides_is_no_change(backend: ModuleType, saved: str, tmp_pat
         begun = archive.getmember(str(os.getpid())).offset  # after the other
     cut = tmp_path / "cut.tar"
     cut.write_bytes(whole[: begun + 100])
-    assert len(rows_of("ps", "--procfs", str(cut), status=1)) == 1
+    assert len(json_rows("ps", "--procfs", str(cut), status=1)) == 1
     for pair in ((saved, str(cut)), (str(cut), saved)):
-        assert rows_of("diff", *pair, status=1) == []
+        assert json_rows("diff", *pair, status=1) == []

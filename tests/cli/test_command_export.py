@@ -25,7 +25,7 @@ from fastsmaps.cli import http, main
 from fastsmaps.cli.options import WrongUse
 from support import processes
 from support.commands import environment, run
-from support.metrics import HOSTILE, Exporter, parsed, process, promtool, query, until
+from support.metrics import HOSTILE, Exporter, parse_metrics, promtool, query, until, write_process
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def labels(child: processes.Process) -> dict[str, str]:
 
 def test_once(backend: ModuleType, idle: processes.Process) -> None:
     text = run("export", "--once", "--by", "pid").stdout
-    says = parsed(text)
+    says = parse_metrics(text)
     assert says.up
     assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
     promtool("check", "metrics", text=text.encode())
@@ -53,20 +53,20 @@ def test_once(backend: ModuleType, idle: processes.Process) -> None:
 def test_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
     fastsmaps.capture(tmp_path / "host.tar.gz", [idle.pid])
     arguments = ("--once", "--by", "pid", "--procfs", str(tmp_path / "host.tar.gz"))
-    says = parsed(run("export", *arguments).stdout)
+    says = parse_metrics(run("export", *arguments).stdout)
     assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
     assert len(says.of("processes", "pid")) == 1
 
 
 def test_arguments(backend: ModuleType, tmp_path: Path) -> None:
     for pid in (1, 2, 3):
-        process(tmp_path / "host", pid, b"p%d" % pid, Rss=pid * 100, Pss=pid)
+        write_process(tmp_path / "host", pid, b"p%d" % pid, Rss=pid * 100, Pss=pid)
     once = ("export", "--once", "--procfs", str(tmp_path / "host"))
-    assert parsed(run(*once).stdout).of("pss_bytes") == {"p1": 1024, "p2": 2048, "p3": 3072}
-    says = parsed(run(*once, "--limit", "1", "--budget", "0.5").stdout)
+    assert parse_metrics(run(*once).stdout).of("pss_bytes") == {"p1": 1024, "p2": 2048, "p3": 3072}
+    says = parse_metrics(run(*once, "--limit", "1", "--budget", "0.5").stdout)
     assert says.of("pss_bytes") == {"p3": 3072, "other": 3072}
     assert says.get("budget_ratio") == 0.5
-    says = parsed(run(*once, "--max-rss", "50K", "--by", "user,comm").stdout)
+    says = parse_metrics(run(*once, "--max-rss", "50K", "--by", "user,comm").stdout)
     assert says.of("unread_processes") == {"p1": 1, "p2": 1, "p3": 1}
     assert says.of("pss_bytes") == {}
 
@@ -136,23 +136,23 @@ def test_addresses() -> None:
 
 def test_answers(backend: ModuleType, idle: processes.Process) -> None:
     with Exporter("--by", "pid") as exporter:
-        assert exporter.told().get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
-        answer, body = exporter.ask()
+        assert exporter.scrape().get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+        answer, body = exporter.request()
         assert answer.status == 200
         assert answer.getheader("Content-Type", "").startswith("text/plain; version=0.0.4")
         assert answer.getheader("X-Content-Type-Options") == "nosniff"
         assert answer.getheader("Server") == "fastsmaps"
         promtool("check", "metrics", text=body)
-        assert exporter.ask("/metrics?x=y")[0].status == 200
-        answer, body = exporter.ask("/")
+        assert exporter.request("/metrics?x=y")[0].status == 200
+        answer, body = exporter.request("/")
         assert (answer.status, b'href="/metrics"' in body) == (200, True)
-        answer, body = exporter.ask("/", method="HEAD")
+        answer, body = exporter.request("/", method="HEAD")
         assert (answer.status, body) == (200, b"")
         assert int(answer.getheader("Content-Length", "")) > 100
         for path in ("/nothing", "/metrics/", "/../metrics", "/%2e%2e/etc/passwd"):
-            assert exporter.ask(path)[0].status == 404
+            assert exporter.request(path)[0].status == 404
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
-            answer, body = exporter.ask(method=method)
+            answer, body = exporter.request(method=method)
             assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
             assert body.count(b"\n") == 1
         assert exporter.end() == (0, b"")
@@ -160,9 +160,9 @@ def test_answers(backend: ModuleType, idle: processes.Process) -> None:
 
 def test_formats(backend: ModuleType) -> None:
     with Exporter() as exporter:
-        exporter.told()
+        exporter.scrape()
         accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-        answer, body = exporter.ask(Accept=accept)
+        answer, body = exporter.request(Accept=accept)
         assert answer.getheader("Content-Type", "").startswith("application/openmetrics-text")
         text = body.decode()
         assert text.endswith("# EOF\n")
@@ -172,20 +172,20 @@ def test_formats(backend: ModuleType) -> None:
         }
         assert families["fastsmaps_pss_bytes"].unit == "bytes"
         assert families["fastsmaps_cpu_seconds"].type == "counter"
-        answer, body = exporter.ask(Accept_Encoding="gzip")
+        answer, body = exporter.request(Accept_Encoding="gzip")
         assert answer.getheader("Content-Encoding") == "gzip"
-        assert parsed(gzip.decompress(body).decode()).up
+        assert parse_metrics(gzip.decompress(body).decode()).up
         # What no scraper would ask for gets the plain text.
         for odd in ("nonsense", "application/openmetrics-text;version=x", ";;;", "\xe9",
                     "application/openmetrics-text;version=1.0.0;escaping=nonsense"):  # fmt: skip
-            answer, body = exporter.ask(Accept=odd)
+            answer, body = exporter.request(Accept=odd)
             assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), odd
         assert exporter.end() == (0, b"")
 
 
 def test_caches_keep_the_formats_apart(backend: ModuleType) -> None:
     with Exporter() as exporter:
-        answer, _ = exporter.ask()
+        answer, _ = exporter.request()
         assert answer.getheader("Vary") == "Accept, Accept-Encoding"
 
 
@@ -201,14 +201,14 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", waiting]
     with Exporter("--interval", "1000", command=command) as exporter:
-        answer, body = exporter.ask("/-/healthy")
+        answer, body = exporter.request("/-/healthy")
         assert (answer.status, body) == (200, b"fastsmaps is healthy.\n")
-        answer, body = exporter.ask("/-/ready")
+        answer, body = exporter.request("/-/ready")
         assert (answer.status, body) == (503, b"The first sweep is under way.\n")
         with gate.open("w"):
-            until(lambda: exporter.ask("/-/ready")[0].status == 200)
-        assert exporter.ask("/-/ready")[1] == b"fastsmaps is ready.\n"
-        assert exporter.told().up
+            until(lambda: exporter.request("/-/ready")[0].status == 200)
+        assert exporter.request("/-/ready")[1] == b"fastsmaps is ready.\n"
+        assert exporter.scrape().up
 
 
 @pytest.mark.parametrize(
@@ -268,13 +268,13 @@ def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
     """A web page whose name was made to lead here (DNS rebinding) learns nothing."""
     with Exporter("--allow-host", "Metrics.example") as exporter:
-        exporter.told()
+        exporter.scrape()
         for path in ("/", "/metrics", "/-/healthy", "/nothing"):
-            answer, body = exporter.ask(path, Host="evil.example:19779")
+            answer, body = exporter.request(path, Host="evil.example:19779")
             assert (answer.status, body.count(b"\n")) == (421, 1)
             assert b"evil" not in body
         for host in ("localhost", "metrics.example:80", socket.gethostname()):
-            assert exporter.ask(Host=host)[0].status == 200
+            assert exporter.request(Host=host)[0].status == 200
         two = raw(exporter, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n")
         assert two.startswith(b"HTTP/1.0 400 ")
         # Without a name there is nothing that a browser would send.
@@ -282,12 +282,12 @@ def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
         other = b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
         assert raw(exporter, other).startswith(b"HTTP/1.0 404 ")
     with Exporter("--allow-host", "*") as exporter:
-        assert exporter.ask(Host="evil.example")[0].status == 200
+        assert exporter.request(Host="evil.example")[0].status == 200
 
 
 def raw(exporter: Exporter, request: bytes) -> bytes:
     """All that comes for these bytes."""
-    with socket.create_connection((exporter.host, exporter.port), processes.PATIENCE) as client:
+    with socket.create_connection((exporter.host, exporter.port), processes.TIMEOUT) as client:
         client.sendall(request)
         client.shutdown(socket.SHUT_WR)
         blocks = []
@@ -313,15 +313,15 @@ def test_requests_that_are_none(backend: ModuleType) -> None:
             assert b"<script>" not in answer
             assert b"\nEvil" not in answer
             assert b"\n Evil" not in answer
-        assert exporter.told().up
+        assert exporter.scrape().up
         assert exporter.end() == (0, b"")
 
 
 def test_hostile_processes(backend: ModuleType, idle: processes.Process) -> None:
-    idle.ask("name", os.fsdecode(HOSTILE[0]))
+    idle.request("name", os.fsdecode(HOSTILE[0]))
     with Exporter("--by", "pid,comm") as exporter:
-        assert exporter.told().get("processes", **labels(idle)) == 1
-        promtool("check", "metrics", text=exporter.ask()[1])
+        assert exporter.scrape().get("processes", **labels(idle)) == 1
+        promtool("check", "metrics", text=exporter.request()[1])
 
 
 # ---- listening
@@ -332,7 +332,7 @@ def test_where_it_listens(backend: ModuleType) -> None:
         assert exporter.host == "127.0.0.1"
         # The whole of 127.0.0.0/8 leads here.
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.2", exporter.port), processes.PATIENCE)
+            socket.create_connection(("127.0.0.2", exporter.port), processes.TIMEOUT)
 
 
 def test_ipv6(backend: ModuleType) -> None:
@@ -343,7 +343,7 @@ def test_ipv6(backend: ModuleType) -> None:
         pytest.skip(f"no IPv6: {error}")
     with Exporter(listen="[::1]:0") as exporter:
         assert exporter.host == "::1"
-        assert exporter.told().up
+        assert exporter.scrape().up
 
 
 def test_all_addresses(backend: ModuleType) -> None:
@@ -352,7 +352,7 @@ def test_all_addresses(backend: ModuleType) -> None:
         for family in families:
             address = "127.0.0.1" if family == socket.AF_INET else "::1"
             with socket.socket(family) as client:
-                client.settimeout(processes.PATIENCE)
+                client.settimeout(processes.TIMEOUT)
                 client.connect((address, exporter.port))
                 client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
                 assert client.recv(1 << 12).startswith(b"HTTP/1.0 200 ")
@@ -370,7 +370,7 @@ def test_where_it_cannot_listen(backend: ModuleType) -> None:
 def test_the_same_port_again(backend: ModuleType) -> None:
     """Connections of the one before do not keep it."""
     with Exporter() as exporter:
-        exporter.ask()
+        exporter.request()
         port = exporter.port
         assert exporter.end() == (0, b"")
     with Exporter(listen=f"127.0.0.1:{port}") as exporter:
@@ -382,10 +382,10 @@ def test_slow_clients(backend: ModuleType) -> None:
     with Exporter() as exporter, contextlib.ExitStack() as stack:
         clients = []
         for i in range(2 * http._MOST):
-            client = socket.create_connection((exporter.host, exporter.port), processes.PATIENCE)
+            client = socket.create_connection((exporter.host, exporter.port), processes.TIMEOUT)
             clients.append(stack.enter_context(client))
             client.sendall(b"GET /metr" if i % 2 else b"G")
-        assert exporter.told().up
+        assert exporter.scrape().up
         status = Path(f"/proc/{exporter.popen.pid}/status").read_text()
         threads = int(status.partition("Threads:")[2].split()[0])
         assert threads <= http._MOST + 8
@@ -409,15 +409,15 @@ def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http.Server
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a client that goes on sending a little, and of one that does not read."""
     with server(monkeypatch, b"x" * (64 << 20)) as one:
-        with socket.create_connection(one.server_address, processes.PATIENCE) as client:  # type: ignore[arg-type]
-            deadline = time.monotonic() + processes.PATIENCE
+        with socket.create_connection(one.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
+            deadline = time.monotonic() + processes.TIMEOUT
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"GET / HTTP/1.1\r\n")
                 while time.monotonic() < deadline:
                     client.sendall(b"a: b\r\n")
                     time.sleep(0.05)
             assert time.monotonic() < deadline
-        with socket.create_connection(one.server_address, processes.PATIENCE) as client:  # type: ignore[arg-type]
+        with socket.create_connection(one.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
             until(lambda: not one._open)
 
@@ -430,7 +430,7 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_ended_by_a_signal(backend: ModuleType, number: signal.Signals, status: int) -> None:
     with Exporter() as exporter:
-        exporter.told()
+        exporter.scrape()
         assert exporter.end(number) == (status, b"")
 
 
@@ -443,9 +443,9 @@ def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
     )
     with (
         Exporter(command=[sys.executable, "-c", hanging]) as exporter,
-        socket.create_connection((exporter.host, exporter.port), processes.PATIENCE),
+        socket.create_connection((exporter.host, exporter.port), processes.TIMEOUT),
     ):
-        assert parsed(exporter.ask()[1].decode()).get("up") == 0
+        assert parse_metrics(exporter.request()[1].decode()).get("up") == 0
         assert exporter.end() == (0, b"")
 
 
@@ -460,16 +460,20 @@ def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
         assert child.stdout.readline().startswith(b"listening")
         child.send_signal(signal.SIGINT)
         child.send_signal(signal.SIGTERM)
-        assert child.wait(processes.PATIENCE) == 0
+        assert child.wait(processes.TIMEOUT) == 0
 
 
 def test_a_failure_is_told_once(backend: ModuleType, tmp_path: Path) -> None:
-    process(tmp_path / "host", 1)
+    write_process(tmp_path / "host", 1)
     with Exporter("--procfs", str(tmp_path / "host"), "--interval", "0.01") as exporter:
-        exporter.told()
+        exporter.scrape()
         shutil.rmtree(tmp_path / "host")
-        until(lambda: (parsed(exporter.ask()[1].decode()).get("sweep_errors_total") or 0) > 2)
-        assert not parsed(exporter.ask()[1].decode()).up
+        until(
+            lambda: (
+                (parse_metrics(exporter.request()[1].decode()).get("sweep_errors_total") or 0) > 2
+            )
+        )
+        assert not parse_metrics(exporter.request()[1].decode()).up
         status, error = exporter.end()
         assert status == 0
         assert error.count(b"\n") == 1
@@ -493,9 +497,9 @@ def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path
     command = shutil.which("prometheus")
     if command is None:
         pytest.skip("no prometheus (Debian's package of this name)")
-    idle.ask("name", os.fsdecode(HOSTILE[0]))
+    idle.request("name", os.fsdecode(HOSTILE[0]))
     with Exporter("--by", "pid", "--interval", "0.2") as exporter:
-        exporter.told()
+        exporter.scrape()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         config = tmp_path / "prometheus.yml"
@@ -519,7 +523,7 @@ def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path
                 assert healthy["value"][1] == "1"
             finally:
                 server.terminate()
-                server.communicate(timeout=processes.PATIENCE)
+                server.communicate(timeout=processes.TIMEOUT)
 
 
 def test_help(backend: ModuleType) -> None:

@@ -20,7 +20,7 @@ import pytest
 import fastsmaps
 from fastsmaps.cli import main
 from support import processes
-from support.commands import COMMAND, ZOO, environment, lines_of, rows_of, run
+from support.commands import COMMAND, ZOO, csv_rows, environment, json_rows, run
 from support.metrics import small_host
 from support.processes import running, workload
 
@@ -39,7 +39,7 @@ def test_no_match(backend: ModuleType, command: str) -> None:
     words = [*command.split(), "--filter", "called s[o]"]
     done = run(*words, status=1)
     assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
-    assert rows_of(*words, status=1) == []
+    assert json_rows(*words, status=1) == []
     head, *rest = run(*words, "--csv", status=1).stdout.splitlines()
     assert "pss" in head
     assert rest == []
@@ -57,7 +57,7 @@ def test_no_match(backend: ModuleType, command: str) -> None:
 def test_no_match_of_a_path(backend: ModuleType, words: list[str], what: str) -> None:
     done = run(*words, "--filter", "nothing", status=1)
     assert done.stderr == f"fastsmaps: no {what} matches --filter 'nothing'\n"
-    assert rows_of(*words, "--filter", "nothing", status=1) == []
+    assert json_rows(*words, "--filter", "nothing", status=1) == []
 
 
 def test_no_match_is_not_saved(backend: ModuleType, tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_no_match_is_not_saved(backend: ModuleType, tmp_path: Path) -> None:
     done = run("capture", "-o", str(target), "--filter", "called s[o]", status=1)
     assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
     assert list(tmp_path.iterdir()) == []
-    assert rows_of("capture", "-o", str(target), "--filter", "called s[o]", status=1) == []
+    assert json_rows("capture", "-o", str(target), "--filter", "called s[o]", status=1) == []
 
 
 def test_fastsmaps_does_not_match_itself(backend: ModuleType, idle: processes.Process) -> None:
-    rows = rows_of("ps", "--filter", OWN)
+    rows = json_rows("ps", "--filter", OWN)
     assert [row["pid"] for row in rows] == [idle.pid]
-    rows = rows_of("top", "--filter", OWN)
+    rows = json_rows("top", "--filter", OWN)
     assert [row["pid"] for row in rows] == [idle.pid]
     with subprocess.Popen(
         [*COMMAND, "ps", "--json"], stdout=subprocess.PIPE, env=environment()
@@ -132,10 +132,10 @@ def test_memory_of_the_chosen_alone_is_read(
 
 
 def test_processes_by_number(backend: ModuleType, idle: processes.Process) -> None:
-    assert [row["pid"] for row in rows_of("ps", str(idle.pid))] == [idle.pid]
-    (line,) = lines_of("ps", str(idle.pid), "--filter", OWN)
+    assert [row["pid"] for row in json_rows("ps", str(idle.pid))] == [idle.pid]
+    (line,) = csv_rows("ps", str(idle.pid), "--filter", OWN)
     assert line["pid"] == str(idle.pid)
-    assert rows_of("ps", str(idle.pid), "--filter", "called s[o]", status=1) == []
+    assert json_rows("ps", str(idle.pid), "--filter", "called s[o]", status=1) == []
     done = run("ps", str(idle.pid), "999999999", status=1)
     assert done.stderr == "fastsmaps: there is no process 999999999\n"
     assert "1 of 2 processes read" in done.stdout
@@ -149,9 +149,9 @@ def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> No
     except KeyError:
         names = [str(uid), f"{uid},4294967294"]
     for name in names:
-        assert [row["pid"] for row in rows_of("ps", str(idle.pid), "--user", name)] == [idle.pid]
-        assert idle.pid in [row["pid"] for row in rows_of("ps", "--user", name)]
-    assert rows_of("ps", str(idle.pid), "--user", str(uid + 1), status=1) == []
+        assert [row["pid"] for row in json_rows("ps", str(idle.pid), "--user", name)] == [idle.pid]
+        assert idle.pid in [row["pid"] for row in json_rows("ps", "--user", name)]
+    assert json_rows("ps", str(idle.pid), "--user", str(uid + 1), status=1) == []
     done = run("ps", "--user", "4294967294", status=1)
     assert done.stderr == "fastsmaps: no process matches --user '4294967294'\n"
     for name in ("no such user", "", "1,,2", "99999999999"):
@@ -162,11 +162,11 @@ def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> No
 def test_of_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     fastsmaps.capture(tmp_path / "host", [idle.pid, os.getpid()])
     procfs = ["--procfs", str(tmp_path / "host")]
-    rows = rows_of("ps", "--filter", OWN, *procfs)
+    rows = json_rows("ps", "--filter", OWN, *procfs)
     assert [row["pid"] for row in rows] == [idle.pid]
-    assert [row["pid"] for row in rows_of("ps", str(idle.pid), *procfs)] == [idle.pid]
-    assert len(rows_of("ps", "--user", str(os.geteuid()), *procfs)) == 2
-    assert rows_of("ps", "--filter", "called s[o]", *procfs, status=1) == []
+    assert [row["pid"] for row in json_rows("ps", str(idle.pid), *procfs)] == [idle.pid]
+    assert len(json_rows("ps", "--user", str(os.geteuid()), *procfs)) == 2
+    assert json_rows("ps", "--filter", "called s[o]", *procfs, status=1) == []
 
 
 def test_a_sampler_reads_no_memory_of_the_excluded(
@@ -196,8 +196,8 @@ def test_a_sampler_asks_again_after_an_exec(backend: ModuleType) -> None:
         fastsmaps.Sampler(cmdline=True, exclude=others, budget=1) as sampler,
     ):
         assert sampler.sweep().by_pid[child.pid].error == "excluded"
-        child.tell()
-        deadline = time.monotonic() + processes.PATIENCE
+        child.send()
+        deadline = time.monotonic() + processes.TIMEOUT
         while sampler.sweep().by_pid[child.pid].outcome != "read":
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -90,7 +90,7 @@ def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
         assert child.stderr is not None
         assert child.stderr.readline() == b"ready\n"
         child.send_signal(signal.SIGINT)
-        _, error = child.communicate(timeout=processes.PATIENCE)
+        _, error = child.communicate(timeout=processes.TIMEOUT)
         assert (child.returncode, error) == (128 + signal.SIGINT, b"")
 
 
@@ -117,7 +117,7 @@ def test_interrupted_where_exceptions_are_ignored(backend: ModuleType) -> None:
     """In a finalizer Python tells of a KeyboardInterrupt and goes on: it must not be lost."""
     done = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED_IN_A_FINALIZER],
-        capture_output=True, check=False, env=environment(), timeout=processes.PATIENCE,
+        capture_output=True, check=False, env=environment(), timeout=processes.TIMEOUT,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, b"", b"")
 

@@ -7,58 +7,58 @@ from types import ModuleType
 
 import fastsmaps
 from support import processes
-from support.commands import OTHER, ZOO, lines_of, rows_of, run
+from support.commands import OTHER, ZOO, csv_rows, json_rows, run
 from support.smaps_texts import record
 
 
 def test_totals(backend: ModuleType, idle: processes.Process) -> None:
-    (row,) = rows_of("totals", str(idle.pid))
+    (row,) = json_rows("totals", str(idle.pid))
     assert (row["pid"], row["source"]) == (idle.pid, "smaps_rollup")
-    (line,) = lines_of("totals", ZOO)
+    (line,) = csv_rows("totals", ZOO)
     assert (line["pid"], line["source"], line["nonlinear"]) == ("", "smaps", "")
     assert line["pss"] == str(fastsmaps.load(ZOO).totals().pss)
-    assert rows_of("totals", str(idle.pid), "--filter", "no such thing", status=1) == []
+    assert json_rows("totals", str(idle.pid), "--filter", "no such thing", status=1) == []
     # A process without arguments is seen as ps shows it.
     thread = processes.kernel_thread()
     if thread is not None:
-        assert rows_of("totals", str(thread), "--filter", "^(?!\\[)", status=1) == []
+        assert json_rows("totals", str(thread), "--filter", "^(?!\\[)", status=1) == []
     assert run("totals", ZOO, OTHER).stdout.splitlines()[0].split()[0] == "KiB"
     assert run("totals", "0", status=1).stderr.count("\n") == 1
 
 
 def test_maps(backend: ModuleType) -> None:
-    rows = rows_of("maps", ZOO)
+    rows = json_rows("maps", ZOO)
     wanted = {"start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted"}
     assert all({*wanted, "vm_flags", "rss"} <= set(row) for row in rows)
     table = fastsmaps.load(ZOO)
-    assert len(rows) == len(table) == len(lines_of("maps", ZOO))
-    kinds = {row["kind"]: row for row in rows_of("maps", ZOO, "--by", "kind")}
+    assert len(rows) == len(table) == len(csv_rows("maps", ZOO))
+    kinds = {row["kind"]: row for row in json_rows("maps", ZOO, "--by", "kind")}
     groups = table.group_by("kind")
     assert {kind: row["pss"] for kind, row in kinds.items()} == {
         kind: group.totals.pss for kind, group in groups.items()
     }
-    some = rows_of("maps", ZOO, "--by", "path", "--filter", "memfd")
+    some = json_rows("maps", ZOO, "--by", "path", "--filter", "memfd")
     assert some
     assert all("memfd" in row["path"] for row in some)
     text = run("maps", ZOO, "--fields", "rss,swap,Locked").stdout.splitlines()
     assert text[0].split() == ["ADDRESS", "PERMS", "RSS", "SWAP", "LOCKED", "KIND", "PATH"]
     assert text[-1].startswith("total")
-    assert rows_of("maps", ZOO, "--sort=-pss", "--limit", "1")[0]["pss"] == max(
+    assert json_rows("maps", ZOO, "--sort=-pss", "--limit", "1")[0]["pss"] == max(
         row["pss"] for row in rows
     )
 
 
 def test_fields_of_maps(backend: ModuleType) -> None:
     """Programs get what was asked for and what tells the lines apart; order is by any field."""
-    (row,) = rows_of("maps", ZOO, "--fields", "Swap,rss", "--sort=-pss", "--limit", "1")
+    (row,) = json_rows("maps", ZOO, "--fields", "Swap,rss", "--sort=-pss", "--limit", "1")
     assert list(row) == ["start", "end", "perms", "swap", "rss", "kind", "path"]
-    (most,) = rows_of("maps", ZOO, "--sort=-pss", "--limit", "1")
+    (most,) = json_rows("maps", ZOO, "--sort=-pss", "--limit", "1")
     assert row.items() <= most.items()
-    assert set(lines_of("maps", ZOO, "--fields", "path,inode")[0]) == {
+    assert set(csv_rows("maps", ZOO, "--fields", "path,inode")[0]) == {
         "start", "end", "perms", "path", "inode", "kind",
     }  # fmt: skip
     for by in ("path", "kind"):
-        assert list(rows_of("maps", ZOO, "--by", by, "--fields", "rss,uss")[0]) == [
+        assert list(json_rows("maps", ZOO, "--by", by, "--fields", "rss,uss")[0]) == [
             by, "mappings", "rss", "uss",
         ]  # fmt: skip
     words = ("maps", ZOO, "--fields", "rss", "--filter", "no such thing", "--csv")
@@ -73,7 +73,7 @@ def test_filtered_groups_of_two_texts_in_one(backend: ModuleType, tmp_path: Path
     text = record(0x400000, 0x401000, b"/bin/a", Rss=4) + record(0x400000, 0x402000, b"/bin/b")
     (tmp_path / "two").write_bytes(text)
     for by in ("path", "kind"):
-        (row,) = rows_of("maps", f"{tmp_path}/two", "--by", by, "--filter", "/a$")
+        (row,) = json_rows("maps", f"{tmp_path}/two", "--by", by, "--filter", "/a$")
         assert (row["mappings"], row["size"], row["rss"]) == (1, 4096, 4096)
 
 
@@ -96,10 +96,10 @@ def test_fields_that_are_no_sizes(backend: ModuleType) -> None:
 
 
 def test_libs(backend: ModuleType, idle: processes.Process) -> None:
-    rows = rows_of("libs", str(idle.pid))
+    rows = json_rows("libs", str(idle.pid))
     assert all({"path", "processes", "pss"} <= set(row) for row in rows)
     assert {row["processes"] for row in rows} == {1}
-    found = rows_of("libs", "--filter", "libc")
+    found = json_rows("libs", "--filter", "libc")
     assert all("libc" in row["path"] for row in found)
     assert "processes read" in run("libs").stdout
     assert run("libs", "1x", status=2).stderr.count("\n") == 1
@@ -117,7 +117,7 @@ def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: process
         (("--sort", "nonsense"), "no field 'nonsense'"),
     ):
         month = ("diff", str(idle.pid), "--after", "2678400")
-        assert says in run(*month, *wrong, status=2, timeout=processes.PATIENCE).stderr
+        assert says in run(*month, *wrong, status=2, timeout=processes.TIMEOUT).stderr
 
 
 def test_diff_without_a_change(backend: ModuleType) -> None:
@@ -137,23 +137,25 @@ def test_diff_by_range(backend: ModuleType, tmp_path: Path) -> None:
     new.write_text(
         line.format("10000", "30000", "", 99, 99) + line.format("50000", "60000", "/a", 5, 5)
     )
-    rows = rows_of("diff", str(old), str(new), "--by", "range")
+    rows = json_rows("diff", str(old), str(new), "--by", "range")
     shown = [(row["range"], row["path"], row["change"]) for row in rows]
     assert shown == [("10000-30000", "", 91 << 10), ("50000-60000", "/a", 1 << 10)]
-    rows = rows_of("diff", str(old), str(new), "--by", "range", "--filter", "/a", "--sort", "range")
+    rows = json_rows(
+        "diff", str(old), str(new), "--by", "range", "--filter", "/a", "--sort", "range"
+    )
     assert [row["path"] for row in rows] == ["/a"]
 
 
 def test_diff(backend: ModuleType, saved: str, idle: processes.Process) -> None:
-    rows = rows_of("diff", ZOO, OTHER)
+    rows = json_rows("diff", ZOO, OTHER)
     expected = fastsmaps.diff(fastsmaps.load(ZOO), fastsmaps.load(OTHER))
     assert [(row["path"], row["change"]) for row in rows] == [(c.key, c.pss) for c in expected]
     assert all(row["new"] - row["old"] == row["change"] for row in rows)
-    assert rows_of("diff", ZOO, ZOO) == []
+    assert json_rows("diff", ZOO, ZOO) == []
     text = run("diff", ZOO, OTHER).stdout
     assert "PATH" in text
     assert "(no name)" in text
-    assert rows_of("diff", saved, saved) == []
+    assert json_rows("diff", saved, saved) == []
     run("diff", str(idle.pid), "--after", "0")
     for wrong in (("diff", ZOO), ("diff", ZOO, "--after", "1"), ("diff", ZOO, saved)):
         assert run(*wrong, status=2).stderr.count("\n") == 1

@@ -16,11 +16,11 @@ from pyarrow import parquet
 import fastsmaps
 from fastsmaps._output.display import harmless
 from support import linux, processes
-from support.commands import lines_of, rows_of, run
+from support.commands import csv_rows, json_rows, run
 
 
 def test_ps(backend: ModuleType, idle: processes.Process) -> None:
-    rows = {row["pid"]: row for row in rows_of("ps")}
+    rows = {row["pid"]: row for row in json_rows("ps")}
     mine = rows[idle.pid]
     assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
         mine
@@ -28,40 +28,40 @@ def test_ps(backend: ModuleType, idle: processes.Process) -> None:
     assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
     for row in rows.values():
         assert (row["outcome"] == "read") == (row["rss"] is not None)
-    lines = {line["pid"]: line for line in lines_of("ps")}
+    lines = {line["pid"]: line for line in csv_rows("ps")}
     assert lines[str(idle.pid)]["rss"] == str(mine["rss"])
     text = run("ps", "--filter", "workloads").stdout.splitlines()
     assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
     assert any(line.split()[0] == str(idle.pid) for line in text)
     assert any(re.fullmatch(r"\d+ of \d+ processes read.*", line) for line in text[-2:])
-    assert len(rows_of("ps", "--limit", "1")) == 1
-    rss = [row["rss"] for row in rows_of("ps", "--sort", "rss") if row["rss"] is not None]
+    assert len(json_rows("ps", "--limit", "1")) == 1
+    rss = [row["rss"] for row in json_rows("ps", "--sort", "rss") if row["rss"] is not None]
     assert rss == sorted(rss, reverse=True)
-    pids = [row["pid"] for row in rows_of("ps", "--sort", "pid")]
+    pids = [row["pid"] for row in json_rows("ps", "--sort", "pid")]
     assert pids == sorted(pids)
     assert "MiB" in run("ps", "--human").stdout
 
 
 def test_command_lines(backend: ModuleType, idle: processes.Process) -> None:
     """They are in JSON and CSV where they are read anyway: where they are filtered by."""
-    rows = {row["pid"]: row for row in rows_of("ps", "--filter", "workloads.py")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--filter", "workloads.py")}
     expected = Path(f"/proc/{idle.pid}/cmdline").read_text().split("\0")[:-1]
     assert rows[idle.pid]["cmdline"] == expected
-    lines = {line["pid"]: line for line in lines_of("ps", "--filter", "workloads.py")}
+    lines = {line["pid"]: line for line in csv_rows("ps", "--filter", "workloads.py")}
     assert lines[str(idle.pid)]["cmdline"] == " ".join(expected)
-    assert not any("cmdline" in row for row in rows_of("ps"))
+    assert not any("cmdline" in row for row in json_rows("ps"))
 
 
 def test_ps_by(backend: ModuleType, idle: processes.Process) -> None:
     for by in ("comm", "user", "cgroup"):
-        rows = rows_of("ps", "--by", by)
+        rows = json_rows("ps", "--by", by)
         assert all({by, "processes", "pss"} <= set(row) for row in rows)
         assert sum(row["processes"] for row in rows) > 1
     assert "total" in run("ps", "--by", "user").stdout
     with processes.workload("idle") as child:
-        child.ask("name", "")
+        child.request("name", "")
         assert "(no name)" in run("ps", "--by", "comm").stdout
-        assert "" in [row["comm"] for row in rows_of("ps", "--by", "comm")]
+        assert "" in [row["comm"] for row in json_rows("ps", "--by", "comm")]
 
 
 def test_what_has_ended_is_told_of(backend: ModuleType) -> None:
@@ -73,9 +73,9 @@ def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -
     """They are read where they are asked for."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True)
     assert own.cgroup is not None
-    rows = {row["pid"]: row for row in rows_of("ps", "--cgroup")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--cgroup")}
     assert rows[idle.pid]["cgroup"] == own.cgroup
-    assert {row["cgroup"] for row in rows_of("ps")} == {None}
+    assert {row["cgroup"] for row in json_rows("ps")} == {None}
     run("ps", "--cgroup", "--parquet", f"{tmp_path}/a")
     table = parquet.read_table(tmp_path / "a").to_pylist()
     assert own.cgroup in {row["cgroup"] for row in table if row["pid"] == idle.pid}
@@ -85,13 +85,13 @@ def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -
 
 
 def test_ps_limits(backend: ModuleType, idle: processes.Process) -> None:
-    rows = {row["pid"]: row for row in rows_of("ps", "--max-rss", "1K")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--max-rss", "1K")}
     assert rows[idle.pid]["outcome"] == "skipped"
     assert rows[idle.pid]["rss"] is None
     assert "skipped" in run("ps", "--max-rss", "1K").stdout
-    rows = {row["pid"]: row for row in rows_of("ps", "--min-rss", "900G")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--min-rss", "900G")}
     assert rows[idle.pid]["outcome"] == "skipped"
-    assert {row["outcome"] for row in rows_of("ps", "--timeout", "0")} == {"skipped"}
+    assert {row["outcome"] for row in json_rows("ps", "--timeout", "0")} == {"skipped"}
 
 
 def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
@@ -108,13 +108,13 @@ def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
             status = main(list(arguments))
         return status, out.getvalue()
 
-    status, text = processes.in_child(lambda: look("ps"))
+    status, text = processes.run_in_child(lambda: look("ps"))
     assert status == 0
     assert re.search(r"\d+ denied.*\ndenied: CAP_SYS_PTRACE would be enough", text)
-    rows = json.loads(processes.in_child(lambda: look("ps", "--json"))[1])
+    rows = json.loads(processes.run_in_child(lambda: look("ps", "--json"))[1])
     (row,) = [row for row in rows if row["pid"] == idle.pid]
     assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
-    assert processes.in_child(lambda: look("totals", str(idle.pid)))[0] == 1
+    assert processes.run_in_child(lambda: look("totals", str(idle.pid)))[0] == 1
 
 
 def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> None:
@@ -136,25 +136,25 @@ def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> 
         return texts
 
     with processes.workload("idle") as guarded:
-        guarded.ask("undumpable")
-        live, capture, replayed = processes.in_child(look)
+        guarded.request("undumpable")
+        live, capture, scan_capture = processes.run_in_child(look)
     assert "CAP_SYS_PTRACE would be enough" in live
     assert "CAP_SYS_PTRACE would be enough" in capture
-    assert re.search(r"\d+ denied", replayed)
-    assert "CAP_SYS_PTRACE" not in replayed
+    assert re.search(r"\d+ denied", scan_capture)
+    assert "CAP_SYS_PTRACE" not in scan_capture
 
 
 def test_fields(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     """The named fields instead of all; order is still by any field."""
-    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "Private_Dirty, ppid,uss")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--fields", "Private_Dirty, ppid,uss")}
     mine = rows[idle.pid]
     assert list(mine) == ["pid", "user", "outcome", "private_dirty", "ppid", "uss", "comm"]
     assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
-    (most,) = rows_of("ps", "--fields", "uss", "--sort", "Rss", "--limit", "1")
+    (most,) = json_rows("ps", "--fields", "uss", "--sort", "Rss", "--limit", "1")
     assert list(most) == ["pid", "user", "outcome", "uss", "comm"]
-    (first,) = rows_of("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
+    (first,) = json_rows("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
     assert list(first) == ["pid", "user", "outcome", "comm"]
-    assert list(lines_of("ps", "--fields", "swap")[0])[3:] == ["swap", "comm"]
+    assert list(csv_rows("ps", "--fields", "swap")[0])[3:] == ["swap", "comm"]
     run("ps", "--fields", "rss,ppid", "--parquet", f"{tmp_path}/a")
     assert parquet.read_table(tmp_path / "a").schema.names == [
         "host", "taken_at", "pid", "user", "outcome", "rss", "ppid", "comm",
@@ -172,23 +172,23 @@ def test_fields(backend: ModuleType, idle: processes.Process, tmp_path: Path) ->
 def test_fields_that_cost_a_read(backend: ModuleType, idle: processes.Process) -> None:
     """--fields and --sort read what they name."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
-    rows = {row["pid"]: row for row in rows_of("ps", "--fields", "cgroup,cmdline")}
+    rows = {row["pid"]: row for row in json_rows("ps", "--fields", "cgroup,cmdline")}
     assert rows[idle.pid]["cgroup"] == own.cgroup
     assert tuple(rows[idle.pid]["cmdline"]) == own.cmdline
-    assert rows_of("ps", "--sort=+cgroup")[0]["cgroup"] is not None
-    assert "cmdline" in rows_of("ps", "--sort", "cmdline")[0]
+    assert json_rows("ps", "--sort=+cgroup")[0]["cgroup"] is not None
+    assert "cmdline" in json_rows("ps", "--sort", "cmdline")[0]
 
 
 def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
     for name in ("rss+swap", "rss_swap", "Rss+Swap"):
-        rows = rows_of("ps", "--sort", name, "--fields", "rss,swap,rss_swap")
+        rows = json_rows("ps", "--sort", name, "--fields", "rss,swap,rss_swap")
         known = [row for row in rows if row["rss_swap"] is not None]
         assert known == sorted(known, key=lambda row: -row["rss_swap"])
         assert all(row["rss"] + row["swap"] == row["rss_swap"] for row in known)
 
 
 def test_fields_of_groups(backend: ModuleType, idle: processes.Process) -> None:
-    for row in rows_of("ps", "--by", "user", "--fields", "locked,pss"):
+    for row in json_rows("ps", "--by", "user", "--fields", "locked,pss"):
         assert list(row) == ["user", "processes", "unread", "locked", "pss"]
     text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
     assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]

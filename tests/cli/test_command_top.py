@@ -14,7 +14,7 @@ import pytest
 import fastsmaps
 from fastsmaps._model.grouping import command_of
 from support import processes
-from support.commands import SCREEN, ZOO, Job, on_terminal, rows_of, run
+from support.commands import SCREEN, ZOO, Job, json_rows, on_terminal, run
 
 GIVEN_BACK = "\x1b[?25h\x1b[?1049l"
 TAKEN = "\x1b[?1049h\x1b[?25l"
@@ -117,12 +117,12 @@ def test_ended_by_a_signal(backend: ModuleType, numbers: list[signal.Signals]) -
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         job.signal(signal.SIGSTOP)
-        assert job.hear() == f"stopped {signal.SIGSTOP:d}"
+        assert job.read_line() == f"stopped {signal.SIGSTOP:d}"
         for number in numbers:
             job.signal(number)
-        job.tell("fg")
-        assert job.hear() == f"ended {128 + numbers[0]}", job.text
-        assert job.modes() == job.before
+        job.resume("fg")
+        assert job.read_line() == f"ended {128 + numbers[0]}", job.text
+        assert job.modes() == job.initial_modes
     assert job.text.rstrip().endswith(GIVEN_BACK)
     assert "Traceback" not in job.text
 
@@ -132,7 +132,7 @@ def test_ends_with_its_terminal(backend: ModuleType, tmp_path: Path) -> None:
     with Job("top", "--interval", "3600", command=["sh", "-c", shell, "sh"]) as job:
         job.until(lambda: job.screens == 1)
         job.hang_up()
-        assert job.hear() == "ended 0"
+        assert job.read_line() == "ended 0"
     assert (tmp_path / "errors").read_text() == ""
 
 
@@ -149,24 +149,24 @@ def test_stopped_by_a_key(backend: ModuleType) -> None:
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         own = job.modes()
-        assert own != job.before
+        assert own != job.initial_modes
         for again in (1, 2):
             job.press("\x1a")
-            assert job.hear() == f"stopped {signal.SIGTSTP:d}"
-            assert job.modes() == job.before
+            assert job.read_line() == f"stopped {signal.SIGTSTP:d}"
+            assert job.modes() == job.initial_modes
             assert job.text.rstrip().endswith(GIVEN_BACK)
             if again == 2:
-                job.tell("bg")
-                assert job.hear() == f"stopped {signal.SIGTTOU:d}"
-                assert job.modes() == job.before
+                job.resume("bg")
+                assert job.read_line() == f"stopped {signal.SIGTTOU:d}"
+                assert job.modes() == job.initial_modes
                 assert job.text.rstrip().endswith(GIVEN_BACK)
-            job.tell("fg")
+            job.resume("fg")
             job.until(lambda: SCREEN in job.text.rpartition(GIVEN_BACK)[2])
             assert TAKEN in job.text.rpartition(GIVEN_BACK)[2]
             assert job.modes() == own
         job.press("q")
-        assert job.hear() == "ended 0", job.text
-        assert job.modes() == job.before
+        assert job.read_line() == "ended 0", job.text
+        assert job.modes() == job.initial_modes
     assert job.text.rstrip().endswith(GIVEN_BACK)
 
 
@@ -176,14 +176,14 @@ def test_stopped_by_the_signal_that_nobody_handles(backend: ModuleType) -> None:
         job.until(lambda: job.screens == 1)
         own = job.modes()
         job.signal(signal.SIGSTOP)
-        assert job.hear() == f"stopped {signal.SIGSTOP:d}"
-        termios.tcsetattr(job.theirs, termios.TCSANOW, job.before)
-        job.tell("fg")
+        assert job.read_line() == f"stopped {signal.SIGSTOP:d}"
+        termios.tcsetattr(job.terminal, termios.TCSANOW, job.initial_modes)
+        job.resume("fg")
         job.until(lambda: job.screens > 1)
         assert job.modes() == own
         job.press("q")
-        assert job.hear() == "ended 0", job.text
-        assert job.modes() == job.before
+        assert job.read_line() == "ended 0", job.text
+        assert job.modes() == job.initial_modes
 
 
 @pytest.mark.parametrize("first", ["\x1a", "bg"])
@@ -192,14 +192,14 @@ def test_ended_while_it_is_stopped(backend: ModuleType, first: str) -> None:
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         job.press("\x1a")
-        assert job.hear() == f"stopped {signal.SIGTSTP:d}"
+        assert job.read_line() == f"stopped {signal.SIGTSTP:d}"
         if first == "bg":
-            job.tell("bg")
-            assert job.hear() == f"stopped {signal.SIGTTOU:d}"
+            job.resume("bg")
+            assert job.read_line() == f"stopped {signal.SIGTTOU:d}"
         job.signal(signal.SIGTERM)
-        job.tell("bg")
-        assert job.hear() == f"ended {128 + signal.SIGTERM}", job.text
-        assert job.modes() == job.before
+        job.resume("bg")
+        assert job.read_line() == f"ended {128 + signal.SIGTERM}", job.text
+        assert job.modes() == job.initial_modes
     assert "Traceback" not in job.text
 
 
@@ -213,19 +213,19 @@ def test_where_nobody_would_continue_it(backend: ModuleType) -> None:
         job.until(lambda: "by rss" in job.text)
         assert GIVEN_BACK not in job.text
         job.press("q")
-        assert job.hear() == "ended 0"
+        assert job.read_line() == "ended 0"
 
 
 def test_another_size(backend: ModuleType) -> None:
     with Job("top", "--interval", "3600") as job:
         for screens, (lines, columns) in enumerate([(30, 100), (5, 60), (20, 120)], 1):
-            termios.tcsetwinsize(job.theirs, (lines, columns))
+            termios.tcsetwinsize(job.terminal, (lines, columns))
             job.until(lambda screens=screens: job.screens >= screens)  # type: ignore[misc]
         _, small, last = [plain(text).split("\n") for text in job.text.split(SCREEN)[:3]]
         assert len(small) == 5 < len(last) <= 20
         assert max(len(line.rstrip()) for line in small) <= 60
         job.press("q")
-        assert job.hear() == "ended 0"
+        assert job.read_line() == "ended 0"
 
 
 @pytest.mark.parametrize("number", [signal.SIGWINCH, signal.SIGTERM])
@@ -237,9 +237,9 @@ def test_a_signal_just_before_it_waits(backend: ModuleType, number: signal.Signa
         if number == signal.SIGWINCH:
             job.until(lambda: job.screens == 2)
             job.press("q")
-            assert job.hear() == "ended 0"
+            assert job.read_line() == "ended 0"
         else:
-            assert job.hear() == f"ended {128 + number}"
+            assert job.read_line() == f"ended {128 + number}"
 
 
 @pytest.mark.parametrize("thread", [False, True])
@@ -254,7 +254,7 @@ def test_signals_are_as_before(backend: ModuleType, thread: bool) -> None:
 
 
 def test_top_for_programs(backend: ModuleType, idle: processes.Process) -> None:
-    rows = {row["pid"]: row for row in rows_of("top")}
+    rows = {row["pid"]: row for row in json_rows("top")}
     assert rows[idle.pid]["estimated"] is False
     assert rows[idle.pid]["age"] >= 0
     text = run("top", "--iterations", "2", "--interval", "0", "--limit", "1").stdout

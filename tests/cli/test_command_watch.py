@@ -39,7 +39,7 @@ sys.exit(len(sys.stdin.read()))
 # another, and a print() inside a print() raises RuntimeError (reentrant call).
 LISTENING = """
 import os, signal, sys, time
-def hear(number, frame):
+def read_line(number, frame):
     os.write(1, signal.Signals(number).name.encode() + b"\\n")
     if number == signal.SIGUSR2:
         sys.exit(7)
@@ -89,7 +89,7 @@ def is_read_by(pid: int, reader: int) -> bool:
 
 
 def until_it_looks(at: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while not is_read_by(at, process.pid):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -105,7 +105,7 @@ def until_it_looked(process: subprocess.Popen[str]) -> None:
     with fastsmaps.Process.from_pidfd(fd) as reader:
         number = reader.pid
     os.close(fd)
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     begun: int | None = None
     while True:
         count = 0
@@ -149,7 +149,7 @@ def test_until_it_ends(backend: ModuleType) -> None:
     with processes.workload("idle") as child, begun(str(child.pid), *QUICK) as process:
         until_it_looks(child.pid, process)
         child.reap()
-        out, errors = process.communicate(timeout=processes.PATIENCE)
+        out, errors = process.communicate(timeout=processes.TIMEOUT)
     assert (process.returncode, errors) == (0, "")
     assert "ended after" in out
 
@@ -159,14 +159,14 @@ def test_ended_by_a_signal(backend: ModuleType, idle: processes.Process, number:
     with begun(str(idle.pid), *QUICK) as process:
         until_it_looks(idle.pid, process)
         process.send_signal(number)
-        out, errors = process.communicate(timeout=processes.PATIENCE)
+        out, errors = process.communicate(timeout=processes.TIMEOUT)
     assert (process.returncode, errors) == (0, "")
     for word in ("watched for", "KiB", "START", "PEAK", "AT", "END", "pss", "VmHWM"):
         assert word in out
 
 
 def test_a_process_that_is_not_there(backend: ModuleType) -> None:
-    done = run("watch", str(processes.reaped()), status=1)
+    done = run("watch", str(processes.dead_pid()), status=1)
     assert done.stdout == ""
     assert done.stderr.startswith("fastsmaps: there is no process")
 
@@ -184,7 +184,7 @@ def test_a_command(backend: ModuleType) -> None:
             if name.isdecimal() and is_read_by(int(name), process.pid)
         )
         time.sleep(0.1)  # some looks
-        out, errors = process.communicate("12345", timeout=processes.PATIENCE)
+        out, errors = process.communicate("12345", timeout=processes.TIMEOUT)
     assert (process.returncode, out) == (5, "")
     report = json.loads(errors)
     assert (report["pid"], report["exit_code"]) == (pid, 5)
@@ -208,13 +208,13 @@ def test_a_command_where_proc_is_of_an_outer_pid_namespace(
             assert process.stdout is not None
             assert process.stdout.readline() == "grown\n"
             until_it_looked(process)
-            _, errors = process.communicate(timeout=processes.PATIENCE)
+            _, errors = process.communicate(timeout=processes.TIMEOUT)
             return json.loads(errors), process.pid
 
     try:
-        report, inner = processes.in_namespaces(inside, None)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace: {refused}")
+        report, inner = processes.run_in_namespaces(inside, None)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace: {error}")
     assert report["pid"] not in (inner, inner + 1)
     assert report["peaks"]["pss"]["pss"] > 24 * MIB
     assert tree or report["peak_rss"] > 24 * MIB
@@ -226,18 +226,18 @@ def test_a_stranger_who_has_its_number_in_proc(
 ) -> None:
     def inside() -> tuple[dict[str, Any], int]:
         # What is started next is fastsmaps, and then its command.
-        linux.give_next(idle.pid - 1)
+        linux.set_next_pid(idle.pid - 1)
         with begun("--json", *QUICK, "--", "sh", "-c", "echo $$; read line") as process:
             assert process.stdout is not None
             number = int(process.stdout.readline())
             until_it_looked(process)
-            _, errors = process.communicate("\n", timeout=processes.PATIENCE)
+            _, errors = process.communicate("\n", timeout=processes.TIMEOUT)
             return json.loads(errors), number
 
     try:
-        report, number = processes.in_namespaces(inside, None)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+        report, number = processes.run_in_namespaces(inside, None)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
     if number != idle.pid:
         pytest.skip(f"the kernel gave {number} instead of {idle.pid}")
     assert report["pid"] != idle.pid
@@ -293,7 +293,7 @@ def test_signals_are_forwarded(backend: ModuleType) -> None:
         for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
             process.send_signal(getattr(signal, name))
             assert process.stdout.readline() == f"{name}\n"
-        _, errors = process.communicate(timeout=processes.PATIENCE)
+        _, errors = process.communicate(timeout=processes.TIMEOUT)
     assert process.returncode == 7
     assert "exit status 7" in errors
 
@@ -306,7 +306,7 @@ def test_keys_reach_it_once(backend: ModuleType) -> None:
             job.press(key)
             job.until(lambda name=name, count=count: job.text.count(name) > count)  # type: ignore[misc]
         job.signal(signal.SIGUSR2)
-        assert job.hear() == "ended 7", job.text
+        assert job.read_line() == "ended 7", job.text
     assert (job.text.count("SIGINT"), job.text.count("SIGQUIT")) == (2, 1)
     assert "exit status 7" in job.text
 
@@ -318,7 +318,7 @@ def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
         "--", sys.executable, "-c", code,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     ) as process:  # fmt: skip
-        assert process.communicate(timeout=processes.PATIENCE)[0] == "True\n"
+        assert process.communicate(timeout=processes.TIMEOUT)[0] == "True\n"
 
 
 def test_nobody_reads_the_report(backend: ModuleType) -> None:
@@ -340,7 +340,7 @@ def test_a_tree(backend: ModuleType) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
         time.sleep(0.3)
-        _, errors = process.communicate(timeout=processes.PATIENCE)
+        _, errors = process.communicate(timeout=processes.TIMEOUT)
     report = json.loads(errors)
     peak = report["peaks"]["pss"]
     assert peak["processes"] >= 2
@@ -354,7 +354,7 @@ def test_the_report_of_a_tree_has_no_figure_of_one_process(backend: ModuleType) 
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
         until_it_looked(process)
-        _, errors = process.communicate(timeout=processes.PATIENCE)
+        _, errors = process.communicate(timeout=processes.TIMEOUT)
     table, _, growth = errors.partition("alone grew most")
     assert "VmHWM" not in table
     assert [line for line in table.splitlines() if "ru_maxrss" in line] == [

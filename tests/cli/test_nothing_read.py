@@ -13,8 +13,8 @@ from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan, failures_of, is_failure, main_reason
 from support import linux, processes
 from support.commands import run
-from support.metrics import parsed
-from support.metrics import process as made_up
+from support.metrics import parse_metrics
+from support.metrics import write_process as made_up
 
 
 def without_smaps(root: Path) -> Path:
@@ -57,13 +57,13 @@ def test_a_capture_of_nothing(backend: ModuleType, tmp_path: Path) -> None:
 def test_the_exporter(backend: ModuleType, tmp_path: Path) -> None:
     host = without_smaps(tmp_path / "host")
     done = run("export", "--once", "--procfs", str(host), status=1)
-    metrics = parsed(done.stdout)
+    metrics = parse_metrics(done.stdout)
     assert not metrics.up
     assert metrics.of("coverage_processes", "outcome")["failed"] == 2
     assert "no process could be read" in done.stderr
     assert "smaps is missing" in done.stderr
     made_up(host, 12, b"fine")
-    assert parsed(run("export", "--once", "--procfs", str(host)).stdout).up
+    assert parse_metrics(run("export", "--once", "--procfs", str(host)).stdout).up
 
 
 def test_what_was_left_out_is_no_failure(backend: ModuleType, tmp_path: Path) -> None:
@@ -110,16 +110,16 @@ def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
             return texts[0], texts[1], fastsmaps.scan().hidden_by, texts[2]
 
         with processes.workload("idle"):
-            return processes.in_child(stranger)
+            return processes.run_in_child(stranger)
 
     try:
-        ps, libs, hidden_by, metrics = processes.in_namespaces(inside, "hidepid=2,gid=4321")
-    except linux.Refused as refused:
-        pytest.skip(f"no /proc with hidepid=2: {refused}")
+        ps, libs, hidden_by, metrics = processes.run_in_namespaces(inside, "hidepid=2,gid=4321")
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with hidepid=2: {error}")
     assert hidden_by in ("hidepid=2", "hidepid=invisible")
     for text in (ps, libs):
         assert f"/proc hides processes of others from this reader ({hidden_by})" in text
-    assert parsed(metrics).get("processes_hidden") == 1
+    assert parse_metrics(metrics).get("processes_hidden") == 1
     assert fastsmaps.scan([os.getpid()]).hidden_by is None  # nothing else was asked for
 
 

@@ -214,8 +214,8 @@ def test_uses(twins: list[dict[str, Any]]) -> None:
 
 def test_uses_by_number(twins: list[dict[str, Any]]) -> None:
     with processes.workload("idle") as child:
-        (tid,) = child.ask("threads", 1)
-        numbers = (child.pid, tid, processes.reaped())
+        (tid,) = child.request("threads", 1)
+        numbers = (child.pid, tid, processes.dead_pid())
         for twin in twins:
             uses = twin["Uses"]()
             root = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)

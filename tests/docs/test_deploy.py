@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.metrics import process, promtool, small_host, swept, with_mappings
+from support.metrics import promtool, small_host, sweep_metrics, write_maps, write_process
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -18,8 +18,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
     root = small_host(tmp_path / "host")
-    process(root, 10, b"split", Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
-    with_mappings(root, p7=3)
+    write_process(root, 10, b"split", Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
+    write_maps(root, p7=3)
     return root
 
 
@@ -33,7 +33,7 @@ def names_in(expressions: str) -> set[str]:
 
 
 def names_told(host: Path) -> set[str]:
-    return {name for name, _ in swept(host, mappings=True).samples}
+    return {name for name, _ in sweep_metrics(host, mappings=True).samples}
 
 
 def test_alerts_are_about_what_is_told(host: Path) -> None:

@@ -55,8 +55,8 @@ def among_few(run: Callable[[processes.Process], T]) -> T:
             return run(child)
 
     try:
-        return processes.in_namespaces(inside)
-    except linux.Refused:
+        return processes.run_in_namespaces(inside)
+    except linux.Unavailable:
         return inside()
 
 
@@ -100,7 +100,7 @@ def test_python(backend: ModuleType, page: Path, tmp_path: Path) -> None:
             capture_output=True,
             cwd=tmp_path,
             env=commands.environment(),
-            timeout=processes.PATIENCE,
+            timeout=processes.TIMEOUT,
             check=False,
         )
 

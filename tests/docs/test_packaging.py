@@ -151,7 +151,7 @@ class Shell:
         os.close(self._terminal)
 
     def _until(self, text: str) -> str:
-        deadline = time.monotonic() + processes.PATIENCE
+        deadline = time.monotonic() + processes.TIMEOUT
         while text not in self._got:
             assert time.monotonic() < deadline, self._got
             if select.select([self._terminal], [], [], 1)[0]:

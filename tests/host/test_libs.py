@@ -14,7 +14,7 @@ import pytest
 import fastsmaps
 from fastsmaps import _backend
 from support import linux, processes
-from support.commands import rows_of, run
+from support.commands import json_rows, run
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
@@ -63,8 +63,8 @@ def test_sums_are_those_of_the_tables(backend: ModuleType) -> None:
 
 def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child, processes.zombie() as ended:
-        (tid,) = child.ask("threads", 1)
-        numbers = [child.pid, ended, processes.reaped(), tid]
+        (tid,) = child.request("threads", 1)
+        numbers = [child.pid, ended, processes.dead_pid(), tid]
         libs = fastsmaps.libs(numbers)
         assert {word: count for word, count in libs.coverage.items() if count} == {
             "read": 1,
@@ -206,7 +206,7 @@ def test_files_of_one_path_are_told_apart(backend: ModuleType, host: Path, worke
 
 
 def test_files_of_one_path_are_rows(backend: ModuleType, host: Path, tmp_path: Path) -> None:
-    rows = rows_of("libs", "--procfs", str(host))
+    rows = json_rows("libs", "--procfs", str(host))
     libc = [row for row in rows if row["path"] == "/lib/libc.so"]
     assert [(row["dev"], row["inode"], row["processes"], row["rss"]) for row in libc] == [
         ("fe:00", 9, 1, 16 << 10), ("fe:00", 5, 1, 12 << 10), ("fe:01", 5, 1, 1 << 10),
@@ -221,7 +221,7 @@ def test_files_of_one_path_are_rows(backend: ModuleType, host: Path, tmp_path: P
 
 
 def test_files_of_one_path_in_one_row(backend: ModuleType, host: Path) -> None:
-    rows = rows_of("libs", "--by", "path", "--procfs", str(host))
+    rows = json_rows("libs", "--by", "path", "--procfs", str(host))
     assert [(row["path"], row["files"], row["processes"]) for row in rows] == [
         ("/lib/libc.so", 3, 3), ("/lib/other.so", 1, 2), (os.fsdecode(MEMFD), 2, 2),
     ]  # fmt: skip
@@ -234,8 +234,14 @@ def test_files_of_one_path_in_one_row(backend: ModuleType, host: Path) -> None:
 
 def test_fields_of_libs(backend: ModuleType, host: Path) -> None:
     words = ("libs", "--procfs", str(host), "--fields", "rss,Pss")
-    assert list(rows_of(*words)[0]) == ["path", "dev", "inode", "processes", "rss", "pss"]
-    assert list(rows_of(*words, "--by", "path")[0]) == ["path", "files", "processes", "rss", "pss"]
+    assert list(json_rows(*words)[0]) == ["path", "dev", "inode", "processes", "rss", "pss"]
+    assert list(json_rows(*words, "--by", "path")[0]) == [
+        "path",
+        "files",
+        "processes",
+        "rss",
+        "pss",
+    ]
     head, *_ = run(*words, "--filter", "other").stdout.splitlines()
     assert head.split() == ["RSS", "PSS", "PROCESSES", "PATH"]
     other = ("libs", "--procfs", str(host), "--fields")
@@ -259,7 +265,7 @@ def test_groups_count_files(backend: ModuleType, host: Path) -> None:
     assert table[3:].group_by("path")[os.fsdecode(MEMFD)].files == 1
     assert fastsmaps.parse(b"1000-2000 rw-p 00000000 00:00 0\n").group_by("path")[""].files == 0
     words = ("maps", "7", "--by", "path", "--procfs", str(host))
-    assert {row["path"]: row["files"] for row in rows_of(*words)} == {
+    assert {row["path"]: row["files"] for row in json_rows(*words)} == {
         path: group.files for path, group in groups.items()
     }
     head, *_ = run(*words).stdout.splitlines()
@@ -277,7 +283,7 @@ def test_a_replaced_file_is_one_change(backend: ModuleType, host: Path) -> None:
     }
     assert pickle.loads(pickle.dumps(list(changes.values()))) == list(changes.values())
     texts = [f"{host}/{pid}/smaps" for pid in (7, 8)]
-    rows = rows_of("diff", *texts)
+    rows = json_rows("diff", *texts)
     assert {row["path"]: (row["old_files"], row["new_files"]) for row in rows} == {
         path: change.files for path, change in changes.items()
     }

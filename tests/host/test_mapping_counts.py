@@ -24,7 +24,7 @@ LIMIT = int(Path("/proc/sys/vm/max_map_count").read_text())
 MANY = 30000
 
 
-def lines_of(pid: int) -> int:
+def csv_rows(pid: int) -> int:
     return Path(f"/proc/{pid}/maps").read_bytes().count(b"\n")
 
 
@@ -36,7 +36,7 @@ def counted(pid: int, **options: Any) -> fastsmaps.ProcessTotals:
 def test_a_scan_counts_them(backend: ModuleType, idle: processes.Process) -> None:
     scan = fastsmaps.scan([idle.pid], mappings=True)
     row = scan[0]
-    assert row.mappings == lines_of(idle.pid) == len(fastsmaps.mappings(idle.pid))
+    assert row.mappings == csv_rows(idle.pid) == len(fastsmaps.mappings(idle.pid))
     assert row.outcome == "read"
     assert row.as_dict()["mappings"] == row.mappings
     assert scan.column("mappings").tolist() == [row.mappings]
@@ -55,8 +55,8 @@ def test_only_where_asked_for(backend: ModuleType, idle: processes.Process) -> N
 def test_many(backend: ModuleType) -> None:
     """More text than one call reads, and more lines than a sweep counts in one go."""
     with processes.workload("many", str(min(MANY, LIMIT // 2))) as child:
-        expected = lines_of(child.pid)
-        assert expected >= child.facts
+        expected = csv_rows(child.pid)
+        assert expected >= child.report
         assert counted(child.pid).mappings == expected
         # By Process, which reads what a timeout may interrupt.
         assert counted(child.pid, timeout=60).mappings == expected
@@ -69,7 +69,7 @@ def test_many(backend: ModuleType) -> None:
 def test_limits(backend: ModuleType, idle: processes.Process) -> None:
     """The page walk is what max_rss spares; small processes are left alone."""
     large = counted(idle.pid, max_rss=1)
-    assert (large.outcome, large.totals, large.mappings) == ("skipped", None, lines_of(idle.pid))
+    assert (large.outcome, large.totals, large.mappings) == ("skipped", None, csv_rows(idle.pid))
     assert large.error is not None
     assert "max_rss=1" in large.error
     small = counted(idle.pid, min_rss=1 << 50)
@@ -79,7 +79,7 @@ def test_limits(backend: ModuleType, idle: processes.Process) -> None:
 
 def test_a_main_thread_that_has_left(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
-        tid = child.ask("leave")
+        tid = child.request("leave")
         expected = Path(f"/proc/{child.pid}/task/{tid}/maps").read_bytes().count(b"\n")
         row = counted(child.pid)
         assert (row.outcome, row.mappings) == ("read", expected)
@@ -92,27 +92,29 @@ def test_without_memory(backend: ModuleType) -> None:
     thread = processes.kernel_thread()
     if thread is not None:
         assert counted(thread).mappings is None
-    assert counted(processes.reaped()).mappings is None
+    assert counted(processes.dead_pid()).mappings is None
 
 
 def test_an_exec_meanwhile(backend: ModuleType) -> None:
     """The count of one program is not set beside the figures of the next."""
     with processes.workload("many", "1000") as child, fastsmaps.Process(child.pid) as process:
-        facts, count = process.directory.with_mapping_count(lambda: child.ask("exec", "idle"), None)
+        facts, count = process.directory.with_mapping_count(
+            lambda: child.request("exec", "idle"), None
+        )
         assert facts
         assert count is None
-        assert process.directory.with_mapping_count(process.totals, None)[1] == lines_of(child.pid)
+        assert process.directory.with_mapping_count(process.totals, None)[1] == csv_rows(child.pid)
 
 
 def test_lines(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         fd = os.open(f"/proc/{child.pid}/maps", os.O_RDONLY)
-        expected = lines_of(child.pid)
+        expected = csv_rows(child.pid)
         for chunk_size, chunks in ((CHUNK_SIZE, CHUNKS), (1, 1), (7, 64), (1 << 16, 2)):
             assert _backend.lines(fd, chunk_size, chunks) == expected
         with pytest.raises(TimeoutError, match="deadline"):
             _backend.lines(fd, CHUNK_SIZE, CHUNKS, 1e-9)
-        child.ask("exec", "idle")
+        child.request("exec", "idle")
         assert _backend.lines(fd, CHUNK_SIZE, CHUNKS) is None
         os.close(fd)
     for chunk_size, chunks in ((0, 1), (1, 0), (1, 65)):
@@ -150,7 +152,7 @@ def test_a_sweep_of_too_many_in_one_go(backend: ModuleType, tmp_path: Path) -> N
 def test_a_sampler_counts_them(backend: ModuleType) -> None:
     with processes.workload("idle") as child, fastsmaps.Sampler(mappings=True) as sampler:
         scan = sampler.sweep()
-        assert scan.by_pid[child.pid].mappings == lines_of(child.pid)
+        assert scan.by_pid[child.pid].mappings == csv_rows(child.pid)
         assert scan.max_map_count == LIMIT
     with fastsmaps.Sampler() as sampler:
         scan = sampler.sweep()
@@ -163,19 +165,19 @@ def test_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path,
     fastsmaps.capture(tmp_path / name, [idle.pid])
     with fastsmaps.open_capture(tmp_path / name) as directory:
         scan = fastsmaps.scan(procfs=directory, mappings=True)
-        assert (scan[0].mappings, scan.max_map_count) == (lines_of(idle.pid), LIMIT)
+        assert (scan[0].mappings, scan.max_map_count) == (csv_rows(idle.pid), LIMIT)
         assert fastsmaps.scan(procfs=directory)[0].mappings is None
         # Of a capture too: what it says of another machine stays so when it is saved again.
         Path(directory, "sys/vm/max_map_count").write_text("262144\n")
         fastsmaps.capture(tmp_path / "again", procfs=directory)
         scan = fastsmaps.scan(procfs=tmp_path / "again", mappings=True)
-        assert (scan[0].mappings, scan.max_map_count) == (lines_of(idle.pid), 262144)
+        assert (scan[0].mappings, scan.max_map_count) == (csv_rows(idle.pid), 262144)
         for text in ("", "many\n", "-1\n", "9" * 30 + "\n"):
             Path(directory, "sys/vm/max_map_count").write_text(text)
             assert fastsmaps.scan(procfs=directory, mappings=True).max_map_count is None
         Path(directory, str(idle.pid), "maps").write_bytes(b"nonsense\n" * 3)
         row = fastsmaps.scan(procfs=directory, mappings=True)[0]
-        assert (row.outcome, row.mappings) == ("read", lines_of(idle.pid))  # by smaps
+        assert (row.outcome, row.mappings) == ("read", csv_rows(idle.pid))  # by smaps
 
 
 def test_others_captures(backend: ModuleType, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def idle() -> Iterator[processes.Process]:
 
 def sweep_until_read(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessTotals:
     """Sweeps until the process has figures; with a budget of a whole core that is soon."""
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while time.monotonic() < deadline:
         row = sampler.sweep().by_pid.get(pid)
         if row is not None and row.totals is not None:
@@ -73,8 +73,8 @@ def test_who_comes_and_goes(backend: ModuleType) -> None:
 def test_an_exec_starts_anew(backend: ModuleType) -> None:
     with idle() as child, fastsmaps.Sampler(budget=1) as sampler:
         before = sweep_until_read(sampler, child.pid)
-        child.ask("exec", "many", "1000")
-        deadline = time.monotonic() + processes.PATIENCE
+        child.request("exec", "many", "1000")
+        deadline = time.monotonic() + processes.TIMEOUT
         rss = fastsmaps.totals(child.pid).rss
         while time.monotonic() < deadline:
             row = sweep_until_read(sampler, child.pid)
@@ -94,7 +94,7 @@ def test_growth_is_seen_at_once(backend: ModuleType) -> None:
         block = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(bytes(64 * MIB))
         row = sampler.sweep().by_pid[os.getpid()]
-        deadline = time.monotonic() + processes.PATIENCE
+        deadline = time.monotonic() + processes.TIMEOUT
         while time.monotonic() < deadline:
             assert row.totals is not None
             if (row.totals.pss or 0) - (before.pss or 0) > 60 * MIB:
@@ -162,7 +162,7 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
     """The rest is for the program, however much of it that has open already."""
 
     def sweep() -> list[tuple[set[str], int]]:
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         held = processes.fill_descriptors()
         for fd in held[:free]:
             os.close(fd)
@@ -177,7 +177,7 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
         return found
 
     with idles(6) as pids:
-        found = processes.in_child(sweep)
+        found = processes.run_in_child(sweep)
     for read, _ in found[:3]:
         assert read == {"read"}
     kept = {kept for _, kept in found}
@@ -189,7 +189,7 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
 def test_a_limit_that_changes(backend: ModuleType) -> None:
     def sweep() -> list[tuple[set[str], int]]:
         found = []
-        above = processes.above_descriptors()
+        above = processes.next_descriptor()
         processes.limit_descriptors(above)
         processes.fill_descriptors()
         processes.limit_descriptors(above + 8)
@@ -203,7 +203,7 @@ def test_a_limit_that_changes(backend: ModuleType) -> None:
         return found
 
     with idles(6) as pids:
-        found = processes.in_child(sweep)
+        found = processes.run_in_child(sweep)
     assert [read for read, _ in found[:5]] == [{"read"}] * 5
     kept = [kept for _, kept in found]
     assert [kept[0], kept[2], kept[3], kept[5]] == [2, 3, 2, 0]
@@ -219,7 +219,7 @@ def test_descriptors_are_given_up(
     def sweep() -> list[tuple[set[str], int]]:
         # Other processes that end free a descriptor each, and none is missing then.
         monkeypatch.setattr("fastsmaps._source.source.Source.pids", lambda _: sorted(pids))
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         found = []
         before = len(processes.descriptors())
         with fastsmaps.Sampler(budget=1) as sampler:
@@ -238,7 +238,7 @@ def test_descriptors_are_given_up(
         return found
 
     with idles(6) as pids:
-        found = processes.in_child(sweep)
+        found = processes.run_in_child(sweep)
     assert found == [({"read"}, 0)] * 2
 
 
@@ -246,18 +246,18 @@ def test_a_first_sweep_that_failed_is_made_again(backend: ModuleType) -> None:
     """It reads all, whatever it takes: what came to nothing was not the first one."""
 
     def sweep() -> set[str]:
-        processes.limit_descriptors(processes.above_descriptors())
+        processes.limit_descriptors(processes.next_descriptor())
         with fastsmaps.Sampler(budget=0.001) as sampler:
             held = processes.fill_descriptors()
             with pytest.raises(fastsmaps.Error, match="Too many open files"):
                 sampler.sweep()
             for fd in held:
                 os.close(fd)
-            processes.limit_descriptors(processes.above_descriptors() + 50)
+            processes.limit_descriptors(processes.next_descriptor() + 50)
             return outcomes(sampler.sweep(), pids)
 
     with idles(6) as pids:
-        assert processes.in_child(sweep) == {"read"}
+        assert processes.run_in_child(sweep) == {"read"}
 
 
 @pytest.mark.host
@@ -290,7 +290,7 @@ def test_figures_stay_where_none_can_be_read(
     """Nothing is kept that could be given up: what was read before is still what is known."""
 
     def sweep() -> list[tuple[str, bool]]:
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         with fastsmaps.Sampler(budget=1) as sampler:
             monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: None)
             before = sampler.sweep().by_pid[child.pid]
@@ -304,7 +304,7 @@ def test_figures_stay_where_none_can_be_read(
             return [(after.outcome, same), (sweep_until_read(sampler, child.pid).outcome, True)]
 
     with idle() as child:
-        assert processes.in_child(sweep) == [("read", True)] * 2
+        assert processes.run_in_child(sweep) == [("read", True)] * 2
 
 
 def test_a_number_used_again_starts_anew(
@@ -319,10 +319,10 @@ def test_a_number_used_again_starts_anew(
                 sampler.sweep()
                 before = sampler.sweep().by_pid[first.pid]
                 assert before.totals is not None
-            linux.give_next(first.pid)
+            linux.set_next_pid(first.pid)
             with idle() as second:
                 if second.pid != first.pid:
-                    raise linux.Refused("the kernel gave another number")
+                    raise linux.Unavailable("the kernel gave another number")
                 # No rollup is affordable: what is told is what looks found.
                 monkeypatch.setattr(sampler, "_rollup", 3600.0)
                 looked = sampler.sweep().by_pid[second.pid]
@@ -332,9 +332,9 @@ def test_a_number_used_again_starts_anew(
             return [repr(row) for row in mixed]
 
     try:
-        assert processes.in_namespaces(use_again) == []
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+        assert processes.run_in_namespaces(use_again) == []
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
 
 
 @pytest.mark.parametrize("statm", [None, b"", b"nonsense\n"])
@@ -389,7 +389,7 @@ def test_as_another_user(backend: ModuleType) -> None:
                 row = sampler.sweep().by_pid.get(child.pid)
                 return None if row is None else row.outcome
 
-        assert processes.in_child(look) == (None if linux.hides_processes() else "denied")
+        assert processes.run_in_child(look) == (None if linux.hides_processes() else "denied")
 
 
 def test_a_denied_process_is_not_tried_at_every_sweep(
@@ -419,8 +419,8 @@ def test_a_denied_process_is_not_tried_at_every_sweep(
         return tried.count(child.pid), outcomes
 
     with processes.workload("idle") as child:
-        child.ask("undumpable")
-        count, outcomes = processes.in_child(lambda: tries(1e6, 10))
+        child.request("undumpable")
+        count, outcomes = processes.run_in_child(lambda: tries(1e6, 10))
         assert (count, set(outcomes)) == (1, {"denied"})
-        count, outcomes = processes.in_child(lambda: tries(0, 1))
+        count, outcomes = processes.run_in_child(lambda: tries(0, 1))
         assert (count, set(outcomes)) == (2, {"denied"})

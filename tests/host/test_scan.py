@@ -42,8 +42,8 @@ def test_a_row_is_what_the_kernel_says(backend: ModuleType, idle: processes.Proc
         (row,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
         return row
 
-    for moment in processes.moments(read, f"/proc/{idle.pid}/smaps_rollup"):
-        with moment as (row, (text,)):
+    for attempt in processes.attempts(read, f"/proc/{idle.pid}/smaps_rollup"):
+        with attempt as (row, (text,)):
             fields = stat(idle.pid)
             assert (row.pid, row.outcome, row.error) == (idle.pid, "read", None)
             assert row.ppid == os.getpid() == int(fields[1])
@@ -164,9 +164,9 @@ def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:
 
 @pytest.mark.thread_unsafe(reason="has a dialogue with a process that all read")
 def test_every_outcome(backend: ModuleType, idle: processes.Process) -> None:
-    (tid,) = idle.ask("threads", 1)
+    (tid,) = idle.request("threads", 1)
     with processes.zombie() as ended:
-        numbers = [ended, processes.reaped(), tid]
+        numbers = [ended, processes.dead_pid(), tid]
         expected = ["zombie", "gone", "failed"]
         if (thread := processes.kernel_thread()) is not None:
             numbers.append(thread)
@@ -186,7 +186,7 @@ def test_every_outcome(backend: ModuleType, idle: processes.Process) -> None:
 
 def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
-        child.ask("leave")
+        child.request("leave")
         (row,) = fastsmaps.scan([child.pid])
         assert row.outcome == "read"
         assert row.totals is not None
@@ -335,14 +335,14 @@ def test_another_procfs(backend: ModuleType, idle: processes.Process, tmp_path: 
 def test_as_another_user(backend: ModuleType, undumpable: bool) -> None:
     with processes.workload("idle") as child:
         if undumpable:
-            child.ask("undumpable")
+            child.request("undumpable")
 
         def look() -> tuple[fastsmaps.ProcessTotals, fastsmaps.ProcessTotals]:
             linux.become(linux.NOBODY if ROOT else os.geteuid())
             row, own = fastsmaps.scan([child.pid, os.getpid()])
             return row, own
 
-        row, own = processes.in_child(look)
+        row, own = processes.run_in_child(look)
         denied = ROOT or undumpable
         hidden = denied and linux.hides_processes()
         # The effective user, as ps shows it, also of one that is not dumpable.
@@ -376,7 +376,7 @@ def test_limits_of_any_size(
 def test_hostile_names(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         name = os.fsdecode(b") R 1 2\x1b[3\xff\n")
-        assert child.ask("name", name) == "named"
+        assert child.request("name", name) == "named"
         (row,) = fastsmaps.scan([child.pid])
         assert row.outcome == "read"
         assert row.ppid == os.getpid()
@@ -453,7 +453,7 @@ def test_no_descriptor_to_be_had(backend: ModuleType, idle: processes.Process) -
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (processes.above_descriptors() + 10, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (processes.next_descriptor() + 10, hard))
         with contextlib.suppress(OSError):
             while True:
                 held.append(os.open("/dev/null", os.O_RDONLY))
@@ -490,5 +490,5 @@ def test_a_signal(backend: ModuleType, idle: processes.Process) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == b"[]\n"
         child.send_signal(signal.SIGINT)
-        out, error = child.communicate(timeout=processes.PATIENCE)
+        out, error = child.communicate(timeout=processes.TIMEOUT)
         assert (child.returncode, out, error) == (0, b'"interrupted"\n', b"")

@@ -19,9 +19,9 @@ from fastsmaps._model.sharing import Member, error_of
 from fastsmaps._model.tree import forest
 from fastsmaps._output.groups import grouped, keys_of
 from fastsmaps._source.source import Source
-from support import families, linux, processes
-from support.commands import rows_of
-from support.families import SIZE, family
+from support import linux, processes, shared_memory
+from support.commands import json_rows
+from support.shared_memory import SIZE, sharing_processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -31,9 +31,9 @@ ROOT = os.geteuid() == 0
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
-        return families.compiled(tmp_path_factory.mktemp("family"))
-    except linux.Refused as refused:
-        pytest.skip(str(refused))
+        return shared_memory.compiled(tmp_path_factory.mktemp("family"))
+    except linux.Unavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)
@@ -70,26 +70,26 @@ FAMILIES = ["vfork", "clone", "chain", "orphan", "siblings", "left"]
 
 
 def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
-    with family(program, "vfork") as (parent, child):
+    with sharing_processes(program, "vfork") as (parent, child):
         expected = fastsmaps.totals(parent).rss
         for named in ((parent,), (child, parent)):
-            (row,) = rows_of("totals", "--tree", *map(str, named))
+            (row,) = json_rows("totals", "--tree", *map(str, named))
             assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
         # Alone it has what it has.
-        (row,) = rows_of("totals", "--tree", str(child))
+        (row,) = json_rows("totals", "--tree", str(child))
         assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
-        rows = {row["pid"]: row for row in rows_of("ps", "--tree")}
+        rows = {row["pid"]: row for row in json_rows("ps", "--tree")}
         assert (rows[parent]["tree_rss"], rows[parent]["tree_processes"]) == (expected, 1)
         assert (rows[child]["rss"], rows[child]["depth"]) == (None, rows[parent]["depth"] + 1)
-        groups = {row["comm"]: row for row in rows_of("ps", "--by", "comm")}
-        assert [groups[families.NAME][name] for name in ("processes", "unread", "rss")] == [
+        groups = {row["comm"]: row for row in json_rows("ps", "--by", "comm")}
+        assert [groups[shared_memory.NAME][name] for name in ("processes", "unread", "rss")] == [
             1, 0, expected,
         ]  # fmt: skip
 
 
 @pytest.mark.parametrize("role", FAMILIES)
 def test_counted_once(backend: ModuleType, program: str, role: str) -> None:
-    with family(program, role) as members:
+    with sharing_processes(program, role) as members:
         for order in (members, members[::-1]):
             is_counted_once(fastsmaps.scan(order), members)
             is_counted_once(fastsmaps.scan(order, workers=2), members)
@@ -104,7 +104,7 @@ def test_counted_once(backend: ModuleType, program: str, role: str) -> None:
 @pytest.mark.parametrize("role", FAMILIES)
 def test_asked_for_alone(backend: ModuleType, program: str, role: str) -> None:
     """Nothing else counts it there."""
-    with family(program, role) as members:
+    with sharing_processes(program, role) as members:
         for pid in members:
             (row,) = fastsmaps.scan([pid])
             assert (row.outcome, row.shares_memory_with) == ("read", None)
@@ -119,7 +119,7 @@ def test_asked_for_alone(backend: ModuleType, program: str, role: str) -> None:
 
 
 def test_limits_hold(backend: ModuleType, program: str) -> None:
-    with family(program, "vfork") as members:
+    with sharing_processes(program, "vfork") as members:
         scan = fastsmaps.scan(members, max_rss=1)
         assert [row.shares_memory_with for row in scan] == [None, None]
         assert scan.coverage["skipped"] == 2
@@ -128,8 +128,8 @@ def test_limits_hold(backend: ModuleType, program: str) -> None:
 
 
 def test_two_that_their_creator_left(backend: ModuleType, program: str) -> None:
-    with family(program, "parted") as (creator, first, second):
-        families.wait_for("sleep", creator)
+    with sharing_processes(program, "parted") as (creator, first, second):
+        shared_memory.wait_for("sleep", creator)
         for order in ([first, second, creator], [creator, second, first]):
             scan = fastsmaps.scan(order)
             assert scan.by_pid[creator].outcome == "read"
@@ -138,21 +138,23 @@ def test_two_that_their_creator_left(backend: ModuleType, program: str) -> None:
 
 
 def test_groups_trees_and_columns(backend: ModuleType, program: str) -> None:
-    with family(program, "vfork") as members:
+    with sharing_processes(program, "vfork") as members:
         scan = fastsmaps.scan()
-        (group,) = [one for name, one in scan.group_by("comm").items() if name == families.NAME]
+        (group,) = [
+            one for name, one in scan.group_by("comm").items() if name == shared_memory.NAME
+        ]
         assert (group.count, group.totals) == (1, scan.by_pid[members[0]].totals)
         tree = scan.descendants(members[0])
         assert tree.totals() == group.totals
         assert scan.column("shares_memory_with")[list(scan.by_pid).index(members[1])] == members[0]
-        grouping = grouped(scan, keys_of("comm"))[families.NAME,]
+        grouping = grouped(scan, keys_of("comm"))[shared_memory.NAME,]
         assert (grouping.processes, grouping.unread, grouping.pss) == (1, 0, group.totals.pss)
         (branch,) = forest(tree)
         assert (branch.processes, branch.read, branch.totals) == (1, 1, group.totals)
 
 
 def test_forks_are_all_counted(backend: ModuleType, program: str) -> None:
-    with family(program, "fork") as members:
+    with sharing_processes(program, "fork") as members:
         scan = fastsmaps.scan(members)
         assert [row.outcome for row in scan] == ["read", "read"]
         assert scan.sharing_known
@@ -170,7 +172,7 @@ def test_many_forks(backend: ModuleType) -> None:
 
 
 def test_a_fork_between_vfork_and_exec(backend: ModuleType, program: str) -> None:
-    with family(program, "worker") as (worker, child):
+    with sharing_processes(program, "worker") as (worker, child):
         with fastsmaps.Process(worker) as process:
             master = process.info(heap=True).ppid
         assert master is not None
@@ -193,8 +195,8 @@ def test_zombies_have_nothing_in_common(backend: ModuleType) -> None:
 
 
 def test_same_memory(twins: Any, program: str) -> None:
-    with family(program, "chain") as members, processes.forked() as fork:
-        gone = processes.reaped()
+    with sharing_processes(program, "chain") as members, processes.forked() as fork:
+        gone = processes.dead_pid()
         numbers = pids(fork, members[2], gone, os.getpid(), *members, fork, 2**31 - 1)
         expected = [0, 1, None, 3, 1, 1, 1, 0, None]
         for name in ("c", "python"):
@@ -225,12 +227,12 @@ def test_an_exec_before_it_is_decided(
 ) -> None:
     """It is another program then, which nothing else counts."""
     with processes.running(program, "vfork") as process:
-        parent, child, _ = process.facts
+        parent, child, _ = process.report
 
         def act() -> None:
             assert process.popen.stdin is not None
             process.popen.stdin.write(b"x")
-            assert process.hear() == [child, 0, 0]
+            assert process.read_line() == [child, 0, 0]
 
         at_settling.append(act)
         scan = fastsmaps.scan([parent, child])
@@ -247,11 +249,11 @@ def test_an_exec_before_it_is_decided(
 def test_an_end_before_it_is_decided(
     backend: ModuleType, program: str, at_settling: list[Any]
 ) -> None:
-    with family(program, "clone") as (parent, child):
+    with sharing_processes(program, "clone") as (parent, child):
         at_settling.append(lambda: end(child))
         scan = fastsmaps.scan([child, parent])
         assert [row.outcome for row in scan] == ["zombie", "read"]
-    with family(program, "clone") as (parent, child):
+    with sharing_processes(program, "clone") as (parent, child):
         # Nothing counts it any more but the child: the parent was read before it ended.
         at_settling.append(lambda: end(parent))
         scan = fastsmaps.scan([parent, child])
@@ -260,7 +262,7 @@ def test_an_end_before_it_is_decided(
 
 def end(pid: int) -> None:
     os.kill(pid, 9)
-    while not linux.has_left(pid):
+    while not linux.main_thread_ended(pid):
         os.sched_yield()
 
 
@@ -268,7 +270,10 @@ def end(pid: int) -> None:
 
 
 def test_watching_a_tree(backend: ModuleType, program: str) -> None:
-    with family(program, "vfork") as members, fastsmaps.Watch(members[0], tree=True) as watch:
+    with (
+        sharing_processes(program, "vfork") as members,
+        fastsmaps.Watch(members[0], tree=True) as watch,
+    ):
         sample = watch.samples[0]
     assert (sample.processes, sample.unread) == (1, 0)
     assert sample.totals.rss is not None
@@ -277,7 +282,7 @@ def test_watching_a_tree(backend: ModuleType, program: str) -> None:
 
 def test_libs(backend: ModuleType, program: str) -> None:
     for role in FAMILIES:
-        with family(program, role) as members:
+        with sharing_processes(program, role) as members:
             for numbers in (members, members[::-1]):
                 found = fastsmaps.libs(numbers)
                 assert found[program].processes == 1
@@ -286,13 +291,13 @@ def test_libs(backend: ModuleType, program: str) -> None:
                 assert found.errors == {pid: error_of(members[0]) for pid in members[1:]}
             for pid in members:
                 assert fastsmaps.libs([pid])[program].processes == 1
-    with family(program, "fork") as members:
+    with sharing_processes(program, "fork") as members:
         assert fastsmaps.libs(members)[program].processes == 2
 
 
 def test_a_sampler(backend: ModuleType, program: str) -> None:
     with processes.running(program, "vfork") as process, fastsmaps.Sampler(budget=1) as sampler:
-        parent, child, _ = process.facts
+        parent, child, _ = process.report
         for _ in range(3):
             scan = sampler.sweep()
             assert scan.by_pid[parent].outcome == "read"
@@ -301,7 +306,7 @@ def test_a_sampler(backend: ModuleType, program: str) -> None:
             assert scan.sharing_known
         assert process.popen.stdin is not None
         process.popen.stdin.write(b"x")
-        assert process.hear() == [child, 0, 0]
+        assert process.read_line() == [child, 0, 0]
         row = wait_for_figures(sampler, child)
         assert row.shares_memory_with is None
         assert row.totals is not None
@@ -320,7 +325,7 @@ def test_a_sampler_meets_them_one_by_one(backend: ModuleType, program: str) -> N
     with fastsmaps.Sampler(budget=1) as sampler:
         sampler.sweep()
         for role in FAMILIES:
-            with family(program, role) as members:
+            with sharing_processes(program, role) as members:
                 wait_for_figures(sampler, members[0])
                 for _ in range(2):
                     scan = sampler.sweep()
@@ -328,7 +333,10 @@ def test_a_sampler_meets_them_one_by_one(backend: ModuleType, program: str) -> N
 
 
 def test_a_sampler_loses_the_one_that_was_counted(backend: ModuleType, program: str) -> None:
-    with family(program, "clone") as (parent, child), fastsmaps.Sampler(budget=1) as sampler:
+    with (
+        sharing_processes(program, "clone") as (parent, child),
+        fastsmaps.Sampler(budget=1) as sampler,
+    ):
         assert sampler.sweep().by_pid[child].totals is None
         end(parent)
         row = wait_for_figures(sampler, child)
@@ -338,7 +346,7 @@ def test_a_sampler_loses_the_one_that_was_counted(backend: ModuleType, program: 
 
 @pytest.mark.parametrize("role", [*FAMILIES, "fork"])
 def test_a_capture(backend: ModuleType, program: str, tmp_path: Path, role: str) -> None:
-    with family(program, role) as members:
+    with sharing_processes(program, role) as members:
         saved = fastsmaps.capture(tmp_path / "a", members[::-1])
     assert saved.sharing_known
     scan = fastsmaps.scan(procfs=tmp_path / "a", cgroup=True, cmdline=True)
@@ -362,7 +370,7 @@ def test_a_capture(backend: ModuleType, program: str, tmp_path: Path, role: str)
 
 def test_notes_that_lie(backend: ModuleType, program: str, tmp_path: Path) -> None:
     """A capture cannot hide what has called exec since its fork, nor by naming who is not there."""
-    with family(program, "fork") as members:
+    with sharing_processes(program, "fork") as members:
         fastsmaps.capture(tmp_path / "a", members)
     notes = json.loads((tmp_path / "a" / "fastsmaps.json").read_bytes())
     parent, child = map(str, members)
@@ -389,7 +397,7 @@ def incomparable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("incomparable")
 def test_a_parent_that_waits(backend: ModuleType, program: str) -> None:
     """What /proc shows is enough between vfork and exec."""
-    with family(program, "vfork") as members:
+    with sharing_processes(program, "vfork") as members:
         for order in (members, members[::-1]):
             is_counted_once(fastsmaps.scan(order), members)
             assert fastsmaps.libs(order)[program].processes == 1
@@ -403,7 +411,7 @@ def test_a_parent_that_waits(backend: ModuleType, program: str) -> None:
 def test_what_is_not_known_is_said(
     backend: ModuleType, program: str, tmp_path: Path, role: str
 ) -> None:
-    with family(program, role) as members:
+    with sharing_processes(program, role) as members:
         scan = fastsmaps.scan(members)
         assert scan.coverage["read"] == len(members)
         assert not scan.sharing_known
@@ -419,13 +427,13 @@ def test_what_is_not_known_is_said(
 @pytest.mark.skipif(not ROOT, reason="needs root")
 def test_another_user(backend: ModuleType, program: str) -> None:
     """Neither may be read, so nothing counts twice."""
-    with family(program, "clone") as members:
+    with sharing_processes(program, "clone") as members:
 
         def inside() -> fastsmaps.Scan:
             linux.become(65534)
             return fastsmaps.scan(members)
 
-        scan = processes.in_child(inside)
+        scan = processes.run_in_child(inside)
         assert [row.outcome for row in scan] == ["denied", "denied"]
         assert scan.sharing_known
 
@@ -433,13 +441,16 @@ def test_another_user(backend: ModuleType, program: str) -> None:
 @pytest.mark.skipif(not ROOT, reason="needs root")
 def test_the_right_to_read_but_not_to_compare(backend: ModuleType, program: str) -> None:
     """CAP_PERFMON alone, on newer kernels."""
-    with family(program, "vfork") as waiting, family(program, "clone") as clones:
+    with (
+        sharing_processes(program, "vfork") as waiting,
+        sharing_processes(program, "clone") as clones,
+    ):
 
         def inside() -> tuple[fastsmaps.Scan, fastsmaps.Scan]:
             linux.become(65534, 38)
             return fastsmaps.scan(waiting), fastsmaps.scan(clones)
 
-        first, second = processes.in_child(inside)
+        first, second = processes.run_in_child(inside)
         if first.coverage["denied"]:
             pytest.skip("this kernel wants CAP_SYS_PTRACE")
         is_counted_once(first, waiting)
@@ -449,15 +460,18 @@ def test_the_right_to_read_but_not_to_compare(backend: ModuleType, program: str)
 
 def test_a_foreign_namespace(backend: ModuleType, program: str) -> None:
     """The numbers of the outer /proc are nobody's here, or a stranger's."""
-    with family(program, "vfork") as waiting, family(program, "fork") as forks:
+    with (
+        sharing_processes(program, "vfork") as waiting,
+        sharing_processes(program, "fork") as forks,
+    ):
 
         def inside() -> tuple[fastsmaps.Scan, fastsmaps.Scan]:
             return fastsmaps.scan(waiting), fastsmaps.scan(forks)
 
         try:
-            first, second = processes.in_namespaces(inside, None)
-        except linux.Refused as refused:
-            pytest.skip(str(refused))
+            first, second = processes.run_in_namespaces(inside, None)
+        except linux.Unavailable as error:
+            pytest.skip(str(error))
         if first.coverage["denied"]:
             pytest.skip("another user namespace may not read these")
         is_counted_once(first, waiting)
@@ -471,14 +485,14 @@ def test_among_many_forks(
 ) -> None:
     """What its parent does not explain is compared with any number of others."""
     monkeypatch.setattr(sharing, "MAX_FORKS", 1)
-    with family(program, role) as members:
+    with sharing_processes(program, role) as members:
         is_counted_once(fastsmaps.scan(members[::-1]), members)
     with processes.forked() as first, processes.forked() as second:
         assert fastsmaps.scan([first, second, os.getpid()]).coverage["read"] == 3
 
 
 def test_excluded_from_a_capture(backend: ModuleType, program: str, tmp_path: Path) -> None:
-    with family(program, "vfork") as (parent, child):
+    with sharing_processes(program, "vfork") as (parent, child):
         fastsmaps.capture(tmp_path / "a", [parent, child])
         for exclude in ([parent], lambda row: row.pid == parent):
             for procfs in ("/proc", tmp_path / "a"):

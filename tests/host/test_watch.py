@@ -85,7 +85,7 @@ def until(watch: fastsmaps.Watch, condition: Callable[[fastsmaps.Sample], bool])
     """Until what it saw last is so."""
     import time
 
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while not condition(watch.samples[-1]):
         assert time.monotonic() < deadline, watch.samples[-1]
         assert not watch.wait(0.001), watch
@@ -109,11 +109,11 @@ def test_nothing_seen_yet() -> None:
 def test_growth_and_peak(backend: ModuleType) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         first = watch.samples[0]
-        child.ask("grow", 32)
+        child.request("grow", 32)
         until(watch, lambda sample: pss(sample) > pss(first) + 31 * MIB)
-        child.ask("grow", 16)
+        child.request("grow", 16)
         until(watch, lambda sample: pss(sample) > pss(first) + 47 * MIB)
-        child.ask("shrink")
+        child.request("shrink")
         until(watch, lambda sample: pss(sample) < pss(first) + 40 * MIB)
         count = watch.count
         until(watch, lambda _: watch.count > count)
@@ -148,7 +148,7 @@ def test_this_process(backend: ModuleType) -> None:
 
 def test_without_growth(backend: ModuleType) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, growth=False, **OFTEN) as watch:
-        child.ask("grow", 8)
+        child.request("grow", 8)
         until(watch, lambda sample: pss(sample) > 8 * MIB)
     assert (watch.before, watch.after, watch.growth) == (None, None, None)
 
@@ -157,11 +157,11 @@ def test_without_growth(backend: ModuleType) -> None:
 def test_its_end(backend: ModuleType, outcome: str) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         first = watch.samples[0]
-        child.ask("grow", 8)
+        child.request("grow", 8)
         until(watch, lambda sample: pss(sample) > pss(first) + 7 * MIB)
         until(watch, lambda _: watch.after is not None)
         (child.kill if outcome == "zombie" else child.reap)()
-        assert watch.wait(processes.PATIENCE)
+        assert watch.wait(processes.TIMEOUT)
         # Ended or ending when it was looked at: between these two it has no memory yet.
         assert watch.outcome in ("gone", "zombie")
         if outcome == "zombie":
@@ -176,12 +176,12 @@ def test_its_end(backend: ModuleType, outcome: str) -> None:
 
 def test_an_exec_is_followed(backend: ModuleType) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
-        child.ask("grow", 32)
+        child.request("grow", 32)
         until(watch, lambda sample: pss(sample) > 32 * MIB)
         again = [sys.executable, "-EsSB", "-c", ACTOR]
-        assert child.ask("execute", *again) == child.pid
+        assert child.request("execute", *again) == child.pid
         until(watch, lambda sample: pss(sample) < 32 * MIB)
-        child.ask("grow", 4)
+        child.request("grow", 4)
     assert watch.outcome == "read"
     assert watch.samples[-1].peak_rss is not None
     assert watch.samples[-1].peak_rss < 32 * MIB  # the new program's
@@ -192,7 +192,7 @@ def test_an_exec_is_followed(backend: ModuleType) -> None:
 
 def test_a_main_thread_that_left(backend: ModuleType) -> None:
     with processes.workload("idle") as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
-        child.ask("leave")
+        child.request("leave")
         until(watch, lambda sample: sample.peak_rss is None)
         count = watch.count
         until(watch, lambda _: watch.count > count)
@@ -205,12 +205,12 @@ def test_a_tree(backend: ModuleType) -> None:
     with acting() as child, fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
         first = watch.samples[0]
         assert (first.processes, first.unread) == (1, 0)
-        child.ask("fork", 24)
+        child.request("fork", 24)
         until(watch, lambda sample: sample.processes == 2 and pss(sample) > 24 * MIB)
-        child.ask("fork", 8)
+        child.request("fork", 8)
         until(watch, lambda sample: sample.processes == 3 and pss(sample) > 32 * MIB)
-        child.ask("reap")
-        child.ask("reap")
+        child.request("reap")
+        child.request("reap")
         until(watch, lambda sample: sample.processes == 1)
     assert pss(watch.samples[-1]) < 24 * MIB < pss(watch.peak)
     # VmHWM is a figure of one process.
@@ -231,7 +231,7 @@ def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.M
         )
 
     with acting() as child:
-        child.ask("fork", 24)
+        child.request("fork", 24)
         monkeypatch.setattr("fastsmaps._host.watch.scan", scan)
         with fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
             until(watch, lambda sample: watch.count > 2)
@@ -243,7 +243,7 @@ def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.M
 def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     with acting() as child:
         with monkeypatch.context() as patch:
-            processes.without(patch, "smaps_rollup")
+            processes.hide_files(patch, "smaps_rollup")
             with fastsmaps.Watch(child.pid, **OFTEN) as watch:
                 until(watch, lambda _: watch.count > 2)
         totals = watch.samples[-1].totals
@@ -299,9 +299,9 @@ def test_bounded(backend: ModuleType) -> None:
         often: dict[str, Any] = {"interval": 0.001, "budget": 1, "growth": False}
         with fastsmaps.Watch(child.pid, max_samples=10, **often) as watch:
             first = watch.samples[0]
-            child.ask("grow", 8)
+            child.request("grow", 8)
             until(watch, lambda sample: pss(sample) > 8 * MIB)
-            child.ask("shrink")
+            child.request("shrink")
             until(watch, lambda _: watch.count > 200)
     assert watch.count > 200
     assert len(watch.samples) <= 12
@@ -368,7 +368,7 @@ def test_stopped_early(backend: ModuleType) -> None:
             watch.stop()
         with watch:
             watch.stop()
-            assert watch.wait(processes.PATIENCE)
+            assert watch.wait(processes.TIMEOUT)
             assert watch.count == 1
         assert (watch.count, watch.outcome) == (2, "read")
 
@@ -383,7 +383,7 @@ def test_it_keeps_no_interpreter_alive(backend: ModuleType, interval: float) -> 
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(),
-        capture_output=True, text=True, check=False, timeout=processes.PATIENCE,
+        capture_output=True, text=True, check=False, timeout=processes.TIMEOUT,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
@@ -395,7 +395,7 @@ def test_a_fork_does_not_go_on(backend: ModuleType) -> None:
             watch.__exit__(None, None, None)
             return threading.active_count(), watch.samples[-1].totals.rss or 0
 
-        assert processes.in_child(inside)[0] == 1
+        assert processes.run_in_child(inside)[0] == 1
         count = watch.count
         until(watch, lambda _: watch.count > count)
 
@@ -422,7 +422,7 @@ def test_wrong_use(backend: ModuleType) -> None:
 
 
 def test_what_cannot_be_watched(backend: ModuleType) -> None:
-    with pytest.raises(fastsmaps.ProcessGone), fastsmaps.Watch(processes.reaped()):
+    with pytest.raises(fastsmaps.ProcessGone), fastsmaps.Watch(processes.dead_pid()):
         raise AssertionError
     with (
         processes.zombie() as pid,
@@ -456,7 +456,7 @@ def test_a_failure_meanwhile(backend: ModuleType) -> None:
             try:
                 with watch:
                     os.write(theirs, b"x")
-                    assert watch.wait(processes.PATIENCE)
+                    assert watch.wait(processes.TIMEOUT)
                     if in_body:
                         raise LookupError
             except (fastsmaps.AccessDenied, LookupError) as error:
@@ -469,8 +469,8 @@ def test_a_failure_meanwhile(backend: ModuleType) -> None:
     def in_body() -> tuple[str, str]:
         return inside(True)
 
-    assert processes.in_child(in_body) == ("LookupError", "denied")
-    assert processes.in_child(lambda: inside(False)) == ("AccessDenied", "denied")
+    assert processes.run_in_child(in_body) == ("LookupError", "denied")
+    assert processes.run_in_child(lambda: inside(False)) == ("AccessDenied", "denied")
 
 
 # ---- the table

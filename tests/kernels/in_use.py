@@ -27,10 +27,10 @@ def holder() -> Iterator[processes.Process]:
 
 
 def test_every_figure(holder: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: fastsmaps.mappings(holder.pid), f"/proc/{holder.pid}/smaps"
     ):
-        with moment as (table, (text,)):
+        with attempt as (table, (text,)):
             records = independent.read(text)
             labels = {label for record in records for label in record.fields}
             for label in labels:
@@ -47,12 +47,12 @@ def test_every_figure(holder: processes.Process, backend: ModuleType) -> None:
 
 def test_the_rollup(holder: processes.Process, backend: ModuleType) -> None:
     rollup = f"/proc/{holder.pid}/smaps_rollup"
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: (fastsmaps.totals(holder.pid), fastsmaps.mappings(holder.pid)),
         rollup,
         f"/proc/{holder.pid}/smaps",
     ):
-        with moment as ((totals, table), (text, smaps)):
+        with attempt as ((totals, table), (text, smaps)):
             (record,) = independent.read(text)
             assert totals.source == "smaps_rollup"
             assert {label: totals[label] for label in record.fields} == record.fields
@@ -64,8 +64,8 @@ def test_the_rollup(holder: processes.Process, backend: ModuleType) -> None:
 
 
 def test_a_scan_has_it(holder: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
-        with moment as (scan, (text,)):
+    for attempt in processes.attempts(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
+        with attempt as (scan, (text,)):
             (record,) = independent.read(text)
             found = scan.by_pid[holder.pid]
             assert found.totals is not None, found.outcome

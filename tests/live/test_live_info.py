@@ -32,7 +32,7 @@ def status_of(pid: int, label: str) -> list[str]:
 def test_heap_of_a_program_that_never_called_malloc(program: str, backend: ModuleType) -> None:
     """Nothing but sbrk() moved its break: what it was told is what the kernel says."""
     with processes.running(program, "brk") as child:
-        before, after = child.facts
+        before, after = child.report
         info = info_of(child.pid)
         assert info.start_brk == before
         assert info.heap is not None
@@ -44,7 +44,7 @@ def test_heap_of_a_program_that_never_called_malloc(program: str, backend: Modul
 
 def test_heap_of_an_ordinary_process(tmp_path: Path, backend: ModuleType) -> None:
     with processes.workload("zoo", str(tmp_path)) as child:
-        facts, info = child.facts, info_of(child.pid)
+        facts, info = child.report, info_of(child.pid)
         table = fastsmaps.mappings(child.pid)
         heap = [mapping for mapping in table if mapping.kind == "heap"]
         assert info.heap == tuple((mapping.start, mapping.end) for mapping in heap)
@@ -55,7 +55,7 @@ def test_heap_of_an_ordinary_process(tmp_path: Path, backend: ModuleType) -> Non
         assert info.start_brk & -linux.PAGE == heap[0].start
         assert info.start_brk < facts["brk before"] < facts["brk"] <= heap[-1].end
         for name in ("heap", "heap, write-protected", "heap, its end"):
-            mapping = table.find(facts["things"][name]["start"])
+            mapping = table.find(facts["mappings"][name]["start"])
             assert mapping in heap
         with fastsmaps.Process(child.pid) as process:
             assert process.info(heap=False).heap is None
@@ -77,7 +77,7 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         assert abs(info.peak_rss - int(status_of(child.pid, "VmHWM")[0]) * 1024) < 2**21
         # psutil adds the time of boot to it.
         assert abs(psutil.boot_time() + info.start_time - peer.create_time()) < 1
-        numbers = child.ask("threads", 3)
+        numbers = child.request("threads", 3)
         assert len(numbers) == 3
         later = info_of(child.pid)
         assert later.threads == 4
@@ -100,7 +100,7 @@ def test_cgroup(backend: ModuleType) -> None:
 )
 def test_hostile_name(backend: ModuleType, name: str) -> None:
     with processes.workload("idle") as child:
-        child.ask("name", name)
+        child.request("name", name)
         info = info_of(child.pid)
         assert info.comm == name
         assert info.ppid == os.getpid()
@@ -114,7 +114,7 @@ def test_effective_user(backend: ModuleType) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
     with processes.workload("idle") as child:
-        child.ask("seteuid", linux.NOBODY)
+        child.request("seteuid", linux.NOBODY)
         assert status_of(child.pid, "Uid")[:2] == ["0", str(linux.NOBODY)]
         assert info_of(child.pid).uid == linux.NOBODY
 
@@ -140,7 +140,7 @@ def test_of_a_kernel_thread(backend: ModuleType) -> None:
 def test_after_the_main_thread_has_left(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         before = info_of(child.pid)
-        child.ask("leave")
+        child.request("leave")
         after = info_of(child.pid)
         for name in ("pid", "ppid", "comm", "cmdline", "uid", "start_time", "cgroup", "start_brk"):
             assert getattr(after, name) == getattr(before, name), name
@@ -151,7 +151,7 @@ def test_after_the_main_thread_has_left(backend: ModuleType) -> None:
 
 def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
-        child.ask("undumpable")
+        child.request("undumpable")
 
         def read() -> fastsmaps.Info:
             linux.keep_capabilities()
@@ -159,9 +159,9 @@ def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
 
         if linux.hides_processes() and os.getegid() != 0:  # the group that it is not hidden from
             with pytest.raises(fastsmaps.AccessDenied, match="hidepid"):
-                processes.in_child(read)
+                processes.run_in_child(read)
             return
-        info = processes.in_child(read)  # it has been pickled
+        info = processes.run_in_child(read)  # it has been pickled
         assert (info.start_brk, info.heap) == (None, None)
         assert info.peak_rss
         assert info.cmdline

@@ -53,7 +53,7 @@ def starts(table: fastsmaps.Mappings) -> list[int]:
 
 @every_read
 def test_gone_before(backend: ModuleType, read: Read) -> None:
-    pid = processes.reaped()
+    pid = processes.dead_pid()
     with pytest.raises(fastsmaps.ProcessGone) as caught:
         read(pid)
     assert caught.value.errno == errno.ESRCH
@@ -90,8 +90,8 @@ def test_gone_while_pinned(backend: ModuleType) -> None:
 @pytest.fixture
 def many() -> Iterator[processes.Process]:
     with processes.workload("many", str(MANY)) as child:
-        if child.facts < MANY:
-            pytest.skip(f"vm.max_map_count allows {child.facts} mappings, not {MANY}")
+        if child.report < MANY:
+            pytest.skip(f"vm.max_map_count allows {child.report} mappings, not {MANY}")
         yield child
 
 
@@ -112,7 +112,7 @@ def test_amid_a_reading(
         elif fate == "zombie":
             many.kill()
         else:
-            many.ask("exec", "idle")
+            many.request("exec", "idle")
 
     def read() -> object:
         if how == "mappings":
@@ -123,13 +123,13 @@ def test_amid_a_reading(
         return starts(process.mappings())
 
     if how == "sums":
-        processes.without(monkeypatch, "smaps_rollup")
+        processes.hide_files(monkeypatch, "smaps_rollup")
     process = fastsmaps.Process(many.pid)
     if how == "kept":
         assert len(process.mappings()) > MANY
     result: object = None
     caught = None
-    with processes.amid(act) as done:
+    with processes.interrupting(act) as done:
         try:
             result = read()
         except fastsmaps.Error as error:
@@ -225,7 +225,7 @@ def test_kernel_thread_to_another_user(backend: ModuleType) -> None:
         return found
 
     outcome = "hidden" if linux.hides_processes() else "kernel thread"
-    assert processes.in_child(read) == [outcome] * len(READS)
+    assert processes.run_in_child(read) == [outcome] * len(READS)
 
 
 # ---- threads
@@ -234,7 +234,7 @@ def test_kernel_thread_to_another_user(backend: ModuleType) -> None:
 @every_read
 def test_thread(backend: ModuleType, read: Read) -> None:
     with processes.workload("idle") as child:
-        for tid in child.ask("threads", 2):
+        for tid in child.request("threads", 2):
             with pytest.raises(fastsmaps.Error) as caught:
                 read(tid)
             assert type(caught.value) is fastsmaps.NotAProcess
@@ -247,7 +247,7 @@ def test_thread(backend: ModuleType, read: Read) -> None:
 @pytest.mark.parametrize("procfs", ["/proc/", Path("/proc"), "//proc/.", "/proc/self/root/proc"])
 def test_thread_through_other_paths(backend: ModuleType, procfs: str | Path) -> None:
     with processes.workload("idle") as child:
-        (tid,) = child.ask("threads", 1)
+        (tid,) = child.request("threads", 1)
         for read in (
             lambda number: fastsmaps.totals(number, procfs=procfs),
             lambda number: fastsmaps.mappings(number, procfs=procfs),
@@ -262,8 +262,8 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
     with processes.workload("idle") as child, fastsmaps.Process(child.pid) as kept:
         before = kept.mappings(), kept.mappings(sizes=False), kept.totals()
         assert min(map(len, before[:2])) > 10
-        tid = child.ask("leave")
-        assert linux.has_left(child.pid)
+        tid = child.request("leave")
+        assert linux.main_thread_ended(child.pid)
         assert Path(f"/proc/{child.pid}/smaps").read_bytes() == b""
         with fastsmaps.Process(child.pid) as anew:
             ways: list[Callable[[], fastsmaps.Mappings]] = [
@@ -273,8 +273,8 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
                 anew.mappings,
             ]
             for way in ways:
-                for moment in processes.moments(way, f"/proc/{child.pid}/task/{tid}/smaps"):
-                    with moment as (table, (text,)):
+                for attempt in processes.attempts(way, f"/proc/{child.pid}/task/{tid}/smaps"):
+                    with attempt as (table, (text,)):
                         records = independent.read(text)
                         assert starts(table) == [record.start for record in records]
                         assert table.column("Pss").tolist() == [
@@ -287,7 +287,7 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
             rollup = f"/proc/{child.pid}/task/{tid}/smaps_rollup"
             for sums in (lambda: fastsmaps.totals(child.pid), kept.totals, anew.totals):
                 if os.path.exists(rollup):
-                    for instant in processes.moments(sums, rollup):
+                    for instant in processes.attempts(sums, rollup):
                         with instant as (totals, (text,)):
                             assert totals.source == "smaps_rollup"
                             assert totals.pss == independent.read(text)[0].fields["Pss"]
@@ -296,8 +296,8 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
 def test_threads_that_end_are_no_process_that_ends(backend: ModuleType) -> None:
     """The main thread has left, and of the others each starts one more and ends."""
     with processes.workload("idle") as child:
-        child.ask("churn")
-        while not linux.has_left(child.pid):
+        child.request("churn")
+        while not linux.main_thread_ended(child.pid):
             os.sched_yield()
         read = 0
         for _ in range(150):
@@ -322,7 +322,7 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
         with fastsmaps.Process(child.pid) as process:
             for number, file in enumerate(files):
                 if number:
-                    child.ask("exec", "marked", file)
+                    child.request("exec", "marked", file)
                 for _ in range(2):
                     for table in (process.mappings(), process.mappings(sizes=False)):
                         names = {mapping.path for mapping in table}
@@ -331,8 +331,8 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                     assert (process.info(heap=True).cmdline or "?")[-1] == file
                     rollup = f"/proc/{child.pid}/smaps_rollup"
                     if os.path.exists(rollup):
-                        for moment in processes.moments(process.totals, rollup):
-                            with moment as (totals, (text,)):
+                        for attempt in processes.attempts(process.totals, rollup):
+                            with attempt as (totals, (text,)):
                                 assert totals.by_label == independent.read(text)[0].fields
                                 # The directory's, and one of each file.
                                 assert len(processes.descriptors()) == opened + 4
@@ -384,14 +384,14 @@ def test_fork_keeps_nothing(backend: ModuleType) -> None:
 
 def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> None:
     with processes.running(program, "vfork") as parent:
-        pid, size = parent.facts
+        pid, size = parent.report
         with fastsmaps.Process(pid) as process:
             # What it has now is its parent's.
             for _ in range(2):
                 assert (process.totals().rss or 0) >= size
                 assert (process.mappings().totals().rss or 0) >= size
                 assert process.info(heap=True).heap is not None
-            before, _ = parent.ask("go on")
+            before, _ = parent.request("go on")
             for _ in range(3):
                 assert 0 < (process.totals().rss or 0) < size
                 table = process.mappings()
@@ -414,10 +414,10 @@ def test_number_used_again(backend: ModuleType) -> None:
             assert len(pinned.mappings()) > 10
             untouched = fastsmaps.Process(first.pid)
             number = first.pid
-        linux.give_next(number)
+        linux.set_next_pid(number)
         with processes.workload("idle") as second:
             if second.pid != number:
-                raise linux.Refused("the kernel gave another number")
+                raise linux.Unavailable("the kernel gave another number")
             assert fastsmaps.totals(number).rss
             assert len(fastsmaps.mappings(number)) > 10
             outcomes = []
@@ -430,9 +430,9 @@ def test_number_used_again(backend: ModuleType) -> None:
             return outcomes == [f"{number} is gone"] * 8, outcomes
 
     try:
-        fine, outcomes = processes.in_namespaces(use_again)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+        fine, outcomes = processes.run_in_namespaces(use_again)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
     assert fine, outcomes
 
 

@@ -66,14 +66,14 @@ def as_stranger(function: Callable[[], T], *capabilities: int) -> T:
         linux.become(linux.NOBODY if ROOT else os.geteuid(), *capabilities)
         return function()
 
-    return processes.in_child(read)
+    return processes.run_in_child(read)
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[int]:
     """The pid of a process that only who has capabilities may read."""
     with processes.workload("idle") as child:
-        child.ask("undumpable")
+        child.request("undumpable")
         yield child.pid
 
 
@@ -123,7 +123,7 @@ def test_not_dumpable(backend: ModuleType) -> None:
         return answers(pid)
 
     with guarded() as pid:
-        assert_denied(processes.in_child(read), pid)
+        assert_denied(processes.run_in_child(read), pid)
 
 
 def test_what_is_read_before_it_is_forbidden(backend: ModuleType) -> None:
@@ -132,14 +132,14 @@ def test_what_is_read_before_it_is_forbidden(backend: ModuleType) -> None:
     def read() -> bool:
         with fastsmaps.Process(child.pid) as process:
             process.totals(), process.mappings()
-            child.ask("undumpable")
+            child.request("undumpable")
             linux.keep_capabilities()
             with pytest.raises(fastsmaps.AccessDenied):
                 process.mappings(sizes=False)
             return bool(process.totals().rss and len(process.mappings()) > 10)
 
     with processes.workload("idle") as child:
-        assert processes.in_child(read)
+        assert processes.run_in_child(read)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can give a child single capabilities")
@@ -157,7 +157,7 @@ def test_one_capability_is_enough(backend: ModuleType, capability: int) -> None:
         try:
             allowed = as_stranger(bare, capability)
             found = as_stranger(lambda: answers(pid), capability)
-        except linux.Refused as refused:
+        except linux.Unavailable as refused:
             pytest.skip(f"this root has not that capability: {refused}")
         if not allowed and capability == linux.CAP_PERFMON:
             pytest.skip("CAP_PERFMON opens no smaps on this kernel, or with this /proc")
@@ -189,11 +189,11 @@ def with_hidepid(value: str, read: Callable[[int], T], looked_up: bool = False) 
             linux.become(linux.NOBODY if ROOT else 0)
             return function()
 
-        return processes.in_child(stranger)
+        return processes.run_in_child(stranger)
 
     try:
-        return processes.in_namespaces(inside, value)
-    except linux.Refused as refused:
+        return processes.run_in_namespaces(inside, value)
+    except linux.Unavailable as refused:
         pytest.skip(f"no /proc with {value}: {refused}")
 
 
@@ -250,11 +250,11 @@ def test_hidden_from_its_own_user(backend: ModuleType, options: str) -> None:
             return answers(pid)
 
         with guarded() as pid:
-            return processes.in_child(read)
+            return processes.run_in_child(read)
 
     try:
-        found = processes.in_namespaces(inside, options)
-    except linux.Refused as refused:
+        found = processes.run_in_namespaces(inside, options)
+    except linux.Unavailable as refused:
         pytest.skip(f"no /proc with {options}: {refused}")
     for name, error in found.items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
@@ -268,7 +268,7 @@ def test_hidden_after_it_was_opened(backend: ModuleType, options: str) -> None:
     def inside() -> tuple[int, list[object]]:
         def read() -> list[object]:
             with fastsmaps.Process(child.pid) as process:
-                child.ask("undumpable")
+                child.request("undumpable")
                 linux.keep_capabilities()
                 found: list[object] = []
                 for way in (process.totals, process.mappings, process.info):
@@ -279,11 +279,11 @@ def test_hidden_after_it_was_opened(backend: ModuleType, options: str) -> None:
                 return found
 
         with processes.workload("idle") as child:
-            return child.pid, processes.in_child(read)
+            return child.pid, processes.run_in_child(read)
 
     try:
-        pid, found = processes.in_namespaces(inside, options)
-    except linux.Refused as refused:
+        pid, found = processes.run_in_namespaces(inside, options)
+    except linux.Unavailable as refused:
         pytest.skip(f"no /proc with {options}: {refused}")
     for error in found:
         assert isinstance(error, fastsmaps.AccessDenied), error
@@ -301,7 +301,7 @@ def test_a_command_line_that_is_forbidden_is_none(backend: ModuleType) -> None:
 def test_gone_under_hidepid(backend: ModuleType, options: str) -> None:
     def read(_: int) -> list[str]:
         # A fork of the stranger's, which is gone; hidden processes are no excuse for it.
-        return [type(error).__name__ for error in errors(processes.reaped())]
+        return [type(error).__name__ for error in errors(processes.dead_pid())]
 
     def errors(pid: int) -> list[Exception]:
         found: list[Exception] = []
@@ -332,11 +332,11 @@ def test_hidden_in_another_mount(backend: ModuleType, tmp_path: Path) -> None:
             return found
 
         with guarded() as pid:
-            return processes.in_child(stranger)
+            return processes.run_in_child(stranger)
 
     try:
-        found = processes.in_namespaces(inside)
-    except linux.Refused as refused:
+        found = processes.run_in_namespaces(inside)
+    except linux.Unavailable as refused:
         pytest.skip(f"no second procfs: {refused}")
     for error in found.values():
         assert isinstance(error, fastsmaps.AccessDenied), error
@@ -367,7 +367,7 @@ def test_capture_that_may_not_be_read(backend: ModuleType, tmp_path: Path) -> No
         linux.keep_capabilities()
         return read()
 
-    found = processes.in_child(without_rights)
+    found = processes.run_in_child(without_rights)
     assert len(found) == 4
     for error in found:
         assert isinstance(error, fastsmaps.AccessDenied), error

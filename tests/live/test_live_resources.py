@@ -34,8 +34,8 @@ MANY = 45_000  # as in test_live_outcomes.py: a read of these looks for signals 
 @pytest.fixture(scope="module")
 def many() -> Iterator[processes.Process]:
     with processes.workload("many", str(MANY)) as child:
-        if child.facts < MANY:
-            pytest.skip(f"vm.max_map_count allows {child.facts} mappings, not {MANY}")
+        if child.report < MANY:
+            pytest.skip(f"vm.max_map_count allows {child.report} mappings, not {MANY}")
         yield child
 
 
@@ -54,8 +54,8 @@ def test_none_is_left_after_errors(
     (tmp_path / "7" / "smaps").write_bytes(b"nonsense\n")
     (tmp_path / "7" / "smaps_rollup").write_bytes(b"nonsense\n")
     (tmp_path / "7" / "maps").mkdir()
-    (tid,) = idle.ask("threads", 1)
-    gone = processes.reaped()
+    (tid,) = idle.request("threads", 1)
+    gone = processes.dead_pid()
     cases: list[tuple[int, str | Path]] = [
         (gone, "/proc"),
         (tid, "/proc"),
@@ -138,7 +138,7 @@ def test_none_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
         assert all(way() for way in ways)
         return found
 
-    assert processes.in_child(read) == [(errno.EMFILE, True)] * 7
+    assert processes.run_in_child(read) == [(errno.EMFILE, True)] * 7
 
 
 # ---- memory
@@ -173,12 +173,12 @@ def test_reading_again_and_again_takes_no_more(backend: ModuleType) -> None:
     with processes.workload("many", "20000") as child:
         # A table is 4 MB and more: one of four that was lost would show. Of pure Python's a heap
         # that was not whole by then took 3 MB once.
-        assert processes.in_child(read) < 10_000_000
+        assert processes.run_in_child(read) < 10_000_000
 
 
 @pytest.mark.uninstrumented(reason="what was freed is kept")
 def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Process) -> None:
-    gone = processes.reaped()
+    gone = processes.dead_pid()
 
     def turn(process: fastsmaps.Process) -> None:
         fastsmaps.totals(idle.pid)
@@ -202,7 +202,7 @@ def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Proce
             return rss() - before
 
     # Far below 10 kB a turn, of which each holds two tables of 30 kB.
-    assert processes.in_child(read) < 1_000_000
+    assert processes.run_in_child(read) < 1_000_000
 
 
 def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) -> None:
@@ -216,7 +216,7 @@ def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) ->
         return table, sums
 
     text = len(Path(f"/proc/{many.pid}/smaps").read_bytes())
-    table, sums = processes.in_child(read)
+    table, sums = processes.run_in_child(read)
     assert table < 640 * MANY < text
     if fastsmaps.BACKEND == "c":
         assert sums < 1_000_000
@@ -234,7 +234,7 @@ def test_a_signal_is_handled_while_reading(backend: ModuleType, many: processes.
         seen.append(len(processes.descriptors()))
 
     before = len(processes.descriptors())
-    with processes.amid(act) as done:
+    with processes.interrupting(act) as done:
         table = fastsmaps.mappings(many.pid)
         assert done
     assert len(table) > MANY
@@ -250,7 +250,7 @@ def test_interrupt(
         os.kill(os.getpid(), signal.SIGINT)
 
     if how == "sums":
-        processes.without(monkeypatch, "smaps_rollup")
+        processes.hide_files(monkeypatch, "smaps_rollup")
     process = fastsmaps.Process(many.pid)
     if how == "kept":
         process.mappings()
@@ -262,7 +262,7 @@ def test_interrupt(
     }
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with processes.amid(act), pytest.raises(KeyboardInterrupt):
+        with processes.interrupting(act), pytest.raises(KeyboardInterrupt):
             ways[how]()
     finally:
         signal.signal(signal.SIGINT, before)
@@ -312,7 +312,7 @@ def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
             try:
                 for _ in range(5):
                     for file in sorted(files):
-                        child.ask("exec", "marked", file)
+                        child.request("exec", "marked", file)
             finally:
                 over.set()
 
@@ -343,7 +343,7 @@ def test_reading_in_a_fork(backend: ModuleType, idle: processes.Process) -> None
             )
 
         for _ in range(2):
-            assert processes.in_child(read) == (True,) * 6
+            assert processes.run_in_child(read) == (True,) * 6
         # Explicit offsets: the child's reading has moved nothing.
         assert starts(process.mappings()) == expected
 

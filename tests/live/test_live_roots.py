@@ -91,7 +91,7 @@ def test_paths_to_procfs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -
                 assert (process.pid, process.procfs) == (os.getpid(), str(procfs))
                 assert process.mappings().pid == os.getpid()
         with pytest.raises(fastsmaps.ProcessGone):
-            fastsmaps.totals(processes.reaped(), procfs=procfs)
+            fastsmaps.totals(processes.dead_pid(), procfs=procfs)
 
 
 # ---- of another pid namespace
@@ -107,9 +107,9 @@ def test_from_within_a_namespace(backend: ModuleType) -> None:
             return os.getpid(), table.pid, process.pid, int(os.readlink("/proc/self")), here
 
     try:
-        own, by_mappings, by_process, by_link, here = processes.in_namespaces(inside, None)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace: {refused}")
+        own, by_mappings, by_process, by_link, here = processes.run_in_namespaces(inside, None)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace: {error}")
     assert own == 1
     assert by_mappings == by_process == by_link != 1
     assert here
@@ -119,7 +119,7 @@ def test_into_a_namespace(backend: ModuleType) -> None:
     """A container's procfs, seen from outside: it has no number for us."""
     try:
         with processes.namespace() as outer:
-            pid = outer.facts["pid"]
+            pid = outer.report["pid"]
             procfs = f"/proc/{pid}/root/proc"
             assert fastsmaps.totals(1, procfs=procfs).rss
             table = fastsmaps.mappings(1, procfs=procfs)
@@ -133,8 +133,8 @@ def test_into_a_namespace(backend: ModuleType) -> None:
                 # A number that is only ours says nothing of what is there.
                 with pytest.raises(fastsmaps.ProcessGone):
                     way(2**22 - 1, procfs=procfs)
-    except linux.Refused as refused:
-        pytest.skip(f"no procfs of another pid namespace: {refused}")
+    except linux.Unavailable as error:
+        pytest.skip(f"no procfs of another pid namespace: {error}")
 
 
 # ---- captures
@@ -316,7 +316,7 @@ def test_damaged_files(
 
 
 def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    processes.without(monkeypatch, "smaps_rollup")
+    processes.hide_files(monkeypatch, "smaps_rollup")
     with processes.workload("idle") as child:
         smaps = f"/proc/{child.pid}/smaps"
         with fastsmaps.Process(child.pid) as process:
@@ -328,8 +328,8 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
             for read in reads:
                 # Pss moves whenever another process starts or ends; these have no part in it.
                 own = ("Rss", "Anonymous", "Swap")
-                for moment in processes.moments(read, smaps, labels=own):
-                    with moment as (totals, (text,)):
+                for attempt in processes.attempts(read, smaps, labels=own):
+                    with attempt as (totals, (text,)):
                         records = independent.read(text)
                         assert totals.source == "smaps"
                         assert totals.pss_anon is None
@@ -341,7 +341,7 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
                         assert totals.rss is not None
                         assert 0 < totals.anonymous <= totals.pss <= totals.rss
             # The program changes, the file's descriptor is kept: the sum is the new one's.
-            child.ask("exec", "many", "3000")
+            child.request("exec", "many", "3000")
             assert len(process.mappings()) > 3000
             totals, records = process.totals(), independent.read(Path(smaps).read_bytes())
             assert totals.size == sum(record.end - record.start for record in records)
@@ -354,7 +354,7 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
 
 
 def test_kernel_without_smaps(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    processes.without(monkeypatch, "smaps", "smaps_rollup")
+    processes.hide_files(monkeypatch, "smaps", "smaps_rollup")
     with processes.workload("idle") as child:
         for way in (fastsmaps.totals, fastsmaps.mappings):
             with pytest.raises(fastsmaps.Error, match="CONFIG_PROC_PAGE_MONITOR") as caught:

@@ -57,7 +57,7 @@ def rollup_of(process: processes.Process) -> str:
 
 
 def thing_of(process: processes.Process, name: str) -> dict[str, Any]:
-    thing: dict[str, Any] = process.facts["things"][name]
+    thing: dict[str, Any] = process.report["mappings"][name]
     if "refused" in thing:
         pytest.skip(thing["refused"])
     return thing
@@ -77,8 +77,8 @@ def mapping_of(process: processes.Process, name: str) -> fastsmaps.Mapping:
 def test_every_row_is_what_another_reader_finds(
     zoo: processes.Process, backend: ModuleType
 ) -> None:
-    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
-        with moment as (table, (text,)):
+    for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with attempt as (table, (text,)):
             records = independent.read(text)
             assert len(table) == len(records) > 60
             for row, record in zip(table, records, strict=True):
@@ -93,8 +93,8 @@ def test_every_row_is_what_another_reader_finds(
 
 
 def test_columns_are_what_another_reader_finds(zoo: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
-        with moment as (table, (text,)):
+    for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with attempt as (table, (text,)):
             records = independent.read(text)
             assert table.column("start").tolist() == [record.start for record in records]
             assert table.column("end").tolist() == [record.end for record in records]
@@ -107,8 +107,8 @@ def test_columns_are_what_another_reader_finds(zoo: processes.Process, backend: 
 
 
 def test_sums_are_those_of_awk(zoo: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
-        with moment as (table, (text,)):
+    for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
+        with attempt as (table, (text,)):
             count, sums = awk_sums(text)
             assert count == len(table)
             totals = table.totals()
@@ -119,8 +119,8 @@ def test_sums_are_those_of_awk(zoo: processes.Process, backend: ModuleType) -> N
 
 
 def test_totals_are_the_rollups_by_awk(zoo: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo)):
-        with moment as (totals, (text,)):
+    for attempt in processes.attempts(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo)):
+        with attempt as (totals, (text,)):
             count, sums = awk_sums(text)
             assert count == 1
             assert (totals.source, totals.size) == ("smaps_rollup", None)
@@ -135,12 +135,12 @@ def test_totals_are_the_rollups_by_awk(zoo: processes.Process, backend: ModuleTy
 
 
 def test_smaps_and_rollup_agree(zoo: processes.Process, backend: ModuleType) -> None:
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: (fastsmaps.mappings(zoo.pid), fastsmaps.totals(zoo.pid)),
         smaps_of(zoo),
         rollup_of(zoo),
     ):
-        with moment as ((table, rollup), _):
+        with attempt as ((table, rollup), _):
             summed = table.totals()
             assert summed.rss
             assert summed.private_dirty
@@ -175,20 +175,20 @@ def test_maps_are_the_headers_of_smaps(zoo: processes.Process, backend: ModuleTy
 
 def test_psutil_agrees_on_totals(zoo: processes.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: (fastsmaps.totals(zoo.pid), peer.memory_full_info()), rollup_of(zoo)
     ):
-        with moment as ((totals, figures), _):
+        with attempt as ((totals, figures), _):
             assert totals.private_hugetlb in (0, None)  # which psutil takes to be part of its uss
             assert (totals.pss, totals.uss, totals.swap) == (figures.pss, figures.uss, figures.swap)
 
 
 def test_psutil_agrees_on_each_mapping(zoo: processes.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: (fastsmaps.mappings(zoo.pid), peer.memory_maps(grouped=False)), smaps_of(zoo)
     ):
-        with moment as ((table, rows), _):
+        with attempt as ((table, rows), _):
             assert len(rows) == len(table)
             for mine, its in zip(table, rows, strict=True):
                 assert its.addr == f"{mine.start:08x}-{mine.end:08x}"
@@ -204,7 +204,7 @@ def test_pmap_agrees(zoo: processes.Process, backend: ModuleType) -> None:
     pmap = shutil.which("pmap")
     if pmap is None:
         pytest.skip("no pmap")
-    for moment in processes.moments(
+    for attempt in processes.attempts(
         lambda: (
             fastsmaps.mappings(zoo.pid),
             subprocess.run(
@@ -214,7 +214,7 @@ def test_pmap_agrees(zoo: processes.Process, backend: ModuleType) -> None:
         smaps_of(zoo),
         labels=("Rss", "Anonymous", "Swap"),
     ):
-        with moment as ((table, text), _):
+        with attempt as ((table, text), _):
             _, heads, *lines, _, last, end = text.split(b"\n")
             names = heads.decode().split()
             if names[:5] != ["Address", "Perm", "Offset", "Device", "Inode"] or end:
@@ -313,14 +313,14 @@ def test_file_has_the_numbers_of_stat(zoo: processes.Process, backend: ModuleTyp
 def test_memfd(zoo: processes.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "memfd")
     assert mapping.raw_path == b"/memfd:zoo memfd (deleted)"
-    assert [mapping.st_dev, mapping.inode] == zoo.facts["memfd"]
+    assert [mapping.st_dev, mapping.inode] == zoo.report["memfd"]
     assert mapping.rss == 3 * linux.PAGE
 
 
 def test_sysv(zoo: processes.Process, backend: ModuleType) -> None:
     mapping = mapping_of(zoo, "sysv")
     assert mapping.raw_path == b"/SYSV00000000 (deleted)"
-    assert mapping.inode == zoo.facts["shmid"]
+    assert mapping.inode == zoo.report["shmid"]
     assert mapping.rss == 3 * linux.PAGE
 
 

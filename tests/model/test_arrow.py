@@ -274,7 +274,7 @@ def test_another_schema(backend: ModuleType) -> None:
 # ---- processes
 
 
-def rows_of(scan: fastsmaps.Scan) -> list[dict[str, Any]]:
+def json_rows(scan: fastsmaps.Scan) -> list[dict[str, Any]]:
     return [
         {
             **row.as_dict(),
@@ -293,14 +293,14 @@ def compare_scan(scan: fastsmaps.Scan) -> Any:
     table = pa.table(scan)
     table.validate(full=True)
     assert table.schema.equals(pa.schema(scan), check_metadata=True)
-    assert table.to_pylist() == rows_of(scan)
-    assert pa.table(scan[1:]).to_pylist() == rows_of(scan)[1:]
+    assert table.to_pylist() == json_rows(scan)
+    assert pa.table(scan[1:]).to_pylist() == json_rows(scan)[1:]
     return table
 
 
 def test_scan(backend: ModuleType) -> None:
     with processes.workload("idle") as child, processes.zombie() as zombie:
-        pids = [os.getpid(), child.pid, zombie, processes.reaped()]
+        pids = [os.getpid(), child.pid, zombie, processes.dead_pid()]
         for workers in (1, 2):
             scan = fastsmaps.scan(pids, cgroup=True, cmdline=True, exe=True, workers=workers)
             table = compare_scan(scan)

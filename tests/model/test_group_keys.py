@@ -14,8 +14,15 @@ from pyarrow import parquet
 import fastsmaps
 from fastsmaps._model.grouping import WORDS, Keys, search
 from support import linux, processes
-from support.commands import lines_of, rows_of, run
-from support.metrics import HOSTILE, Told, parsed, process, small_host, swept
+from support.commands import csv_rows, json_rows, run
+from support.metrics import (
+    HOSTILE,
+    Metrics,
+    parse_metrics,
+    small_host,
+    sweep_metrics,
+    write_process,
+)
 
 
 def row_of(*words: str, exe: str | None = None) -> fastsmaps.ProcessTotals:
@@ -95,16 +102,16 @@ def test_programs_of_live_processes(
     fastsmaps.capture(target, [idle.pid])
     assert (target / f"{idle.pid}/exe").read_text() == row.exe
     assert not (target / f"{idle.pid}/exe").is_symlink()
-    (replayed,) = fastsmaps.scan(procfs=target, exe=True)
-    assert replayed.exe == row.exe
+    (scan_capture,) = fastsmaps.scan(procfs=target, exe=True)
+    assert scan_capture.exe == row.exe
     # Again from the capture: nothing is lost.
     fastsmaps.capture(tmp_path / "again", procfs=target)
     assert fastsmaps.scan(procfs=tmp_path / "again", exe=True)[0].exe == row.exe
     with fastsmaps.Sampler(exe=True) as sampler:
         assert sampler.sweep().by_pid[idle.pid].exe == row.exe
-    for shown in rows_of("ps", "--fields", "exe"):
+    for shown in json_rows("ps", "--fields", "exe"):
         assert shown["pid"] != idle.pid or shown["exe"] == row.exe
-    assert row.exe in {group["exe"] for group in rows_of("ps", "--by", "exe")}
+    assert row.exe in {group["exe"] for group in json_rows("ps", "--by", "exe")}
 
 
 def test_a_link_in_a_capture_is_not_followed(backend: ModuleType, host: Path) -> None:
@@ -123,15 +130,15 @@ def test_programs_without_rights(backend: ModuleType, idle: processes.Process) -
         (row,) = fastsmaps.scan([idle.pid], exe=True)
         return row.exe, Keys("exe")(row)
 
-    exe, key = processes.in_child(look)
+    exe, key = processes.run_in_child(look)
     assert exe is None
     assert key == f"[{fastsmaps.scan([idle.pid])[0].comm}]"
 
 
 def test_a_program_whose_first_thread_has_exited(backend: ModuleType) -> None:
     with processes.workload("idle") as player:
-        player.ask("threads", 1)
-        player.ask("leave")
+        player.request("threads", 1)
+        player.request("leave")
         (row,) = fastsmaps.scan([player.pid], exe=True)
         assert row.exe == os.path.realpath(sys.executable)
 
@@ -153,14 +160,14 @@ def test_groups_of_a_scan(backend: ModuleType, host: Path) -> None:
 
 def test_ps(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     by = ("ps", "--procfs", str(host), "--by")
-    rows = rows_of(*by, "user,cmdline:app=(?P<app>\\w+)")
+    rows = json_rows(*by, "user,cmdline:app=(?P<app>\\w+)")
     assert [(row["user"], row["cmdline"], row["processes"], row["unread"]) for row in rows] == [
         (rows[0]["user"], "shop", 2, 0),
         ("4711", "", 1, 0),
         ("root", "", 1, 0),
     ]
     assert "(no match)" in run(*by, "cmdline:shop").stdout
-    assert {line["exe"] for line in lines_of(*by, "exe")} == {"/usr/lib/jvm/java", "[db]", "[init]"}
+    assert {line["exe"] for line in csv_rows(*by, "exe")} == {"/usr/lib/jvm/java", "[db]", "[init]"}
     run(*by, "cmdline,unit,pid", "--parquet", f"{tmp_path}/a")
     table = parquet.read_table(tmp_path / "a").to_pylist()
     assert (table[0]["cmdline"], table[0]["unit"], table[0]["pid"]) == (
@@ -176,11 +183,11 @@ def test_ps(backend: ModuleType, host: Path, tmp_path: Path) -> None:
 
 def test_unread_processes_of_groups(backend: ModuleType, host: Path) -> None:
     """A group's figures are of its processes that were read; the others are counted."""
-    process(host, 10, b"web", uid=33, Rss=10)
+    write_process(host, 10, b"web", uid=33, Rss=10)
     (host / "10/smaps_rollup").write_bytes(b"damaged\n")
-    process(host, 11, b"lost", Rss=10)
+    write_process(host, 11, b"lost", Rss=10)
     (host / "11/smaps_rollup").write_bytes(b"damaged\n")
-    rows = {row["comm"]: row for row in rows_of("ps", "--procfs", str(host), "--by", "comm")}
+    rows = {row["comm"]: row for row in json_rows("ps", "--procfs", str(host), "--by", "comm")}
     assert (rows["web"]["processes"], rows["web"]["unread"]) == (2, 1)
     assert (rows["lost"]["processes"], rows["lost"]["unread"]) == (0, 1)
     assert rows["lost"]["pss"] is rows["lost"]["rss"] is None
@@ -188,16 +195,16 @@ def test_unread_processes_of_groups(backend: ModuleType, host: Path) -> None:
 
 
 def test_export(backend: ModuleType, host: Path) -> None:
-    told = swept(host, "exe")
-    assert told.get("processes", exe="/usr/lib/jvm/java") == 2
-    assert told.get("processes", exe="[db]") == 1
-    told = swept(host, ("user", "cmdline:zone=(?P<zone>\\w+)"))
-    assert told.get("processes", user=rows_user(host, 7), cmdline="us") == 1
-    assert told.get("processes", user="4711", cmdline="") == 1
-    assert told.get("folded_groups") == 0
+    metrics = sweep_metrics(host, "exe")
+    assert metrics.get("processes", exe="/usr/lib/jvm/java") == 2
+    assert metrics.get("processes", exe="[db]") == 1
+    metrics = sweep_metrics(host, ("user", "cmdline:zone=(?P<zone>\\w+)"))
+    assert metrics.get("processes", user=rows_user(host, 7), cmdline="us") == 1
+    assert metrics.get("processes", user="4711", cmdline="") == 1
+    assert metrics.get("folded_groups") == 0
     once = ("export", "--once", "--procfs", str(host), "--limit", "1", "--by")
-    told = parsed(run(*once, "unit,cmdline:-D(?P<x>.*),(?P<y>.*)").stdout)
-    assert told.get("folded_groups") == 2
+    metrics = parse_metrics(run(*once, "unit,cmdline:-D(?P<x>.*),(?P<y>.*)").stdout)
+    assert metrics.get("folded_groups") == 2
 
 
 @pytest.mark.parametrize("by", ["cmdline", "exe", "cmdline:(?s:.*)"])
@@ -206,15 +213,15 @@ def test_hostile_labels(backend: ModuleType, host: Path, by: str) -> None:
     for text in (*HOSTILE, b"x" * 100_000, b"\x1b" * 100_000):
         (host / "7/cmdline").write_bytes(text)
         (host / "7/exe").write_bytes(text)
-        keys = {dict(labels)[by[:7].rstrip(":")] for _, labels in labelled(swept(host, by))}
+        keys = {dict(labels)[by[:7].rstrip(":")] for _, labels in labelled(sweep_metrics(host, by))}
         assert all(key.isprintable() and len(key) <= 4 * 131072 for key in keys)
         if by != "exe":
             assert all(len(key) <= 4 * 1024 for key in keys)
         assert "other" not in keys
 
 
-def labelled(told: Told) -> list[tuple[str, frozenset[tuple[str, str]]]]:
-    return [series for series in told.samples if series[0] == "fastsmaps_processes"]
+def labelled(metrics: Metrics) -> list[tuple[str, frozenset[tuple[str, str]]]]:
+    return [series for series in metrics.samples if series[0] == "fastsmaps_processes"]
 
 
 def rows_user(host: Path, pid: int) -> str:
@@ -230,11 +237,11 @@ def test_diff_of_captures(backend: ModuleType, host: Path, tmp_path: Path) -> No
         (after / "8" / name).write_bytes((host / "8" / name).read_bytes())
     text = (after / "8/smaps_rollup").read_bytes()
     (after / "8/smaps_rollup").write_bytes(text.replace(b"300 kB", b"340 kB"))
-    (row,) = rows_of("diff", str(host), str(after), "--by", "cmdline:zone=(?P<zone>\\w+)")
+    (row,) = json_rows("diff", str(host), str(after), "--by", "cmdline:zone=(?P<zone>\\w+)")
     assert (row["cmdline"], row["change"]) == ("us", 40960)
-    (row,) = rows_of("diff", str(host), str(after), "--by", "exe,comm", "--filter", "jvm")
+    (row,) = json_rows("diff", str(host), str(after), "--by", "exe,comm", "--filter", "jvm")
     assert (row["exe"], row["comm"], row["change"]) == ("/usr/lib/jvm/java", "web", 40960)
-    (row,) = rows_of("diff", str(host), str(after), "--by", "pid")
+    (row,) = json_rows("diff", str(host), str(after), "--by", "pid")
     assert (row["pid"], row["change"]) == (8, 40960)
 
 

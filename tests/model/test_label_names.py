@@ -15,7 +15,7 @@ from fastsmaps._fields import Fields
 from fastsmaps._model.samples import Series
 from fastsmaps._model.totals import Totals
 from fastsmaps.cli import report
-from support.commands import rows_of, run
+from support.commands import json_rows, run
 from support.smaps_texts import header, kb
 
 #: Labels, and the names that they have in a table of mappings.
@@ -52,7 +52,7 @@ def test_mappings(
     assert len({*arrow.column_names}) == arrow.num_columns
     path = tmp_path / "text"
     path.write_bytes(document(labels))
-    rows = rows_of("maps", str(path))
+    rows = json_rows("maps", str(path))
     for i, (label, name) in enumerate(zip(labels, names, strict=True), 1):
         expected = [i * 1024, (100 + i) * 1024]
         for spelling in {label, name}:
@@ -63,7 +63,7 @@ def test_mappings(
         assert [row.as_dict()[name] for row in table] == expected
         assert arrow[name].to_pylist() == expected
         assert [row[name] for row in rows] == expected
-        assert [row[name] for row in rows_of("maps", str(path), "--fields", name)] == expected
+        assert [row[name] for row in json_rows("maps", str(path), "--fields", name)] == expected
         text = run("maps", str(path), "--fields", label, "--sort", label, "--csv").stdout
         assert text.splitlines()[1].split(",")[3] == str(expected[1])
         assert table[:1].fields == names
@@ -117,7 +117,7 @@ def host(tmp_path: Path) -> Path:
 def test_scans(backend: ModuleType, host: Path) -> None:
     scan = fastsmaps.scan(procfs=host)
     arrow = pa.table(scan)
-    rows = {row["pid"]: row for row in rows_of("ps", "--procfs", str(host))}
+    rows = {row["pid"]: row for row in json_rows("ps", "--procfs", str(host))}
     expected = dict(zip(HEAD, range(2, 99), strict=False))
     names = {**dict(zip(HEAD, HEAD, strict=True)), "NewField": "new_field"}
     for label, factor in expected.items():
@@ -128,7 +128,7 @@ def test_scans(backend: ModuleType, host: Path) -> None:
             assert rows[pid][names[label]] == wanted
         assert arrow[names[label]].to_pylist() == [factor * pid * 1024 for pid in (7, 8)]
         words = ("ps", "--procfs", str(host), "--fields", label, "--sort=-" + label)
-        assert [row[names[label]] for row in rows_of(*words)] == [
+        assert [row[names[label]] for row in json_rows(*words)] == [
             factor * pid * 1024 for pid in (8, 7)
         ]
     assert {row["pid"] for row in rows.values()} == {7, 8}
@@ -141,7 +141,7 @@ def test_changes(backend: ModuleType, tmp_path: Path) -> None:
     for factor, path in enumerate(paths, 1):
         fields = b"".join(kb(label, factor * i) for i, label in enumerate(labels, 1))
         path.write_bytes(header(0x1000, 0x2000, b"/a") + fields)
-    (row,) = rows_of("diff", *map(str, paths))
+    (row,) = json_rows("diff", *map(str, paths))
     assert (row["path"], row["old"], row["new"], row["old_files"]) == ("/a", 9216, 18432, 1)
     for i, label in enumerate(labels, 1):
         assert row[{"Rss": "rss", "Pss": "pss"}.get(label, label)] == i * 1024

@@ -18,7 +18,7 @@ from support.smaps_texts import TEXT, header, kb, record
 pytestmark = pytest.mark.core
 
 
-def rows_of(text: bytes) -> list[Mapping]:
+def json_rows(text: bytes) -> list[Mapping]:
     return list(fastsmaps.parse(text))
 
 
@@ -204,7 +204,7 @@ def test_flags(backend: ModuleType) -> None:
 
 def test_androids_name_line(backend: ModuleType) -> None:
     name = b"Name:           [anon:x y]\n"
-    unnamed, named, empty = rows_of(header() + name + header(name=b"/a") + name + header())
+    unnamed, named, empty = json_rows(header() + name + header(name=b"/a") + name + header())
     assert (unnamed.path, unnamed.kind, unnamed.extra) == ("[anon:x y]", "anon_named", {})
     assert (named.path, named.kind, named.extra) == ("/a", "file", {"Name": "[anon:x y]"})
     assert (empty.path, empty.kind, empty.extra) == ("", "anon", {})

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.core
 TIB = 2**40
 
 
-def rows_of(text: bytes) -> list[Mapping]:
+def json_rows(text: bytes) -> list[Mapping]:
     return list(fastsmaps.parse(text))
 
 
@@ -124,7 +124,7 @@ def test_a_column_is_a_view_of_64_bit_numbers(backend: ModuleType, name: str) ->
 
 def test_a_view_outlives_its_table(backend: ModuleType) -> None:
     view = fastsmaps.parse(TEXT).column("pss")
-    rows = rows_of(TEXT)
+    rows = json_rows(TEXT)
     assert view.tolist() == [2048, 4096, 0, 4096, 0]
     assert rows[0].pss == 2048
 

@@ -9,7 +9,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps._model.labels import RULES
-from support.commands import lines_of, rows_of, run
+from support.commands import csv_rows, json_rows, run
 from support.smaps_texts import record
 
 LABELS = [
@@ -104,14 +104,14 @@ def test_commands(backend: ModuleType, tmp_path: Path) -> None:
     paths[1].write_bytes(
         text_of([b"[anon:stack_and_tls:%d]" % i for i in range(50)] + [b"[anon: Go: heap]"])
     )
-    rows = rows_of("maps", str(paths[0]), "--by", "label")
+    rows = json_rows("maps", str(paths[0]), "--by", "label")
     assert [(row["label"], row["mappings"], row["pss"]) for row in rows] == [
         ("thread stacks", 40, 40 << 16), ("Go heap", 1, 1 << 16),
     ]  # fmt: skip
     assert run("maps", str(paths[0]), "--by", "label").stdout.split()[6] == "LABEL"
-    (row,) = rows_of("maps", str(paths[0]), "--by", "label", "--filter", "Go")
+    (row,) = json_rows("maps", str(paths[0]), "--by", "label", "--filter", "Go")
     assert row["label"] == "Go heap"
-    (line,) = lines_of("diff", *map(str, paths), "--by", "label")
+    (line,) = csv_rows("diff", *map(str, paths), "--by", "label")
     assert (line["label"], line["pss"]) == ("thread stacks", str(10 << 16))
     old, new = (fastsmaps.load(path) for path in paths)
     (change,) = fastsmaps.diff(old, new, "label")

@@ -15,8 +15,8 @@ from fastsmaps._model.processes import Cost
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.tree import Branch, below, forest, walk
 from support import processes
-from support.commands import lines_of, rows_of, run
-from support.metrics import process
+from support.commands import csv_rows, json_rows, run
+from support.metrics import write_process
 
 KB = 1024
 
@@ -117,7 +117,7 @@ def host(tmp_path: Path) -> Path:
         (1, 0, 1), (10, 1, 10), (11, 10, 100), (12, 10, 30), (13, 12, 200), (20, 1, 900),
         (30, 29, 5),
     ):  # fmt: skip
-        process(root, pid, b"p%d" % pid, Pss=pss)
+        write_process(root, pid, b"p%d" % pid, Pss=pss)
         stat = b"%d (p%d) S %d " % (pid, pid, ppid) + b"0 " * 17 + b"%d " % pid + b"0 " * 27
         (root / str(pid) / "stat").write_bytes(stat + b"\n")
         (root / str(pid) / "cmdline").write_bytes(b"p%d\0" % pid)
@@ -127,7 +127,7 @@ def host(tmp_path: Path) -> Path:
 
 def test_ps_tree(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     ps = ("ps", "--tree", "--procfs", str(host))
-    rows = rows_of(*ps)
+    rows = json_rows(*ps)
     assert [(row["pid"], row["depth"]) for row in rows] == [
         (1, 0), (20, 1), (10, 1), (12, 2), (13, 3), (11, 2), (30, 0),
     ]  # fmt: skip
@@ -150,16 +150,16 @@ def test_ps_tree(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     assert [(row["pid"], row["tree_pss"], row["depth"]) for row in table] == [
         (row["pid"], row["tree_pss"], row["depth"]) for row in rows
     ]
-    assert list(lines_of(*ps, "--fields", "tree_pss,pss")[0]) == [
+    assert list(csv_rows(*ps, "--fields", "tree_pss,pss")[0]) == [
         "pid", "ppid", "depth", "user", "outcome", "tree_pss", "pss", "comm",
     ]  # fmt: skip
 
 
 def test_order_of_a_tree(backend: ModuleType, host: Path) -> None:
     ps = ("ps", "--tree", "--procfs", str(host), "--sort")
-    assert [row["pid"] for row in rows_of(*ps, "pid")] == [1, 10, 11, 12, 13, 20, 30]
-    assert [row["pid"] for row in rows_of(*ps, "pss")] == [30, 1, 20, 10, 11, 12, 13]
-    assert [row["pid"] for row in rows_of(*ps, "+tree_pss", "--limit", "2")] == [30, 1]
+    assert [row["pid"] for row in json_rows(*ps, "pid")] == [1, 10, 11, 12, 13, 20, 30]
+    assert [row["pid"] for row in json_rows(*ps, "pss")] == [30, 1, 20, 10, 11, 12, 13]
+    assert [row["pid"] for row in json_rows(*ps, "+tree_pss", "--limit", "2")] == [30, 1]
     assert "no field 'nonsense'" in run(*ps, "nonsense", status=2).stderr
     assert "either --tree or --by" in run("ps", "--tree", "--by", "user", status=2).stderr
 
@@ -167,24 +167,24 @@ def test_order_of_a_tree(backend: ModuleType, host: Path) -> None:
 def test_a_part_of_a_tree(backend: ModuleType, host: Path) -> None:
     """The trees of some processes; and those whose parent --filter left out."""
     ps = ("ps", "--tree", "--procfs", str(host))
-    rows = rows_of(*ps, "12", "13", "20", status=1)
+    rows = json_rows(*ps, "12", "13", "20", status=1)
     assert [(row["pid"], row["depth"]) for row in rows] == [(20, 0), (12, 0), (13, 1)]
-    rows = rows_of(*ps, "--filter", "p1$|p11|p13")
+    rows = json_rows(*ps, "--filter", "p1$|p11|p13")
     assert [(row["pid"], row["depth"]) for row in rows] == [(13, 0), (11, 0), (1, 0)]
     assert run(*ps, "999", status=1).stderr.count("\n") == 1
 
 
 def test_totals_of_a_tree(backend: ModuleType, host: Path) -> None:
     totals = ("totals", "--procfs", str(host), "--tree")
-    (row,) = rows_of(*totals, "10")
+    (row,) = json_rows(*totals, "10")
     assert (row["pid"], row["pss"], row["processes"], row["unread"]) == (10, 310 * KB, 3, 1)
     # Each counts once, also in trees that overlap.
     for again in (("10", "13"), ("13", "10", "10"), ("10", "11", "13")):
-        (same,) = rows_of(*totals, *again)
+        (same,) = json_rows(*totals, *again)
         assert (same["pss"], same["processes"], same["pid"]) == (310 * KB, 3, None)
-    (row,) = rows_of(*totals, "1", "30")
+    (row,) = json_rows(*totals, "1", "30")
     assert row["pss"] == fastsmaps.scan(procfs=host).totals().pss
-    (row,) = rows_of(*totals, "12", status=1)
+    (row,) = json_rows(*totals, "12", status=1)
     assert (row["pss"], row["processes"], row["unread"]) == (200 * KB, 1, 1)
     text = run(*totals, "10").stdout
     assert "3 of 4 processes read, 1 failed" in text
@@ -195,12 +195,12 @@ def test_totals_of_a_tree(backend: ModuleType, host: Path) -> None:
 
 
 def test_a_live_tree(backend: ModuleType, idle: processes.Process) -> None:
-    (row,) = rows_of("totals", "--tree", str(os.getpid()))
+    (row,) = json_rows("totals", "--tree", str(os.getpid()))
     (own,) = fastsmaps.scan([idle.pid])
     assert own.totals is not None
     assert row["processes"] >= 3  # this one, the idle one and the command itself
     assert row["pss"] > (own.totals.uss or 0)
-    rows = {row["pid"]: row for row in rows_of("ps", "--tree", str(os.getpid()))}
+    rows = {row["pid"]: row for row in json_rows("ps", "--tree", str(os.getpid()))}
     assert rows[idle.pid]["depth"] == 1
     assert rows[os.getpid()]["depth"] == 0
     assert rows[os.getpid()]["tree_uss"] == sum(row["uss"] or 0 for row in rows.values())

@@ -25,7 +25,7 @@ import fastsmaps
 from fastsmaps._source.source import Source
 from fastsmaps.parquet import write_parquet
 from support import commands, processes
-from support.captures import nothing_left
+from support.captures import no_leftovers
 from support.independent import DATA
 from support.smaps_texts import header, kb, record
 
@@ -101,7 +101,7 @@ def table_of(tmp_path: Path, *arguments: str, status: int = 0) -> Any:
 def test_rows_are_those_of_json(
     backend: ModuleType, host: str, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    rows = commands.rows_of(*arguments, "--procfs", host)
+    rows = commands.json_rows(*arguments, "--procfs", host)
     table = table_of(tmp_path, *arguments, "--procfs", host)
     written = table.to_pylist()
     assert len(written) == len(rows) > 0
@@ -212,7 +212,7 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
             return str(error.strerror)
         return "written"
 
-    assert processes.in_child(fail) == "File too large"
+    assert processes.run_in_child(fail) == "File too large"
     assert os.listdir(directory) == ["a.parquet"]
     assert path.read_bytes() == b"what was there"
     write_parquet(table, path)
@@ -271,7 +271,7 @@ def test_wrong_use(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    done = commands.run("maps", str(processes.reaped()), "--parquet", str(path), status=1)
+    done = commands.run("maps", str(processes.dead_pid()), "--parquet", str(path), status=1)
     assert done.stderr.startswith("fastsmaps: there is no process")
     assert not path.exists()
 
@@ -359,7 +359,7 @@ def test_a_query_over_many_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 entry = expected.setdefault((host, row.comm), [0, 0])
                 entry[0] += 1
                 entry[1] += row.totals.pss or 0
-            with nothing_left(tmp_path / "unpacked"):
+            with no_leftovers(tmp_path / "unpacked"):
                 file = str(tmp_path / "fleet" / f"{host}.parquet")
                 commands.run("ps", "--procfs", str(saved), "--parquet", file)
     monkeypatch.chdir(tmp_path)

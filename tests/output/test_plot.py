@@ -348,7 +348,7 @@ def browser(tmp_path: Path) -> Callable[[Path], str]:
         done = subprocess.run(
             [program, *flags, path.as_uri()],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True,
-            timeout=5 * processes.PATIENCE, env={**os.environ, "HOME": str(tmp_path)},
+            timeout=5 * processes.TIMEOUT, env={**os.environ, "HOME": str(tmp_path)},
         )  # fmt: skip
         return done.stdout
 

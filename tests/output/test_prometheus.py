@@ -26,16 +26,16 @@ from support import metrics, processes
 from support.commands import run
 from support.metrics import (
     HOSTILE,
-    Told,
-    hold,
-    parsed,
-    process,
+    Metrics,
+    gate_samplers,
+    parse_metrics,
     promtool,
+    scrape,
     small_host,
-    swept,
-    told,
+    sweep_metrics,
     until,
-    with_mappings,
+    write_maps,
+    write_process,
 )
 
 KB = 1024
@@ -56,7 +56,7 @@ def host(tmp_path: Path) -> Path:
 
 def test_groups(backend: ModuleType, host: Path) -> None:
     before = time.time()
-    says = swept(host)
+    says = sweep_metrics(host)
     assert says.of("pss_bytes") == {"init": 10 * KB, "web": 800 * KB, "db": 400 * KB}
     assert says.of("rss_bytes") == {"init": 100 * KB, "web": 200 * KB, "db": 100 * KB}
     assert says.of("uss_bytes") == {"init": 30 * KB, "web": 60 * KB, "db": 30 * KB}
@@ -123,7 +123,7 @@ def test_labels(
     monkeypatch.setattr(
         "fastsmaps._model.process_totals._names", {0: "root", 33: "www-data", 4711: "4711"}
     )
-    says = swept(host, by)
+    says = sweep_metrics(host, by)
     found = [set for (name, set) in says.samples if name == "fastsmaps_processes"]
     assert sorted(map(sorted, found)) == sorted(sorted(one.items()) for one in labels)
     assert sum(says.get("pss_bytes", **one) or 0 for one in labels) == 1210 * KB
@@ -131,8 +131,8 @@ def test_labels(
 
 def test_a_live_process(backend: ModuleType) -> None:
     with processes.workload("idle") as child, Collector("pid") as collector:
-        assert collector.wait(processes.PATIENCE)
-        says = told(collector)
+        assert collector.wait(processes.TIMEOUT)
+        says = scrape(collector)
         comm = Path(f"/proc/{child.pid}/comm").read_text().removesuffix("\n")
         labels = {"pid": str(child.pid), "comm": label_value(comm)}
         totals = fastsmaps.totals(child.pid)
@@ -148,12 +148,12 @@ def test_a_live_process(backend: ModuleType) -> None:
 
 def test_what_is_not_known_has_no_sample(backend: ModuleType, host: Path) -> None:
     """A kernel without a field; a process that cannot be read; one of a group that cannot."""
-    process(host, 20, b"old", Swap=-1, Shared_Hugetlb=-1)
-    process(host, 21, b"broken")
+    write_process(host, 20, b"old", Swap=-1, Shared_Hugetlb=-1)
+    write_process(host, 21, b"broken")
     (host / "21/smaps_rollup").write_bytes(b"no rollup\n")
-    process(host, 22, b"web")
+    write_process(host, 22, b"web")
     (host / "22/smaps_rollup").write_bytes(b"no rollup\n")
-    says = swept(host)
+    says = sweep_metrics(host)
     assert says.get("pss_bytes", comm="old") == 50 * KB
     assert says.get("swap_bytes", comm="old") is None
     assert says.get("hugetlb_bytes", comm="old") is None
@@ -168,12 +168,12 @@ def test_what_is_not_known_has_no_sample(backend: ModuleType, host: Path) -> Non
 
 def test_kernel_threads_and_zombies_are_in_no_group(backend: ModuleType, host: Path) -> None:
     for pid, flags, state in ((30, 0x200000, b"S"), (31, 0, b"Z")):
-        process(host, pid, b"none")
+        write_process(host, pid, b"none")
         text = b"%d (none) %s 1 0 0 0 0 %d " % (pid, state, flags) + b"0 " * 40 + b"\n"
         (host / f"{pid}/stat").write_bytes(text)
         (host / f"{pid}/smaps_rollup").unlink()
         (host / f"{pid}/smaps").write_bytes(b"")
-    says = swept(host)
+    says = sweep_metrics(host)
     assert "none" not in says.of("processes")
     assert says.get("coverage_processes", outcome="kernel_thread") == 1
     assert says.get("coverage_processes", outcome="zombie") == 1
@@ -197,17 +197,20 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
 
 
 def test_the_rest(backend: ModuleType, host: Path) -> None:
-    says = swept(host, limit=1)
+    says = sweep_metrics(host, limit=1)
     assert says.of("pss_bytes") == {"web": 800 * KB, "other": 410 * KB}
     assert says.of("processes") == {"web": 2, "other": 2}
     assert says.of("hugetlb_bytes") == {"web": 0, "other": 6144 * KB}
     assert says.get("folded_groups") == 2
-    assert swept(host, ("pid",), limit=1).get("pss_bytes", pid="other", comm="other") == 710 * KB
+    assert (
+        sweep_metrics(host, ("pid",), limit=1).get("pss_bytes", pid="other", comm="other")
+        == 710 * KB
+    )
 
 
 def test_what_is_called_other_is_not_the_rest(backend: ModuleType, host: Path) -> None:
-    process(host, 40, b"other", Pss=9000)
-    says = swept(host, limit=1)
+    write_process(host, 40, b"other", Pss=9000)
+    says = sweep_metrics(host, limit=1)
     assert says.of("pss_bytes") == {r"\x6fther": 9000 * KB, "other": 1210 * KB}
 
 
@@ -216,8 +219,8 @@ def test_series_stay(backend: ModuleType, tmp_path: Path) -> None:
 
     def groups(small: int, large: int) -> dict[tuple[str, ...], ProcessGroup]:
         shutil.rmtree(tmp_path / "host", ignore_errors=True)
-        process(tmp_path / "host", 1, b"a", Pss=small)
-        process(tmp_path / "host", 2, b"b", Pss=large)
+        write_process(tmp_path / "host", 1, b"a", Pss=small)
+        write_process(tmp_path / "host", 2, b"b", Pss=large)
         return grouped(fastsmaps.scan(procfs=tmp_path / "host"), Keys("comm"))
 
     largest, rest, folded = bounded(groups(100, 99), 1, ())
@@ -240,15 +243,15 @@ SHOWN = {
 def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
     for pid, comm in enumerate(HOSTILE, 100):
         # The kernel takes no newline in a cgroup's name.
-        process(tmp_path / "host", pid, comm, cgroup=b"/" + comm.translate(None, b"\r\n"))
+        write_process(tmp_path / "host", pid, comm, cgroup=b"/" + comm.translate(None, b"\r\n"))
     with Collector(("pid", "cgroup"), procfs=str(tmp_path / "host")) as collector:
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
         text = generate_latest(collector)
-        says = told(collector)
+        says = scrape(collector)
         strict = openmetrics(collector).decode()  # type: ignore[no-untyped-call]
     assert all(line.isprintable() for line in text.decode().splitlines())
     families = text_string_to_metric_families(strict)  # type: ignore[no-untyped-call]
-    assert Told(families).samples.keys() == says.samples.keys()
+    assert Metrics(families).samples.keys() == says.samples.keys()
     comms = {dict(labels)["comm"] for name, labels in says.samples if name == "fastsmaps_processes"}
     assert comms == SHOWN
     promtool("check", "metrics", text=text)
@@ -259,13 +262,13 @@ def test_hostile_processes(backend: ModuleType) -> None:
     """The same, of living ones."""
     with processes.workload("idle") as child:
         for comm in HOSTILE:
-            child.ask("name", os.fsdecode(comm))
+            child.request("name", os.fsdecode(comm))
             with Collector("pid") as collector:
-                assert collector.wait(processes.PATIENCE)
+                assert collector.wait(processes.TIMEOUT)
                 text = generate_latest(collector)
             assert all(line.isprintable() for line in text.decode().splitlines())
             labels = {"pid": str(child.pid), "comm": label_value(os.fsdecode(comm))}
-            says = metrics.parsed(text.decode())
+            says = metrics.parse_metrics(text.decode())
             assert says.get("processes", **labels) == 1, labels
             promtool("check", "metrics", text=text)
 
@@ -277,36 +280,36 @@ def test_before_the_first_sweep(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked while the first sweep is under way, and does not wait."""
-    held = hold(monkeypatch)
+    held = gate_samplers(monkeypatch)
     with held.gate:
         collector = Collector(procfs=str(host))
-        assert held.waiting.wait(processes.PATIENCE)
-        says = told(collector)
+        assert held.waiting.wait(processes.TIMEOUT)
+        says = scrape(collector)
         assert says.get("up") == 0
         assert not says.of("pss_bytes")
         assert says.get("sweep_timestamp_seconds") is None
         assert not says.of("coverage_processes", "outcome")
         assert not collector.wait(0)
     with collector:
-        assert collector.wait(processes.PATIENCE)
-        assert told(collector).up
+        assert collector.wait(processes.TIMEOUT)
+        assert scrape(collector).up
 
 
 def test_while_a_sweep_hangs(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last figures are told, with the time when they were read."""
-    held = hold(monkeypatch)
+    held = gate_samplers(monkeypatch)
     with Collector(procfs=str(host), interval=0.01, budget=1) as collector:
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
         with held.gate:
-            assert held.waiting.wait(processes.PATIENCE)
-            process(host, 50, b"new")
-            first = told(collector)
+            assert held.waiting.wait(processes.TIMEOUT)
+            write_process(host, 50, b"new")
+            first = scrape(collector)
             assert first.up
             assert first.get("processes", comm="new") is None
-            assert told(collector).samples == first.samples
-        until(lambda: told(collector).get("processes", comm="new") == 1)
+            assert scrape(collector).samples == first.samples
+        until(lambda: scrape(collector).get("processes", comm="new") == 1)
 
 
 def test_a_sweep_that_fails(backend: ModuleType, host: Path) -> None:
@@ -314,27 +317,27 @@ def test_a_sweep_that_fails(backend: ModuleType, host: Path) -> None:
     failures: list[Exception] = []
     away = host.with_name("away")
     with Collector(procfs=str(host), interval=0.01, on_error=failures.append) as collector:
-        assert collector.wait(processes.PATIENCE)
-        assert told(collector).up
+        assert collector.wait(processes.TIMEOUT)
+        assert scrape(collector).up
         os.rename(host, away)
-        until(lambda: not told(collector).up)
-        says = told(collector)
+        until(lambda: not scrape(collector).up)
+        says = scrape(collector)
         assert not says.of("pss_bytes")
         assert says.get("sweep_errors_total") not in (None, 0)
         until(lambda: bool(failures))
         assert isinstance(failures[0], fastsmaps.Error)
         os.rename(away, host)
-        until(lambda: told(collector).up)
-        assert told(collector).of("pss_bytes")["web"] == 800 * KB
+        until(lambda: scrape(collector).up)
+        assert scrape(collector).of("pss_bytes")["web"] == 800 * KB
 
 
 def test_processes_come_and_go(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=0.01, budget=1) as collector:
-        assert collector.wait(processes.PATIENCE)
-        process(host, 60, b"new", Pss=70)
-        until(lambda: told(collector).get("pss_bytes", comm="new") == 70 * KB)
+        assert collector.wait(processes.TIMEOUT)
+        write_process(host, 60, b"new", Pss=70)
+        until(lambda: scrape(collector).get("pss_bytes", comm="new") == 70 * KB)
         shutil.rmtree(host / "60")
-        until(lambda: told(collector).get("processes", comm="new") is None)
+        until(lambda: scrape(collector).get("processes", comm="new") is None)
 
 
 def test_sweeps_are_further_apart_where_the_budget_is_small(
@@ -349,7 +352,7 @@ def test_sweeps_are_further_apart_where_the_budget_is_small(
 
 def test_the_same_until_the_next_sweep(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=3600) as collector:
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
         assert collector.collect() is collector.collect()
 
 
@@ -359,40 +362,40 @@ def test_a_registry(backend: ModuleType, host: Path) -> None:
         registry.register(collector)
         with pytest.raises(ValueError, match="fastsmaps_pss_bytes"):
             registry.register(collector)
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
         assert registry.get_sample_value("fastsmaps_pss_bytes", {"comm": "web"}) == 800 * KB
         part = generate_latest(registry.restricted_registry(["fastsmaps_uss_bytes"])).decode()
-        assert {name for name, _ in metrics.parsed(part).samples} == {"fastsmaps_uss_bytes"}
+        assert {name for name, _ in metrics.parse_metrics(part).samples} == {"fastsmaps_uss_bytes"}
 
 
 def test_after_a_fork(backend: ModuleType, host: Path) -> None:
     """The child has no thread until it is asked, and the parent's is as before."""
     with Collector(procfs=str(host), interval=0.01) as collector:
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
 
         def child() -> tuple[bool, float | None]:
             os.rename(host / "7", host / "70")
-            process(host, 80, b"child", Pss=5)
+            write_process(host, 80, b"child", Pss=5)
             collector.collect()
-            collector.wait(processes.PATIENCE)
-            until(lambda: told(collector).up)
-            value = told(collector).get("pss_bytes", comm="child")
+            collector.wait(processes.TIMEOUT)
+            until(lambda: scrape(collector).up)
+            value = scrape(collector).get("pss_bytes", comm="child")
             collector.close()
             return collector._thread.is_alive(), value
 
         with warnings.catch_warnings():
             # Newer Pythons warn of what this is about: a fork of a process with threads.
             warnings.simplefilter("ignore", DeprecationWarning)
-            assert processes.in_child(child) == (False, 5 * KB)
-        count = told(collector).get("sweeps_total")
-        until(lambda: told(collector).get("sweeps_total") != count)
+            assert processes.run_in_child(child) == (False, 5 * KB)
+        count = scrape(collector).get("sweeps_total")
+        until(lambda: scrape(collector).get("sweeps_total") != count)
 
 
 def test_it_ends(backend: ModuleType) -> None:
     before = threading.enumerate()
     with processes.same_descriptors():
         collector = Collector(("unit", "user"), interval=0.01)
-        assert collector.wait(processes.PATIENCE)
+        assert collector.wait(processes.TIMEOUT)
         collector.close()
         collector.close()
         assert threading.enumerate() == before
@@ -429,12 +432,12 @@ def test_without_prometheus_client() -> None:
 
 def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
     """A group has them where all of its processes do; a kernel before 5.3 prints none."""
-    process(tmp_path, 7, b"web", Pss=60, Pss_Anon=10, Pss_File=20, Pss_Shmem=30)
-    process(tmp_path, 8, b"web", Pss=6, Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
-    process(tmp_path, 9, b"old", Pss=50)
-    process(tmp_path, 10, b"both", Pss=0, Pss_Anon=0, Pss_File=0, Pss_Shmem=0)
-    process(tmp_path, 11, b"both")
-    says = swept(tmp_path)
+    write_process(tmp_path, 7, b"web", Pss=60, Pss_Anon=10, Pss_File=20, Pss_Shmem=30)
+    write_process(tmp_path, 8, b"web", Pss=6, Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
+    write_process(tmp_path, 9, b"old", Pss=50)
+    write_process(tmp_path, 10, b"both", Pss=0, Pss_Anon=0, Pss_File=0, Pss_Shmem=0)
+    write_process(tmp_path, 11, b"both")
+    says = sweep_metrics(tmp_path)
     parts = {part: says.get("pss_part_bytes", comm="web", part=part) for part in PARTS}
     assert parts == {"anon": 11 << 10, "file": 22 << 10, "shmem": 33 << 10}
     assert sum(value or 0 for value in parts.values()) == says.get("pss_bytes", comm="web")
@@ -445,28 +448,28 @@ def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
 def test_numbers_of_mappings(backend: ModuleType, tmp_path: Path) -> None:
     """The most that a process of the group has, and the limit; only where they are asked for."""
     host = small_host(tmp_path / "host")
-    with_mappings(host, 1000, p7=3, p8=5, p9=2)
-    says = swept(host, mappings=True)
+    write_maps(host, 1000, p7=3, p8=5, p9=2)
+    says = sweep_metrics(host, mappings=True)
     assert says.of("mappings_max") == {"web": 5, "db": 2}
     assert says.get("mappings_limit") == 1000
-    assert swept(host, limit=1, mappings=True).of("mappings_max") == {"web": 5, "other": 2}
+    assert sweep_metrics(host, limit=1, mappings=True).of("mappings_max") == {"web": 5, "other": 2}
     # Too large to be read, but counted.
-    says = swept(host, mappings=True, max_rss=1)
+    says = sweep_metrics(host, mappings=True, max_rss=1)
     assert says.of("mappings_max") == {"web": 5, "db": 2}
-    says = swept(host)
+    says = sweep_metrics(host)
     assert says.get("mappings_limit") is None
     assert not any(name.startswith("fastsmaps_mappings") for name, _ in says.samples)
     (host / "sys/vm/max_map_count").unlink()
-    assert swept(host, mappings=True).get("mappings_limit") is None
+    assert sweep_metrics(host, mappings=True).get("mappings_limit") is None
     text = run("export", "--once", "--mappings", "--procfs", str(host)).stdout
-    assert parsed(text).of("mappings_max") == {"web": 5, "db": 2}
+    assert parse_metrics(text).of("mappings_max") == {"web": 5, "db": 2}
     assert "mappings_max{" not in run("export", "--once", "--procfs", str(host)).stdout
 
 
 def test_mappings_of_live_processes(backend: ModuleType, idle: processes.Process) -> None:
     (row,) = fastsmaps.scan([idle.pid], mappings=True)
     with Collector("pid", mappings=True, limit=10_000) as collector:
-        assert collector.wait(processes.PATIENCE)
-        says = told(collector)
+        assert collector.wait(processes.TIMEOUT)
+        says = scrape(collector)
     labels = {"pid": str(idle.pid), "comm": label_value(row.comm)}
     assert says.get("mappings_max", **labels) == row.mappings

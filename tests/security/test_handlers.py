@@ -230,7 +230,7 @@ def test_an_alarm_while_a_process_is_read(backend: ModuleType) -> None:
         before = signal.signal(signal.SIGALRM, ring)
         try:
             for call in (fastsmaps.mappings, fastsmaps.totals) * 10:
-                deadline = time.monotonic() + processes.PATIENCE
+                deadline = time.monotonic() + processes.TIMEOUT
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 1e-3)
                     while time.monotonic() < deadline:

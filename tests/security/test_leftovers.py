@@ -93,7 +93,7 @@ def signalled(
     done = subprocess.run(
         [sys.executable, "-c", code, ",".join(map(str, map(int, numbers))), str(after), *words],
         capture_output=True, check=False, env=environment(TMPDIR=place["unpacked"]),
-        timeout=processes.PATIENCE,
+        timeout=processes.TIMEOUT,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -339,7 +339,7 @@ def test_many_at_once(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.PIPE)
         for _ in range(4)
     ]
-    assert [child.communicate(timeout=processes.PATIENCE)[1] for child in children] == [b""] * 4
+    assert [child.communicate(timeout=processes.TIMEOUT)[1] for child in children] == [b""] * 4
     assert [child.returncode for child in children] == [0] * 4
     assert os.listdir(tmp_path) == []
 
@@ -358,7 +358,7 @@ def test_a_fork_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             capture.__exit__(None, None, None)
             return os.path.isdir(directory)
 
-        assert processes.in_child(leave)
+        assert processes.run_in_child(leave)
         assert os.listdir(directory) == ["7"]
     assert os.listdir(tmp_path / "unpacked") == []
 

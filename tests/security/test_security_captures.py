@@ -157,7 +157,7 @@ def limited(way: Callable[[], object]) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000,) * 2)
         return tried(way)
 
-    return processes.in_child(within)
+    return processes.run_in_child(within)
 
 
 @pytest.mark.parametrize(

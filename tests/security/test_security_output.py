@@ -100,7 +100,7 @@ def test_no_escape_reaches_a_terminal(
         if arguments[0] == "top":
             job.until(lambda: job.screens >= 1)
             job.press("q")
-        assert job.hear() == f"ended {status}", job.text
+        assert job.read_line() == f"ended {status}", job.text
         assert not [what for what in FORBIDDEN if what in job.text]
 
 
@@ -220,7 +220,7 @@ def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        processes.in_child(stopped)
+        processes.run_in_child(stopped)
     assert os.listdir(tmp_path) == []
 
 
@@ -262,7 +262,7 @@ def test_a_sticky_directory(tmp_path_factory: pytest.TempPathFactory, writer: st
             return error.strerror or ""
         return "written"
 
-    assert "not permitted" in processes.in_child(as_nobody)
+    assert "not permitted" in processes.run_in_child(as_nobody)
     assert os.listdir(directory) == [name]
     if writer != "directory":
         assert path.read_text() == "theirs"

@@ -114,7 +114,7 @@ def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_pat
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             assert len(file.read(MAX_TEXT + 10)) == MAX_TEXT + 10
         # Its bytes are zeros, each of which ends an argument.
-        assert processes.in_child(lambda: within(pid)) == [
+        assert processes.run_in_child(lambda: within(pid)) == [
             MOST_ARGUMENTS + 1,
             MAX_TEXT + len(MARK),
         ]
@@ -199,7 +199,7 @@ def test_restless(backend: ModuleType, programs: Path, tmp_path: Path) -> None:
     with started(programs / "restless", *files) as (pid, said):
         assert said == "done"
         seen = dict.fromkeys(("table", "row", "totals", "unsteady"), 0)
-        deadline = time.monotonic() + processes.PATIENCE / 2
+        deadline = time.monotonic() + processes.TIMEOUT / 2
         while time.monotonic() < deadline and min(seen["table"], seen["row"], seen["totals"]) < 20:
             for sizes in (True, False):
                 with unsteady(seen):
@@ -301,7 +301,7 @@ def outcomes_under(
             assert outcome_of(read, pid) == READ
         return outcomes
 
-    return processes.in_child(within)
+    return processes.run_in_child(within)
 
 
 @pytest.mark.host
@@ -334,7 +334,7 @@ def threaded(request: pytest.FixtureRequest) -> Iterator[processes.Process]:
     """A process whose main thread lives, and one whose main thread has left."""
     with processes.workload("many", "3000") as child:
         if request.param == "without":
-            child.ask("leave")
+            child.request("leave")
         yield child
 
 
@@ -394,7 +394,7 @@ def test_rows_say_what_was_missing(backend: ModuleType, many: processes.Process)
         rows = fastsmaps.scan([many.pid, os.getppid()])
         return [(row.outcome, row.error, row.totals is None) for row in rows]
 
-    for outcome, error, nothing in processes.in_child(within):
+    for outcome, error, nothing in processes.run_in_child(within):
         assert outcome == "failed"
         assert error is not None
         assert "Too many open files" in error
@@ -423,7 +423,7 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
             done = subprocess.run(
                 [sys.executable, "-c", code, str(room), *arguments],
                 env=environment(),
-                capture_output=True, text=True, check=False, timeout=processes.PATIENCE,
+                capture_output=True, text=True, check=False, timeout=processes.TIMEOUT,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             if sys.version_info >= (3, 14) or fastsmaps.BACKEND == "c":

@@ -110,14 +110,14 @@ def with_mounted(
         try:
             one = system()
         except OSError as error:
-            raise linux.Refused(f"/dev/fuse: {error.strerror}") from None
+            raise linux.Unavailable(f"/dev/fuse: {error.strerror}") from None
         one.mount(where)
         return look(one)
 
     try:
-        return processes.in_child(mounted)
-    except linux.Refused as refused:
-        pytest.skip(f"no file system of one's own: {refused}")
+        return processes.run_in_child(mounted)
+    except linux.Unavailable as error:
+        pytest.skip(f"no file system of one's own: {error}")
 
 
 def test_slow(backend: ModuleType, tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_for_ever(backend: ModuleType, tmp_path: Path) -> None:
     def look(system: FileSystem) -> tuple[int, bool]:
         command = [*commands.COMMAND, "ps", "--procfs", str(tmp_path)]
         with subprocess.Popen(command, env=commands.environment()) as child:
-            assert begun.wait(processes.PATIENCE)
-            deadline = time.monotonic() + processes.PATIENCE
+            assert begun.wait(processes.TIMEOUT)
+            deadline = time.monotonic() + processes.TIMEOUT
             # The kernel passes it on, and goes on waiting for who does not answer.
             while INTERRUPT not in system.asked:
                 assert time.monotonic() < deadline
@@ -166,7 +166,7 @@ def test_for_ever(backend: ModuleType, tmp_path: Path) -> None:
             # Not even this ends it as long as the request is with the file system (6.18): that
             # must be ended.
             linux.LIBC.umount2(os.fsencode(tmp_path), MNT_FORCE)
-            return child.wait(processes.PATIENCE), waits
+            return child.wait(processes.TIMEOUT), waits
 
     found = with_mounted(tmp_path, lambda: FileSystem([8], before), look)
     assert found == (-signal.SIGKILL, True)

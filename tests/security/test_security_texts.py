@@ -143,13 +143,13 @@ def rows_within(root: Path, tmp_path: Path) -> dict[str, list[fastsmaps.ProcessT
     target = tmp_path / f"{fastsmaps.BACKEND}.tar"
     saved = list(fastsmaps.capture(target, procfs=root))
     with fastsmaps.open_capture(target) as again:
-        replayed = list(fastsmaps.scan(procfs=again, cmdline=True, cgroup=True))
+        scan_capture = list(fastsmaps.scan(procfs=again, cmdline=True, cgroup=True))
     return {
         "scan": list(fastsmaps.scan(procfs=root, cmdline=True, cgroup=True)),
         "excluded": list(fastsmaps.scan(procfs=root, cmdline=True, exclude=lambda row: True)),
         "sampled": sampled,
         "saved": saved,
-        "replayed": replayed,
+        "scan_capture": scan_capture,
     }
 
 

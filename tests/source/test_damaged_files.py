@@ -80,7 +80,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path / "host"
 
 
-def rows_of(root: str | Path) -> Iterator[list[fastsmaps.ProcessTotals]]:
+def json_rows(root: str | Path) -> Iterator[list[fastsmaps.ProcessTotals]]:
     """What each way gives of all processes."""
     for more in LIMITS:
         yield list(fastsmaps.scan(procfs=root, cgroup=True, cmdline=True, **more))
@@ -131,7 +131,7 @@ def _pid(row: fastsmaps.ProcessTotals) -> int:
 
 def check(root: Path, whole: Path, out: Path, expected: fastsmaps.ProcessTotals) -> None:
     """Nothing raises, the other process is as it was, and of this one nothing is wrong."""
-    for rows in rows_of(root):
+    for rows in json_rows(root):
         # A Sampler starts anew with what it cannot look at: the order may be another one.
         row, other = sorted((row.replace(age=None, mappings=None) for row in rows), key=_pid)
         assert (row.pid, other) == (7, expected)
@@ -208,9 +208,9 @@ def test_each_file_of_a_process(backend: ModuleType, tmp_path: Path, file: str) 
                             raise
 
     try:
-        processes.in_namespaces(inside)
-    except linux.Refused as refused:
-        pytest.skip(f"no namespaces: {refused}")
+        processes.run_in_namespaces(inside)
+    except linux.Unavailable as error:
+        pytest.skip(f"no namespaces: {error}")
 
 
 def look(

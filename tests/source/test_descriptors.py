@@ -30,7 +30,7 @@ def kept_of(pid: int) -> list[str]:
 
 def test_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     def count() -> list[int | None]:
-        most = processes.above_descriptors() + 50
+        most = processes.next_descriptor() + 50
         processes.limit_descriptors(most)
         before = len(os.listdir("/proc/self/fd")) - 1  # without that of the listing
         found = [descriptors.free_descriptors(), most - before]
@@ -51,7 +51,7 @@ def test_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
         assert descriptors.free_descriptors() is None
         return found
 
-    first, same, second, less = processes.in_child(count)
+    first, same, second, less = processes.run_in_child(count)
     assert (first, second) == (same, less)
 
 
@@ -78,7 +78,7 @@ def test_a_process_keeps_none_where_half_are_used(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     def read() -> list[list[str]]:
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         found = []
         with fastsmaps.Process(idle.pid) as process:
             process.totals(), process.mappings()
@@ -89,12 +89,12 @@ def test_a_process_keeps_none_where_half_are_used(
             found.append(kept_of(idle.pid))
         return found
 
-    assert processes.in_child(read) == [["smaps", "smaps_rollup"], []]
+    assert processes.run_in_child(read) == [["smaps", "smaps_rollup"], []]
 
 
 def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.Process) -> None:
     def read() -> list[Any]:
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         with fastsmaps.Process(idle.pid) as process:
             process.totals()
             held = processes.fill_descriptors()
@@ -104,7 +104,7 @@ def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.P
             os.close(held.pop())
         return found
 
-    assert processes.in_child(read) == [True, ["smaps_rollup"], True, [], idle.pid, True]
+    assert processes.run_in_child(read) == [True, ["smaps_rollup"], True, [], idle.pid, True]
 
 
 def test_what_is_kept_stays_where_that_is_of_no_use(
@@ -118,14 +118,14 @@ def test_what_is_kept_stays_where_that_is_of_no_use(
                 process.mappings()
             return process.totals().rss is not None
 
-    assert processes.in_child(read)
+    assert processes.run_in_child(read)
 
 
 def test_threads_without_enough(backend: ModuleType) -> None:
     """Each needs some at the same time; what could not be read then is read by one."""
 
     def read(free: int) -> set[str]:
-        processes.limit_descriptors(processes.above_descriptors() + 30)
+        processes.limit_descriptors(processes.next_descriptor() + 30)
         processes.fill_descriptors(free)
         scan = fastsmaps.scan([child.pid for child in children], workers=4)
         return {row.outcome for row in scan}
@@ -133,7 +133,7 @@ def test_threads_without_enough(backend: ModuleType) -> None:
     with contextlib.ExitStack() as stack:
         children = [stack.enter_context(processes.workload("many", "2000")) for _ in range(8)]
         for free in (3, 4, 5, 6):
-            assert processes.in_child(lambda free=free: read(free)) == {"read"}  # type: ignore[misc]
+            assert processes.run_in_child(lambda free=free: read(free)) == {"read"}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("tree", [False, True])
@@ -141,7 +141,7 @@ def test_watch_survives_descriptor_exhaustion(backend: ModuleType, tree: bool) -
     """A sample for which there is no free descriptor is skipped; the next ones are taken."""
 
     def watch() -> tuple[str, int, int]:
-        processes.limit_descriptors(4 * processes.above_descriptors())
+        processes.limit_descriptors(4 * processes.next_descriptor())
         held = processes.fill_descriptors(24)  # so few that none is kept
         with fastsmaps.Watch(idle.pid, interval=0.01, budget=1, tree=tree) as watch:
             more: list[int] = []
@@ -160,14 +160,14 @@ def test_watch_survives_descriptor_exhaustion(backend: ModuleType, tree: bool) -
         return watch.outcome, watch.count, watch.skipped
 
     with processes.workload("idle") as idle:
-        outcome, count, skipped = processes.in_child(watch)
+        outcome, count, skipped = processes.run_in_child(watch)
     assert outcome == "read"
     assert count > 4
     assert skipped > 3
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

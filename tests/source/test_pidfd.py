@@ -84,7 +84,7 @@ def test_itself_by_a_thread(backend: ModuleType) -> None:
 
 
 def test_a_thread(backend: ModuleType, child: processes.Process) -> None:
-    (tid,) = child.ask("threads", 1)
+    (tid,) = child.request("threads", 1)
     with opened(child.pid, PIDFD_THREAD) as leader, opened(tid, PIDFD_THREAD) as other:
         assert by_pidfd(leader) == child.pid
         with pytest.raises(fastsmaps.NotAProcess) as caught:
@@ -182,9 +182,9 @@ def test_a_child_where_proc_is_of_an_outer_namespace(backend: ModuleType) -> Non
             return process.pid, found.pid, int(numbers[-1]), watch.peaks["rss"].totals.rss
 
     try:
-        inner, outer, innermost, rss = processes.in_namespaces(inside, None)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace: {refused}")
+        inner, outer, innermost, rss = processes.run_in_namespaces(inside, None)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace: {error}")
     assert inner == innermost != outer
     assert rss
 
@@ -193,11 +193,11 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
     """A container's procfs does not show this process, nor does a child of another one be there."""
     try:
         with processes.namespace() as outer, opened(child.pid) as fd:
-            inner = f"/proc/{outer.facts['pid']}/root/proc"
+            inner = f"/proc/{outer.report['pid']}/root/proc"
             with pytest.raises(fastsmaps.Error, match="pid namespace without this process"):
                 by_pidfd(fd, procfs=inner)
-    except linux.Refused as refused:
-        pytest.skip(f"no procfs of another pid namespace: {refused}")
+    except linux.Unavailable as error:
+        pytest.skip(f"no procfs of another pid namespace: {error}")
 
     def inside() -> str:
         with pytest.raises(fastsmaps.Error) as caught:
@@ -206,9 +206,9 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
 
     with opened(child.pid) as fd:
         try:
-            message = processes.in_namespaces(inside)
-        except linux.Refused as refused:
-            pytest.skip(f"no procfs of another pid namespace: {refused}")
+            message = processes.run_in_namespaces(inside)
+        except linux.Unavailable as error:
+            pytest.skip(f"no procfs of another pid namespace: {error}")
         assert message == f"the process of pidfd {fd} is not in the pid namespace of procfs='/proc'"
 
 
@@ -225,10 +225,10 @@ def test_a_number_used_again_meanwhile(
             def number(fd: int, source: Source) -> int:
                 found = pidfd.pidfd_number(fd, source)
                 first.reap()
-                linux.give_next(first.pid)
+                linux.set_next_pid(first.pid)
                 second = stack.enter_context(processes.workload("idle"))
                 if second.pid != first.pid:
-                    raise linux.Refused("the kernel gave another number")
+                    raise linux.Unavailable("the kernel gave another number")
                 monkeypatch.setattr("fastsmaps._source.process.pidfd_number", pidfd.pidfd_number)
                 return found
 
@@ -237,21 +237,21 @@ def test_a_number_used_again_meanwhile(
                 by_pidfd(fd)
 
     try:
-        processes.in_namespaces(use_again)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+        processes.run_in_namespaces(use_again)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
 
 
 def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
     assert Source("/proc").counts_ours()
     assert not Source(tmp_path).counts_ours()
     try:
-        assert processes.in_namespaces(lambda: Source("/proc").counts_ours())
-        assert not processes.in_namespaces(lambda: Source("/proc").counts_ours(), None)
+        assert processes.run_in_namespaces(lambda: Source("/proc").counts_ours())
+        assert not processes.run_in_namespaces(lambda: Source("/proc").counts_ours(), None)
         with processes.namespace() as outer:
-            assert not Source(f"/proc/{outer.facts['pid']}/root/proc").counts_ours()
-    except linux.Refused as refused:
-        pytest.skip(f"no procfs of another pid namespace: {refused}")
+            assert not Source(f"/proc/{outer.report['pid']}/root/proc").counts_ours()
+    except linux.Unavailable as error:
+        pytest.skip(f"no procfs of another pid namespace: {error}")
 
 
 def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
@@ -270,13 +270,13 @@ def test_a_thread_whose_number_is_a_process_here(
     backend: ModuleType, child: processes.Process
 ) -> None:
     """Whether it is a thread is asked of /proc, not of our own pid namespace."""
-    (tid,) = child.ask("threads", 1)
+    (tid,) = child.request("threads", 1)
 
     def inside() -> list[str]:
-        linux.give_next(tid)
+        linux.set_next_pid(tid)
         with processes.forked() as number:
             if number != tid:
-                raise linux.Refused("the kernel gave another number")
+                raise linux.Unavailable("the kernel gave another number")
             messages = []
             for read in (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process):
                 with pytest.raises(fastsmaps.Error) as caught:
@@ -285,9 +285,9 @@ def test_a_thread_whose_number_is_a_process_here(
             return messages
 
     try:
-        messages = processes.in_namespaces(inside, None)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {refused}")
+        messages = processes.run_in_namespaces(inside, None)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
     assert messages == [f"{tid} is a thread of process {child.pid}"] * 3
 
 
@@ -304,12 +304,12 @@ def test_a_fork_with_the_same_number(backend: ModuleType) -> None:
                 return forks.own_process(), watch.count == count
 
             linux.unshare()
-            return own, *processes.in_child(in_fork)
+            return own, *processes.run_in_child(in_fork)
 
     try:
-        before, after, stood_still = processes.in_namespaces(inside)
-    except linux.Refused as refused:
-        pytest.skip(f"no pid namespace: {refused}")
+        before, after, stood_still = processes.run_in_namespaces(inside)
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace: {error}")
     assert before[0] == after[0] == 1
     assert before != after
     assert stood_still

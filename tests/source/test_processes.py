@@ -67,7 +67,7 @@ def as_nobody(function: Callable[[], str]) -> str:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
-    return processes.in_child(inside)
+    return processes.run_in_child(inside)
 
 
 ODD = (

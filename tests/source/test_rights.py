@@ -90,7 +90,7 @@ def test_own_rights_are_of_now() -> None:
         linux.keep_capabilities()
         return own_rights().effective
 
-    assert processes.in_child(without) == 0
+    assert processes.run_in_child(without) == 0
 
 
 def test_nothing_is_hidden_by_an_ordinary_directory(tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_hidden_by_the_mount(options: str, hides: bool) -> None:
             linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
             return hidden_by("/proc")
 
-        return hidden_by("/proc"), processes.in_child(stranger)
+        return hidden_by("/proc"), processes.run_in_child(stranger)
 
     try:
-        with_ptrace, without = processes.in_namespaces(inside, options)
-    except linux.Refused as refused:
-        pytest.skip(f"no /proc with {options}: {refused}")
+        with_ptrace, without = processes.run_in_namespaces(inside, options)
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with {options}: {error}")
     assert with_ptrace is None
     assert (without is not None) == hides
     assert without is None or without.startswith("hidepid=")
@@ -144,12 +144,12 @@ def test_hidden_from_a_user_namespace() -> None:
             assert (own_rights().effective or 0) & PTRACE
             return hidden_by("/proc")
 
-        return processes.in_child(stranger)
+        return processes.run_in_child(stranger)
 
     try:
-        hidden = processes.in_namespaces(inside, "hidepid=2")
-    except linux.Refused as refused:
-        pytest.skip(f"no /proc with hidepid=2: {refused}")
+        hidden = processes.run_in_namespaces(inside, "hidepid=2")
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with hidepid=2: {error}")
     assert hidden in ("hidepid=2", "hidepid=invisible")
 
 
@@ -161,12 +161,12 @@ def test_a_member_of_the_mounts_group_sees_all() -> None:
             linux.keep_capabilities()
             return hidden_by("/proc")
 
-        return processes.in_child(member)
+        return processes.run_in_child(member)
 
     # What number its group has in the first user namespace is not known in another one.
     inner = os.geteuid() != 0
     for options, hides in ((f"hidepid=2,gid={os.getegid()}", inner), ("hidepid=4", True)):
         try:
-            assert (processes.in_namespaces(inside, options) is not None) == hides
-        except linux.Refused as refused:
-            pytest.skip(f"no /proc with {options}: {refused}")
+            assert (processes.run_in_namespaces(inside, options) is not None) == hides
+        except linux.Unavailable as error:
+            pytest.skip(f"no /proc with {options}: {error}")

@@ -139,7 +139,7 @@ def test_a_process_that_calls_exec(backend: ModuleType, tmp_path: Path) -> None:
         def act() -> int:
             try:
                 for file in reversed(files):
-                    child.ask("exec", "marked", file)
+                    child.request("exec", "marked", file)
             finally:
                 over.set()
             return 1

@@ -12,7 +12,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps._capture.capture import capture
-from support.commands import rows_of, run
+from support.commands import json_rows, run
 from support.smaps_texts import record
 
 SMAPS = record(
@@ -148,7 +148,7 @@ def test_a_damaged_status(backend: ModuleType, tmp_path: Path) -> None:
 
 def test_commands(procfs: Path, tmp_path: Path) -> None:
     where = ("--procfs", str(procfs))
-    rows = {row["pid"]: row for row in rows_of("ps", *where)}
+    rows = {row["pid"]: row for row in json_rows("ps", *where)}
     assert {pid: row["outcome"] for pid, row in rows.items()} == {
         pid: case[1] for pid, case in PROCESSES.items()
     }
@@ -157,15 +157,15 @@ def test_commands(procfs: Path, tmp_path: Path) -> None:
     assert "[daemon]" in shown
     assert re.search(r"^5 of \d+ processes read", shown, re.MULTILINE)
     for by in ("comm", "user", "cgroup"):
-        assert sum(row["processes"] for row in rows_of("ps", "--by", by, *where)) == len(READ)
-    assert [row["rss"] for row in rows_of("totals", *map(str, READ), *where)] == [512 << 10] * 5
-    assert [row["path"] for row in rows_of("maps", "12", *where)] == ["/usr/bin/daemon"]
-    assert rows_of("libs", *where)[0]["processes"] == len(READ)
-    assert rows_of("diff", "10", "12", *where) == []
-    assert rows_of("diff", str(procfs), str(procfs)) == []
+        assert sum(row["processes"] for row in json_rows("ps", "--by", by, *where)) == len(READ)
+    assert [row["rss"] for row in json_rows("totals", *map(str, READ), *where)] == [512 << 10] * 5
+    assert [row["path"] for row in json_rows("maps", "12", *where)] == ["/usr/bin/daemon"]
+    assert json_rows("libs", *where)[0]["processes"] == len(READ)
+    assert json_rows("diff", "10", "12", *where) == []
+    assert json_rows("diff", str(procfs), str(procfs)) == []
     saved = str(tmp_path / "saved.tar")
-    assert len(rows_of("capture", "-o", saved, *where)) == len(PROCESSES)
-    again = {row["pid"]: row for row in rows_of("ps", "--procfs", saved)}
+    assert len(json_rows("capture", "-o", saved, *where)) == len(PROCESSES)
+    again = {row["pid"]: row for row in json_rows("ps", "--procfs", saved)}
     for row in (*rows.values(), *again.values()):
         del row["error"]  # names the directory
     assert again == rows

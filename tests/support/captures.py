@@ -19,7 +19,7 @@ TARGETS = ("directory", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz")
 
 
 @contextlib.contextmanager
-def nothing_left(directory: Path) -> Iterator[None]:
+def no_leftovers(directory: Path) -> Iterator[None]:
     """Captures are unpacked there; nothing of them stays, and no descriptor."""
     before = tempfile.tempdir
     with processes.same_descriptors():
@@ -35,7 +35,7 @@ def rows(scan: fastsmaps.Scan) -> list[fastsmaps.ProcessTotals]:
     return list(scan)
 
 
-def replayed(directory: str) -> list[fastsmaps.ProcessTotals]:
+def scan_capture(directory: str) -> list[fastsmaps.ProcessTotals]:
     return rows(fastsmaps.scan(procfs=directory, cgroup=True, cmdline=True))
 
 

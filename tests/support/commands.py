@@ -110,13 +110,13 @@ def _as_command(arguments: list[str], env: dict[str, str], cwd: str | Path | Non
     return code
 
 
-def rows_of(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
+def json_rows(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
     """What --json says."""
     rows: list[dict[str, Any]] = json.loads(run(*arguments, "--json", status=status).stdout)
     return rows
 
 
-def lines_of(*arguments: str) -> list[dict[str, str]]:
+def csv_rows(*arguments: str) -> list[dict[str, str]]:
     """What --csv says."""
     return list(csv.DictReader(io.StringIO(run(*arguments, "--csv").stdout)))
 
@@ -177,18 +177,18 @@ class Job:
     """
 
     def __init__(self, *arguments: str, command: list[str] = COMMAND) -> None:
-        self._ours, self.theirs = pty.openpty()
-        termios.tcsetwinsize(self.theirs, (30, 100))
-        self.before = self.modes()
+        self._controller, self.terminal = pty.openpty()
+        termios.tcsetwinsize(self.terminal, (30, 100))
+        self.initial_modes = self.modes()
         self._got = b""
         self._said = b""
         self._heard = 0
         self._shell = subprocess.Popen(
-            [sys.executable, "-c", _SHELL, str(self.theirs), *command, *arguments],
+            [sys.executable, "-c", _SHELL, str(self.terminal), *command, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
-            pass_fds=[self.theirs], env=environment(TERM="xterm-256color", NO_COLOR=""),
+            pass_fds=[self.terminal], env=environment(TERM="xterm-256color", NO_COLOR=""),
         )  # fmt: skip
-        self._pid = int(self.hear().removeprefix("started "))
+        self._pid = int(self.read_line().removeprefix("started "))
 
     def __enter__(self) -> Job:
         return self
@@ -199,7 +199,7 @@ class Job:
         self._shell.kill()
         self._shell.communicate()
         self.hang_up()
-        os.close(self.theirs)
+        os.close(self.terminal)
 
     @property
     def text(self) -> str:
@@ -212,25 +212,25 @@ class Job:
 
     def modes(self) -> list[Any]:
         """The terminal's."""
-        return termios.tcgetattr(self.theirs)
+        return termios.tcgetattr(self.terminal)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Listens until it is true, and to all that came until then."""
         assert self._shell.stdout is not None
-        deadline = time.monotonic() + processes.PATIENCE
+        deadline = time.monotonic() + processes.TIMEOUT
         while True:
             met = condition()
-            heard = [self._shell.stdout.fileno(), *[self._ours] * (self._ours >= 0)]
+            heard = [self._shell.stdout.fileno(), *[self._controller] * (self._controller >= 0)]
             ready = select.select(heard, [], [], 0 if met else 1)[0]
-            if self._ours in ready:
-                self._got += os.read(self._ours, 1 << 16)
+            if self._controller in ready:
+                self._got += os.read(self._controller, 1 << 16)
             elif met:
                 return
             if heard[0] in ready:
                 self._said += os.read(heard[0], 1 << 16)
             assert time.monotonic() < deadline, (self._said, self._got)
 
-    def hear(self) -> str:
+    def read_line(self) -> str:
         """The next line that the shell says."""
         self.until(lambda: self._said.count(b"\n") > self._heard)
         self._heard += 1
@@ -238,18 +238,18 @@ class Job:
 
     def hang_up(self) -> None:
         """As when a terminal's window is closed."""
-        if self._ours >= 0:
-            os.close(self._ours)
-            self._ours = -1
+        if self._controller >= 0:
+            os.close(self._controller)
+            self._controller = -1
 
     def press(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
+        os.write(self._controller, keys.encode())
 
     def signal(self, number: int) -> None:
         """Sends the command a signal."""
         os.kill(self._pid, number)
 
-    def tell(self, order: str) -> None:
+    def resume(self, order: str) -> None:
         """Has the shell go on with the command that stopped: "fg" or "bg"."""
         assert self._shell.stdin is not None
         self._shell.stdin.write(f"{order}\n".encode())
@@ -265,6 +265,6 @@ def on_terminal(
         for count, key in enumerate(keys, 1):
             job.until(lambda count=count: job.screens >= count)  # type: ignore[misc]
             job.press(key)
-        assert job.hear() == "ended 0", job.text
-        assert job.modes() == job.before
+        assert job.read_line() == "ended 0", job.text
+        assert job.modes() == job.initial_modes
         return job.text

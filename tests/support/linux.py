@@ -39,23 +39,23 @@ LIBC.prctl.argtypes = [_INT, *[ctypes.c_ulong] * 4]
 LIBC.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 
 
-class Refused(Exception):
+class Unavailable(Exception):
     """The kernel, or who runs the tests, forbids what a test needs: a reason to skip it."""
 
 
-def give_next(pid: int) -> None:
+def set_next_pid(pid: int) -> None:
     """The next process of this pid namespace gets this number, if nobody has it."""
     try:
         with open("/proc/sys/kernel/ns_last_pid", "w") as file:
             file.write(str(pid - 1))
     except OSError as error:
-        raise Refused(f"ns_last_pid: {error}") from None
+        raise Unavailable(f"ns_last_pid: {error}") from None
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls a function that gives 0 if it does what it is told; otherwise: Refused."""
+    """Calls a function that gives 0 if it does what it is told; otherwise: Unavailable."""
     if LIBC[name](*arguments):
-        raise Refused(f"{name}{arguments}: {os.strerror(ctypes.get_errno())}")
+        raise Unavailable(f"{name}{arguments}: {os.strerror(ctypes.get_errno())}")
 
 
 def become(uid: int, *capabilities: int) -> None:
@@ -85,7 +85,7 @@ def keep_capabilities(*capabilities: int) -> None:
     low, high = bits & 0xFFFFFFFF, bits >> 32
     data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
     if LIBC.capset(header, data):
-        raise Refused(f"capset: {os.strerror(ctypes.get_errno())}")
+        raise Unavailable(f"capset: {os.strerror(ctypes.get_errno())}")
 
 
 def unshare() -> None:
@@ -93,14 +93,14 @@ def unshare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         call("unshare", CLONE_NEWNS | CLONE_NEWPID)
-    except Refused:
+    except Unavailable:
         call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER)
         try:
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
             Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
         except OSError as error:
-            raise Refused(f"user namespace: {error}") from None
+            raise Unavailable(f"user namespace: {error}") from None
 
 
 def mount_proc(where: str | Path, options: str) -> None:
@@ -118,6 +118,6 @@ def hides_processes() -> bool:
     return any(f"hidepid={value}" in options for value in ("2", "4", "invisible", "ptraceable"))
 
 
-def has_left(pid: int) -> bool:
+def main_thread_ended(pid: int) -> bool:
     """Whether a process's main thread has ended."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"

@@ -46,7 +46,7 @@ HOSTILE = (
 )
 
 
-def process(
+def write_process(
     root: Path, pid: int, comm: bytes = b"it", *, uid: int = 0, cgroup: bytes = b"/", **sizes: int
 ) -> None:
     """A process of a made-up machine; sizes are in kB, by the kernel's names with _ for -."""
@@ -65,7 +65,7 @@ def process(
     (here / "cmdline").write_bytes(b"it\0")
 
 
-class Held(fastsmaps.Sampler):
+class GatedSampler(fastsmaps.Sampler):
     """A Sampler that does not sweep while another holds the gate."""
 
     gate: ClassVar[threading.Lock]
@@ -79,16 +79,16 @@ class Held(fastsmaps.Sampler):
             return super().sweep()
 
 
-def hold(monkeypatch: pytest.MonkeyPatch) -> type[Held]:
+def gate_samplers(monkeypatch: pytest.MonkeyPatch) -> type[GatedSampler]:
     """Makes all samplers to come such ones."""
-    Held.gate, Held.waiting = threading.Lock(), threading.Event()
-    monkeypatch.setattr(fastsmaps, "Sampler", Held)
-    return Held
+    GatedSampler.gate, GatedSampler.waiting = threading.Lock(), threading.Event()
+    monkeypatch.setattr(fastsmaps, "Sampler", GatedSampler)
+    return GatedSampler
 
 
 def until(condition: Callable[[], bool]) -> None:
     """Waits until it is true."""
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -97,7 +97,7 @@ def until(condition: Callable[[], bool]) -> None:
 # ---- what is told
 
 
-class Told:
+class Metrics:
     """Samples by metric and labels."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -124,14 +124,14 @@ class Told:
         return self.get("up") == 1
 
 
-def parsed(text: str) -> Told:
+def parse_metrics(text: str) -> Metrics:
     """What a scraper makes of the text."""
-    return Told(text_string_to_metric_families(text))
+    return Metrics(text_string_to_metric_families(text))
 
 
-def told(collector: Any) -> Told:
+def scrape(collector: Any) -> Metrics:
     """What a scraper makes of a collector."""
-    return parsed(generate_latest(collector).decode())
+    return parse_metrics(generate_latest(collector).decode())
 
 
 def promtool(*arguments: str, text: bytes = b"", where: Path | None = None) -> None:
@@ -178,26 +178,26 @@ class Exporter:
             self.popen.kill()
         self.popen.communicate()
 
-    def ask(
+    def request(
         self, path: str = "/metrics", method: str = "GET", **headers: str
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """The answer and its content."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.PATIENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.TIMEOUT)
         with contextlib.closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers=fields)
             answer = connection.getresponse()
             return answer, answer.read()
 
-    def told(self) -> Told:
+    def scrape(self) -> Metrics:
         """A scrape, once there are figures."""
-        until(lambda: parsed(self.ask()[1].decode()).up)
-        return parsed(self.ask()[1].decode())
+        until(lambda: parse_metrics(self.request()[1].decode()).up)
+        return parse_metrics(self.request()[1].decode())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
         """Sends a signal: the exit status, and what it said of errors."""
         self.popen.send_signal(number)
-        _, error = self.popen.communicate(timeout=processes.PATIENCE)
+        _, error = self.popen.communicate(timeout=processes.TIMEOUT)
         return self.popen.returncode, error
 
 
@@ -205,7 +205,7 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
     """What a Prometheus answers; nothing as long as it starts."""
     from urllib.parse import quote
 
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=processes.PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=processes.TIMEOUT)
     with contextlib.closing(connection), contextlib.suppress(ConnectionError):
         connection.request("GET", f"/api/v1/query?query={quote(expression)}")
         answer = connection.getresponse()
@@ -217,15 +217,15 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
 
 def small_host(root: Path) -> Path:
     """Some processes of a made-up machine."""
-    process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
-    process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
-    process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
-    process(root, 9, b"db", uid=4711, cgroup=b"/system.slice/db@main.service", Pss=400,
+    write_process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
+    write_process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
+    write_process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
+    write_process(root, 9, b"db", uid=4711, cgroup=b"/system.slice/db@main.service", Pss=400,
             Shared_Hugetlb=2048, Private_Hugetlb=4096)  # fmt: skip
     return root
 
 
-def with_mappings(root: Path, limit: int = 65530, **counts: int) -> None:
+def write_maps(root: Path, limit: int = 65530, **counts: int) -> None:
     """Gives the machine a limit of mappings, and these processes (p7=3) so many."""
     (root / "sys/vm").mkdir(parents=True)
     (root / "sys/vm/max_map_count").write_text(f"{limit}\n")
@@ -234,17 +234,17 @@ def with_mappings(root: Path, limit: int = 65530, **counts: int) -> None:
         (root / pid.removeprefix("p") / "maps").write_bytes(b"".join(lines))
 
 
-def swept(
+def sweep_metrics(
     host: Path,
     by: str | tuple[str, ...] = "comm",
     limit: int = 100,
     *,
     mappings: bool = False,
     max_rss: int | None = None,
-) -> Told:
+) -> Metrics:
     """What is told after a first sweep."""
     with Collector(
         by, limit=limit, procfs=str(host), mappings=mappings, max_rss=max_rss
     ) as collector:
-        assert collector.wait(processes.PATIENCE)
-        return told(collector)
+        assert collector.wait(processes.TIMEOUT)
+        return scrape(collector)

@@ -31,7 +31,7 @@ from support.linux import (
     MS_REC,
     PF_KTHREAD,
     PR_SET_PDEATHSIG,
-    Refused,
+    Unavailable,
     call,
     mount_proc,
     unshare,
@@ -41,7 +41,7 @@ T = TypeVar("T")
 Json: TypeAlias = Any
 
 #: Nothing here takes a tenth of this; a test that hangs must end nevertheless.
-PATIENCE = 120
+TIMEOUT = 120
 WORKLOADS = str(Path(__file__).with_name("workloads.py"))
 
 
@@ -56,26 +56,26 @@ class Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         self.pid = self.popen.pid
-        self.facts: Json = None
+        self.report: Json = None
 
-    def hear(self) -> Json:
+    def read_line(self) -> Json:
         """The next line that it says."""
         assert self.popen.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([self.popen.stdout], [], [], PATIENCE)
+            ready, _, _ = select.select([self.popen.stdout], [], [], TIMEOUT)
             block = self.popen.stdout.read(1) if ready else b""
             if not block:
                 raise RuntimeError(f"{self.popen.args!r} said nothing more than {line!r}")
             line += block
         return json.loads(line)
 
-    def ask(self, *request: object) -> Json:
+    def request(self, *request: object) -> Json:
         """Asks for something, and gives the answer."""
-        self.tell(*request)
-        return self.hear()
+        self.send(*request)
+        return self.read_line()
 
-    def tell(self, *request: object) -> None:
+    def send(self, *request: object) -> None:
         """Asks for something that has no answer."""
         assert self.popen.stdin is not None
         self.popen.stdin.write(json.dumps(request).encode() + b"\n")
@@ -105,7 +105,7 @@ def running(*command: str) -> Iterator[Process]:
     """A process of this program, ready."""
     process = Process(list(command))
     try:
-        process.facts = process.hear()
+        process.report = process.read_line()
         yield process
     finally:
         process.reap()
@@ -150,7 +150,7 @@ def zombie() -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+def hide_files(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """As on a kernel whose procfs has no such files, for all that Python opens."""
     before = os.open
 
@@ -162,7 +162,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(os, "open", opened)
 
 
-def reaped() -> int:
+def dead_pid() -> int:
     """A pid that was a process's a moment ago; numbers go round before they are used again."""
     with zombie() as pid:
         pass
@@ -244,8 +244,8 @@ def namespace() -> Iterator[Process]:
     Its facts are that one's pid as we count; /proc/<pid>/root/proc is what it sees.
     """
     with workload("namespace") as process:
-        if "refused" in process.facts:
-            raise Refused(process.facts["refused"])
+        if "refused" in process.report:
+            raise Unavailable(process.report["refused"])
         yield process
 
 
@@ -253,7 +253,7 @@ def compiled(directory: Path) -> str:
     """The program above; its roles are "brk" and "vfork"."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise Refused("no C compiler")
+        raise Unavailable("no C compiler")
     source, program = directory / "processes.c", directory / "living"
     source.write_text(C_PROGRAM)
     subprocess.run([compiler, "-O1", "-o", program, source], check=True)
@@ -263,7 +263,7 @@ def compiled(directory: Path) -> str:
 # ---- this program, in other processes
 
 
-def in_child(function: Callable[[], T]) -> T:
+def run_in_child(function: Callable[[], T]) -> T:
     """What the function gives in a fork of this process; what it raises is raised here."""
     ours, theirs = os.pipe()
     child = os.fork()
@@ -272,7 +272,7 @@ def in_child(function: Callable[[], T]) -> T:
             os.close(ours)
             # It must not outlive this process, nor hang.
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            signal.alarm(PATIENCE)
+            signal.alarm(TIMEOUT)
             outcome: tuple[bool, Any]
             try:
                 outcome = True, function()
@@ -300,11 +300,11 @@ def in_child(function: Callable[[], T]) -> T:
     return result
 
 
-def in_namespaces(function: Callable[[], T], options: str | None = "") -> T:
-    """in_child(), as the first process of a pid namespace that has a /proc of its own.
+def run_in_namespaces(function: Callable[[], T], options: str | None = "") -> T:
+    """run_in_child(), as the first process of a pid namespace that has a /proc of its own.
 
     `options` are those of its mount; with None /proc stays the outer one. Where nobody may
-    make namespaces: Refused.
+    make namespaces: Unavailable.
     """
 
     def inside() -> T:
@@ -315,9 +315,9 @@ def in_namespaces(function: Callable[[], T], options: str | None = "") -> T:
 
     def outside() -> T:
         unshare()
-        return in_child(inside)
+        return run_in_child(inside)
 
-    return in_child(outside)
+    return run_in_child(outside)
 
 
 # ---- what is asked of this process
@@ -341,7 +341,7 @@ def limit_descriptors(most: int) -> None:
     )
 
 
-def above_descriptors() -> int:
+def next_descriptor() -> int:
     """The number above all that are open: Python and pytest have more or fewer of them."""
     return max(map(int, descriptors())) + 1
 
@@ -366,8 +366,8 @@ def same_descriptors() -> Iterator[None]:
     assert after == before, sorted(after.items() ^ before.items())
 
 
-class Moment(Generic[T]):
-    """What was read of a process, and the files' texts beside it; see moments()."""
+class Attempt(Generic[T]):
+    """What was read of a process, and the files' texts beside it; see attempts()."""
 
     def __init__(self, value: T, texts: list[bytes], last: bool) -> None:
         self._told = value, texts
@@ -382,13 +382,13 @@ class Moment(Generic[T]):
         return kind is not None and issubclass(kind, AssertionError) and not self._last
 
 
-def moments(
+def attempts(
     read: Callable[[], T], *files: str, labels: tuple[str, ...] = ("",)
-) -> Iterator[Moment[T]]:
+) -> Iterator[Attempt[T]]:
     """What `read` gives while these files stand still, and their texts, until they agree once.
 
-        for moment in processes.moments(lambda: fastsmaps.totals(pid), rollup):
-            with moment as (totals, (text,)):
+        for attempt in processes.attempts(lambda: fastsmaps.totals(pid), rollup):
+            with attempt as (totals, (text,)):
                 assert ...
 
     A process that stands still shares its libraries with others: Pss and Shared_* change with
@@ -405,7 +405,7 @@ def moments(
     def still(texts: list[bytes]) -> list[bytes]:
         return [line for text in texts for line in text.splitlines() if line.startswith(wanted)]
 
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     texts: list[bytes] = []
     last = False
     while not last:
@@ -414,14 +414,14 @@ def moments(
         last = time.monotonic() > deadline
         if not last and still(before) != still(texts):
             continue
-        moment = Moment(value, texts, last)
+        moment = Attempt(value, texts, last)
         yield moment
         if moment.held:
             return
 
 
 @contextlib.contextmanager
-def amid(act: Callable[[], None]) -> Iterator[list[str]]:
+def interrupting(act: Callable[[], None]) -> Iterator[list[str]]:
     """Does something once, after a millisecond of this process's own work.
 
     The timer counts processor time: however busy the machine is, a read that takes tens of

@@ -37,9 +37,9 @@ from support.linux import (
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
-    Refused,
+    Unavailable,
     call,
-    has_left,
+    main_thread_ended,
     mount_proc,
     unshare,
 )
@@ -64,7 +64,7 @@ def _serve() -> None:
 def _map(size: int, prot: int, flags: int, fd: int = -1) -> int:
     address = LIBC.mmap(None, size, prot, flags, fd, 0)
     if address in (None, ctypes.c_void_p(-1).value):
-        raise Refused(f"mmap: {os.strerror(ctypes.get_errno())}")
+        raise Unavailable(f"mmap: {os.strerror(ctypes.get_errno())}")
     return int(address)
 
 
@@ -104,15 +104,15 @@ def _zoo(directory: str) -> None:
     """Has a mapping of every kind that can be made without rights, and tells where each is."""
     facts: dict[str, Json] = {"brk before": LIBC.sbrk(0)}
     things: dict[str, Json] = {}
-    facts["things"] = things
+    facts["mappings"] = things
     rw, private = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
     home = os.fsencode(directory)
 
     def thing(name: str, make: Callable[[], int], pages: int, **more: Json) -> None:
         try:
             things[name] = {"start": make(), "size": pages * PAGE, **more}
-        except Refused as refused:
-            things[name] = {"refused": str(refused)}
+        except Unavailable as error:
+            things[name] = {"refused": str(error)}
 
     def file(name: bytes, *, shared: bool = True) -> tuple[int, dict[str, Json]]:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -173,18 +173,18 @@ def _zoo(directory: str) -> None:
     def sysv() -> int:
         number = LIBC.shmget(0, 4 * PAGE, 0o1600)
         if number < 0:
-            raise Refused(f"shmget: {os.strerror(ctypes.get_errno())}")
+            raise Unavailable(f"shmget: {os.strerror(ctypes.get_errno())}")
         at = LIBC.shmat(number, None, 0)
         LIBC.shmctl(number, 0, None)  # IPC_RMID: gone with its last user
         if at in (None, ctypes.c_void_p(-1).value):
-            raise Refused(f"shmat: {os.strerror(ctypes.get_errno())}")
+            raise Unavailable(f"shmat: {os.strerror(ctypes.get_errno())}")
         facts["shmid"] = number
         return _touch(int(at), 3)
 
     def locked() -> int:
         at = _touch(_map(4 * PAGE, rw, private), 4)
         if LIBC.mlock(at, 4 * PAGE):
-            raise Refused(f"mlock: {os.strerror(ctypes.get_errno())}")
+            raise Unavailable(f"mlock: {os.strerror(ctypes.get_errno())}")
         return at
 
     def zero() -> int:
@@ -198,7 +198,7 @@ def _zoo(directory: str) -> None:
         assert where is not None
         if LIBC.prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, at, 4 * PAGE, where):
             error = os.strerror(ctypes.get_errno())
-            raise Refused(f"the kernel takes no names for anonymous memory: {error}")
+            raise Unavailable(f"the kernel takes no names for anonymous memory: {error}")
         return at
 
     def huge() -> int:
@@ -231,8 +231,8 @@ def _namespace() -> None:
     """Makes a pid namespace, whose first process stands still as long as this one."""
     try:
         unshare()
-    except Refused as refused:
-        _say({"refused": str(refused)})
+    except Unavailable as error:
+        _say({"refused": str(error)})
         return
     ours, theirs = os.pipe()
     child = os.fork()
@@ -241,8 +241,8 @@ def _namespace() -> None:
         try:
             call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
             mount_proc("/proc", "")
-        except Refused as refused:
-            os.write(theirs, str(refused).encode())
+        except Unavailable as error:
+            os.write(theirs, str(error).encode())
         os.close(theirs)
         while os.read(0, 4096):
             pass
@@ -295,7 +295,7 @@ def _leave() -> None:
     """The main thread ends; another one goes on http."""
 
     def wait_and_serve() -> None:
-        while not has_left(os.getpid()):
+        while not main_thread_ended(os.getpid()):
             os.sched_yield()
         _say(threading.get_native_id())
         _serve()

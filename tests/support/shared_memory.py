@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support import processes
-from support.linux import Refused
+from support.linux import Unavailable
 
 #: Of anonymous memory each family has so much, written to.
 SIZE = 8 << 20
@@ -164,7 +164,7 @@ def compiled(directory: Path) -> str:
     """The program; Refused without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise Refused("no C compiler")
+        raise Unavailable("no C compiler")
     source, program = directory / "family.c", directory / NAME
     source.write_text(_PROGRAM)
     subprocess.run([compiler, "-O1", "-pthread", "-w", "-o", program, source], check=True)
@@ -172,10 +172,10 @@ def compiled(directory: Path) -> str:
 
 
 @contextlib.contextmanager
-def family(program: str, role: str) -> Iterator[list[int]]:
+def sharing_processes(program: str, role: str) -> Iterator[list[int]]:
     """The pids of a family, the eldest first; it ends with its standard input."""
     with processes.running(program, role) as process:
-        pids = [pid for pid in process.facts if pid]
+        pids = [pid for pid in process.report if pid]
         yield pids
         if process.pid not in pids:
             pids.append(process.pid)
@@ -183,7 +183,7 @@ def family(program: str, role: str) -> Iterator[list[int]]:
         process.popen.stdin.close()
         process.popen.kill()
         # None of them may live on: tests count what there is.
-        deadline = time.monotonic() + processes.PATIENCE
+        deadline = time.monotonic() + processes.TIMEOUT
         while any(_lives(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.001)
 
@@ -200,7 +200,7 @@ def _lives(pid: int) -> bool:
 
 def wait_for(program: str, pid: int) -> None:
     """Until it has called exec."""
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + processes.TIMEOUT
     while Path(f"/proc/{pid}/comm").read_text() != f"{program}\n":
         assert time.monotonic() < deadline
         os.sched_yield()
