@@ -1,4 +1,4 @@
-"""Check arguments of public functions, alike everywhere.
+"""Checks of the arguments of public functions, the same everywhere.
 
 A wrong type is a TypeError, a wrong value a ValueError; the message names the argument, what it
 must be, and what was passed. Any object with ``__index__`` is an int (numpy's too), except bool:

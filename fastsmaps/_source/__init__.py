@@ -1,1 +1,1 @@
-"""Where the bytes come from: a procfs, a capture, one process, a text."""
+"""Sources of memory tables: a procfs, a capture, one process, a text."""

@@ -1,7 +1,7 @@
 """totals() and mappings(): one call for one process.
 
-Each tries the one file that nearly always answers, by its path: the fast path. On any failure it
-reads again through ProcessDir, which classifies the failure.
+The fast path opens one file by its path, which nearly always works. On any failure the process is
+read again through ProcessDir, which classifies the failure.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
-    """The memory of a process, summed by the kernel (smaps_rollup), in bytes.
+    """Return the memory of a process in bytes, summed by the kernel (smaps_rollup).
 
-    Where the kernel has no smaps_rollup (before 4.14), smaps is summed. `procfs` may be another
+    If the kernel has no smaps_rollup (before 4.14), smaps is summed. `procfs` may be another
     directory with procfs's layout: a host's /proc in a container, or a capture. `pid` is a number
-    in that: where `procfs` belongs to another pid namespace than this process, os.getpid() and
+    in `procfs`: if that belongs to another pid namespace than this process, os.getpid() and
     subprocess give other numbers (see Process).
 
-    Raises ProcessGone, AccessDenied (it names what would be enough), NoMemoryMap for a kernel
-    thread or zombie, ReadError for another failure of the system, ParseError for a damaged
-    capture, NotAProcess for a thread's number, NotProcfs for a directory that is neither a procfs
-    nor a capture; TypeError and ValueError for what is no pid.
+    Raises ProcessGone, AccessDenied (its message names the missing right), NoMemoryMap for a
+    kernel thread or zombie, ReadError for other system errors, ParseError for a damaged capture,
+    NotAProcess for a thread's number, NotProcfs for a directory that is neither a procfs nor a
+    capture; TypeError and ValueError for an invalid pid.
 
     Source: proc_pid_smaps(5), Documentation/ABI/testing/procfs-smaps_rollup.
     """
@@ -52,12 +52,11 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
 
 
 def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc") -> Mappings:
-    """All mappings of a process, a row each.
+    """Return all mappings of a process, one row each.
 
-    `sizes=False` reads maps instead of smaps: addresses and names alone, without the walk over
-    the page tables that the sizes cost. The table is whole: a process that ends or calls exec
-    meanwhile gives an error, or the new program's mappings. `pid` is a number in `procfs`, as for
-    totals().
+    `sizes=False` reads maps instead of smaps: only addresses and names, without the page walk that
+    the sizes cost. The table is complete: if the process ends or calls exec meanwhile, the result
+    is an error or the new program's mappings. `pid` is a number in `procfs`, as for totals().
 
     Raises what totals() raises. Source: proc_pid_maps(5), proc_pid_smaps(5).
     """
@@ -71,7 +70,7 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
     return Mappings(table, pid=own, procfs=source.path, taken_at=time.time())
 
 
-# It has nothing that could change: whether /proc is a capture is not asked here.
+# Shared: it holds no state, since nothing here asks whether /proc is a capture.
 _PROC = Source()
 
 
@@ -82,10 +81,10 @@ def _source_of(procfs: Procfs) -> Source:
 def _at_first_try(
     number: int | str, source: Source, name: str, take: Callable[[int], T | None]
 ) -> T | None:
-    """What `take` makes of the process's file; None where anything stands in the way."""
+    """Return the result of `take` for the process's file; None on any failure of the system."""
     path = f"{source.path}/{number}/{name}"
     try:
-        # Without Source.open(): one call of a Python function is a hundredth of the 15 us.
+        # /proc without Source.open(): one Python call is a hundredth of the 15 us.
         fd = os.open(path, OPEN) if source.is_proc else source.open(f"{number}/{name}")
         try:
             result = take(fd)

@@ -1,4 +1,4 @@
-"""Why a text is not smaps: the likely cause, named so that a user can find it."""
+"""The likely cause why a text is not smaps, in words that help the user find it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COMMANDS = (
     rb"^(?:.{0,100}[$#%>] ?)?(?:sudo |adb |su |ssh )*"
     rb"(?:cat|head|tail|less|more|type|grep|xxd|adb|shell)\b|^[$#%] "
 )
-# By a line; the first that fits.
+# The first pattern that matches the line at fault gives the cause.
 _LINES = [
     (re.compile(pattern).search, cause)
     for pattern, cause in (
@@ -58,12 +58,12 @@ _STARTS = (
 
 
 def cause_of(data: bytes, error: ParseError) -> str:
-    """What `data`, which could not be parsed, or the line at fault most likely is."""
+    """Return the likely cause why `data` could not be parsed; "" if it is not known."""
     return another_file(data) or _of_the_line(data, error) or _of_zeros(data)
 
 
 def is_pasted(data: bytes, cause: str) -> bool:
-    """Whether a lenient reading may find something in the text."""
+    """Whether lenient parsing may find mappings in the text."""
     return cause not in ("", _FAILURE, _BINARY) and not another_file(data)
 
 
@@ -87,12 +87,12 @@ def _of_the_line(data: bytes, error: ParseError) -> str:
 
 
 def _is_last(data: bytes, error: ParseError) -> bool:
-    """Whether the line at fault is the last one and has no end."""
+    """Whether the line at fault is the last one and has no newline."""
     return error.offset + len(error.line) >= len(data) - 1 and data[-1:] not in (b"\n", b"")
 
 
 def another_file(data: bytes) -> str:
-    """The type of a file that is not text; "" for any other."""
+    """Name the type of a file that is not text; return "" for any other."""
     compression = name_of(data[:START])
     if compression:
         return f"the text is compressed ({compression}): load() reads it"

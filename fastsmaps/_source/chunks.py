@@ -1,4 +1,4 @@
-"""How much of a memory file is read in one call."""
+"""The amount of a memory file that is read in one call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 #: Bytes in a page, the unit of statm.
 PAGE = os.sysconf("SC_PAGE_SIZE")
-# The kernel's seq_file puts whole records into a page, and formats the record that did not fit
-# again for the next read. Asking for a page less one record avoids that (read_chunks() in src/).
+#: The kernel's seq_file fills a page with complete records, and formats a record that did not fit
+#: again for the next read. A read of one page less one record avoids that (read_chunks() in src/).
 CHUNK_SIZE = PAGE - 1096
-#: Chunks in a call: 192 kB, which stays in the second-level cache.
+#: Chunks in a call: 192 kB, which stay in the second-level cache.
 CHUNKS = max(1, min(64, 192_000 // CHUNK_SIZE))

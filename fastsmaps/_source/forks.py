@@ -1,4 +1,4 @@
-"""Which process this is, to notice a fork."""
+"""Detection of a fork."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _forks = 0
 
 
 def own_process() -> tuple[int, int]:
-    """A value that differs in each child of this process.
+    """Return a value that is different in each child of this process.
 
-    Not os.getpid() alone: the first process of a new pid namespace is 1, and its parent may be
-    the 1 of the outer one.
+    os.getpid() is not enough: the first process of a new pid namespace has pid 1, and its parent
+    may have pid 1 in the outer namespace.
     """
     return os.getpid(), _forks
 

@@ -1,4 +1,4 @@
-"""A capture's metadata: its host, its time, and what could not be read, and why."""
+"""A capture's metadata: host, time, and what could not be read, and why."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.process_totals import ProcessTotals
 
-#: The file in a capture that holds it.
+#: The file in a capture that holds its metadata.
 METADATA = "fastsmaps.json"
-#: Bytes that are read of it: a hundred thousand processes and more. What Python makes of a JSON
-#: text may take twenty times as much.
+#: The largest metadata file that is read, enough for more than a hundred thousand processes. The
+#: objects that Python makes of JSON may take twenty times as much memory as the text.
 MAX_METADATA = 64 << 20
 
 _FORMAT = 1
 _MAX_HOST = 255  # the kernel's limit is 64, names of DNS have 253
 _END_OF_TIME = 253402300800  # the year 10000, which no date can hold
-# What may be noted of a process. That one was read its figures must show.
+# The outcomes that metadata may give. Only the process's own files show that it was read.
 _UNREAD = tuple(outcome for outcome in OUTCOMES if outcome != "read")
 
 
@@ -30,7 +30,7 @@ def metadata_text(
     taken_at: float | None,
     sharing_known: bool,
 ) -> bytes:
-    """Return the metadata of a new capture: where and when, and what was not read of whom."""
+    """Return the metadata of a new capture: host, time, and what was not read."""
     import json
 
     facts = {
@@ -44,7 +44,7 @@ def metadata_text(
 
 
 class Metadata:
-    """What a capture says of itself; every value is checked, since anybody may have written it."""
+    """A capture's metadata; every value is checked, since anybody may have written it."""
 
     __slots__ = ("host", "sharing", "taken_at", "unread")
 
@@ -52,11 +52,11 @@ class Metadata:
     host: str | None
     #: When it was captured, in seconds since the epoch; None if it is not known.
     taken_at: float | None
-    #: For processes that could not be read, by pid: the outcome and the error. Without it a denied
+    #: For each process that could not be read: the outcome and the error. Without them a denied
     #: file would look like a lost one.
     unread: dict[int, tuple[Outcome, str]]
-    #: By pid the process in whose row its memory is counted, and whether all such are known; None
-    #: if nothing is known.
+    #: For each process that shares its memory, the process whose row counts it; and whether all
+    #: such processes are known. None if nothing is known.
     sharing: tuple[dict[int, int], bool] | None
 
     def __init__(self, text: bytes | None) -> None:
@@ -83,7 +83,7 @@ class Metadata:
             self.sharing = {pid: other for pid, other in shared if type(other) is int}, known
 
     def complete(self, row: ProcessTotals) -> ProcessTotals:
-        """Return the row; if it has no figures, with the noted outcome and error."""
+        """Return the row; if it has no totals, with the metadata's outcome and error."""
         if row.totals is not None or row.pid not in self.unread:
             return row
         outcome, error = self.unread[row.pid]

@@ -1,19 +1,20 @@
-r"""Texts as people have them: what is certain of one, as text that the backends take.
+r"""Lenient parsing: the certain part of a pasted text, in a form that the backends parse.
 
-A saved smaps may have a prompt before it, be quoted in a mail, or end amid a line. `cleaned()`
-gives the lines that are surely a mapping's, without what stands before and after them, and counts
-by kind those that it leaves out. It decides so:
+A saved smaps may start with a shell prompt, be quoted in a mail, or end in the middle of a line.
+`Cleaned` keeps the lines that surely belong to a mapping, without other text before and after them,
+and counts the lines that it leaves out, by kind. Its rules:
 
-- A mapping begins with a line that holds a whole header. What stands before the header is the
+- A mapping begins with a line that holds a complete header. The text before the header is the
   line's *prefix*: indent, ``> ``, line numbers, a file's name from grep, a table's ``|``.
-- A field belongs to the mapping above it while the lines follow each other, each with the same
-  prefix but for its line number, which must go on by one. Any other text ends the mapping: what
-  follows before the next header is left out.
-- A header that was folded is joined again where the Size after it proves it the mapping's.
-- A label that comes twice says that a header is missing between, so the rest is left out too.
-- A damaged field is left out alone, and so unknown. A number in another unit is damaged.
-- A text may have been cut anywhere. Of a last line without its end a size counts only with its
-  ``kB``, a header only with a name that is closed; a first line counts only with all its digits.
+- A field belongs to the mapping above it as long as each line follows the one before, and has the
+  same prefix except for a line number, which must go up by one. Any other text ends the mapping:
+  lines between it and the next header are left out.
+- A folded header is joined again if the Size below proves that both parts are the mapping's.
+- A repeated label means that a header is missing in between, so the rest is left out too.
+- A damaged field is left out by itself, and is unknown. A number in another unit is damaged.
+- A text may have been cut anywhere. In a last line without newline, a size counts only with its
+  ``kB``, and a header only if its name has a closing mark; a first line counts only with all its
+  digits.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _CAPITAL = re.compile(rb"[A-Z]").finditer
 _KNOWN_LABELS = frozenset((*SIZES, *PAGE_SIZES, *NUMBERS))
 _KNOWN_START = re.compile(b"(?:%s)\\b" % "|".join([*_KNOWN_LABELS, FLAGS]).encode("ascii")).match
 
-# What terminals, web pages and mail programs put into a line.
+# Text that terminals, web pages and mail programs insert into a line.
 _ESCAPES = re.compile(
     rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][0-9A-B]|[=>])"
 )
@@ -52,34 +53,35 @@ _LAST_TAG = re.compile(rb"</?[A-Za-z][^<>]{0,200}>[ \t]*").fullmatch
 _ENTITIES = {
     b"&gt;": b">", b"&lt;": b"<", b"&quot;": b'"', b"&#39;": b"'", b"&nbsp;": b" ", b"&amp;": b"&",
 }  # fmt: skip
-_BLANKS = (b"\xc2\xa0", b"\xe2\x80\xaf", b"\xe2\x80\x87")  # UTF-8 of spaces that do not break
+_BLANKS = (b"\xc2\xa0", b"\xe2\x80\xaf", b"\xe2\x80\x87")  # UTF-8 of non-breaking spaces
 _BREAKS = (b"<br>", b"<br/>", b"<br />")
 _INVISIBLE = (b"\xe2\x80\x8b", b"\xef\xbb\xbf")
 _DASHES = (b"\xe2\x80\x90", b"\xe2\x80\x91", b"\xe2\x80\x93")
 
-# The prefixes whose line numbers are known: "12:", "   12\t", "a/smaps:12:", "a/smaps-12-".
+# The prefixes with line numbers: "12:", "   12\t", "a/smaps:12:", "a/smaps-12-".
 _NUMBERED = re.compile(rb"([ \t>|]*?)[ \t]*([0-9]+)[ \t]*[:|.)\t -][ \t]*").fullmatch
 _NUMBERED_FILE = re.compile(rb"(.*?)(?::([0-9]+):|-([0-9]+)-)", re.DOTALL).fullmatch
 _TIME = re.compile(rb"[0-9]+(?::[0-9]{2})+(?:[.,][0-9]+)?|\[ *[0-9]+\.[0-9]+\]").sub
 _LETTER = re.compile(rb"[A-Za-z]").search
-_FILLED_UP = re.compile(rb" kB[ \t]+\r?\n").search
+_PADDED = re.compile(rb" kB[ \t]+\r?\n").search
 _AFTER_SIZES = re.compile(rb"[0-9] kB[ \t]*([^\n]{0,64})").findall
 _SIZE_IN_KB = re.compile(rb"[ \t>|]*Size:[ \t]*([0-9]{1,20}) kB").match
 _QUOTES = b"\"'"
-_MOST_PREFIX = 256
-_MOST_BORDERS = 16
+_MAX_PREFIX = 256
+_MAX_BORDERS = 16
 
 
 def decoded(data: bytes, errors: str = "strict") -> bytes | None:
-    """The text in UTF-8 without its byte order mark; None where it has none.
+    """Return the text in UTF-8 without its byte order mark; None if it has no such mark.
 
-    UnicodeDecodeError where a text in UTF-16 or UTF-32 is damaged, or ends amid a character.
+    Raises UnicodeDecodeError if a text in UTF-16 or UTF-32 is damaged, or ends in the middle of a
+    character.
     """
     if data.startswith(b"\xef\xbb\xbf"):
         return data[3:]
     for mark, code in _MARKS:
         if data.startswith(mark):
-            # PowerShell's > makes such files of what it read as text.
+            # PowerShell's > writes such files.
             return data[len(mark) :].decode(code, errors).encode()
     return None
 
@@ -91,7 +93,7 @@ _MARKS = (
 
 
 def wide(data: bytes) -> str | None:
-    """The encoding of a text in UTF-16 without its mark: every other byte is 0."""
+    """Return the encoding of a text in UTF-16 without byte order mark: every other byte is 0."""
     start = data[:512]
     if len(start) >= 8:
         if not any(start[1::2]) and all(start[::2]):
@@ -102,7 +104,7 @@ def wide(data: bytes) -> str | None:
 
 
 def in_utf8(data: bytes) -> bytes:
-    """The text; what cannot be decoded is U+FFFD, which is in no number."""
+    """Return the text in UTF-8; bytes that cannot be decoded become U+FFFD, never a digit."""
     code = wide(data)
     if code is not None:
         return data.decode(code, "replace").encode()
@@ -111,13 +113,14 @@ def in_utf8(data: bytes) -> bytes:
 
 
 def is_surely_whole(text: bytes, table: Table) -> bool:
-    """Return whether the table, made of this text by a backend, can be used as it is."""
+    """Whether the table that a backend made of this text can be used as it is."""
     if table.extra or not _KNOWN_LABELS.issuperset(table.labels):
-        return False  # another file's lines, of status for example, may stand after the last
+        return False  # lines of another file, status for example, may follow the last mapping
     first = text.lstrip(b" \t\r\n").partition(b"\n")[0]
     if _is_cut_in_front(first) or (text and not text.endswith(b"\n") and not _ends_well(text)):
         return False
-    # No name of the kernel's begins so, a coloured one does; few end so, but many lines.
+    # The kernel's names never start like this, but coloured ones do; its names rarely end like
+    # this, but pasted lines often do.
     return not any(
         name.startswith((b"\x1b", *_BLANKS))
         or name.endswith((b"\r", b"$", b" ", b">"))
@@ -127,19 +130,19 @@ def is_surely_whole(text: bytes, table: Table) -> bool:
 
 
 def _runs_on(name: bytes) -> bool:
-    """Whether a name holds fields: lines that were joined into one."""
+    """Whether a name contains fields, because lines were joined into one."""
     return len(_FIELDS_IN_LINE(name)) > 1
 
 
 def _is_cut_in_front(header: bytes) -> bool:
-    """Whether digits of the start may be missing: it has fewer than the end, as few have."""
+    """Whether digits of the start may be missing: it has fewer than the end, which is rare."""
     start, _, rest = header.partition(b"-")
     end = rest.partition(b" ")[0]
     return len(start) < len(end) and not header.rstrip().endswith(b"[rollup]")
 
 
 def _ends_well(text: bytes) -> bool:
-    """Whether the last line, which has no end, is surely all there."""
+    """Whether the last line, which has no newline, is surely complete."""
     return not text.endswith(b"\r") and _is_closed(text[text.rfind(b"\n") + 1 :])
 
 
@@ -156,17 +159,17 @@ def _is_closed(line: bytes) -> bool:
 
 
 class Cleaned:
-    """The lines that are certain, and how many of each kind were left out."""
+    """The certain lines of a text, and how many of each kind were left out."""
 
     def __init__(self, text: bytes) -> None:
         if b"\n" not in text:
-            text = text.replace(b"\r", b"\n")  # old Macs' line ends
+            text = text.replace(b"\r", b"\n")  # line ends of old Macs
         if b"&gt;" in text or b"&lt;" in text:
             text = _without_entities(text)
         self.skipped: dict[str, int] = {}
         self.records = _records(text, self.skipped)
         if not self.records and b"\\n" in text and text.count(b"\n") < 2:
-            # A text within a text, as in JSON or a repr().
+            # A text inside a text, as in JSON or a repr().
             inner: dict[str, int] = {}
             records = _records(text.replace(b"\\n", b"\n").replace(b"\\t", b"\t"), inner)
             if records:
@@ -174,7 +177,7 @@ class Cleaned:
 
     @property
     def text(self) -> bytes:
-        """For the backends."""
+        """The certain lines as one text, for the backends."""
         return b"".join([b"".join(record) for record in self.records])
 
 
@@ -182,10 +185,10 @@ def _records(text: bytes, skipped: dict[str, int]) -> list[list[bytes]]:
     coloured = text.startswith(b"\x1b") or b"\n\x1b" in text or b" \x1b[" in text
     scanner = _Scanner(skipped, coloured=coloured)
     last = text.count(b"\n")
-    # A name may end in CR: it is the line's where most lines end so. "$" is cat -A's.
+    # A name may end in CR: it belongs to the line end if most lines have it. cat -A adds "$".
     ends = [end for end in (b"\r", b"$") if 2 * text.count(end + b"\n") > last]
-    if _FILLED_UP(text):
-        ends.append(b" \t")  # no kernel's: lines were filled up to a terminal's width
+    if _PADDED(text):
+        ends.append(b" \t")  # not the kernel's: lines were padded to a terminal's width
     border = _border(text)
     lines = text.split(b"\n")
     for i, line in enumerate(lines):
@@ -201,19 +204,19 @@ def _records(text: bytes, skipped: dict[str, int]) -> list[list[bytes]]:
 
 
 def _border(text: bytes) -> bytes:
-    """What stands after most sizes, as an end of line in HTML or of a box; b"" where nothing."""
+    """Return the text that follows most sizes, such as <br> or a box's border; b"" if none does."""
     after = [rest.rstrip(b"\r$ \t") for rest in _AFTER_SIZES(text)]
-    often = max(set(after), key=after.count) if len(set(after)) <= _MOST_BORDERS and after else b""
-    if often[-1:].isalnum() or 2 * after.count(often) <= len(after):
+    common = max(set(after), key=after.count) if len(set(after)) <= _MAX_BORDERS and after else b""
+    if common[-1:].isalnum() or 2 * after.count(common) <= len(after):
         return b""
-    return often
+    return common
 
 
 def _joined(lines: list[bytes]) -> list[bytes]:
-    """The lines, with b"" for what was folded and is part of the header before it.
+    """Join folded headers; b"" takes the place of the second part.
 
-    Mail programs fold before the name, terminals at their width. It is certain where the line
-    after both is a Size, which stands below a header, and the one of this range.
+    Mail programs fold before the name, terminals at their width. Joining is certain if the next
+    line is a Size, which comes right below a header, and is that of this address range.
     """
     width = 0
     for i in range(len(lines) - 2):
@@ -222,7 +225,7 @@ def _joined(lines: list[bytes]) -> list[bytes]:
             continue
         header, rest = lines[i], lines[i + 1].lstrip(b" \t>|")
         found = _FIND_HEADER(header)
-        if found is None or found.start() > _MOST_PREFIX or not rest:
+        if found is None or found.start() > _MAX_PREFIX or not rest:
             continue
         match = HEADER(header[found.start() :])
         if match is None or int(match[2], 16) - int(match[1], 16) != int(size[1]) << 10:
@@ -240,7 +243,7 @@ def _joined(lines: list[bytes]) -> list[bytes]:
 
 
 class _Scanner:
-    """Takes lines and keeps records."""
+    """Collects lines into records."""
 
     def __init__(self, skipped: dict[str, int], *, coloured: bool) -> None:
         self._skipped = skipped
@@ -248,19 +251,19 @@ class _Scanner:
         self._labels: set[str] = set()
         self._found: list[tuple[bytes, bool, list[bytes]]] = []  # key, has words, lines
         self._uses: dict[bytes, int] = {}  # lines by key
-        # The record at hand.
+        # The current record.
         self._record: list[bytes] | None = None
         self._key = b""
         self._number: int | None = None
         self._seen: set[str] = set()
-        self._nameless = False  # a header without a name is the line before
-        self._follows = False  # the line before was of a record
+        self._nameless = False  # the line before is a header without a name
+        self._follows = False  # the line before belongs to a record
 
     def skip(self, kind: str, count: int = 1) -> None:
         self._skipped[kind] = self._skipped.get(kind, 0) + count
 
     def result(self) -> list[list[bytes]]:
-        """The records. One with words before it counts where others have the same."""
+        """Return the records; one with a prefix of words counts if other lines have it too."""
         kept = []
         for key, has_words, lines in self._found:
             if has_words and self._uses[key] < 2:
@@ -287,7 +290,7 @@ class _Scanner:
         if kind == DAMAGED:
             return
         if self._nameless and _may_be_a_name(line):
-            # A long line was folded: whether the mapping has this name is not certain.
+            # A long line was folded, and the mapping may not have this name.
             self.skip(DAMAGED, len(self._found.pop()[2]))
         if kind != CUT or self._record is None:
             self._close()
@@ -298,13 +301,13 @@ class _Scanner:
         self._nameless = False
 
     def _take(self, line: bytes, ended: bool) -> str | None:
-        """None where the line is taken, otherwise why it is not."""
+        """Take the line and return None, or return the reason why it is left out."""
         if self._record is not None:
             at = self._field_at(line)
             if at is not None:
                 return self._field(line, at, ended)
         found = _FIND_HEADER(line)
-        if found is not None and found.start() <= _MOST_PREFIX:
+        if found is not None and found.start() <= _MAX_PREFIX:
             return self._header(line, found.start(), ended)
         start = line.lstrip(b" \t>|")
         if start[:1] and start[0] in HEADER_START and _looks_like_header(start):
@@ -320,7 +323,7 @@ class _Scanner:
         prefix, header = line[:at], line[at:]
         self._nameless = False
         header = _without_end(header, prefix)
-        if prefix in (b"-", b"+"):  # of a diff: which side counts is not known
+        if prefix in (b"-", b"+"):  # a diff, and it is not known which side counts
             self._close()
             return OTHER
         match = HEADER(header)
@@ -329,7 +332,7 @@ class _Scanner:
             return DAMAGED if ended else CUT
         name = match[7] or b""
         if name.startswith(_BLANKS):
-            return OTHER  # _plain() makes spaces of them
+            return OTHER  # _plain() replaces them by spaces
         if _runs_on(name):
             self._close()
             return DAMAGED
@@ -348,12 +351,12 @@ class _Scanner:
         return None
 
     def _field_at(self, line: bytes) -> int | None:
-        """Where the record's field begins in the line; None where it is another's, or none."""
+        """Return the place of a field of this record in the line; None if there is none."""
         if not self._key and self._number is None and line[0] in FIELD_START:
             return 0
         for capital in _CAPITAL(line):
             at = capital.start()
-            if at > _MOST_PREFIX:
+            if at > _MAX_PREFIX:
                 return None
             key, number = _key_of(line[:at])
             if key != self._key:
@@ -383,7 +386,7 @@ class _Scanner:
             self._count(line, at)
             return DAMAGED if ended else CUT
         if label in self._seen or (FLAGS in self._seen and label != NAME):
-            # A header is missing between; VmFlags is always the last field.
+            # A header is missing in between; VmFlags is always the last field.
             self._close()
             return HEADLESS if label in _KNOWN_LABELS or label == FLAGS else OTHER
         self._count(line, at)
@@ -422,7 +425,7 @@ def _may_be_a_name(line: bytes) -> bool:
 
 
 def _key_of(prefix: bytes) -> tuple[bytes, int | None]:
-    """What a mapping's lines have in common before them, and their line number."""
+    """Return what the prefixes of a mapping's lines have in common, and the line number."""
     prefix = _TAG(b"", prefix.replace(b"\r", b""))
     if not prefix.strip():
         return b"", None  # any indent
@@ -433,12 +436,12 @@ def _key_of(prefix: bytes) -> tuple[bytes, int | None]:
     if match is not None:
         return match[1] + b"#", int(match[2] or match[3])
     if prefix[-1:] in b":-" and len(prefix) > 1:
-        return prefix[:-1] + b":", None  # grep has ":" in lines that match, and "-" around them
+        return prefix[:-1] + b":", None  # grep puts ":" in matching lines, "-" in those around
     return b"".join(_TIME(b"T", prefix).split()), None
 
 
 def _plain(line: bytes) -> bytes:
-    """The line without what terminals, pages and mail programs make of it."""
+    """Undo what terminals, web pages and mail programs do to a line."""
     line = _without_entities(_ESCAPES.sub(b"", line))
     line = _without_tags(line)
     for texts, character in ((_BLANKS, b" "), (_INVISIBLE, b""), (_DASHES, b"-")):
@@ -455,7 +458,7 @@ def _without_entities(text: bytes) -> bytes:
 
 
 def _without_end(text: bytes, prefix: bytes) -> bytes:
-    """The rest of a line without what belongs to its prefix: a border, a quote, HTML's tags."""
+    """Remove from a line's end what belongs to its prefix: a border, a quote, HTML's tags."""
     before = prefix[-1:]
     if before and before in _QUOTES and before in text:
         return text[: text.rindex(before)].removesuffix(b"\\n")

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def pidfd_number(fd: SupportsIndex, source: Source) -> int:
-    """Return the number that the procfs gives to the process of a pidfd now.
+    """Return the number that the process of a pidfd has in the procfs now.
 
-    The kernel writes it to the descriptor's fdinfo, counted as the pid namespace of the procfs
-    counts through which that is read (fs/pidfs.c, before 6.9 kernel/fork.c). While a process has
-    a number no other one gets it: a number that is the same before and after something else was
-    read means that both are of one process.
+    The kernel writes the number to the descriptor's fdinfo, in the pid namespace of the procfs
+    through which fdinfo is read (fs/pidfs.c, before 6.9 kernel/fork.c). Numbers are not reused
+    while their process exists: if the number is the same before and after a read, the read was of
+    this process.
 
-    Raises TypeError and ValueError for what is not a pidfd, ProcessGone where the process is
-    reaped, Error where the procfs has no number for it or does not show it, ReadError where its
-    fdinfo cannot be read.
+    Raises TypeError or ValueError if `fd` is not a pidfd, ProcessGone if the process has been
+    reaped, Error if the process has no number in the procfs or the kernel does not report it,
+    ReadError if fdinfo cannot be read.
     """
     fd = _check_open(fd)
     task = _own_task(source)
@@ -63,13 +63,13 @@ def _check_open(fd: SupportsIndex) -> int:
 
 
 def _own_task(source: Source) -> str:
-    """Return the directory of this thread in the procfs.
+    """Return this thread's directory in the procfs.
 
-    Of the thread, not the process: the main thread may have ended, and has no descriptors then.
+    Not the process's: the main thread may have ended, and then has no descriptors.
     """
     try:
         pid, task, tid = os.readlink(f"{source.path}/thread-self").split("/")
-        # What is not a procfs may lead anywhere.
+        # Unless it is a procfs, the link may lead anywhere.
         if task == "task" and len(pids_among((pid, tid))) == 2:
             return f"{pid}/task/{tid}"
     except (OSError, ValueError) as error:

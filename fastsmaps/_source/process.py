@@ -38,7 +38,7 @@ class Process:
 
     def __init__(self, pid: Pid = "self", *, procfs: Procfs = "/proc") -> None:
         source = Source(procfs)
-        # For this package alone: what is read of the process besides memory.
+        # For this package only: reads the files of the process that are not about memory.
         self.directory = ProcessDir(source, check_pid(pid))
         self.pid = self.directory.pid
         self.procfs = source.path
@@ -54,11 +54,10 @@ class Process:
 
         `procfs` must show this process too. The descriptor stays open; it is not used later.
 
-        Raises TypeError or ValueError for what is not an open pidfd, ProcessGone where the process
-        has ended and was reaped, NotAProcess where the pidfd is a thread's (PIDFD_THREAD), and
-        Error where it is not in the pid namespace of `procfs` or the kernel does not show its
-        number.
-        Otherwise as Process().
+        Raises TypeError or ValueError if `fd` is not an open pidfd, ProcessGone if the process has
+        been reaped, NotAProcess if the pidfd is a thread's (PIDFD_THREAD), Error if the process is
+        not in the pid namespace of `procfs` or the kernel does not report its number, and what
+        Process() raises.
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).
         """
@@ -67,7 +66,7 @@ class Process:
         try:
             process = cls(number, procfs=procfs)
         except Error:
-            pidfd_number(fd, source)  # ProcessGone: then the number may be another's
+            pidfd_number(fd, source)  # ProcessGone: then the number may be another process's
             raise
         try:
             if pidfd_number(fd, source) != number:
@@ -90,24 +89,24 @@ class Process:
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        # A copy would hold the same descriptors' numbers, and close them once more.
+        # A copy would hold the same descriptors, and close them a second time.
         raise TypeError("a Process holds open descriptors: it is neither copied nor pickled")
 
     def __repr__(self) -> str:
         return f"<Process {self.pid}{'' if self.directory.is_open else ', closed'}>"
 
     def totals(self) -> Totals:
-        """As fastsmaps.totals(), of this process."""
+        """Return the totals of this process, as fastsmaps.totals() does."""
         return self.directory.totals()
 
     def mappings(self, *, sizes: bool = True) -> Mappings:
-        """As fastsmaps.mappings(), of this process."""
+        """Return the mappings of this process, as fastsmaps.mappings() does."""
         return self.directory.mappings(sizes=sizes)
 
     def info(self, *, heap: bool = False) -> Info:
-        """What the kernel says of the process beside its mappings.
+        """Return facts about the process that are not in its mappings.
 
-        `heap=True` adds the ranges of the heap, for which maps must be read; otherwise ``heap`` is
-        None.
+        `heap=True` adds the address ranges of the heap, which takes a read of maps; otherwise
+        ``heap`` is None.
         """
         return self.directory.info(heap=heap)

@@ -58,7 +58,7 @@ def take_mappings(fd: int) -> Table | None:
 
 def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
     """Read smaps_rollup; None if it is empty."""
-    # The kernel makes a rollup in one go, from one address space: nothing to confirm.
+    # The kernel writes a rollup at once, from one address space: nothing to confirm.
     return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
 
 
@@ -70,15 +70,15 @@ def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
 class ProcessDir:
     """The open directory of one process under a Source.
 
-    Once the process is reaped, every read through it fails with ESRCH, also when another process
-    has got its number. The descriptors of smaps, smaps_rollup and maps are kept; see Process.
+    Once the process is reaped, every read through it fails with ESRCH, even if another process
+    has its number now. The descriptors of smaps, smaps_rollup and maps are kept; see Process.
     """
 
-    _fd = -1  # of the directory; in the instance while it is open
-    _keeps = True  # until there was no descriptor left
+    _fd = -1  # of the directory; the instance has its own while it is open
+    _keeps = True  # False once the process ran out of descriptors
 
     def __init__(self, source: Source, pid: int | str) -> None:
-        #: Descriptors that are kept, by the file's name.
+        #: The kept descriptors, by the file's name.
         self.kept: dict[str, int] = {}
         self._has_rollup = True
         self.source = source
@@ -105,12 +105,12 @@ class ProcessDir:
             self.close()
             raise
 
-    # ---- its life
+    # ---- open and close
 
     def close(self) -> None:
         """Close all descriptors; may be called again, but not while another thread reads."""
-        # Each is taken out before it is closed: of two threads only one gets it, since a number
-        # closed twice may be another file's by then.
+        # Each is removed before it is closed, so that two threads never close the same number:
+        # it may be another file's by the second time.
         fd = self.__dict__.pop("_fd", -1)
         if fd >= 0:
             os.close(fd)
@@ -141,7 +141,7 @@ class ProcessDir:
     def totals(self) -> Totals:
         """Return the totals, as fastsmaps.totals() does."""
         if not self.source.is_proc and self.source.is_capture:
-            # What a capture's file holds may be several rollups, or a rollup beside its smaps.
+            # A capture's file may hold several rollups, or a rollup and its smaps.
             table = self.take("smaps_rollup", take_mappings)
             return Mappings(table or self.needed("smaps", take_mappings)).totals()
         if self._has_rollup:
@@ -149,14 +149,14 @@ class ProcessDir:
             if result is not None:
                 return Totals(result[1], None, "smaps_rollup")
             self._has_rollup = False  # kernels before 4.14
-        size, figures = self.needed("smaps", take_sums)
-        return Totals(figures, size, "smaps")
+        size, sums = self.needed("smaps", take_sums)
+        return Totals(sums, size, "smaps")
 
     def resident(self) -> int | None:
         """Return Rss by statm, in bytes, without a page walk; None if a capture lacks statm."""
         pages = self._pages("statm")
         if not pages and not self.source.is_capture and self.stat().has_exited:
-            # A main thread that has exited has 0; the other threads still have the memory.
+            # The statm of an exited main thread shows 0; the other threads still have the memory.
             living = self.living()
             pages = pages if living is None else self._pages(f"{living[0]}statm")
         return None if pages is None else pages * PAGE
@@ -178,16 +178,16 @@ class ProcessDir:
         def take(fd: int) -> tuple[int, dict[str, int]] | None:
             return _backend.total(fd, CHUNK_SIZE, 1, True, until)
 
-        size, figures = self.needed("smaps", take)
-        return Totals(figures, size, "smaps")
+        size, sums = self.needed("smaps", take)
+        return Totals(sums, size, "smaps")
 
     def with_mapping_count(
         self, take: Callable[[], T], until: float | None
     ) -> tuple[T, int | None]:
-        """Return what `take` reads, and the number of mappings.
+        """Return the result of `take()`, and the number of mappings.
 
-        The number is None if they cannot be counted, or the process calls exec meanwhile. Raises
-        TimeoutError once time.monotonic() is `until`.
+        The number is None if they cannot be counted, or if the process calls exec meanwhile.
+        Raises TimeoutError once time.monotonic() is `until`.
         """
         if self.source.is_capture:
             return take(), self._captured_count()
@@ -203,7 +203,7 @@ class ProcessDir:
             except (Error, OSError) as error:
                 if is_foreign(error):
                     raise
-                # Either `take` fails too, or only the count is not permitted.
+                # Either `take` fails too, or only counting is not permitted.
             result = take()
             # See read_memory() in src/read_process.pxi.
             if count is not None and not gives_a_byte(fd):
@@ -228,7 +228,7 @@ class ProcessDir:
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
     def info(self, *, heap: bool = False) -> Info:
-        """Return what the kernel says of the process besides its mappings; see Process.info()."""
+        """Return facts about the process that are not in its mappings; see Process.info()."""
         stat = self.stat()
         memory, (status, command, cgroup), path = self._texts(
             stat, ("status", "cmdline", "cgroup"), self.file
@@ -252,10 +252,10 @@ class ProcessDir:
         )
 
     def facts(self, wanted: Sequence[str]) -> dict[str, Any]:
-        """Return what a scan's row shows besides the figures.
+        """Return a scan row's columns other than the sums.
 
-        `wanted` are those of cmdline, cgroup and exe to read. One that cannot be read is None;
-        there is an ``error`` if one is damaged.
+        `wanted` names the files among cmdline, cgroup and exe to read. A file that cannot be read
+        gives None; if one is damaged there is an ``error``.
         """
         stat = self.stat()
         _, (status, *texts), path = self._texts(stat, ("status", *wanted), self.optional_file)
@@ -273,22 +273,22 @@ class ProcessDir:
         return status_number(status or b"", b"Uid:", self.pid, f"{path}status", place=1)
 
     def _confirm(self, stat: Stat) -> None:
-        """Raise ProcessGone if the process has ended: then nothing that was read of it counts."""
+        """Raise ProcessGone if the process has ended: then all that was read is invalid."""
         if self.stat().start_time != stat.start_time:
             raise ProcessGone(f"process {self.pid} has ended", pid=self.pid, path=self.path)
 
     def _texts(
         self, stat: Stat, names: Sequence[str], read: Callable[[str], bytes | None]
     ) -> tuple[Stat, list[bytes | None], str]:
-        """Return stat and these files of the thread that has the memory, and their directory.
+        """Return stat and these files of a thread that has the memory, and their directory.
 
-        A main thread that has exited has no memory, command line or cgroup (v1 gives "/").
+        An exited main thread has no memory, command line or cgroup (v1 gives "/").
         """
         for _ in range(ATTEMPTS):
             task, memory = (self.living() if stat.has_exited else None) or ("", stat)
             texts = [read(task + name) for name in names]
             if not task or all(texts):
-                break  # or the thread has ended meanwhile
+                break  # otherwise the thread has ended meanwhile
         return memory, texts, f"{self.path}/{task}"
 
     def _heap(self) -> tuple[tuple[int, int], ...] | None:
@@ -306,7 +306,7 @@ class ProcessDir:
     def open(self, name: str) -> int:
         """Open a file of the process; raise OSError if that fails.
 
-        If no descriptor is left, those that are kept are closed first.
+        If no descriptor is left, the kept ones are closed first.
         """
         if self._fd < 0:
             raise ValueError("this Process is closed")
@@ -318,14 +318,14 @@ class ProcessDir:
         return self.source.open(name, self._fd)
 
     def _give_up(self) -> bool:
-        """Close kept descriptors if that lets another file be opened; return whether it does."""
+        """Close the kept descriptors that can be used again; return whether there were any."""
         # A new descriptor is below the limit, which may have been lowered since.
         names = [name for name, fd in list(self.kept.items()) if fd < limit()]
-        taken = [fd for name in names if (fd := self.kept.pop(name, None)) is not None]
-        for fd in taken:
+        removed = [fd for name in names if (fd := self.kept.pop(name, None)) is not None]
+        for fd in removed:
             os.close(fd)
             self._keeps = False
-        return bool(taken)
+        return bool(removed)
 
     def _keep(self, name: str, fd: int) -> None:
         # Another thread may have kept one meanwhile.
@@ -337,7 +337,7 @@ class ProcessDir:
         return self.source.failure(error, self.pid, f"{self.path}/{name}")
 
     def file(self, name: str) -> bytes | None:
-        """Return a small file's bytes; None if it is missing: captures lack some, threads end."""
+        """Return a small file's bytes; None if a capture lacks it, or the thread has ended."""
         fd = -1
         try:
             fd = self.open(name)
@@ -354,7 +354,7 @@ class ProcessDir:
                 os.close(fd)
 
     def optional_file(self, name: str) -> bytes | None:
-        """Return what file() does, and None if it cannot be read; for the link exe its text."""
+        """Return a small file's bytes, or the target of the link exe; None if that fails."""
         try:
             if name.endswith("exe") and not self.source.is_capture:
                 return os.fsencode(os.readlink(name, dir_fd=self._fd))
@@ -367,26 +367,26 @@ class ProcessDir:
             return None
 
     def stat(self) -> Stat:
-        """Return the parsed stat; that of status and comm if a capture lacks stat."""
+        """Return the parsed stat; if a capture lacks it, made from status and comm."""
         text = self.file("stat")
         if text is None:
             if not self.source.is_capture:
-                # A reaped process gives ESRCH. This one has become hidden, or ends right now.
+                # Not reaped, which would be ESRCH: it has just become hidden, or is about to end.
                 raise self.source.not_found(self.pid, self.path)
             path = f"{self.path}/status"
             return stat_of_status(self.file("status"), self.file("comm"), self.pid, path)
         return parse_stat(text, self.pid, f"{self.path}/stat")
 
     def needed(self, name: str, take: Callable[[int], T | None]) -> T:
-        """Return what `take` makes of the file, as take() does; raise Error if it is missing."""
+        """Return what take() returns; raise Error if the file is missing."""
         result = self.take(name, take)
         if result is None:
             path = f"{self.path}/{name}"
             if self.source.is_capture:
-                noted = f" ({METADATA} there tells what was denied)"
-                has_notes = self.source.has_metadata()
-                missing = f"{path} is missing from the capture{noted if has_notes else ''}"
-                raise Error(missing, pid=self.pid, path=path)
+                problem = f"{path} is missing from the capture"
+                if self.source.has_metadata():
+                    problem += f" ({METADATA} there lists what was denied)"
+                raise Error(problem, pid=self.pid, path=path)
             self.stat()
             raise Error(
                 f"{path} is missing: this kernel was built without CONFIG_PROC_PAGE_MONITOR",
@@ -396,9 +396,9 @@ class ProcessDir:
         return result
 
     def take(self, name: str, take: Callable[[int], T | None]) -> T | None:
-        """Return what `take` makes of the complete file; None if there is no such file."""
+        """Return the result of `take` for the complete file; None if there is no such file."""
         try:
-            # Removed while it is read, so that no other thread closes it.
+            # Removed while it is being read, so that no other thread closes it.
             kept = self.kept.pop(name, None)
             if kept is not None:
                 result = None
@@ -449,7 +449,7 @@ class ProcessDir:
         raise self.unsteady(name)
 
     def unsteady(self, name: str) -> ReadError:
-        """Return the error for a file that no attempt has read to its end."""
+        """Return the error for a file that every attempt failed to read to its end."""
         return ReadError(
             f"process {self.pid} called exec, or lost the thread that was read, "
             f"during each of {ATTEMPTS} readings",
@@ -465,7 +465,7 @@ class ProcessDir:
         return not parse_stat(text, self.pid, f"{self.path}/stat").keeps_parents_memory
 
     def _reader(self) -> str:
-        """Return whose files to try next after an empty read: "" or "task/<tid>/".
+        """Return where to read next after an empty read: "" or "task/<tid>/".
 
         Raises NoMemoryMap or ProcessGone if there is nothing to read.
         """
@@ -475,7 +475,7 @@ class ProcessDir:
         if not stat.has_exited:
             if not self.source.is_capture:
                 return ""
-            # Neither of the two has a command line.
+            # A kernel thread and a zombie have no command line.
             if stat.state == UNKNOWN and not self.file("cmdline"):
                 raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self.path)
             raise Error(f"{self.path} was captured without text", pid=self.pid, path=self.path)
@@ -500,14 +500,14 @@ class ProcessDir:
                 if not stat.has_exited:
                     return f"task/{tid}/", stat
                 ended += 1
-            # A thread that ends while they are listed cuts the list short, or has started another.
+            # A thread that ends during the listing cuts it short, or has started another thread.
             threads = self.stat().threads
             if threads is None or threads <= ended:
                 return None
         raise self.unsteady("task")
 
     def memory_stat(self) -> tuple[int, Stat] | None:
-        """Return the number and stat of a thread that has the memory; None if none has."""
+        """Return the id and stat of a thread that has the memory; None if there is none."""
         stat = self.stat()
         if stat.is_kernel_thread:
             return None
@@ -517,7 +517,7 @@ class ProcessDir:
         return None if living is None else (int(living[0].split("/")[1]), living[1])
 
     def has_waiting_thread(self) -> bool:
-        """Whether a thread is in state D; a capture has the process's own stat only."""
+        """Whether a thread is in state D; a capture only has the process's own stat."""
         if self.stat().state == "D":
             return True
         for tid in self._threads():

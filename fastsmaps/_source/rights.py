@@ -1,4 +1,4 @@
-"""What this reader may read, and what would allow more: the advice that errors and lists give.
+"""The reader's rights, and the advice in errors and lists on what would allow more.
 
 Sources: ptrace(2) ("Ptrace access mode checking"), capabilities(7), user_namespaces(7), proc(5)
 (mount options); mm_access() in kernel/fork.c for CAP_PERFMON.
@@ -15,7 +15,7 @@ from fastsmaps._model.values import Value
 _PTRACE, _ADMIN, _PERFMON = 19, 21, 38
 # The inode of the first user namespace: PROC_USER_INIT_INO in include/linux/proc_ns.h.
 _FIRST_USER_NAMESPACE = 0xEFFFFFFD
-# Security modules that can refuse a reader: they check PTRACE_MODE_READ, as yama does not.
+# Security modules that can refuse a reader: unlike yama they check PTRACE_MODE_READ.
 _MODULES = {
     "apparmor": "AppArmor",
     "selinux": "SELinux",
@@ -29,11 +29,11 @@ _HIDING = (b"2", b"invisible", b"4", b"ptraceable")
 
 
 class Rights(Value):
-    """What the kernel knows of a thread's rights.
+    """A thread's rights, as far as the kernel reports them.
 
-    ``effective`` and ``bounding`` are masks of capabilities, ``initial`` is whether it is in the
-    first user namespace, ``modules`` names the security modules that may refuse. None stands for
-    what could not be read.
+    ``effective`` and ``bounding`` are masks of capabilities, ``initial`` is whether the thread is
+    in the first user namespace, ``modules`` names the security modules that may refuse. A value
+    that could not be read is None.
     """
 
     __slots__ = ("bounding", "effective", "initial", "modules")
@@ -53,12 +53,12 @@ class Rights(Value):
         super().__init__(effective=effective, bounding=bounding, initial=initial, modules=modules)
 
     def has(self, capability: int) -> bool:
-        """Whether the capability is effective; one in the bounding set alone counts for nothing."""
+        """Whether the capability is effective; being in the bounding set is not enough."""
         return self.effective is not None and bool(self.effective >> capability & 1)
 
 
 def own_rights() -> Rights:
-    """The rights of the calling thread, as they are now: 70 us."""
+    """Return the current rights of the calling thread; this takes 70 us."""
     masks: list[int | None] = [None, None]
     try:
         # Capabilities belong to a thread, not to the process.
@@ -95,7 +95,7 @@ def _active_modules() -> tuple[str, ...] | None:
 
 
 def enough(rights: Rights, *, perfmon: bool = True) -> str:
-    """What would allow the reading that was refused, without what the reader has already.
+    """Return advice on what would allow a read that was refused, given the reader's rights.
 
     `perfmon` is for maps, smaps and smaps_rollup, which CAP_PERFMON opens on newer kernels (and
     CAP_SYS_ADMIN, which includes it).
@@ -133,7 +133,7 @@ def _where_it_has_to_be(rights: Rights) -> str:
 
 
 def _not_a_capability(rights: Rights, perfmon: bool) -> str:
-    """What refuses a reader that has CAP_SYS_PTRACE."""
+    """Return advice for a reader that has CAP_SYS_PTRACE and was refused."""
     if rights.initial is False:
         return (
             "CAP_SYS_PTRACE of this reader counts for processes of its own user namespace alone; "
@@ -150,10 +150,9 @@ def _not_a_capability(rights: Rights, perfmon: bool) -> str:
 
 
 def enough_against_hidepid(rights: Rights) -> str:
-    """What would show a process that the mount option hidepid hides or locks."""
-    # Members of the group that the option gid names see the process, also with hidepid=1 and 2,
-    # but need the right to its memory as without hidepid; hidepid=4 knows no group (all seen on
-    # 6.18).
+    """Return advice on what would show a process that the mount option hidepid hides or locks."""
+    # Members of the group in the option gid see the process under hidepid=1 and 2 too, but need
+    # the right to its memory as without hidepid; hidepid=4 ignores the group (all seen on 6.18).
     if rights.has(_PTRACE):
         return _not_a_capability(rights, perfmon=False)
     return (
@@ -162,13 +161,14 @@ def enough_against_hidepid(rights: Rights) -> str:
     )
 
 
-# ---- what is not even listed
+# ---- hidden processes
 
 
 def _traces_all(procfs: str, rights: Rights) -> bool:
     """Whether CAP_SYS_PTRACE of this reader counts for all processes of the procfs.
 
-    That of another user namespace than the first one counts below it alone.
+    Outside the first user namespace a capability counts only for processes of its own namespace
+    and of those below.
     """
     if not rights.has(_PTRACE):
         return False
@@ -176,13 +176,13 @@ def _traces_all(procfs: str, rights: Rights) -> bool:
 
 
 def _is_below_us(procfs: str) -> bool:
-    """Whether the pid namespace of the procfs belongs to our user namespace, or to one in it."""
+    """Whether our user namespace, or one inside it, owns the pid namespace of the procfs."""
     import fcntl
 
     fd = -1
     try:
         own = os.stat("/proc/thread-self/ns/user").st_ino
-        # Its first process; EACCES if it is not ours.
+        # The first process of the procfs; EACCES if we may not trace it.
         fd = os.open(f"{procfs}/1/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         question = _NS_GET_USERNS
         while True:
@@ -200,11 +200,11 @@ def _is_below_us(procfs: str) -> bool:
 
 
 def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
-    """The mount option that hides processes from this reader, as in "hidepid=invisible".
+    """Return the mount option that hides processes from this reader, as "hidepid=invisible".
 
-    None where all are listed, or where that is not known. Under hidepid=2 (invisible) and 4
-    (ptraceable) a process that the reader may not trace is not in the list, so that a scan looks
-    complete and is not. The options belong to the superblock: the mount is found by its device.
+    None means that all are listed, or that it is not known. Under hidepid=2 (invisible) and 4
+    (ptraceable) a process that the reader may not trace is not listed, so that a scan looks
+    complete but is not. The options belong to the superblock: the mount is found by its device.
     """
     try:
         device = os.stat(procfs).st_dev
@@ -228,7 +228,7 @@ def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
             return None
         group = int(options.get(b"gid", b"0"))
         in_group = group == os.getegid() or group in os.getgroups()
-        # The option is a number of the first user namespace, and 4 knows no group.
+        # The option is a group id of the first user namespace, and hidepid=4 ignores it.
         if in_group and rights.initial is not False and value in _HIDING[:2]:
             return None
         return f"hidepid={value.decode('ascii')}"

@@ -70,20 +70,20 @@ class Source:
 
     @property
     def is_capture(self) -> bool:
-        """Whether this is a capture, because it does not claim to be a procfs.
+        """Whether this is a capture: the directory does not claim to be a procfs.
 
-        Every procfs has ``self`` (also with subset=pid), though it may lead nowhere if the procfs
-        belongs to another pid namespace. Decided at the first request.
+        Every procfs has ``self`` (also with subset=pid), even if the link is dangling because the
+        procfs belongs to another pid namespace. Decided at the first request.
         """
         if self._is_capture is None:
             self._is_capture = not os.path.lexists(f"{self.path}/self")
         return self._is_capture
 
     def open_trusted(self) -> int | None:
-        """Open the directory for the backend's fast path; None if that path may not be taken.
+        """Open the directory for the backend's fast path; return None if it must not be used.
 
-        The fast path opens whatever it finds, so it is for a procfs that the kernel mounted. A
-        procfs mounted in another mount namespace only is not recognized. The caller closes the
+        The fast path opens any file it finds, so it needs a procfs that the kernel mounted. A
+        procfs mounted only in another mount namespace is not recognized. The caller closes the
         descriptor.
         """
         if self.is_capture:
@@ -101,7 +101,7 @@ class Source:
         return fd if trusted else None
 
     def is_kernel_mount(self, directory: int) -> bool:
-        """Whether the kernel mounted a procfs at the open directory, by the list of mounts."""
+        """Whether the list of mounts shows a procfs at the open directory."""
         if self.is_proc:
             return True
         try:
@@ -117,7 +117,7 @@ class Source:
             return False
         number = b"%d:%d" % (os.major(device), os.minor(device))
         for line in mounts.splitlines():
-            # proc_pid_mountinfo(5): the third field is the device, the type follows a lone "-".
+            # proc_pid_mountinfo(5): the third field is the device, the type follows " - ".
             mount, _, kind = line.partition(b" - ")
             if mount.split(b" ", 3)[2:3] == [number]:
                 return kind.startswith(b"proc ")
@@ -128,10 +128,10 @@ class Source:
     def open(self, name: str, directory: int = -1) -> int:
         """Open a file, relative to an open directory of this source or to its top.
 
-        In /proc everything is the kernel's. Any other directory may be made by anybody, and read
-        by root: there no link is followed, not even on the way, and only regular files are opened
-        (a FIFO blocks, a device may act). Anything else, and a file of more than 2 GiB, raises
-        OSError.
+        Only the kernel makes the files in /proc. Anybody may have made another directory that root
+        reads: there no link is followed, in any part of the path, and only regular files are
+        opened (a FIFO blocks, opening a device may have effects). Anything else, and a file of
+        more than 2 GiB, raises OSError.
         """
         if self.is_proc:
             if directory < 0:
@@ -146,7 +146,7 @@ class Source:
             for parent in parents:
                 directory = os.open(parent, flags | os.O_NOFOLLOW, dir_fd=directory)
                 opened.append(directory)
-            # Checked before it is opened, and after: it may have been replaced in between.
+            # Checked before and after it is opened: it may have been replaced in between.
             _check_file(os.stat(name, dir_fd=directory, follow_symlinks=False))
             opened.append(fd := os.open(name, OPEN | os.O_NOFOLLOW, dir_fd=directory))
             _check_file(os.fstat(fd))
@@ -176,7 +176,7 @@ class Source:
 
     @property
     def metadata(self) -> Metadata:
-        """What a capture says of itself; empty for a procfs and for another tool's capture."""
+        """The metadata of a capture; empty for a procfs and for another tool's capture."""
         if self._metadata is None:
             text = None
             try:
@@ -193,10 +193,10 @@ class Source:
         return self._metadata
 
     def origin(self, read_at: float | None) -> tuple[str | None, float | None]:
-        """Return the host and the time (seconds since the epoch) that the figures describe.
+        """Return the host that was read, and when (seconds since the epoch).
 
-        For a procfs these are this host and `read_at`; for a capture what its metadata says, None
-        where it says nothing.
+        For a procfs these are this host and `read_at`; for a capture they come from its metadata,
+        and each is None if that lacks it.
         """
         if self.is_capture:
             return self.metadata.host, self.metadata.taken_at
@@ -205,10 +205,10 @@ class Source:
     def max_map_count(self) -> int | None:
         """Return the kernel's limit of mappings for one process; None if it is not known.
 
-        A procfs mounted with subset=pid has no sys, and a capture may lack it.
+        A procfs mounted with subset=pid has no sys directory, and a capture may lack it.
         """
         number = (self.read_optional(MAX_MAP_COUNT, 32) or b"").removesuffix(b"\n")
-        # The kernel's is an int: a longer one is in no capture of ours.
+        # The kernel stores an int: a longer number is damage.
         return int(number) if number.isdigit() and len(number) <= 18 else None
 
     def hidden_by(self) -> str | None:
@@ -240,18 +240,18 @@ class Source:
         if number is None:
             return False
         status = self.read_optional(f"{number}/status") or b""
-        # One number for each namespace from that of the procfs to ours. Comparing the numbers
-        # would not do: a process may have the same number in both namespaces by chance.
+        # One number for each namespace from that of the procfs to ours. Comparing the numbers is
+        # not enough: a process may have the same number in both namespaces by chance.
         numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
         if numbers:
             return len(numbers) == 1
         return number == os.getpid()  # before Linux 4.1
 
     def pids(self) -> list[int]:
-        """Return the processes that are listed, in the order of their numbers.
+        """Return the listed pids in ascending order.
 
-        Raises NotProcfs if it is neither a procfs nor a capture, AccessDenied or ReadError if it
-        cannot be listed.
+        Raises NotProcfs if the directory is neither a procfs nor a capture, AccessDenied or
+        ReadError if it cannot be listed.
         """
         path = self.path
         try:
@@ -260,14 +260,14 @@ class Source:
             if is_foreign(error):
                 raise
             raise _not_listed(error, path) from error
-        # A capture may hold no process, and says so in its metadata. "/host" instead of
-        # "/host/proc" must not look like a machine on which nothing runs.
+        # A capture without processes has metadata. Without this check "/host" instead of
+        # "/host/proc" would look like a machine on which nothing runs.
         if not found and self.is_capture and not self.has_metadata():
             raise NotProcfs(path)
         return found
 
     def select(self, pids: Iterable[int] | None) -> list[int]:
-        """Return the given pids, each once; those that are listed if None is given."""
+        """Return the given pids without duplicates; if None is given, the listed ones."""
         if pids is None:
             return self.pids()
         given = check_pids(pids)
@@ -276,7 +276,7 @@ class Source:
         return given
 
     def has_metadata(self) -> bool:
-        """Whether there is a file with metadata, usable or not."""
+        """Whether there is a metadata file, valid or not."""
         return os.path.lexists(f"{self.path}/{METADATA}")
 
     # ---- threads: docs/design.md ("Is this number a thread's?")
@@ -284,12 +284,12 @@ class Source:
     def check_is_process(self, pid: int) -> None:
         """Raise NotAProcess if the number is a thread's.
 
-        /proc/<tid> is not listed, but opens, and its files describe the process: a sum over
-        threads' numbers would count a process many times.
+        /proc/<tid> is not listed but can be opened, and its files describe the process: a sum over
+        thread ids would count a process many times.
         """
         if self.is_proc and _proc_counts_ours():
-            # 2 us; status takes 20. pidfd_open() refuses a thread's number, and refuses others for
-            # other reasons, so a refusal is checked below. It uses our own pid namespace.
+            # 2 us; status takes 20. pidfd_open() refuses a thread's number, but also fails for
+            # other reasons, so a failure is checked below. It uses our own pid namespace.
             try:
                 os.close(os.pidfd_open(pid))
             except (OSError, AttributeError) as error:
@@ -298,7 +298,7 @@ class Source:
             else:
                 return
         status = self.read_optional(f"{pid}/status")
-        # None: it has ended, which was no error a moment ago, or a capture without status.
+        # None: the process has just ended, after it was read, or a capture lacks status.
         if status is not None:
             self.check_owner(status, pid)
 
@@ -308,17 +308,17 @@ class Source:
         owner = status_number(status, b"Tgid:", pid, path)
         if owner is None or owner == pid:
             return
-        # A capture may have been saved under another number: it is a thread only if the process
-        # has such a thread.
+        # A capture may have been saved under another number: the number is a thread's only if the
+        # process has such a thread.
         if os.path.lexists(f"{self.path}/{owner}/task/{pid}"):
             raise NotAProcess(owner, pid=pid, path=path)
 
     # ---- errors
 
     def failure(self, error: OSError, pid: int | None, path: str) -> Error:
-        """Return the typed error for an OSError about a process that was there.
+        """Return the typed error for an OSError about a process that existed.
 
-        Raises `error` itself if it is not the system's.
+        Raises `error` itself if it does not come from the system.
         """
         if is_foreign(error):
             raise error
@@ -333,10 +333,10 @@ class Source:
     def denied(
         self, error: PermissionError, pid: int | None, path: str, rights: Rights | None = None
     ) -> AccessDenied:
-        """Return the error for a refusal: EACCES of a file, EPERM of the mount option hidepid.
+        """Return the error for a refusal: EACCES from a file, EPERM from the mount option hidepid.
 
-        hidepid=1 refuses with EPERM, and hidepid=4 what was found before. `rights` are the
-        reader's, if they are known already.
+        hidepid=1 refuses with EPERM; hidepid=4 does so for a process that could be opened before.
+        `rights` are the reader's, if they are known already.
         """
         if self.is_capture:
             advice = "the permissions of the capture's files forbid it"
@@ -364,7 +364,8 @@ class Source:
             which = "self" if pid is None else pid
             return Error(f"the capture {procfs} does not hold process {which}", pid=pid, path=path)
         if pid is None:
-            return Error(f"procfs={procfs!r} is of a pid namespace without this process", path=path)
+            problem = f"this process is not in the pid namespace of procfs={procfs!r}"
+            return Error(problem, path=path)
         if self._is_hidden(pid, path):
             return AccessDenied(
                 f"process {pid} is hidden by the mount option hidepid of {procfs}: "
@@ -381,15 +382,16 @@ class Source:
         except OSError as error:
             if is_foreign(error):
                 raise
-            return True  # one that may be entered and not listed
+            return True  # a directory that may be entered but not listed
         return METADATA in names or bool(pids_among(names))
 
     def _is_hidden(self, pid: int, path: str) -> bool:
         """Whether a process without a directory exists: hidepid=2 and 4 hide it.
 
-        Signal 0 does nothing to a process. It fails with EPERM for another user's. Where it works
-        the process may be hidden too: hidepid=4 hides from its own user what is not dumpable (seen
-        on 6.18). Signals use our own pid namespace, so the procfs must belong to it.
+        Signal 0 has no effect on a process, and fails with EPERM for another user's. If it
+        succeeds the process may be hidden too: hidepid=4 hides a process that is not dumpable from
+        its own user (seen on 6.18). Signals use our own pid namespace, so the procfs must belong
+        to it.
         """
         if not self.counts_ours():
             return False
@@ -401,7 +403,7 @@ class Source:
             if is_foreign(error):
                 raise
             return False
-        return not os.path.lexists(path)  # it may have started just now
+        return not os.path.lexists(path)  # it may have just started
 
 
 def _not_listed(error: OSError, path: str) -> Error:
@@ -419,7 +421,7 @@ def _check_file(status: os.stat_result) -> None:
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     if status.st_size > MAX_BYTES:
         raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES} bytes")
 
@@ -428,7 +430,7 @@ _counted: bool | None = None
 
 
 def _proc_counts_ours() -> bool:
-    """Return counts_ours() of /proc, asked once a process: totals() takes no longer for it."""
+    """Return counts_ours() of /proc; computed once, so that it costs totals() nothing."""
     global _counted
     if _counted is None:
         _counted = Source().counts_ours()

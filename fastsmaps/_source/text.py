@@ -1,7 +1,8 @@
-"""Text that somebody has: parse() and load()."""
+"""parse() and load(): mappings from saved text."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 
@@ -27,19 +28,18 @@ _BLOCK = 1 << 20
 
 
 def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
-    """The mappings in the text of a maps, smaps or smaps_rollup.
+    """Return the mappings in the text of a maps, smaps or smaps_rollup file.
 
     `data` is any C-contiguous bytes-like object. Lines may end in CRLF, be blank or hold other
-    runs of spaces, the last newline may be missing, and a byte order mark says that the text is
-    UTF-8 or UTF-16 (offsets count in UTF-8 then). Several processes may stand in one text:
-    docs/fields.md ("Rollups in a text"). Raises ParseError for anything else, with its place and
-    the likely cause; TypeError for what holds no bytes, BufferError for a buffer that is not
-    contiguous.
+    runs of spaces, the last newline may be missing, and a text with a byte order mark may be UTF-8
+    or UTF-16 (offsets then count in UTF-8). One text may hold several processes: docs/fields.md
+    ("Rollups in a text"). Raises ParseError for any other text, with the place and the likely
+    cause; TypeError if `data` is not bytes-like, BufferError if it is not contiguous.
 
-    `lenient=True` reads what is certain of a text as people paste it: after a prompt, quoted,
-    indented, with line numbers, cut off (docs/pasted.md). ``Mappings.skipped_lines`` says how many
-    lines it left out, ``skipped`` of what kind. A figure that is not certain is absent. Raises
-    ParseError where nothing is left; a text without a line has no mappings.
+    `lenient=True` reads the certain part of a text as people paste it: after a prompt, quoted,
+    indented, with line numbers, cut off (docs/pasted.md). ``Mappings.skipped_lines`` is the number
+    of lines left out, ``skipped`` counts them by kind. A value that is not certain is absent.
+    Raises ParseError if nothing is left; a text without lines has no mappings.
     """
     try:
         view = memoryview(data)
@@ -61,7 +61,7 @@ def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
 
 
 def _decoded(data: bytes, error: ParseError) -> bytes | None:
-    """A text with a byte order mark, without it; for any other the error gets its likely cause."""
+    """Return a text that has a byte order mark without it; otherwise explain the error."""
     from fastsmaps._source.causes import cause_of, is_pasted
     from fastsmaps._source.pasted import decoded
 
@@ -80,7 +80,7 @@ def _decoded(data: bytes, error: ParseError) -> bytes | None:
 
 
 def _certain(data: bytes) -> Mappings:
-    """What is certain of a text."""
+    """Return the mappings that are certain in a text."""
     from fastsmaps._source import pasted
     from fastsmaps._source.causes import another_file
 
@@ -100,7 +100,7 @@ def _certain(data: bytes) -> Mappings:
 
 
 def _nothing_in(text: bytes) -> ParseError:
-    """The error for a text without anything certain; it names the first line with text."""
+    """Return the error for a text without a certain mapping; it shows the first line with text."""
     from fastsmaps._source.causes import cause_of
 
     blank = text[: len(text) - len(text.lstrip(b" \t\r\n"))]
@@ -120,7 +120,7 @@ def _nothing_in(text: bytes) -> ParseError:
 def _is_crlf(text: memoryview) -> bool:
     r"""Whether all lines end in \r\n.
 
-    A name may end in \r too, and nothing but the other lines tells the two apart.
+    A name may end in \r too; only the other lines show which case it is.
     """
     start = 0
     while start < len(text):
@@ -142,44 +142,35 @@ def load(
     lenient: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Mappings:
-    """The mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
+    """Return the mappings in a saved maps, smaps or smaps_rollup: a path, or an open binary file.
 
-    `lenient` is as in parse().
-    A file compressed with gzip, xz, bzip2 (or zstd, where Python has it: 3.14) is opened as
-    such, by its first bytes. Raises ReadError where the system cannot read it, its compression is
-    damaged, or it has more than `max_bytes` without it (2 GiB: a few MB can hold as much and more;
-    a file that is not compressed is read whole), Error where this Python cannot read the
-    compression, TypeError for a file opened in text mode, and what parse() raises.
+    `lenient` is as in parse(). A file compressed with gzip, xz, bzip2 or (since Python 3.14) zstd
+    is recognized by its first bytes. Raises ReadError if the system cannot read the file, its
+    compression is damaged, or it decompresses to more than `max_bytes` (2 GiB: a few MB can hold
+    more than that; the limit does not apply to a file that is not compressed), Error if this
+    Python cannot read the compression, TypeError for a file opened in text mode, and what parse()
+    raises.
     """
     max_bytes = check_int("max_bytes", max_bytes, 0)
-    path: str | None
-    if hasattr(source, "read"):
-        path = getattr(source, "name", None)
-        path = path if isinstance(path, str) else None
-        try:
+    try:
+        name = getattr(source, "name", None) if hasattr(source, "read") else os.fsdecode(source)
+    except TypeError:
+        raise wrong("source", "a path or an open binary file", source) from None
+    path = name if isinstance(name, str) else None
+    try:
+        if hasattr(source, "read"):
             data = source.read()
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            raise ReadError(
-                f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
-            ) from error
-        if not isinstance(data, bytes):
-            raise wrong("source", "a file opened in binary mode", source)
-    else:
-        try:
-            path = os.fsdecode(source)
-        except TypeError:
-            raise wrong("source", "a path or an open binary file", source) from None
-        try:
-            with open(path, "rb") as file:
+        else:
+            with open(source, "rb") as file:
                 data = file.read()
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            raise ReadError(
-                f"cannot read {path}: {error.strerror}", path=path, errno=error.errno
-            ) from error
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        raise ReadError(
+            f"cannot read {path or 'the file'}: {error.strerror}", path=path, errno=error.errno
+        ) from error
+    if not isinstance(data, bytes):
+        raise wrong("source", "a file opened in binary mode", source)
     try:
         return parse(_decompressed(data, path, max_bytes), lenient=lenient)
     except ParseError as error:
@@ -187,13 +178,10 @@ def load(
         raise
 
 
-def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
-    import errno
-    import io
-
+def _decompressed(data: bytes, path: str | None, max_bytes: int) -> bytes:
     what = path or "the file"
     blocks = []
-    left = most
+    left = max_bytes
     try:
         source = Decompressed(io.BytesIO(data).read)
         if not source.is_compressed:
@@ -207,7 +195,7 @@ def _decompressed(data: bytes, path: str | None, most: int) -> bytes:
         raise ReadError(f"{what} is damaged: {damage}", path=path) from damage
     if left < 0:
         raise ReadError(
-            f"{what} has more than the {most} bytes that are allowed",
+            f"{what} has more than the {max_bytes} bytes that are allowed",
             path=path,
             errno=errno.EFBIG,
         )

@@ -270,7 +270,7 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
             way(7, procfs=tmp_path)
         assert not isinstance(caught.value, fastsmaps.ProcessGone)
     (tmp_path / "fastsmaps.json").write_text("{}")
-    with pytest.raises(fastsmaps.Error, match="json there tells what was denied"):
+    with pytest.raises(fastsmaps.Error, match="json there lists what was denied"):
         fastsmaps.totals(7, procfs=tmp_path)
 
 
@@ -422,7 +422,7 @@ def test_failures_keep_their_number(
         assert error.errno == number
         assert (error.pid, error.path) == (7, f"{procfs}/7/{name}")
         says = {"EISDIR": "Is a directory", "EFBIG": "more than", "ELOOP": "is a symbolic link"}
-        assert says.get(failure, "is no regular file") in str(error)
+        assert says.get(failure, "is not a regular file") in str(error)
 
 
 def test_name_too_long(backend: ModuleType) -> None:

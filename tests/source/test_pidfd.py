@@ -194,7 +194,7 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
     try:
         with processes.namespace() as outer, opened(child.pid) as fd:
             inner = f"/proc/{outer.report['pid']}/root/proc"
-            with pytest.raises(fastsmaps.Error, match="pid namespace without this process"):
+            with pytest.raises(fastsmaps.Error, match="this process is not in the pid namespace"):
                 by_pidfd(fd, procfs=inner)
     except linux.Unavailable as error:
         pytest.skip(f"no procfs of another pid namespace: {error}")
