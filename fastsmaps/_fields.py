@@ -100,13 +100,13 @@ RESERVED = frozenset(
         # Of a process.
         "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
         "outcome", "error", "age", "estimated", "shares_memory_with",
-        "member", "raw_cmdline", "stored_totals", "unit", "slice",
+        "raw_cmdline", "unit", "slice",
         "container", "pod", "command", "depth", "threads",
         # Of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",
         "processes", "unread", "elapsed", "time", "peak_rss", "count",
         # Methods.
-        "as_dict", "by_label", "counted_in", "get", "items", "keys", "replace", "values",
+        "as_dict", "by_label", "get", "items", "keys", "replace", "values",
         # What a saved table says of its origin.
         "host", "procfs", "taken_at",
     )

@@ -19,7 +19,7 @@ from fastsmaps._errors import (
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.texts import Shared
 from fastsmaps._host.workers import counted
-from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps._source.chunks import CHUNK_SIZE
@@ -126,13 +126,14 @@ def capture(
 def _settle(rows: list[ProcessTotals], sharing: Sharing, notes: dict[str, dict[str, Any]]) -> None:
     """Rows and notes of what has its memory in common with another one that was saved."""
     places = {row.pid: i for i, row in enumerate(rows)}
-    members = related([row.member for row in rows if row.member is not None])
+    members = related(filter(None, map(member_of_row, rows)))
     for group in sharing.groups(members.values(), trusted=True):
         order = in_order(group)
         counted = next((member for member in order if member.read), None)
         for member in order:
             if counted is not None and member is not counted:
-                row = rows[places[member.pid]] = rows[places[member.pid]].counted_in(counted.pid)
+                place = places[member.pid]
+                row = rows[place] = counted_in(rows[place], counted.pid)
                 note = notes.setdefault(str(member.pid), {})
                 note.update(_note(row, {}), shares_memory_with=counted.pid)
 

@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from fastsmaps._errors import Error, NoMemoryMap, outcome_of
 from fastsmaps._host.sharing import swept_member
 from fastsmaps._host.texts import Shared
-from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS, texts_of
@@ -127,13 +127,9 @@ class Rows:
 
         Without such a fork each process has its own memory.
         """
-        members = [
-            row.member
-            for row in self._rows.values()
-            if row.member is not None and (row.member.read or row.member.linked)
-        ]
+        members = list(filter(None, map(member_of_row, self._rows.values())))
         if not any(sweep.forked for sweep in self._sweeps) and not any(
-            row.member is not None and row.member.forked for row in self._rows.values()
+            member.forked for member in members
         ):
             return []
         swept = [
@@ -142,7 +138,7 @@ class Rows:
             for row in sweep.members()
             if row[1] not in self._rows
         ]
-        return swept + members
+        return swept + [member for member in members if member.read or member.linked]
 
     def _made(self, found: SweepRow, rollups: Rollups, shared: Shared) -> ProcessTotals:
         pid, outcome, record, resident, texts, who, mappings = found
@@ -167,7 +163,7 @@ class Rows:
                 return ProcessTotals(pid, "skipped", **facts)
             return ProcessTotals(pid, "read", totals=(rollups, record), **facts)
         if outcome == SHARED:
-            return ProcessTotals(pid, "skipped", **facts).counted_in(facts["ppid"])
+            return counted_in(ProcessTotals(pid, "skipped", **facts), facts["ppid"])
         if outcome == OUTSIDE:
             facts["error"] = why_outside(self._limits, resident * PAGE)
             return ProcessTotals(pid, "skipped", **facts)

@@ -14,7 +14,7 @@ from fastsmaps._host.estimate import estimate
 from fastsmaps._host.sharing import Sharing, in_order, related
 from fastsmaps._host.sweeper import Sweeper, files_of
 from fastsmaps._host.texts import Shared
-from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import parse_stat
 from fastsmaps._source.chunks import PAGE
@@ -472,7 +472,7 @@ class Sampler:
                 entry.forget()
 
     def _is_shared(self, entry: _Entry, other: _Entry) -> bool:
-        member, counted = entry.row.member, other.row.member
+        member, counted = member_of_row(entry.row), member_of_row(other.row)
         assert self._sharing is not None
         if member is None or counted is None:
             return False
@@ -481,7 +481,7 @@ class Sampler:
     def _share(self, sweeper: Sweeper, new: Iterable[int]) -> None:
         """Decides where memory is counted that those just read first have in common with others."""
         assert self._sharing is not None
-        fresh = [self._watched[pid].row.member for pid in new if pid in self._watched]
+        fresh = [member_of_row(self._watched[pid].row) for pid in new if pid in self._watched]
         stacks = {member.stack for member in fresh if member is not None}
         pids = {member.ppid for member in fresh if member is not None and member.forked}
         if not stacks:
@@ -489,7 +489,7 @@ class Sampler:
         members = [
             member
             for entry in self._watched.values()
-            if (member := entry.row.member) is not None
+            if (member := member_of_row(entry.row)) is not None
             and (member.stack in stacks or member.pid in pids)
             and (entry.row.totals is not None or member.linked)
         ]
@@ -503,7 +503,7 @@ class Sampler:
                 if counted is not None and member is not counted:
                     entry = self._watched.get(member.pid)
                     if entry is not None:
-                        entry.row = entry.row.counted_in(counted.pid)
+                        entry.row = counted_in(entry.row, counted.pid)
         for member in found.values():
             if member.linked and member.pid not in settled:
                 for pid in (member.ppid, member.pid):

@@ -12,7 +12,7 @@ from fastsmaps._errors import Error, is_foreign, outcome_of
 from fastsmaps._host.rows import LARGE, OTHER, TIME_OVER, Rows, why_outside
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.workers import counted, spread
-from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals, counted_in
 from fastsmaps._model.sharing import Member
 from fastsmaps._source.chunks import CHUNK_SIZE, PAGE
 from fastsmaps._source.process_dir import ProcessDir
@@ -252,7 +252,7 @@ class Sweeper:
                     answer = self.sharing.same(member, member.ppid)
                     member.linked, member.apart = answer is True, answer is False
                     if answer:
-                        return ProcessTotals(pid, "skipped", **facts).counted_in(member.ppid)
+                        return counted_in(ProcessTotals(pid, "skipped", **facts), member.ppid)
                 until = self.until if large else None
 
                 def take() -> Totals:
@@ -308,7 +308,7 @@ class Sweeper:
             for member in order:
                 settled.add(member.pid)
                 if counted is not None and member is not counted:
-                    self._rows.add(self._rows.get(member.pid).counted_in(counted.pid))
+                    self._rows.add(counted_in(self._rows.get(member.pid), counted.pid))
         for member in members.values():
             if member.linked and member.pid not in settled:
                 # The child or its parent has called exec: one of them is another program now.

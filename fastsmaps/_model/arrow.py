@@ -13,6 +13,7 @@ from itertools import accumulate, cycle, islice
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.kinds import is_deleted, is_unnamed_device, kind_of
 from fastsmaps._model.mapping import PERMS, SHARED, fields_of
+from fastsmaps._model.process_totals import stored_totals
 from fastsmaps._version import __version__
 
 try:
@@ -338,7 +339,7 @@ def _figure_names(scan: Scan) -> dict[str, str]:
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
     """Where figures are: in tables of sweeps; otherwise by themselves, or nowhere."""
-    figures = [row.stored_totals for row in scan]
+    figures = list(map(stored_totals, scan))
     sweeps = dict.fromkeys(found[0] for found in figures if isinstance(found, tuple))
     return list(sweeps), [found for found in figures if not isinstance(found, tuple)]
 
@@ -348,7 +349,7 @@ def _scan_figures(scan: Scan) -> list[Array]:
     # One after the other, the tables hold every row somewhere: these are the rows' places.
     starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(others)), strict=False))
     own = iter(range(len(others)))
-    figures = [row.stored_totals for row in scan]
+    figures = list(map(stored_totals, scan))
     places = pa.array(
         [starts[f[0]] + f[1] if isinstance(f, tuple) else next(own) for f in figures], pa.int64()
     )

@@ -10,7 +10,7 @@ from fastsmaps._fields import ABSENT, SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model.columns import cell
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group
-from fastsmaps._model.process_totals import ProcessTotals
+from fastsmaps._model.process_totals import ProcessTotals, stored_totals
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
 from fastsmaps._model.values import Value
@@ -192,7 +192,7 @@ class Scan:
         found: dict[str, None] = {}
         seen: set[Rollups] = set()
         for row in self._all():
-            totals = row.stored_totals
+            totals = stored_totals(row)
             if isinstance(totals, tuple):
                 rollups = totals[0]
                 if rollups not in seen:  # its rows have the same labels
@@ -245,7 +245,7 @@ class Scan:
         columns: dict[Rollups, Sequence[int] | None] = {}
         known = name in UNREAD
         for row in self._all():
-            totals = row.stored_totals
+            totals = stored_totals(row)
             value = None
             if isinstance(totals, tuple):
                 rollups, i = totals
@@ -288,7 +288,7 @@ class Scan:
         parts: list[list[Totals]] = [[] for _ in range(count)]
         swept: dict[Rollups, list[tuple[int, int]]] = {}
         for row, group in zip(self, groups, strict=True):
-            figures = row.stored_totals
+            figures = stored_totals(row)
             if isinstance(figures, tuple):
                 rollups, i = figures
                 swept.setdefault(rollups, []).append((i, group))
@@ -314,7 +314,7 @@ class Scan:
         """
         key = key_of(by)
         numbers: dict[Any, int] = {}
-        read = self._part(row for row in self if row.stored_totals is not None)
+        read = self._part(row for row in self if stored_totals(row) is not None)
         places = [numbers.setdefault(key(row), len(numbers)) for row in read]
         counts = [0] * len(numbers)
         for place in places:

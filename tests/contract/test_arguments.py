@@ -129,6 +129,7 @@ def cases() -> list[Any]:
     keys = "one or several of comm, user, cgroup, unit, exe, cmdline, pid, cmdline:REGEX"
     tables = "old and new must be two Mappings or two Scans"
     found += [
+        case(SCAN[0].replace, TypeError, "unexpected keyword argument", changes=5),
         case(SAMPLES.column, TypeError, "name must be a str, got int 5", name=5),
         case(SAMPLES.column, KeyError, "no field 'psss'; there are: ", name="psss"),
         case(MAPPINGS.group_by, TypeError, f"by must be {words}, got int 5", by=5),
@@ -186,8 +187,6 @@ def test_a_wrong_argument(
 
 # Tested elsewhere: tests/capture.
 ELSEWHERE = {"capture", "open_capture"}
-# For this package alone.
-INTERNAL = {"ProcessTotals.counted_in", "ProcessTotals.replace"}
 # Fields are a mapping's keys: get() takes any object, as dict's does.
 ANY_KEY = {"Change.get", "Libs.get", "Mapping.get", "ProcessTotals.get", "Totals.get"}
 # Classes with a constructor for users.
@@ -205,7 +204,7 @@ def public_arguments() -> Iterator[tuple[str, str]]:
             if name in MADE_BY_USERS:
                 calls[name] = public
         for called, call in calls.items():
-            if called in ANY_KEY | ELSEWHERE | INTERNAL:
+            if called in ANY_KEY | ELSEWHERE:
                 continue
             for parameter in inspect.signature(call).parameters.values():
                 if parameter.name != "self" and parameter.annotation != "bool":
