@@ -1,19 +1,19 @@
-"""Linux process memory from /proc/<pid>/smaps and smaps_rollup, at the kernel's own speed.
+"""Linux process memory from smaps and smaps_rollup, about as fast as the kernel can report it.
 
     >>> import fastsmaps
     >>> fastsmaps.totals("self").pss  # bytes
     >>> fastsmaps.mappings("self").top(3, "pss")
 
-Sizes are in bytes. What the kernel did not print is None, in a column ABSENT: never 0.
+Sizes are in bytes. A value that the kernel did not print is None (in a column, ABSENT), never 0.
 """
 
 from __future__ import annotations
 
 import sys as _sys
 
-# With `python -m fastsmaps` Python looks for modules in the working directory first, which may be
-# a stranger's: import nothing from there, as with -P. Python calls what it runs "-m" as long as it
-# looks for the module, whose name is the word before the arguments or the end of the option.
+# `python -m fastsmaps` makes Python search the working directory for modules first, and that may be
+# another user's: import nothing from there, as with -P. While Python locates the module, argv[0] is
+# "-m", and the module's name is the word before the arguments or the end of the option.
 if (
     _sys.argv[:1] == ["-m"]
     and not _sys.flags.safe_path
@@ -102,7 +102,7 @@ __all__ = [
     "totals",
 ]
 
-# Where users find them: in pickles, tracebacks and help() too, so that modules may move.
+# Pickles, tracebacks and help() name the public module, so that private ones may move.
 for _name in __all__:
     if hasattr(_public := globals().get(_name), "__module__"):
         _public.__module__ = __name__
@@ -110,7 +110,7 @@ del _name, _public
 
 
 def __getattr__(name: str) -> object:
-    # Made when it is asked for: importing typing takes 3 ms.
+    # Made on demand: importing typing takes 3 ms.
     if name == "Outcome":
         from typing import Literal
 

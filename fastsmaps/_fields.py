@@ -1,8 +1,8 @@
-"""The kernel's field labels: what their values are, and their names in Python.
+"""The kernel's field labels: types of values, and names in Python.
 
 Source: fs/proc/task_mmu.c and Documentation/filesystems/proc.rst, from 2.6.14 to 7.2;
-docs/fields.md describes what each field counts. Everything here is about names: no label is
-needed for a field to be read, a field that nobody has seen yet becomes a column too.
+docs/fields.md describes what each field counts. A label need not be here for its field to be read:
+the fields of newer kernels become columns too.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: What a column holds where the kernel printed no such field (2**64 - 1).
+#: The value in a column where the kernel printed no such field (2**64 - 1).
 ABSENT = 2**64 - 1
 
-#: Sizes that can be summed over mappings, in the order of today's kernels; then those that
-#: are gone. The kernel prints kB; the library returns bytes.
+#: Sizes that can be summed over mappings, in the order of today's kernels; then those that only
+#: older kernels have. The kernel prints kB; the library returns bytes.
 SIZES = (
     "Size",
     "Rss",
@@ -43,30 +43,30 @@ SIZES = (
     "Nonlinear",
 )
 
-#: Sizes that say something of a mapping but make no sense as a sum.
+#: Sizes that describe a mapping but make no sense as a sum.
 PAGE_SIZES = ("KernelPageSize", "MMUPageSize")
 
-#: Bare numbers: a flag and a key.
+#: Numbers without unit: a flag and a key.
 NUMBERS = ("THPeligible", "ProtectionKey")
 
-#: The two labels whose value is text: the flags, and Android's name of a mapping.
+#: The two labels with a text as value: the flags, and Android's name of a mapping.
 FLAGS = "VmFlags"
 NAME = "Name"
 
-#: More different labels than this in one text is no smaps: a table would grow with the
-#: product of records and labels. Kernels have had 29 in all, vendors 6 more.
+#: The most different labels in one text: a table grows with the product of records and labels.
+#: Kernels have had 29 in all, vendors 6 more.
 MAX_LABELS = 256
 
-# Where the rule below reads a word wrongly.
+# Labels that the rule below splits wrongly.
 _EXCEPTIONS = {"THPeligible": "thp_eligible"}
 
 
 def python_name(label: str) -> str:
-    """The label in snake case: ``Private_Clean`` -> ``private_clean``, ``SwapPss`` -> ``swap_pss``.
+    """Convert a label to snake case: ``Private_Clean`` to ``private_clean``.
 
-    A word begins at a capital after a small letter or digit, and at the last capital of a run
-    before a small letter (``MMUPageSize`` -> ``mmu_page_size``); what cannot stand in a name
-    becomes an underscore.
+    A word begins at a capital after a small letter or digit (``SwapPss`` -> ``swap_pss``), and at
+    the last capital of a run before a small letter (``MMUPageSize`` -> ``mmu_page_size``). A
+    character that no name may have becomes an underscore.
     """
     if label in _EXCEPTIONS:
         return _EXCEPTIONS[label]
@@ -86,28 +86,28 @@ LABELS = {python_name(label): label for label in (*SIZES, *PAGE_SIZES, *NUMBERS)
 #: The label of every known number field -> its name. ``size`` is end - start in every view.
 NAMES = {label: name for name, label in LABELS.items()} | {"Size": "size_printed"}
 
-#: Sums of two fields, None where the kernel printed only one of them or none.
+#: Sums of two fields; None unless the kernel printed both.
 SUMS = {"uss": ("Private_Clean", "Private_Dirty"), "rss_swap": ("Rss", "Swap")}
 
-#: Names that mean something else in one of the views: attributes and methods of rows, columns,
-#: keys of JSON and CSV. A label of that name keeps the kernel's spelling in every view.
+#: Names with another meaning in one of the views: attributes and methods of rows, columns, keys of
+#: JSON and CSV. A label of such a name keeps the kernel's spelling in every view.
 RESERVED = frozenset(
     (
         *LABELS, *SUMS, "size_printed",
-        # Of a mapping.
+        # A mapping's.
         "start", "end", "perms", "offset", "dev", "st_dev", "inode", "path", "raw_path",
         "filename", "deleted", "kind", "label", "use", "range", "vm_flags", "extra", "build_id",
-        # Of a process.
+        # A process's.
         "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
         "outcome", "error", "age", "estimated", "shares_memory_with",
         "raw_cmdline", "unit", "slice",
         "container", "pod", "command", "depth", "threads",
-        # Of totals, changes, samples and groups.
+        # Those of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",
         "processes", "unread", "elapsed", "time", "peak_rss", "count",
         # Methods.
         "as_dict", "by_label", "get", "items", "keys", "replace", "values",
-        # What a saved table says of its origin.
+        # The origin of a saved table.
         "host", "procfs", "taken_at",
     )
 )  # fmt: skip
@@ -127,7 +127,7 @@ class Fields:
         """Name `labels`; those `known` are fields too, whether or not `labels` has them."""
         #: The name of each of `labels`, in their order.
         self.names: dict[str, str] = {}
-        # The label of each name, the kernel's spelling among them.
+        # The label of each name, also of the kernel's spelling.
         self._labels: dict[str, str] = {}
         for label in known:
             self._labels[NAMES[label]] = self._labels[label] = label
@@ -141,20 +141,19 @@ class Fields:
             self._labels[name] = self._labels[label] = label
 
     def find(self, name: str) -> str | None:
-        """Return the label that a name in Python's or the kernel's spelling means, or None."""
+        """Return the label of a name in Python's or the kernel's spelling, or None."""
         return self._labels.get(name)
 
     def label(self, name: str, others: Iterable[str] = ()) -> str:
-        """Return the label that `name` means, as find() does.
+        """Return the label of a name, as find() does.
 
-        Raises KeyError for an unknown name. It lists the names there are: `others` and the
-        fields'.
+        Raises KeyError for an unknown name; it lists the valid names, `others` and the fields'.
         """
         label = self._labels.get(name)
         if label is None:
             names = {**NAMES, **self.names}
-            known = dict.fromkeys((*others, *(names[known] for known in self._labels.values())))
-            raise KeyError(f"no field {name!r}; there are: {', '.join(known)}")
+            valid = dict.fromkeys((*others, *(names[known] for known in self._labels.values())))
+            raise KeyError(f"no field {name!r}; there are: {', '.join(valid)}")
         return label
 
 

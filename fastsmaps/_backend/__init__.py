@@ -1,6 +1,6 @@
-"""Which of the two backends is used: ``FASTSMAPS_BACKEND=auto|c|python``, read at import.
+"""The backend in use: ``FASTSMAPS_BACKEND=auto|c|python``, read at import.
 
-``WHY_PYTHON`` says why "auto" chose pure Python; None where it did not.
+``WHY_PYTHON`` is the reason why "auto" chose pure Python; None if it did not.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: What a backend exports.
+#: The names that a backend exports.
 NAMES = ("Sweep", "Table", "Uses", "lines", "parse", "read", "same_memory", "statms", "total")
 
 
 def exports(backend: str) -> dict[str, Any]:
-    """All of NAMES of the backend "c" or "python"; ImportError where it is not there."""
+    """Return what the backend "c" or "python" exports; raise ImportError if it is missing."""
     if backend == "c":
         from fastsmaps._backend import _csmaps
 
@@ -27,7 +27,7 @@ def exports(backend: str) -> dict[str, Any]:
     return {name: getattr(next(m for m in modules if hasattr(m, name)), name) for name in NAMES}
 
 
-# What Cython and CPython say where another interpreter of this process has the extension already.
+# The errors of Cython and CPython if another interpreter of this process has the extension.
 _ONE_INTERPRETER = ("Interpreter change detected", "does not support loading in subinterpreters")
 
 
@@ -39,26 +39,26 @@ def _choose() -> tuple[str, dict[str, Any], str | None]:
         try:
             return "c", exports("c"), None
         except ImportError as error:
-            # An extension that is there and cannot be imported is an error, not a reason to
-            # be slow in silence. But it is for one interpreter of a process alone.
+            # An extension that was built but cannot be imported is an error, not a reason to be
+            # slow silently. Only one interpreter of a process can have it, which is no failure.
             from importlib.util import find_spec
 
-            there = find_spec("fastsmaps._backend._csmaps") is not None
-            if there and (choice == "c" or not any(map(str(error).__contains__, _ONE_INTERPRETER))):
+            built = find_spec("fastsmaps._backend._csmaps") is not None
+            if built and (choice == "c" or not any(map(str(error).__contains__, _ONE_INTERPRETER))):
                 raise
             if choice == "c":
                 raise ImportError(
                     "FASTSMAPS_BACKEND=c, but the extension was not built: "
                     "install with FASTSMAPS_BUILD_EXTENSION=1 to see why"
                 ) from error
-            return "python", exports("python"), str(error) if there else "it was not built"
+            return "python", exports("python"), str(error) if built else "it was not built"
     return "python", exports("python"), None
 
 
 BACKEND, _exports, WHY_PYTHON = _choose()
 
 if TYPE_CHECKING:
-    # The two are twins: what mypy knows of one holds for the other.
+    # Both backends have the same interface: the extension's types hold for both.
     from fastsmaps._backend._csmaps import Row as Row
     from fastsmaps._backend._csmaps import Sweep as Sweep
     from fastsmaps._backend._csmaps import SweepRow as SweepRow

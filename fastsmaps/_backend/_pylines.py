@@ -8,7 +8,7 @@ from functools import lru_cache
 from fastsmaps import _errors as errors
 from fastsmaps._fields import ABSENT, FLAGS, NAME, NUMBERS, PAGE_SIZES, SIZES
 
-# [0-9] and [ \t], not \d and \s: those match other bytes as well.
+# [0-9] and [ \t], not \d and \s, which match other bytes too.
 HEADER = re.compile(
     rb"([0-9a-f]{1,16})-([0-9a-f]{1,16})[ \t]+([r-][w-][x-][sSp-])[ \t]+([0-9a-f]{1,16})[ \t]+"
     rb"([0-9a-f]{1,8}:[0-9a-f]{1,8})[ \t]+([0-9]+)(?:[ \t]+(.*)|\r)?",
@@ -36,18 +36,18 @@ _KINDS = {
 
 
 class Problem(Exception):
-    """What is wrong with a line; the parser adds the place."""
+    """A fault in a line; the parser adds the place."""
 
 
 def integer(digits: bytes) -> int:
-    """Convert the digits; 2**64 for every number above 20 digits, as int() refuses 4,300."""
+    """Convert the digits; 2**64 for any number above 20 digits, since int() refuses 4,300."""
     if len(digits) > 20:
         digits = digits.lstrip(b"0") or b"0"
     return int(digits) if len(digits) <= 20 else 2**64
 
 
 def _number(value: bytes) -> tuple[int, bool] | None:
-    """Return the number, in bytes if it had kB, and whether it had kB; None for a text."""
+    """Return the number (in bytes if it had kB) and whether it had kB; None for a text."""
     match = _NUMBER(value)
     if match is None:
         return None
@@ -62,7 +62,7 @@ def _number(value: bytes) -> tuple[int, bool] | None:
 
 def field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     """Return a field line's label, the label's kind, the value, and the value as a number."""
-    # Only short lines are cached: a text may have any length.
+    # Only short lines are cached: a line may have any length.
     return _short_field(line) if len(line) <= 128 else _any_field(line)
 
 
@@ -71,7 +71,7 @@ def _any_field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     if match is None:
         raise Problem(errors.NO_LABEL)
     label = match[1].decode("ascii")
-    # Not in the expression, which would be quadratic in a long run of spaces.
+    # Not in the regular expression, which would be quadratic in a long run of spaces.
     value = line[match.end() :].lstrip(b" \t").rstrip(b" \t\r")
     kind = _KINDS.get(label, "any")
     if kind in ("flags", "name"):
@@ -89,5 +89,5 @@ def _any_field(line: bytes) -> tuple[str, str, bytes, tuple[int, bool] | None]:
     return label, kind, value, number
 
 
-# Most lines of one read occur in another: a hit takes 0.1 us instead of 2. At most 1.5 MB.
+# Most lines of one read occur again in another: a hit takes 0.1 us instead of 2. 1.5 MB at most.
 _short_field = lru_cache(maxsize=4096)(_any_field)

@@ -87,14 +87,14 @@ class _Slot(dict[bytes, int]):
 
 
 class Parser:
-    """Parse lines into rows, and move them to the columns from time to time."""
+    """A parser that collects rows and moves them to the columns from time to time."""
 
     def __init__(self, crlf: bool) -> None:
         self.crlf = crlf
-        self.offset = 0  # of the current lines in the text
-        self.lines = 0  # before them
+        self.offset = 0  # where the current lines begin in the text
+        self.lines = 0  # number of lines before them
         self.count = 0
-        self.start = 0  # of the last header
+        self.start = 0  # the start address of the last header
         self.longs = [array("Q") for _ in range(4)]
         self.ids = [array("B"), array("I"), array("I"), array("I")]
         self.columns: dict[str, array[int]] = {}
@@ -284,8 +284,8 @@ def _feed(parser: Parser, rest: list[bytes], block: bytes | None) -> None:
         parser.feed(lines)
 
 
-# Making 64 slices of a buffer takes longer (11 us) than reading into them (2 us). So they are kept
-# here, and a reader takes them out while it uses them.
+# Making 64 slices of a buffer takes longer (11 us) than reading into them (2 us), so they are kept
+# here. A reader removes them while it uses them.
 _spare: list[tuple[int, int, bytearray, list[memoryview]]] = []
 
 
@@ -338,7 +338,7 @@ def _read(
                 _check_line(parser, rest)
             if got < chunk_size * chunks:
                 if not confirm:
-                    break  # the kernel makes a rollup in one go
+                    break  # the kernel writes a rollup at once
                 if parser.start == _VSYSCALL and rest == [b""]:
                     confirm = False  # the text is complete: see read_chunks()
                     break

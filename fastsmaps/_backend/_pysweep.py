@@ -36,9 +36,9 @@ _MAX_FILES = 3
 _MAX_U64 = 2**64 - 1
 _REFUSALS = (errno.EACCES, errno.EPERM)
 _MAX_COMM = 64
-_MAX_MAPS_LINES = 1 << 16  # of maps in one go
+_MAX_MAPS_LINES = 1 << 16  # lines of maps that are counted at once
 _CHUNKS = 5  # as many as fit the extension's buffer
-_MAX_DIGITS = 18  # of a number that is surely below 2**64
+_MAX_DIGITS = 18  # digits of a number that is surely below 2**64
 
 
 class _OneThread:
@@ -62,11 +62,11 @@ class _OneThread:
 
 
 class _Ended(Exception):
-    """Ends the reading of a process, with its outcome."""
+    """Stop reading a process: its outcome is known."""
 
 
 class _Found:
-    """What has been read of a process so far."""
+    """The data read from a process so far."""
 
     def __init__(self, texts: int) -> None:
         self.record: int | None = None
@@ -278,7 +278,7 @@ class Sweep:
         except OSError as error:
             if is_foreign(error):
                 raise
-            # ended, hidden, or no descriptor left: the caller finds out
+            # Ended, hidden, or no descriptor left: the caller finds out.
         else:
             try:
                 outcome = self._files(pid, directory, found)
@@ -287,7 +287,7 @@ class Sweep:
             except (OSError, ValueError, IndexError) as error:
                 if is_foreign(error):
                     raise
-                outcome = _OTHER  # not a number, so not a procfs
+                outcome = _OTHER  # not a number: not a procfs
             finally:
                 os.close(directory)
         return pid, outcome, found.record, found.resident, found.texts, found.stat, found.mappings
@@ -422,7 +422,7 @@ class Uses:
 
     def __init__(self) -> None:
         self._names: dict[bytes, _Use] = {}
-        self._bare: set[str] = set()  # labels that a process had without kB: not sizes
+        self._not_sizes: set[str] = set()  # labels that a process had without kB
         self._adding = _OneThread("a Uses is for one thread at a time")
 
     def add(self, fd: int, chunk_size: int, chunks: int) -> bool:
@@ -435,25 +435,25 @@ class Uses:
 
     def _add(self, table: Table) -> None:
         labels = zip(table.labels, table.sized, strict=True)
-        self._bare.update(label for label, sized in labels if not sized)
+        self._not_sizes.update(label for label, sized in labels if not sized)
         numbers: dict[tuple[int, int, int], int] = {}
         keys = zip(*map(table.column, ("name", "dev", "inode")), strict=True)
         groups = array("I", [numbers.setdefault(key, len(numbers)) for key in keys])
-        here = set()
+        counted = set()
         sums = table.sums(memoryview(groups), len(numbers))
-        for (name, dev, inode), (size, figures) in zip(numbers, sums, strict=True):
+        for (name, dev, inode), (size, by_label) in zip(numbers, sums, strict=True):
             use = self._names.setdefault(table.names[name], _Use())
-            if name not in here:
-                here.add(name)
+            if name not in counted:
+                counted.add(name)
                 use.users += 1
             file = table.devs[dev], inode
-            users, before, sum_ = use.files.get(file, (0, 0, {}))
-            for label, value in figures.items():
-                sum_[label] = sum_.get(label, 0) + value
-            use.files[file] = users + 1, before + size, sum_
+            users, old_size, total = use.files.get(file, (0, 0, {}))
+            for label, value in by_label.items():
+                total[label] = total.get(label, 0) + value
+            use.files[file] = users + 1, old_size + size, total
 
     def _sizes(self, sums: dict[str, int]) -> dict[str, int]:
-        return {label: value for label, value in sums.items() if label not in self._bare}
+        return {label: value for label, value in sums.items() if label not in self._not_sizes}
 
     def take(self, root: int, pid: int, chunk_size: int, chunks: int, listed: bool) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The pure-Python backend's table; the extension's is the same (src/table.pxi)."""
+"""The table of the pure-Python backend, equal to the extension's (src/table.pxi)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Bounded copies of text that processes choose: command lines, cgroups, program paths.
 
-A process may name all of its memory as its command line, and every process may do so. What is cut
-off ends in MARK.
+Every process may declare all of its memory its command line. A text that was cut ends in MARK.
 """
 
 from __future__ import annotations
@@ -10,25 +9,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Bytes of one text that are kept; ps(1) shows as many. What is beyond is not even read.
+#: The most bytes of one text to read and keep; ps(1) shows as many.
 MAX_TEXT = 1 << 17
-#: Bytes that one sweep keeps of all texts, equal ones once. Beyond that the longest are cut
-#: further, so that a few long texts never shorten ordinary ones.
+#: The most bytes of all texts in one sweep, equal ones counted once. Beyond that the longest are
+#: cut further, so that a few long texts never shorten ordinary ones.
 MAX_TEXTS = 1 << 23
-#: The shortest limit that texts are ever cut at.
+#: The lowest limit at which texts are cut.
 MIN_TEXT = 64
-#: Stands for the part that was cut off.
+#: Takes the place of the part that was cut off.
 MARK = b"..."
 
 
 def cut(text: bytes, limit: int = MAX_TEXT) -> bytes:
-    """The text, or its first `limit` bytes and MARK; a text that was cut before stays the same."""
+    """Cut a text to its first `limit` bytes and MARK; cutting it again changes nothing."""
     return text if len(text) <= limit + len(MARK) else text[:limit] + MARK
 
 
 def limit_of(sizes: Iterable[int], limit: int = MAX_TEXT) -> int:
-    """The limit at which texts of these sizes need at most half of MAX_TEXTS."""
-    known = list(sizes)
-    while limit > MIN_TEXT and sum(min(size, limit) for size in known) > MAX_TEXTS // 2:
+    """Return the limit at which texts of these sizes take half of MAX_TEXTS at most."""
+    sizes = list(sizes)
+    while limit > MIN_TEXT and sum(min(size, limit) for size in sizes) > MAX_TEXTS // 2:
         limit //= 2
     return limit

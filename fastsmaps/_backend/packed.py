@@ -1,4 +1,4 @@
-"""Rows of a backend's table as plain objects, for pickle: from either backend to either."""
+"""Rows of a table as plain objects, to pickle them with one backend and load with another."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _TYPES = "BHIQ"
 
 
 def pack(table: AnyTable, rows: Sequence[int]) -> dict[str, Any]:
-    """Return these rows of the table, without the texts that only other rows have."""
+    """Return these rows of the table, without texts that none of them has."""
     columns = {
         key: list(map(table.column(key).__getitem__, rows)) for key in (*_HEADER, *table.labels)
     }
     texts: dict[str, tuple[bytes, ...]] = {}
-    for key, every in (("dev", table.devs), ("name", table.names), ("flags", table.flags)):
+    for key, all_texts in (("dev", table.devs), ("name", table.names), ("flags", table.flags)):
         used = dict.fromkeys(columns[key])
         used.pop(NO_FLAGS, None)
-        texts[key] = tuple(every[number] for number in used)
+        texts[key] = tuple(all_texts[number] for number in used)
         numbers = {number: i for i, number in enumerate(used)}
         columns[key] = [numbers.get(number, NO_FLAGS) for number in columns[key]]
     extra = table.extra
@@ -45,7 +45,7 @@ def pack(table: AnyTable, rows: Sequence[int]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> AnyTable:
-    """Return a table of these rows: a pure-Python one, which every interpreter has."""
+    """Return a table of these rows: a pure-Python one, which works in every interpreter."""
     columns = {}
     for key, values in packed["columns"].items():
         kind = _HEADER.get(key, "Q")
@@ -60,7 +60,7 @@ def unpack(packed: dict[str, Any]) -> AnyTable:
 
 
 def _packed(values: list[int]) -> int | array[int]:
-    """One number where all are equal, as in most columns; else the narrowest type that fits."""
+    """Return one number if all are equal, as in most columns; else the narrowest array."""
     largest = max(values, default=0)
     if largest == min(values, default=0):
         return largest
