@@ -1,4 +1,4 @@
-"""Columns of 64-bit numbers, and what they hold where there is no value."""
+"""Columns of 64-bit numbers, with ABSENT for missing values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def cell(value: int | None) -> int:
-    """Return the value as a column holds it.
+    """Return the value for a column.
 
     ABSENT stands for an unknown value, and for one that does not fit into 64 bits: no kernel
-    prints such a number, but captures may.
+    prints such a number, but a capture may hold one.
     """
     return value if value is not None and 0 <= value < ABSENT else ABSENT
 
@@ -26,7 +26,7 @@ def absent_column(count: int) -> memoryview:
 
 
 def sum_column(name: str, column: Callable[[str], Sequence[int]]) -> memoryview:
-    """Return one of SUMS for all rows; `column` gives the column of a kernel's label."""
+    """Return one of SUMS for all rows; `column` returns the column of a label."""
     first, second = map(column, SUMS[name])
     # ABSENT is the largest number. A sum beyond 64 bits, which no kernel prints, is ABSENT too.
     sums = array("Q", [min(a + b, ABSENT) for a, b in zip(first, second, strict=True)])

@@ -1,4 +1,4 @@
-"""The words by which processes are grouped, the same for every command and function."""
+"""Group keys: words by which every command and function groups processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from fastsmaps._model.info import Info
     from fastsmaps._model.process_totals import ProcessTotals
 
-#: One or several of WORDS, in one text with commas between them or one by one.
+#: One or several of WORDS, in a comma-separated text or as an iterable.
 By = str | Iterable[str]
-#: The words. "cmdline:REGEX" is one too: the part of the command line that the pattern matches.
+#: The words; also "cmdline:REGEX", the part of the command line that the pattern matches.
 WORDS = ("comm", "user", "cgroup", "unit", "exe", "cmdline", "pid")
 
 #: The key of processes that a pattern does not match.
@@ -25,20 +25,20 @@ NO_MATCH = ""
 
 _PATTERN = "cmdline:"
 _EXPECTED = f"one or several of {', '.join(WORDS)}, {_PATTERN}REGEX"
-# Characters of a command line that a pattern is tried on first. It goes on to four times as many
-# as long as that should take less than so many seconds, with time that grows by the square.
-_FIRST_SEARCHED = 1 << 10
-_MAX_SEARCHING = 0.05
-# Characters of a key: a group's name, not a document.
+# A pattern is tried on this many characters of a command line first, and then on four times as
+# many, as long as that should take less than this many seconds if time grows by the square.
+_FIRST_LENGTH = 1 << 10
+_MAX_SECONDS = 0.05
+# The most characters of a key, which is a group's name.
 _MAX_KEY = 1 << 10
 
 
 class Keys:
     """A function from a row of a scan to its group's key.
 
-    ``names`` are the words, with "cmdline" for a pattern. The key is a tuple of a value for each
-    name, just the value where there is one name. ``reads`` are the keyword arguments that scan()
-    and Sampler need for it. Raises ValueError for an unknown word and for a bad pattern.
+    ``names`` are the words, with "cmdline" for a pattern. The key is a tuple with a value for each
+    name, or the value itself if there is one name. ``reads`` are the keyword arguments that scan()
+    and Sampler need for it. Raises ValueError for an unknown word or an invalid pattern.
     """
 
     __slots__ = ("_values", "_words", "names", "reads")
@@ -56,17 +56,17 @@ class Keys:
         return ",".join(self._words)
 
     def __call__(self, row: ProcessTotals) -> Hashable:
-        """The key."""
+        """Return the key."""
         if len(self._values) == 1:
             return self._values[0](row)
         return self.values(row)
 
     def values(self, row: ProcessTotals) -> tuple[Any, ...]:
-        """The key's parts, also where it has one: None for what is not known."""
+        """Return the key's values as a tuple, even if there is only one; None if unknown."""
         return tuple([value(row) for value in self._values])
 
-    def named(self, key: Any) -> dict[str, Any]:  # noqa: ANN401 - what __call__() gave
-        """The parts of a key by their names."""
+    def named(self, key: Any) -> dict[str, Any]:  # noqa: ANN401 - the result of __call__()
+        """Return the values in a key by name."""
         parts = key if len(self.names) > 1 else (key,)
         return dict(zip(self.names, parts, strict=True))
 
@@ -98,7 +98,7 @@ def words_of(by: By) -> tuple[str, ...]:
 
 
 def command_of(process: ProcessTotals | Info) -> str:
-    """The arguments as they were given, or the name in brackets, as ps shows them."""
+    """Return the arguments joined by blanks, or the name in brackets, as ps shows them."""
     words = process.cmdline
     if words and any(words):
         return " ".join(words)
@@ -106,16 +106,16 @@ def command_of(process: ProcessTotals | Info) -> str:
 
 
 def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    r"""Search a command line as Pattern.search() does, a long one only as far as it is fast.
+    r"""Search a command line as Pattern.search() does, but only as much of it as is fast.
 
-    Anybody chooses a command line: ``\w+\.jar`` takes 18 s for 64 KiB of one letter, since it
-    tries from each of them to the end. Such a text is searched in its first part only.
+    Processes choose their command lines: ``\w+\.jar`` takes 18 s for 64 KiB of one letter, since
+    it tries each start up to the end. Only the first part of such a text is searched.
     """
-    size = _FIRST_SEARCHED
+    size = _FIRST_LENGTH
     while len(text) > size:
         begun = time.thread_time()
         match = pattern.search(text[:size])
-        if 16 * (time.thread_time() - begun) > _MAX_SEARCHING:
+        if 16 * (time.thread_time() - begun) > _MAX_SECONDS:
             return match
         size *= 4
     return pattern.search(text)
@@ -151,7 +151,7 @@ def _unit() -> Callable[[ProcessTotals], str]:
 
 
 def _exe(row: ProcessTotals) -> str | None:
-    """The program's path by the kernel; otherwise its name in brackets, which no path has."""
+    """Return the program's path, or if it is not known, comm in brackets, unlike any path."""
     if row.exe is not None:
         return row.exe.removesuffix(" (deleted)")
     return None if row.comm is None else f"[{row.comm}]"

@@ -1,4 +1,4 @@
-"""Info: what the kernel says of a process beside its mappings."""
+"""Info: facts about a process that are not in its mappings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 class Info(Value):
-    """What the kernel says of a process beside its mappings.
+    """Facts about a process that are not in its mappings.
 
     ``pid``, ``ppid``, ``comm``, ``cmdline`` (a tuple of its arguments; () for a kernel thread or
     zombie), ``uid`` (the effective one, as ps shows), ``start_time`` (seconds since boot),
-    ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in cgroup v2's hierarchy, in
-    v1's that of the memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the
-    ranges of the mappings named [heap]: mprotect splits it into several). None stands for what
-    is not there or may not be seen; start_brk and heap need the right to read maps. Of a capture
-    without stat, ppid, comm and threads are status's, and start_time is not known.
+    ``threads``, ``peak_rss`` (VmHWM, bytes), ``cgroup`` (the path in the hierarchy of cgroup v2, or
+    of v1's memory controller), ``start_brk`` (where the heap begins) and ``heap`` (the address
+    ranges of the mappings named [heap]: mprotect splits it into several). A value that is missing
+    or may not be read is None; start_brk and heap need the right to read maps. In a capture
+    without stat, ppid, comm and threads come from status, and start_time is not known.
 
     Sources: proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5), cgroups(7).
     """
@@ -41,7 +41,7 @@ class Info(Value):
     heap: tuple[tuple[int, int], ...] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, by name."""
+        """All values by name."""
         return {name: getattr(self, name) for name in sorted(self.__slots__)}
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a mapping is, by its name and device: proc_pid_maps(5), fs/proc/task_mmu.c, mm/shmem.c."""
+"""The kind of a mapping, by name and device: proc_pid_maps(5), fs/proc/task_mmu.c, mm/shmem.c."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _DEVICE = (b"/dev/", b"/dmabuf:", b"anon_inode:", b"socket:")
 
 
 def is_unnamed_device(dev: bytes) -> bool:
-    """Whether the kernel made up the number, as it does for file systems without a device.
+    """Whether the kernel made up the device number, as for file systems without a device.
 
-    Those are its own mounts, tmpfs, overlay, btrfs, NFS; their major number is 0.
+    These are its own mounts, tmpfs, overlay, btrfs and NFS; their major number is 0.
     """
     return not dev.partition(b":")[0].strip(b"0")
 
@@ -18,9 +18,9 @@ def is_unnamed_device(dev: bytes) -> bool:
 def kind_of(name: bytes, shared: bool, hugetlb: bool, unnamed_device: bool) -> str:
     """One of hugetlb heap stack anon_named shmem special anon device file; the first that fits.
 
-    `name` is the kernel's, `shared` the perms' "s", `hugetlb` whether VmFlags has "ht",
-    `unnamed_device` what is_unnamed_device() says. A real special name has no slash, so a file
-    called "[heap]" is a file.
+    `name` is the kernel's, `shared` whether the perms have "s", `hugetlb` whether VmFlags has
+    "ht", `unnamed_device` the result of is_unnamed_device(). Special names have no slash, so a
+    file called "[heap]" is a file.
     """
     plain = name.removesuffix(_DELETED)
     special = name.startswith(b"[") and name.endswith(b"]")
@@ -44,7 +44,7 @@ def kind_of(name: bytes, shared: bool, hugetlb: bool, unnamed_device: bool) -> s
     if name.startswith(_DEVICE):
         return "device"
     # Objects of the kernel's own mounts: "/drm mm object (deleted)". simple_dname() in fs/libfs.c
-    # makes such names: a slash, what the driver called it, " (deleted)". They are mapped shared.
+    # makes such names from a slash, the driver's name, and " (deleted)". They are mapped shared.
     # A program that was replaced in the root of a container (overlay) is mapped private.
     if shared and unnamed_device and name.endswith(_DELETED) and name.rfind(b"/") == 0:
         return "shmem"
@@ -52,10 +52,10 @@ def kind_of(name: bytes, shared: bool, hugetlb: bool, unnamed_device: bool) -> s
 
 
 def is_deleted(name: bytes, kind: str) -> bool:
-    """Whether a file was removed. A file really called "x (deleted)" looks the same."""
+    """Whether a file was removed; a file that is called "x (deleted)" looks the same."""
     return kind == "file" and name.endswith(_DELETED)
 
 
 def file_name(name: bytes) -> bytes:
-    r"""The name with the kernel's one escape, ``\012``, undone, and " (deleted)" taken off."""
+    r"""Undo the kernel's only escape, ``\012``, in a name, and remove " (deleted)"."""
     return name.removesuffix(_DELETED).replace(b"\\012", b"\n")

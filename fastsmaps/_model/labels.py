@@ -1,16 +1,16 @@
-"""What named memory is for: names of mappings folded into labels, by one table of prefixes.
+"""Labels for named memory: the names of mappings, grouped by purpose with a table of prefixes.
 
-The names are given with prctl(PR_SET_VMA) by bionic, ART and scudo (Android), OpenHarmony's musl
-and ArkTS, glibc 2.41 on (tunable glibc.mem.decorate_maps), Go 1.25 on, jemalloc, and programs.
+The names are set with prctl(PR_SET_VMA) by bionic, ART and scudo (Android), OpenHarmony's musl and
+ArkTS, glibc since 2.41 (tunable glibc.mem.decorate_maps), Go since 1.25, jemalloc, and programs.
 """
 
 from __future__ import annotations
 
 import os
 
-#: Prefixes of NAME in ``[anon:NAME]`` and their labels; the first that fits counts.
+#: Prefixes of NAME in ``[anon:NAME]`` and their labels; the first that matches counts.
 RULES = (
-    # ART: the spaces that hold objects, as in dumpsys meminfo; then all else of it.
+    # ART: the spaces that hold objects, as in dumpsys meminfo; then the rest of it.
     ("dalvik-main space", "Java heap"),
     ("dalvik-alloc", "Java heap"),
     ("dalvik-region space", "Java heap"),
@@ -30,7 +30,7 @@ RULES = (
     ("jemalloc", "malloc"),
     ("partition_alloc", "malloc"),
     (" glibc: malloc", "malloc"),
-    # Stacks of threads, whose names have the thread's number.
+    # Stacks of threads; the names contain the thread's number.
     ("stack_and_tls:", "thread stacks"),
     ("stack:", "thread stacks"),
     ("signal_stack:", "thread stacks"),
@@ -38,7 +38,7 @@ RULES = (
     ("thread stack", "thread stacks"),
     (" glibc: pthread stack", "thread stacks"),
     (" glibc: pthread user stack", "thread stacks"),
-    # The dynamic linker, and what else the C library keeps.
+    # The dynamic linker, and the C library's other memory.
     ("linker_alloc", "linker"),
     (" glibc: loader", "linker"),
     ("bionic", "libc"),
@@ -46,14 +46,14 @@ RULES = (
     ("atexit handlers", "libc"),
     ("System property", "libc"),
     (" glibc: ", "libc"),
-    # Go: the index is one of many tables of its runtime.
+    # Go: the heap index is one of many tables of its runtime.
     (" Go: heap index", "Go runtime"),
     (" Go: heap", "Go heap"),
     (" Go: ", "Go runtime"),
 )
 
 _RULES = tuple((prefix.encode("ascii"), label) for prefix, label in RULES)
-# Android 10 and before: ART's memory was ashmem.
+# Up to Android 10, ART's memory was ashmem.
 _ASHMEM = b"/dev/ashmem/"
 _DALVIK = _ASHMEM + b"dalvik-"
 _TID = b"[stack:"
@@ -63,8 +63,8 @@ _NAMED = b"[anon:"
 def label_of(name: bytes, kind: str) -> str:
     """Return a label for a mapping of this name and kind.
 
-    A file's is its path, of what has no name the kind. Of other names RULES decide; without a
-    rule it is the name, with ``#`` for each number.
+    The label of a file is its path, and without a name it is the kind. RULES decide for other
+    names; if no rule matches, it is the name with ``#`` for each number.
     """
     if not name:
         return kind
@@ -83,7 +83,7 @@ def label_of(name: bytes, kind: str) -> str:
 
 
 def _without_numbers(text: str) -> str:
-    """The text with ``#`` for each run of digits, and for a hexadecimal number with its 0x."""
+    """Put ``#`` for each decimal number, and for each hexadecimal number with its 0x."""
     result = ""
     i = 0
     while i < len(text):

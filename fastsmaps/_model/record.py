@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Record(Frozen):
     """Fields by name: ``x.pss``, ``x["pss"]``, ``x["Pss"]``; also ``"pss" in x``, ``dict(x)``.
 
-    A field that this version does not know is there too, by the same rule of names
+    A field that this version does not know is present too, named by the same rule
     (``x["new_field"]``, ``x["NewField"]``).
     """
 
@@ -45,16 +45,16 @@ class Record(Frozen):
         locked: int | None
         nonlinear: int | None
 
-    #: Names of values that are no field of the kernel's.
+    #: Names of values that are not fields of the kernel.
     _derived: tuple[str, ...] = ()
-    #: The fields of any such object, whether or not the kernel printed them.
+    #: The fields that every object of the class has, whether or not the kernel printed them.
     _known: Fields = SUMMED
 
     def _value(self, label: str) -> int | None:
         raise NotImplementedError
 
     def _fields(self) -> Fields:
-        """The fields of this object, new ones among them."""
+        """Return the fields of this object, including new ones."""
         raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Record(Frozen):
 
     @property
     def uss(self) -> int | None:
-        """Private_Clean + Private_Dirty: what would be free if the process ended, or unmapped it.
+        """Private_Clean + Private_Dirty: memory that would be freed if the process ended.
 
         Hugetlb pages are in no Rss, Pss or Uss: see ``private_hugetlb``.
         """
@@ -71,7 +71,7 @@ class Record(Frozen):
 
     @property
     def rss_swap(self) -> int | None:
-        """Rss + Swap: memory in use, wherever it is now; top(1) calls it USED.
+        """Rss + Swap: memory in use, in RAM or swapped out; top(1) calls it USED.
 
         Pages that several processes share count in each of them, as in Rss.
         """
@@ -84,7 +84,7 @@ class Record(Frozen):
     if not TYPE_CHECKING:  # a type checker refuses what is not declared, such as x.psss
 
         def __getattr__(self, name: str) -> int | None:
-            # Only called for what the class does not have: a field nobody has seen yet.
+            # Only called for names that the class lacks: a field of a newer kernel.
             if not name.startswith("_"):
                 for label, own_name in self._fields().names.items():
                     if own_name == name:
@@ -118,19 +118,19 @@ class Record(Frozen):
         return len(self.as_dict())
 
     def keys(self) -> KeysView[str]:
-        """The names in as_dict()."""
+        """Return the names in as_dict()."""
         return self.as_dict().keys()
 
     def values(self) -> ValuesView[Any]:
-        """The values in as_dict()."""
+        """Return the values in as_dict()."""
         return self.as_dict().values()
 
     def items(self) -> ItemsView[str, Any]:
-        """The names and values in as_dict()."""
+        """Return the names and values in as_dict()."""
         return self.as_dict().items()
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
-        """Return ``x[name]``, `default` for an unknown name; None where it was not printed."""
+        """Return ``x[name]``; None if it was not printed, `default` for an unknown name."""
         try:
             return self[name]
         except KeyError:

@@ -1,21 +1,21 @@
-"""Rollups in a text: which rows are one, and which of them repeat mappings that stand there too.
+"""Rollups in a text: detect them, and leave out those that repeat mappings of the same text.
 
-A rollup is the sum over one process; the kernel gives its record the name ``[rollup]``, and as
-its range that from the start of the process's first mapping to the end of its last. People put
-several into one text, or a rollup beside its smaps. The rule that says which mappings a rollup
-sums up goes by that range:
+A rollup is the sum over one process. The kernel names its record ``[rollup]``; its address range
+goes from the start of the process's first mapping to the end of the last. People put several into
+one text, or a rollup and the smaps of the same process. The range decides which mappings a rollup
+sums up:
 
-- Mappings follow each other in order of address; where addresses go back, or a rollup stands
-  between, another process begins (a *run* of mappings). x86's ``[vsyscall]`` and Arm's
-  ``[vectors]`` are no part of a rollup's range.
-- A rollup and a run with the same start and end are of one process. Each run is paired with one
-  rollup, so that two processes of one layout (forked, with no exec) are two.
-- A run without its ``[stack]`` is an excerpt. It belongs to a rollup whose range contains it and
-  whose Rss is not below its own: one that has the same start or end, otherwise the next one
-  before or after it in the text.
-- Where the run has its ``[stack]``, the same end is enough: it is random, and stays while the
+- Mappings come in order of address. Where addresses go back, or after a rollup, another process
+  begins (a *run* of mappings). A rollup's range does not include x86's ``[vsyscall]`` and Arm's
+  ``[vectors]``.
+- A rollup and a run with the same start and end belong to one process. Each run is paired with one
+  rollup, so that two processes with the same layout (forked, no exec) stay two.
+- A run without ``[stack]`` is an excerpt. It belongs to a rollup whose range contains it and whose
+  Rss is not smaller: first one with the same start or end, then the nearest one before or after it
+  in the text.
+- For a run with ``[stack]`` the same end is enough: it is random, and does not change when the
   process maps more at lower addresses.
-- A rollup that is paired with a run that has fields is left out. All others count.
+- A rollup paired with a run that has fields is left out. All others count.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend import Table
 
-#: Mappings outside a process's own list: a rollup leaves them out.
+#: Mappings outside a process's own list, which a rollup does not include.
 _GATES = (b"[vsyscall]", b"[vectors]")
 _STACK = b"[stack]"
 
 
 def kept_rows(table: Table) -> tuple[Sequence[int], frozenset[int]]:
-    """The rows that count, without rollups that repeat mappings; and which of them are rollups."""
+    """Return the rows without rollups that repeat mappings, and the rollups among them."""
     number = table.names.index(ROLLUP)
-    found = [i for i, name in enumerate(table.column("name")) if name == number]
-    rollups = [i for i in found if is_rollup(table.row(i))]
+    named = [i for i, name in enumerate(table.column("name")) if name == number]
+    rollups = [i for i in named if is_rollup(table.row(i))]
     repeated = _repeated(table, rollups) if len(rollups) < len(table) else set()
     if not repeated:
         return range(len(table)), frozenset(rollups)
@@ -53,7 +53,7 @@ def kept_rows(table: Table) -> tuple[Sequence[int], frozenset[int]]:
 def with_rollups(
     sums: list[Totals], mapped: Set[int], table: Table, rollups: list[tuple[int, int]]
 ) -> list[Totals]:
-    """Sums over groups of mappings, and the rollups (row, group) added; `mapped` have mappings."""
+    """Add rollups (row, group) to the sums of groups; the groups in `mapped` have mappings."""
     rows = Rollups(table)
     result = list(sums)
     filled = set(mapped)
@@ -75,8 +75,8 @@ class _Run:
     __slots__ = ("at", "end", "has_stack", "start", "sums")
 
     def __init__(self, at: int) -> None:
-        self.at = at  # the row of its first mapping
-        self.start = self.end = -1  # none but a gate yet
+        self.at = at  # the row of the first mapping
+        self.start = self.end = -1  # until there is a mapping that is not a gate
         self.has_stack = False
         self.sums: dict[str, int] = {}
 
@@ -86,7 +86,7 @@ class _Run:
 
 
 def _runs(table: Table, rollups: set[int]) -> list[_Run]:
-    """The text's runs, each with its sums."""
+    """Return the text's runs, each with its sums."""
     starts, ends = table.column("start").tolist(), table.column("end").tolist()
     gates = {i for i, name in enumerate(table.names) if name in _GATES}
     stacks = {i for i, name in enumerate(table.names) if name == _STACK}
@@ -115,7 +115,7 @@ def _runs(table: Table, rollups: set[int]) -> list[_Run]:
 
 
 def _repeated(table: Table, rollups: list[int]) -> set[int]:
-    """The rollups of processes whose mappings are in the text too, with sizes."""
+    """Return the rollups of processes that also have mappings with sizes in the text."""
     runs = [run for run in _runs(table, set(rollups)) if run.sums and run.start >= 0]
     starts, ends = table.column("start"), table.column("end")
     by_range: dict[tuple[int, int], list[_Run]] = {}
@@ -131,12 +131,12 @@ def _repeated(table: Table, rollups: list[int]) -> set[int]:
     unpaired = _Unpaired(table, [i for i in rollups if i not in repeated])
     for run in runs:
         if run.at not in paired:
-            repeated.update(unpaired.of(run))
+            repeated.update(unpaired.rollup_of(run))
     return repeated
 
 
 class _Unpaired:
-    """Rollups that have no run of the same range."""
+    """The rollups without a run of the same range."""
 
     def __init__(self, table: Table, rows: list[int]) -> None:
         self._rows = rows
@@ -148,8 +148,8 @@ class _Unpaired:
             self._by_start.setdefault(self._starts[i], []).append(i)
             self._by_end.setdefault(self._ends[i], []).append(i)
 
-    def of(self, run: _Run) -> Iterator[int]:
-        """The rollup that sums up this run, if one does."""
+    def rollup_of(self, run: _Run) -> Iterator[int]:
+        """Yield the rollup that sums up this run, if there is one."""
         if run.has_stack:
             same_end = self._by_end.get(run.end, [])
             yield from _nearest(same_end, run.at)[:1]
@@ -164,11 +164,11 @@ class _Unpaired:
         if not (self._starts[i] <= run.start and run.end <= self._ends[i]):
             return False
         rollup = self._totals.totals(i).by_label
-        # Other than Rss they are rounded, and a live process's change between two reads.
+        # Only Rss: other sizes are rounded, and a live process's change between two reads.
         return run.sums.get("Rss", 0) <= rollup.get("Rss", run.sums.get("Rss", 0))
 
 
 def _nearest(rows: list[int], at: int) -> list[int]:
-    """Of rows in order the last before a place in the text, and the first after it."""
+    """Return the last of the ordered rows before a place in the text, and the first after it."""
     i = bisect_left(rows, at)
     return rows[max(i - 1, 0) : i + 1]

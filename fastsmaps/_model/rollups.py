@@ -1,4 +1,4 @@
-"""The rollups of one sweep in a backend's table; a row's totals are made when asked for."""
+"""The rollups of one sweep in a backend's table; a row's totals are made on demand."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class Rollups:
-    """Totals by row of a table that holds a rollup a row; equal only to itself."""
+    """Totals by row of a table with one rollup a row; equal only to itself."""
 
     __slots__ = ("labels", "table")
 
     def __init__(self, table: Table) -> None:
         self.table = table
         labels = enumerate(zip(table.labels, table.sized, strict=True), FIRST_FIELD)
-        # As totals do: what has no kB is not summed.
+        # As in totals, a field without kB is not summed.
         self.labels = {label: place for place, (label, sized) in labels if sized}
 
     @property
     def fields(self) -> Fields:
-        """Its fields, and those that any totals have."""
+        """The table's fields, and those that all totals have."""
         return Fields(self.labels, known=SIZES)
 
     def __contains__(self, name: str) -> bool:
@@ -47,7 +47,7 @@ class Rollups:
         return Totals(by_label, None, "smaps_rollup")
 
     def column(self, name: str) -> Sequence[int]:
-        """A field of all rows, ABSENT where a row lacks it; KeyError for an unknown name."""
+        """Return a field of all rows, ABSENT if a row lacks it; KeyError for an unknown name."""
         if name in SUMS:
             return sum_column(name, self.column)
         label = name
@@ -56,9 +56,9 @@ class Rollups:
         return self.table.column(label) if label in self.labels else absent_column(len(self))
 
     def sums(self, members: Iterable[tuple[int, int]], count: int) -> list[tuple[int, Totals]]:
-        """Sums over (row, group); a group may have several, for whoever adds them up."""
+        """Return sums over (row, group); the caller adds up several of one group."""
         if any(ABSENT in self.table.column(label).tolist() for label in self.labels):
-            # A sum of Totals lacks a field that one of them lacks; the table's sums would have it.
+            # A sum of Totals lacks a field that one of them lacks; a sum by the table has it.
             return [(group, self.totals(i)) for i, group in members]
         groups = array("I", [NO_GROUP]) * len(self.table)
         used = set()

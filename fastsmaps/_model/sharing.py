@@ -1,14 +1,14 @@
-"""Processes that may share all of their memory: what is known of each, and what its row says."""
+"""Processes that may share all of their memory: facts to compare them, and the row's error."""
 
 from __future__ import annotations
 
 
 class Member:
-    """A process that may have its memory in common with others.
+    """A process that may share its memory with others.
 
-    ``task`` is the number that is compared: of a thread where the main one has left. ``read`` is
-    whether it has figures, ``linked`` whether it was seen to have its parent's memory, ``apart``
-    whether it was seen not to.
+    ``task`` is the id that is compared: a thread's if the main thread has exited. ``read`` is
+    whether the row has totals, ``linked`` whether the process was seen to have its parent's
+    memory, ``apart`` whether it was seen not to.
     """
 
     __slots__ = ("apart", "forked", "linked", "pid", "ppid", "read", "stack", "start", "task")
@@ -38,7 +38,7 @@ class Member:
 
 
 def error_of(pid: int) -> str:
-    """What the row of a process says whose memory is counted in another one's."""
+    """Return the error in the row of a process whose memory is counted in the row of `pid`."""
     return (
         f"shares all its memory with process {pid}, where it is counted "
         "(vfork, or clone with CLONE_VM)"

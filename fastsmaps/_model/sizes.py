@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def human(size: int | None) -> str:
-    """Return a size with its unit and one decimal; "-" for an unknown one, which is not 0."""
+    """Return a size with its unit and one decimal; "-" for None, which is not 0."""
     if size is None:
         return "-"
     value = size / 1024
     for unit in ("KiB", "MiB", "GiB", "TiB"):
-        # What would be shown as 1024.0 is 1.0 of the next unit.
+        # A value that rounds to 1024.0 is shown as 1.0 of the next unit.
         if abs(value) < 1023.95 or unit == "TiB":
             break
         value /= 1024

@@ -1,4 +1,4 @@
-"""What stat, status and cgroup of /proc/<pid> say of a process: proc_pid_stat(5) and so on."""
+"""Parse stat, status, cgroup, cmdline and exe of /proc/<pid>: proc_pid_stat(5) and so on."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
 
-#: Bytes of a name: TASK_COMM_LEN is 16, of kernel workers stat shows more.
-_MOST_COMM = 64
-#: Arguments of a command line that are made; behind them stands MARK.
-MOST_ARGUMENTS = 4096
+#: The most bytes of a name: TASK_COMM_LEN is 16, but stat shows more for kernel workers.
+_MAX_COMM = 64
+#: The most arguments of a command line; MARK takes the place of further ones.
+MAX_ARGUMENTS = 4096
 
-#: The state of a process where nothing says it.
+#: The state of a process for which no file gives it.
 UNKNOWN = "?"
-#: Of a second: the unit of times in stat.
+#: The unit of times in stat: clock ticks per second.
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stat(Frozen):
-    """What is used of the stat line; None for what a capture without it does not hold."""
+    """The fields of stat that are used; None for those that a capture without stat lacks."""
 
     __slots__ = (
         "comm", "flags", "ppid", "start_brk", "start_stack", "start_time", "state", "threads",
@@ -68,7 +68,7 @@ class Stat(Frozen):
 
     @property
     def name(self) -> str | None:
-        """The comm as a text."""
+        """The comm as text."""
         return None if self.comm is None else os.fsdecode(self.comm)
 
     @property
@@ -77,16 +77,16 @@ class Stat(Frozen):
 
     @property
     def has_exited(self) -> bool:
-        """A zombie, or a thread on its way there: its memory is given back first."""
+        """A zombie, or a thread about to be one: its memory is released first."""
         return self.state in "ZX" or bool(self.flags & _PF_EXITING)
 
     @property
     def keeps_parents_memory(self) -> bool:
-        """Forked, and no exec since.
+        """Whether the process was forked and has not called exec since.
 
-        Between vfork and exec the child's memory is its parent's, and a descriptor of smaps
-        that is opened then reads the parent's for ever (measured: 67,048 kB for 1,836). So
-        while this flag is set no descriptor is kept.
+        Between vfork and exec the child has its parent's memory, and a descriptor of smaps opened
+        then reads the parent's for ever (measured: 67,048 kB instead of 1,836). So no descriptor
+        is kept while this flag is set.
         """
         return bool(self.flags & _PF_FORKNOEXEC)
 
@@ -98,10 +98,10 @@ def _number(field: bytes) -> int:
 
 
 def parse_stat(text: bytes, pid: int, path: str) -> Stat:
-    """The line's fields; comm may hold anything, so they begin after the last ")"."""
+    """Parse a stat line; comm may contain any text, so its fields begin after the last ")"."""
     comm, closed, rest = text.partition(b"(")[2].rpartition(b")")
     try:
-        if not closed or len(comm) > _MOST_COMM:
+        if not closed or len(comm) > _MAX_COMM:
             raise ValueError
         fields = rest.split()
         return Stat(
@@ -112,15 +112,15 @@ def parse_stat(text: bytes, pid: int, path: str) -> Stat:
             threads=_number(fields[17]),
             start_time=_number(fields[19]) / TICKS,
             start_stack=_number(fields[25]) if len(fields) > 25 else 0,
-            # Field 47 came with 3.3, and reads 0 if there is none or the reader may not see it.
+            # Field 47 exists since 3.3; 0 means no heap, or that the reader may not see it.
             start_brk=_number(fields[44]) or None if len(fields) > 44 else None,
         )
-    except (ValueError, IndexError, OverflowError):  # a number beyond a float, of a capture
+    except (ValueError, IndexError, OverflowError):  # a capture may hold any number
         raise damaged("not a stat line", text.rstrip(b"\n"), 1, 0, pid, path) from None
 
 
 def stat_of_status(status: bytes | None, comm: bytes | None, pid: int, path: str) -> Stat:
-    """The same as far as ``status`` says it, the name where there is only ``comm``.
+    """Make a Stat from ``status``, or only the name from ``comm``.
 
     Captures of other tools have no stat: `sos report` saves smaps and status.
     """
@@ -128,7 +128,7 @@ def stat_of_status(status: bytes | None, comm: bytes | None, pid: int, path: str
         return Stat(None if comm is None else _checked(comm.removesuffix(b"\n"), pid, path))
     name = _status_text(status, b"Name:")
     if name is not None:
-        # fs/proc/array.c escapes newline and backslash in the name, and nothing else.
+        # fs/proc/array.c escapes only newline and backslash in the name.
         parts = name.split(b"\\\\")
         name = b"\\".join([part.replace(b"\\n", b"\n") for part in parts])
         name = _checked(name, pid, path)
@@ -136,7 +136,7 @@ def stat_of_status(status: bytes | None, comm: bytes | None, pid: int, path: str
     threads = status_number(status, b"Threads:", pid, path)
     is_kernel_thread = status_number(status, b"Kthread:", pid, path)  # since 6.8
     if is_kernel_thread is None and threads is not None and state not in "ZX":
-        # In a whole status (Threads comes after them) only what has no memory has no sizes.
+        # Threads comes after the sizes: a status that has it but no sizes is of a kernel thread.
         is_kernel_thread = _status_text(status, b"VmSize:") is None
     return Stat(
         name,
@@ -148,13 +148,13 @@ def stat_of_status(status: bytes | None, comm: bytes | None, pid: int, path: str
 
 
 def _checked(name: bytes, pid: int, path: str) -> bytes:
-    if len(name) > _MOST_COMM:
+    if len(name) > _MAX_COMM:
         raise damaged("not a process's name", name, 1, 0, pid, path)
     return name
 
 
 def _status_text(status: bytes, label: bytes) -> bytes | None:
-    """The text of a line of ``status``, without the blanks before it."""
+    """Return the value of a line of ``status``, without leading blanks; None if it is missing."""
     _, found, rest = (b"\n" + status).partition(b"\n" + label)
     return rest.partition(b"\n")[0].lstrip(b" \t") if found else None
 
@@ -162,8 +162,8 @@ def _status_text(status: bytes, label: bytes) -> bytes | None:
 def status_number(
     status: bytes, label: bytes, pid: int | None, path: str, *, place: int = 0
 ) -> int | None:
-    """A number of a line of ``status``, None where there is no such line."""
-    # In a status only the name could imitate a label, and its newlines are escaped.
+    """Return a number from a line of ``status``; None if there is no such line."""
+    # Only the name could imitate a label, and its newlines are escaped.
     at = status.find(b"\n" + label) + 1
     if at == 0:
         return None
@@ -176,9 +176,9 @@ def status_number(
 
 
 def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
-    """The path that ``cgroup`` gives for memory: cgroup v2's, or v1's controller.
+    """Return the path in ``cgroup`` that applies to memory: cgroup v2's, or v1's controller.
 
-    None for an empty text, and where the text was cut before that path ends.
+    None for an empty text, and if the text was cut before the path's end.
     """
     paths = {}
     offset = 0
@@ -199,9 +199,9 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
 
 
 def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[str, Any]:
-    """What a row of a scan holds of these files, None for what is missing or damaged.
+    """Return a scan row's values of these files, None for a missing or damaged one.
 
-    "cmdline" is left as bytes; "error" is there where the cgroup is damaged.
+    "cmdline" is left as bytes; there is an "error" if the cgroup is damaged.
     """
     facts: dict[str, Any] = dict(texts)
     if "cgroup" in texts:
@@ -215,25 +215,25 @@ def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[s
 
 
 def arguments(cmdline: bytes | None) -> tuple[str, ...] | None:
-    """The arguments of ``cmdline``: () for a kernel thread or zombie, None where it is missing.
+    """Split ``cmdline`` into arguments: () for a kernel thread or zombie, None if it is missing.
 
-    After MOST_ARGUMENTS there is one more, MARK.
+    After MAX_ARGUMENTS there is one more, MARK.
     """
     if not cmdline:
         return None if cmdline is None else ()
-    words = cmdline.removesuffix(b"\0").split(b"\0", MOST_ARGUMENTS)
-    if len(words) > MOST_ARGUMENTS:
+    words = cmdline.removesuffix(b"\0").split(b"\0", MAX_ARGUMENTS)
+    if len(words) > MAX_ARGUMENTS:
         words[-1] = MARK
     return tuple(map(os.fsdecode, words))
 
 
 def exe_path(link: bytes | None) -> str | None:
-    """The program's path by the text of ``exe``; None where there is none, or it was cut."""
+    """Return the program's path from the target of ``exe``; None if it is missing or was cut."""
     return os.fsdecode(link) if link and not link.endswith(MARK) else None
 
 
 def damaged(
     problem: str, line: bytes, number: int, offset: int, pid: int | None, path: str
 ) -> ParseError:
-    """The error for a line that no kernel wrote: that of a capture."""
+    """Return the error for a line of a capture that no kernel wrote."""
     return ParseError(problem, offset=offset, line_number=number, line=line, pid=pid, path=path)

@@ -1,11 +1,11 @@
-"""The systemd unit that a cgroup belongs to, by the rules of systemd itself."""
+"""The systemd unit that a cgroup belongs to, by systemd's own rules."""
 
 from __future__ import annotations
 
 import re
 
-# systemd.unit(5): the characters of a unit's name, and its types. Nothing runs in a template
-# ("user@.service"), so an instance is not empty.
+# systemd.unit(5): the characters of a unit's name, and its types. No process runs in a template
+# ("user@.service"), so the instance is not empty.
 _NAME = r"[0-9A-Za-z:_.\\-]+"
 _UNIT = re.compile(
     rf"{_NAME}(?:@[0-9A-Za-z:_.\\@-]+)?"
@@ -14,16 +14,16 @@ _UNIT = re.compile(
 _SLICE = re.compile(rf"{_NAME}\.slice")
 _USER_MANAGER = re.compile(r"user@[0-9]+\.service|capsule@[^/]+\.service")
 _SESSION = re.compile(r"session-[0-9A-Za-z]+\.scope")
-_MOST = 255  # characters of a unit's name
+_MAX_NAME = 255  # characters of a unit's name
 
 
 def unit_of(cgroup: str | None) -> str:
-    r"""The unit that a cgroup's path names; "" where it names none.
+    r"""Return the unit in a cgroup's path; "" if there is none.
 
-    After the slices comes the unit; what is below it is the unit's own affair, whatever it is
-    called. Only a user's manager (user@1000.service) and a session have units below them: these
-    are told with their manager, "user@1000.service/dbus.service", since each user has a
-    dbus.service and the system has one too. Escapes such as ``\x2d`` are part of a unit's name.
+    The unit comes after the slices, and manages the cgroups below it itself, whatever their names.
+    Only a user's manager (user@1000.service) and a session have units below them: these are shown
+    with their manager, "user@1000.service/dbus.service", since each user has a dbus.service and
+    the system has one too. Escapes such as ``\x2d`` are part of a unit's name.
 
     `cgroup` is the line of cgroup v2 or of v1's memory controller, as seen from any cgroup
     namespace. Sources: cgroups(7), systemd.slice(5), systemd's src/basic/cgroup-util.c.
@@ -41,7 +41,7 @@ def unit_of(cgroup: str | None) -> str:
 
 
 def _unescaped(name: str) -> str:
-    # systemd puts "_" before a name that a file of the kernel's could have.
+    # systemd prefixes "_" to a name that a file of the kernel could have.
     return name.removeprefix("_")
 
 
@@ -52,6 +52,6 @@ def _after_slices(names: list[str], at: int) -> int:
 
 
 def _unit_at(names: list[str], at: int) -> str:
-    if at >= len(names) or len(names[at]) > _MOST or not _UNIT.fullmatch(names[at]):
+    if at >= len(names) or len(names[at]) > _MAX_NAME or not _UNIT.fullmatch(names[at]):
         return ""
     return names[at]

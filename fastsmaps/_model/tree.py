@@ -1,4 +1,4 @@
-"""Processes as a tree: which descend from which, and the sum of each tree."""
+"""Process trees: parents and children, and the sum over each tree."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ if TYPE_CHECKING:
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.totals import Totals
 
-# Outcomes of processes that have memory and were not read.
+# Outcomes of processes that have memory but were not read.
 _UNREAD = ("denied", "skipped", "failed")
 
 
 def is_missing(row: ProcessTotals) -> bool:
-    """Whether a process has memory that is missing in a sum.
+    """Whether a process has memory that a sum lacks.
 
-    What it has in common with another process is counted there.
+    Memory shared with another process is counted in the other row.
     """
     return row.outcome in _UNREAD and row.shares_memory_with is None
 
 
 class Branch:
-    """A process and all that descend from it.
+    """A process and its descendants.
 
-    ``totals`` is the sum over the ``read`` of its ``processes`` that were read, None where none
-    was; processes without memory (kernel threads, zombies, those that have ended) do not count.
+    ``processes`` is the number of those that have memory (not kernel threads, zombies, or
+    processes that have ended), ``read`` the number of those that were read, and ``totals`` the
+    sum over these, None if there are none.
     """
 
     __slots__ = ("children", "depth", "processes", "read", "row", "totals")
@@ -45,20 +46,18 @@ class Branch:
         self.processes += other.processes
 
 
-def _sum(one: Totals | None, other: Totals | None) -> Totals | None:
-    if one is None or other is None:
-        return one or other
-    return one + other
+def _sum(a: Totals | None, b: Totals | None) -> Totals | None:
+    return a or b if a is None or b is None else a + b
 
 
 def forest(rows: Iterable[ProcessTotals]) -> list[Branch]:
-    """The trees of these processes; one whose parent is not among them is a root."""
+    """Return the trees of these processes; a process whose parent is not among them is a root."""
     branches = {row.pid: Branch(row) for row in rows}
-    parents = _without_circles(_parents(branch.row for branch in branches.values()))
+    parents = _without_cycles(_parents(branch.row for branch in branches.values()))
     roots: list[Branch] = []
     for pid, parent in parents.items():
         (roots if parent is None else branches[parent].children).append(branches[pid])
-    # Children before their parents: a tree may be deeper than Python's stack.
+    # Children before parents, without recursion: a tree may be deeper than Python's stack.
     for branch in reversed(list(walk(roots))):
         for child in branch.children:
             branch._add(child)
@@ -66,13 +65,13 @@ def forest(rows: Iterable[ProcessTotals]) -> list[Branch]:
 
 
 def walk(roots: Iterable[Branch], key: Callable[[Branch], Any] | None = None) -> Iterator[Branch]:
-    """Each process before its children; with `key` siblings are sorted by it."""
-    ahead = [(root, 0) for root in _reversed(roots, key)]
-    while ahead:
-        branch, depth = ahead.pop()
+    """Yield each process before its children; with `key` siblings are sorted by it."""
+    waiting = [(root, 0) for root in _reversed(roots, key)]
+    while waiting:
+        branch, depth = waiting.pop()
         branch.depth = depth
         yield branch
-        ahead += [(child, depth + 1) for child in _reversed(branch.children, key)]
+        waiting += [(child, depth + 1) for child in _reversed(branch.children, key)]
 
 
 def _reversed(branches: Iterable[Branch], key: Callable[[Branch], Any] | None) -> Iterator[Branch]:
@@ -80,10 +79,10 @@ def _reversed(branches: Iterable[Branch], key: Callable[[Branch], Any] | None) -
 
 
 def below(rows: Iterable[ProcessTotals], pids: Iterable[int]) -> list[ProcessTotals]:
-    """Those of the rows that are, or descend from, one of the processes `pids`; each once."""
-    every = list(rows)
+    """Return the rows of the processes `pids` and of their descendants, in their order."""
+    rows = list(rows)
     children: dict[int | None, list[int]] = {}
-    for pid, parent in _parents(every).items():
+    for pid, parent in _parents(rows).items():
         children.setdefault(parent, []).append(pid)
     wanted: set[int] = set()
     new = list(pids)
@@ -92,31 +91,31 @@ def below(rows: Iterable[ProcessTotals], pids: Iterable[int]) -> list[ProcessTot
         if pid not in wanted:
             wanted.add(pid)
             new += children.get(pid, ())
-    return [row for row in every if row.pid in wanted]
+    return [row for row in rows if row.pid in wanted]
 
 
 def _parents(rows: Iterable[ProcessTotals]) -> dict[int, int | None]:
-    """The parent of each process, None where it is not among them."""
+    """Return the parent of each process, None if it is not among them."""
     by_pid = {row.pid: row for row in rows}
-    found: dict[int, int | None] = {}
+    parents: dict[int, int | None] = {}
     for pid, row in by_pid.items():
         parent = None if row.ppid is None or row.ppid == pid else by_pid.get(row.ppid)
-        found[pid] = None if parent is None or _is_younger(parent, row) else parent.pid
-    return found
+        parents[pid] = None if parent is None or _is_younger(parent, row) else parent.pid
+    return parents
 
 
 def _is_younger(parent: ProcessTotals, child: ProcessTotals) -> bool:
-    """Whether a parent has got its number after the child began.
+    """Whether the parent is another process, which got the pid after the child began.
 
-    The processes are not read at one moment: the parent may have ended meanwhile.
+    The processes are not read at the same moment: the parent may have ended meanwhile.
     """
     if parent.start_time is None or child.start_time is None:
         return False
     return parent.start_time > child.start_time
 
 
-def _without_circles(parents: dict[int, int | None]) -> dict[int, int | None]:
-    """The same, and one of each circle has no parent: a capture may say anything."""
+def _without_cycles(parents: dict[int, int | None]) -> dict[int, int | None]:
+    """Break each cycle, which a damaged capture may have, by removing one parent."""
     seen: dict[int, int] = {}
     for first in parents:
         pid: int | None = first

@@ -20,9 +20,9 @@ class Frozen:
 
 
 class Value(Frozen):
-    """An immutable object with the values of its slots: equal by them, hashable, pickled.
+    """An immutable object of the values in its slots: compared by them, hashable, picklable.
 
-    Written by hand: importing dataclasses takes as long as importing all of fastsmaps.
+    Written by hand, since importing dataclasses takes as long as importing all of fastsmaps.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Value(Frozen):
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
-    # Pickles name the class alone, which is public: modules may move.
+    # Pickles name only the class, which is public, so that modules may move.
 
     def __getstate__(self) -> dict[str, Any]:
         return self._values()

@@ -21,7 +21,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps._backend.bounded import MARK, MAX_TEXT
-from fastsmaps._model.stat import MOST_ARGUMENTS
+from fastsmaps._model.stat import MAX_ARGUMENTS
 from support import linux, processes
 from support.commands import environment
 
@@ -115,7 +115,7 @@ def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_pat
             assert len(file.read(MAX_TEXT + 10)) == MAX_TEXT + 10
         # Its bytes are zeros, each of which ends an argument.
         assert processes.run_in_child(lambda: within(pid)) == [
-            MOST_ARGUMENTS + 1,
+            MAX_ARGUMENTS + 1,
             MAX_TEXT + len(MARK),
         ]
 

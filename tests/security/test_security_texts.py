@@ -20,7 +20,7 @@ import fastsmaps
 from fastsmaps import _backend
 from fastsmaps._backend.bounded import MARK, MAX_TEXT, MAX_TEXTS, MIN_TEXT, cut
 from fastsmaps._host.texts import Shared
-from fastsmaps._model.stat import MOST_ARGUMENTS, arguments, cgroup_path
+from fastsmaps._model.stat import MAX_ARGUMENTS, arguments, cgroup_path
 from support.commands import environment, run
 from support.processes import workload
 from support.smaps_texts import record
@@ -122,9 +122,9 @@ def test_so_many_texts_that_the_shortest_limit_needs_more(
 
 
 def test_arguments_are_bounded() -> None:
-    words = arguments(b"a\0" * (MOST_ARGUMENTS + 1))
-    assert words == ("a",) * MOST_ARGUMENTS + ("...",)
-    assert arguments(b"a\0" * MOST_ARGUMENTS) == ("a",) * MOST_ARGUMENTS
+    words = arguments(b"a\0" * (MAX_ARGUMENTS + 1))
+    assert words == ("a",) * MAX_ARGUMENTS + ("...",)
+    assert arguments(b"a\0" * MAX_ARGUMENTS) == ("a",) * MAX_ARGUMENTS
 
 
 def test_a_cgroup_that_was_cut_is_not_known() -> None:
@@ -280,7 +280,7 @@ def test_forks_with_a_long_command_line(backend: ModuleType) -> None:
             pids = list(map(int, child.stdout.readline().split()))
             rows = list(fastsmaps.scan(pids, cmdline=True))
             assert len({id(row.raw_cmdline) for row in rows}) == 1
-            assert rows[0].cmdline == ("\udcff",) * MOST_ARGUMENTS + ("...",)
+            assert rows[0].cmdline == ("\udcff",) * MAX_ARGUMENTS + ("...",)
             with fastsmaps.Process(pids[0]) as process:
                 assert process.info(heap=True).cmdline == rows[0].cmdline
             for form in ([], ["--json"]):
