@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastsmaps._model.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
-from fastsmaps._output.files import written_whole
+from fastsmaps._output.files import atomic_file
 
 
 def table_of(
@@ -66,5 +66,5 @@ def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: AN
 
     # Both are read by all engines. Of 20,000 mappings zstd's file is half of snappy's (120 kB).
     compression = "zstd" if pa.Codec.is_available("zstd") else "snappy"
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         parquet.write_table(table, file, compression=compression)

@@ -27,9 +27,9 @@ from fastsmaps._model.processes import Scan
 from fastsmaps._model.record import Record
 from fastsmaps._model.samples import Samples
 from fastsmaps._model.sizes import human
-from fastsmaps._output.display import harmless
-from fastsmaps._output.files import written_whole
-from fastsmaps._output.page import page_of
+from fastsmaps._output.display import escaped
+from fastsmaps._output.files import atomic_file
+from fastsmaps._output.html import html_page
 from fastsmaps._source.process import Process
 
 try:
@@ -358,7 +358,7 @@ def _ends(text: str, longest: int) -> str:
 
 def _shown(text: str, longest: int) -> str:
     """A name as plotly shows it to the letter: it takes tags such as <b> and <a href>."""
-    text = harmless(_ends(text, longest))
+    text = escaped(_ends(text, longest))
     if len(text) > longest:
         half = longest // 2
         text = f"{text[:half]}…{text[-half:]}"
@@ -373,6 +373,6 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     no figure, TypeError for what is no path.
     """
     title = figure.layout.title.text or "fastsmaps"
-    text = page_of(figure.to_json(), title, get_plotlyjs())
-    with written_whole(path) as file:
+    text = html_page(figure.to_json(), title, get_plotlyjs())
+    with atomic_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))

@@ -332,7 +332,7 @@ class _Sweeps:
             for values, group in (*groups.items(), *others):
                 processes.add_metric(values, group.processes)
                 unread.add_metric(values, group.unread)
-                for family, figure in zip(figures, group.figures, strict=True):
+                for family, figure in zip(figures, group.sums, strict=True):
                     if figure is not None:
                         family.add_metric(values, figure)
                 for part, figure in zip(PARTS, group.parts, strict=True):

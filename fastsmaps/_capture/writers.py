@@ -8,7 +8,7 @@ import os
 import stat as _modes
 import time
 
-from fastsmaps._output.files import write_all, written_whole
+from fastsmaps._output.files import atomic_file, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Archive:
 def _archive(path: str, kind: str) -> Iterator[Archive]:
     import tarfile
 
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         layers: list[Any] = []  # in the order in which they are closed
         try:
             if kind == "gz":

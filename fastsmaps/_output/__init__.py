@@ -1,1 +1,1 @@
-"""Writing for others: files, pages, names that are safe to show, groups."""
+"""Output: atomic files, HTML pages, escaped names, groups of processes."""

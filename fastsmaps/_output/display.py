@@ -1,4 +1,4 @@
-"""Names and sizes as people see them, on terminals, in metrics and on pages."""
+"""Names and sizes as text for people: on terminals, in metrics, on pages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import os
 
 
-def harmless(text: str) -> str:
-    r"""The text with all that a terminal would act on made visible: ``\x1b``, ``\xff``.
+def escaped(text: str) -> str:
+    r"""Return the text with everything that a terminal would act on escaped: ``\x1b``, ``\xff``.
 
-    Names come from whoever runs a process or maps a file: control characters, changes of the
-    writing direction and bytes that are no UTF-8 must not reach a terminal.
+    Any user can choose the name of a process or of a mapped file. Control characters, changes of
+    the writing direction and bytes that are not UTF-8 must not reach a terminal.
     """
     if text.isprintable():
         return text
-    # A surrogate that stands for no byte is escaped below, as what it is.
+    # A surrogate that does not stand for a byte is escaped below, like any other character.
     with contextlib.suppress(UnicodeEncodeError):
         text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(
@@ -23,5 +23,5 @@ def harmless(text: str) -> str:
 
 
 def kib(size: int | None) -> str:
-    """A size in KiB; "-" for what is not known, which is not 0."""
+    """Return a size in KiB; "-" for an unknown one, which is not 0."""
     return "-" if size is None else str(size // 1024 if size >= 0 else -(-size // 1024))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, that has its name once the block has ended; for its owner alone.
 
     Until then a temporary name stands beside it, which takes the place of a file that had the
@@ -54,7 +54,7 @@ def _buffered(fd: int) -> Iterator[BinaryIO]:
 
 
 def check(path: Path) -> None:
-    """The OSError that written_whole() would raise now: before hours of work, not after."""
+    """The OSError that atomic_file() would raise now: before hours of work, not after."""
     _begun(path)[1].remove()
 
 

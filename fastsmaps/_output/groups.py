@@ -1,13 +1,15 @@
-"""Processes by what they have in common, a bounded number of groups, with names made harmless."""
+"""Groups of processes: a bounded number of them, with escaped names."""
 
 from __future__ import annotations
 
+import itertools
+
 from fastsmaps._model.grouping import Keys, words_of
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from fastsmaps._model.grouping import By
     from fastsmaps._model.process_totals import ProcessTotals
@@ -15,85 +17,75 @@ if TYPE_CHECKING:
 
     Key = tuple[str, ...]
 
-#: The name of the group that holds what is beyond the limit.
+#: The name of the group that holds all processes beyond the limit.
 OTHER = "other"
-#: The figures that are summed, in bytes.
-SUMMED = ("pss", "uss", "rss", "swap", "hugetlb")
+#: The sums of a group, in bytes, and the fields that each adds up.
+SUMMED = {
+    **{name: (name,) for name in ("pss", "uss", "rss", "swap")},
+    "hugetlb": ("shared_hugetlb", "private_hugetlb"),
+}
 #: The parts of Pss; kernels before 5.3 do not print them.
 PARTS = ("anon", "file", "shmem")
 
-# A group with a place of its own gives it up only to one that is larger by this factor: two of
-# nearly the same size would otherwise change places at every sweep.
+# A group among the largest is replaced only by one that is larger by this factor: otherwise two of
+# nearly the same size would change places at every sweep.
 _INCUMBENT = 1.25
 
-#: Outcomes of processes without memory; all others belong to a group, read or not.
-UNSEEN = ("kernel_thread", "zombie", "gone")
+# Outcomes of processes without memory; all others belong to a group, read or not.
+_WITHOUT_MEMORY = ("kernel_thread", "zombie", "gone")
 
 
 class ProcessGroup:
     """The sums over some processes.
 
-    ``processes`` counts them, ``unread`` those of them that are missing in the sums. ``figures``
-    are in bytes, in the order of SUMMED, None for what is not known: nothing was read, or a
-    process lacks it. ``parts`` are those of Pss, in the order of PARTS; ``mappings`` is the number
-    of the process that has most, None where it is not known. ``estimated`` is the part of Pss
-    that was scaled since it was read, ``age`` how old the oldest figure is, in seconds.
+    ``processes`` counts them, ``unread`` those that are missing in the sums. ``sums`` are in
+    bytes, in the order of SUMMED; a sum is None if nothing was read or a process lacks a value.
+    ``parts`` are those of Pss, in the order of PARTS. ``mappings`` is the largest number of
+    mappings of a process, None if unknown. ``estimated`` is the part of Pss that was scaled since
+    it was read; ``age`` is the age of the oldest value, in seconds.
     """
 
-    __slots__ = ("age", "estimated", "figures", "mappings", "parts", "processes", "rows", "unread")
+    __slots__ = ("age", "estimated", "mappings", "parts", "processes", "rows", "sums", "unread")
 
     def __init__(self, rows: Sequence[ProcessTotals]) -> None:
         self.rows = rows
         read = [row for row in rows if row.totals is not None]
-        totals = [row.totals for row in read if row.totals is not None]
         self.processes = len(rows)
         self.unread = len(rows) - len(read)
-        self.figures: tuple[int | None, ...] = (
-            _sum([one.pss for one in totals]),
-            _sum([one.uss for one in totals]),
-            _sum([one.rss for one in totals]),
-            _sum([one.swap for one in totals]),
-            _sum([one.shared_hugetlb for one in totals] + [one.private_hugetlb for one in totals]),
-        )
-        self.parts: tuple[int | None, ...] = (
-            _sum([one.pss_anon for one in totals]),
-            _sum([one.pss_file for one in totals]),
-            _sum([one.pss_shmem for one in totals]),
-        )
-        # Also those of processes that are too large to be read.
+        self.sums = [_sum(read, names) for names in SUMMED.values()]
+        self.parts = [_sum(read, (f"pss_{part}",)) for part in PARTS]
+        # A process that is too large to be read still has a number of mappings.
         counts = [row.mappings for row in rows if row.mappings is not None]
         self.mappings = max(counts, default=None)
         self.age = max((row.age for row in read if row.age is not None), default=0.0)
-        self.estimated = sum(
-            row.totals.pss or 0 for row in read if row.estimated and row.totals is not None
-        )
+        self.estimated = sum(row.pss or 0 for row in read if row.estimated)
 
     @property
     def pss(self) -> int:
-        """What groups are ordered by; what is not known is the smallest."""
-        return self.figures[0] or 0
+        """The key by which groups are sorted; an unknown Pss counts as the smallest."""
+        return self.sums[0] or 0
 
 
-def _sum(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+def _sum(rows: list[ProcessTotals], names: Iterable[str]) -> int | None:
+    values = [getattr(row.totals, name) for name in names for row in rows]
+    return sum(values) if values and None not in values else None
 
 
 def keys_of(by: By) -> Keys:
-    """The keys by these words, whose names are labels; a pid says little alone: with its comm."""
-    words = words_of(by)
-    both = (("pid", "comm") if word == "pid" else (word,) for word in words)
-    return Keys([word for some in both for word in some])
+    """Return the keys for these words, whose names are labels; a pid comes with its comm."""
+    words = (("pid", "comm") if word == "pid" else (word,) for word in words_of(by))
+    return Keys(itertools.chain.from_iterable(words))
 
 
 def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
-    """All processes that have memory, by the values of these labels."""
+    """Group all processes that have memory by the values of these labels."""
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
-        # What was not looked at yet has no name: coverage counts it. Some captures have no names.
+        # A process that was not reached yet has no name; coverage counts it. Some captures have
+        # totals but no names.
         named = row.comm is not None or row.totals is not None
-        shared = row.shares_memory_with is not None  # it has none of its own
-        if row.outcome not in UNSEEN and named and not shared:
+        shared = row.shares_memory_with is not None  # counted in that process
+        if row.outcome not in _WITHOUT_MEMORY and named and not shared:
             key = tuple([label_value(value) for value in keys.values(row)])
             members.setdefault(key, []).append(row)
     return {name: ProcessGroup(rows) for name, rows in members.items()}
@@ -102,7 +94,7 @@ def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
 def bounded(
     groups: dict[Key, ProcessGroup], limit: int, before: Collection[Key]
 ) -> tuple[dict[Key, ProcessGroup], ProcessGroup | None, int]:
-    """The `limit` largest by Pss, the sum of the rest (None where there is none), its number.
+    """Return the `limit` largest groups by Pss, the sum of the others or None, and their number.
 
     Groups that were among the largest `before` stay there unless others outgrow them clearly.
     """
@@ -120,13 +112,12 @@ def bounded(
 
 
 def label_value(value: object) -> str:
-    r"""A name as it is told: without what a terminal would act on, and valid UTF-8.
+    r"""Return a name as the value of a label: escaped, so it is valid UTF-8.
 
-    Control characters, changes of the writing direction and bytes that are no UTF-8 are made
-    visible, ``\x1b``, ``\xff``. "" stands for what is not known, as for Prometheus, to which an
-    empty label is none. What is really called "other" is ``\x6fther``: it is not the rest.
+    An unknown name is "": Prometheus treats an empty label like a missing one. A process that is
+    really called "other" gets ``\x6fther``, so that it is not mistaken for the rest.
     """
     if value is None:
         return ""
     text = str(value)
-    return r"\x6fther" if text == OTHER else harmless(text)
+    return r"\x6fther" if text == OTHER else escaped(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps._model.processes import failures_of, main_reason
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 from fastsmaps._source.rights import enough, own_rights
 from fastsmaps._source.source import Source
 
@@ -48,7 +48,7 @@ def note(
     text = read_of(coverage)
     reason = main_reason(failures)
     if reason:
-        text += f"\nfailed: {harmless(reason)}"
+        text += f"\nfailed: {escaped(reason)}"
     if hidden_by:
         text += f"\n{procfs} hides processes of others from this reader ({hidden_by})"
     if coverage.get("denied") and not Source(procfs).is_capture:

@@ -6,7 +6,7 @@ import itertools
 
 from fastsmaps._fields import python_name
 from fastsmaps._model.sizes import human
-from fastsmaps._output.display import harmless, kib
+from fastsmaps._output.display import escaped, kib
 from fastsmaps.cli.options import WrongUse, cannot_write, is_table
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
 
@@ -98,7 +98,7 @@ def resolved(name: str, names: Sequence[str], what: str) -> str:
     for candidate in (name, python_name(name), name.lower(), _ALIASES.get(name.lower(), "")):
         if candidate in names:
             return candidate
-    raise WrongUse(f"{what}: no field {name!r}; there are: {' '.join(map(harmless, names))}")
+    raise WrongUse(f"{what}: no field {name!r}; there are: {' '.join(map(escaped, names))}")
 
 
 # ---- order

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     """Raises WrongUse where argparse would print its usage and leave."""
 
     def error(self, message: str) -> NoReturn:
-        """One line is enough, and a terminal may be where it goes: main() makes it harmless."""
+        """Raise WrongUse with one line; main() escapes it for the terminal."""
         raise WrongUse(f"{message} (see {self.prog} --help)")
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:

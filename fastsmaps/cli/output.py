@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def complain(problem: Exception | str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody reads it: the exit status still counts
-            print(f"fastsmaps: {harmless(str(problem))}", file=sys.stderr)
+            print(f"fastsmaps: {escaped(str(problem))}", file=sys.stderr)
 
 
 class CommandLine:
@@ -66,7 +66,7 @@ class CommandLine:
 def print_json(records: Iterable[Record]) -> None:
     """A list, an object a line.
 
-    ASCII, so that it is harmless too; bytes that are no UTF-8 come as lone surrogates. The
+    ASCII, so it needs no escaping; bytes that are not UTF-8 come as lone surrogates. The
     encoder in C works only without an indent: 1,000 processes take 13 ms instead of 60.
     """
     import json
@@ -94,7 +94,7 @@ def print_csv(records: Sequence[Record], names: Sequence[str], *, head: bool = T
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if head:
-        writer.writerow(map(harmless, names))
+        writer.writerow(map(escaped, names))
     for record in records:
         writer.writerow([_csv_cell(record.get(name)) for name in names])
 
@@ -107,10 +107,10 @@ def _csv_cell(value: object) -> str | int | float:
     if isinstance(value, int | float):
         return value
     if isinstance(value, dict):
-        return harmless(" ".join(f"{name}={text}" for name, text in value.items()))
+        return escaped(" ".join(f"{name}={text}" for name, text in value.items()))
     if isinstance(value, list | tuple | CommandLine):
-        return harmless(" ".join(map(str, value)))
-    return harmless(str(value))
+        return escaped(" ".join(map(str, value)))
+    return escaped(str(value))
 
 
 def print_table(
@@ -122,8 +122,8 @@ def print_table(
     with every name in full. The last column's cells are then made one after the other: command
     lines may be long.
     """
-    safe = [[harmless(cell) for cell in row] for row in cells]
-    last: Iterator[str] = map(harmless, lasts)
+    safe = [[escaped(cell) for cell in row] for row in cells]
+    last: Iterator[str] = map(escaped, lasts)
     if sys.stdout.isatty():
         from fastsmaps.cli.tables import print_pretty
 

@@ -8,8 +8,8 @@ import sys
 import fastsmaps
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.sizes import human
-from fastsmaps._output.display import harmless, kib
-from fastsmaps._output.files import written_whole
+from fastsmaps._output.display import escaped, kib
+from fastsmaps._output.files import atomic_file
 from fastsmaps.cli.listing import FIGURES, NO_NAME
 from fastsmaps.cli.options import cannot_write
 from fastsmaps.cli.output import MOST_SHOWN, plain_lines
@@ -64,7 +64,7 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: Ended) -> Non
         save_plot(plot.samples(samples, title=f"{ended.name} (process {watch.pid})"), args.plot)
     text = (_json if args.json else _report)(args, watch, samples, ended)
     if args.output:
-        with _told(args.output), written_whole(args.output) as file:
+        with _told(args.output), atomic_file(args.output) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     elif ended.exit_code is None:
         sys.stdout.write(text)
@@ -85,7 +85,7 @@ def _write_csv(samples: Samples, path: str) -> None:
     import csv
     import io
 
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         text = io.TextIOWrapper(file, "ascii", "backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(samples.names)
@@ -149,7 +149,7 @@ def _report(
         lines += _growth(args, watch, samples)
     else:
         lines.append("it ended before it could be looked at")
-    return "".join(f"{harmless(line)}\n" for line in lines)
+    return "".join(f"{escaped(line)}\n" for line in lines)
 
 
 def _end(watch: fastsmaps.Watch, ended: Ended) -> str:

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 import fastsmaps
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 from support import linux, processes
 from support.commands import csv_rows, json_rows, run
 
@@ -81,7 +81,7 @@ def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -
     assert own.cgroup in {row["cgroup"] for row in table if row["pid"] == idle.pid}
     head, *lines = run("ps", "--cgroup", "--filter", "workloads").stdout.splitlines()
     assert head.split()[-2:] == ["CGROUP", "COMMAND"]
-    assert any(harmless(own.cgroup) in line for line in lines)
+    assert any(escaped(own.cgroup) in line for line in lines)
 
 
 def test_ps_limits(backend: ModuleType, idle: processes.Process) -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps._output.files import written_whole
+from fastsmaps._output.files import atomic_file
 from support import commands, linux, processes
 from support.independent import DATA
 
@@ -136,7 +136,7 @@ def test_no_escape_of_a_refused_member(backend: ModuleType, tmp_path: Path, kind
 
 
 def write(path: Path) -> None:
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         file.write(b"ours")
 
 
@@ -197,7 +197,7 @@ def test_put_there_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("kept")
     before = os.umask(0)
     try:
-        with written_whole(path) as file:
+        with atomic_file(path) as file:
             (temporary,) = (name for name in os.listdir(tmp_path) if name != "victim")
             status = (tmp_path / temporary).stat()
             assert (status.st_mode & 0o777, status.st_size) == (0o600, 0)
@@ -214,7 +214,7 @@ def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None
     """Not as the error of what is left in the buffer; and nothing stays."""
 
     def stopped() -> None:
-        with written_whole(tmp_path / "out") as file:
+        with atomic_file(tmp_path / "out") as file:
             file.write(b"some")
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             raise KeyboardInterrupt
@@ -229,7 +229,7 @@ def test_no_memory_for_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise MemoryError
 
     monkeypatch.setattr("builtins.open", without_memory)
-    with pytest.raises(MemoryError), written_whole(tmp_path / "out"):
+    with pytest.raises(MemoryError), atomic_file(tmp_path / "out"):
         pass
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []

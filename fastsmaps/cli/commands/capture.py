@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fastsmaps
 from fastsmaps._model.processes import is_failure
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 from fastsmaps.cli.choose import check_matches, choose
 from fastsmaps.cli.coverage import note_of
 from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
-        print(wrapped(f"{harmless(args.output)}: {note_of(scan)}"))
+        print(wrapped(f"{escaped(args.output)}: {note_of(scan)}"))
     if is_failure(scan.coverage):
         replay.status = 1
     if args.target:

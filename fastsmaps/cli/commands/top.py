@@ -8,7 +8,7 @@ import time
 
 import fastsmaps
 from fastsmaps._model.processes import is_failure
-from fastsmaps._output.display import harmless
+from fastsmaps._output.display import escaped
 from fastsmaps.cli.choose import Match, check_matches
 from fastsmaps.cli.coverage import note_of, read_of
 from fastsmaps.cli.listing import (
@@ -222,7 +222,7 @@ class _Screen:
             ]
             for record in records[: max(0, most)]
         ]
-        return [line[:width] for line in head], [[harmless(cell) for cell in row] for row in cells]
+        return [line[:width] for line in head], [[escaped(cell) for cell in row] for row in cells]
 
     def draw(self, scan: Scan) -> None:
         width, height = self.terminal.size()

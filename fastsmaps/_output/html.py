@@ -1,11 +1,11 @@
-"""A page of its own for a figure of plotly's: nothing is loaded, nothing else runs."""
+"""A self-contained HTML page for a plotly figure: it loads nothing and runs no other script."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 
-# Names and command lines are nobody else's: plotly.js has a button that uploads what is drawn.
+# No button that uploads the drawing, as plotly.js has: names and command lines are private.
 _START = """\
 "use strict";
 const figure = JSON.parse(document.getElementById("figure").textContent);
@@ -35,18 +35,17 @@ _PAGE = """\
 """
 
 
-def page_of(figure: str, title: str, plotly: str) -> str:
-    """The HTML: a figure in JSON, a title in which nothing is markup, and plotly.js's text.
+def html_page(figure: str, title: str, plotly: str) -> str:
+    """Return the HTML for a figure in JSON, an escaped title, and the source of plotly.js.
 
-    Its Content-Security-Policy forbids it to load anything, and any script but the two that it
-    was written with.
+    Its Content-Security-Policy allows only the two scripts in it, and forbids loading anything.
     """
-    plotly = plotly.replace("\r\n", "\n")  # as the browser hashes it
+    plotly = plotly.replace("\r\n", "\n")  # the browser hashes it like this
     return _PAGE.format(
         policy=f"default-src 'none'; script-src {_hash(plotly)} {_hash(_START)}; "
         "style-src 'unsafe-inline'; img-src data: blob:; font-src data:",
         title=title,
-        # Parsed as HTML before it is parsed as a script: no tag may begin there.
+        # The browser parses it as HTML before it parses the script: no tag may begin in it.
         figure=figure.replace("<", "\\u003c"),
         plotly=plotly,
         start=_START,
