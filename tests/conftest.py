@@ -1,4 +1,4 @@
-"""Options, markers and profiles; the fixture that runs a case on both backends; shared fixtures."""
+"""Options, hypothesis profiles and shared fixtures; `backend` runs a test on both backends."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ import fastsmaps
 from fastsmaps import _backend
 from support import commands, linux, processes
 from support.captures import no_leftovers
-from support.examples import ONE_PART
+from support.examples import DEFAULT_EXAMPLES
 
-# Hides from all commands that are run here what is left in a buffer at their end.
+# It would hide output that a command leaves in a buffer at its end.
 os.environ.pop("PYTHONUNBUFFERED", None)
 
 # `make test` draws a quarter of the examples; see support.examples.
-for profile, count in {"fast": ONE_PART // 4, "thorough": ONE_PART}.items():
+for profile, count in {"fast": DEFAULT_EXAMPLES // 4, "thorough": DEFAULT_EXAMPLES}.items():
     settings.register_profile(
         profile,
         max_examples=count,
-        # The backend fixture is set once for a test and stays so for all its examples; a busy
-        # machine makes no example wrong.
+        # The backend fixture holds for all examples of a test; a busy machine makes examples slow.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         deadline=None,
     )
@@ -38,38 +37,38 @@ settings.load_profile("thorough")
 MODULES = {"c": "fastsmaps._backend._csmaps", "python": "fastsmaps._backend._pysmaps"}
 
 
-def watched_by() -> str | None:
-    """What looks at each use of memory in this process, as fuzz/sanitize has it."""
-    mapped = Path("/proc/self/maps").read_text()
-    tools = {"libasan": "ASan", "vgpreload_memcheck": "valgrind"}
-    return next((tool for library, tool in tools.items() if library in mapped), None)
+def memory_checker() -> str | None:
+    """Name the memory checker that this process runs under, as in fuzz/sanitize."""
+    maps = Path("/proc/self/maps").read_text()
+    checkers = {"libasan": "ASan", "vgpreload_memcheck": "valgrind"}
+    return next((checker for library, checker in checkers.items() if library in maps), None)
 
 
-TOOL = watched_by()
+CHECKER = memory_checker()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-extension",
         action="store_true",
-        help="test the pure Python backend alone; without this a missing extension fails the run",
+        help="test only the pure Python backend; by default a missing extension fails the run",
     )
     parser.addoption(
         "--spawn",
         action="store_true",
-        help="start an interpreter for each command, as a user does; without this most are forks",
+        help="start an interpreter for each command, as a user does; by default most are forks",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Where threads run beside each other, and ASan's report goes to a file of each program.
-    alone = not config.pluginmanager.hasplugin("_run-parallel") and TOOL is None
-    commands.spawns = config.getoption("--spawn") or not alone
-    if TOOL == "ASan":
-        # What is read shall be as it is anywhere; there, brk gives no heap and nothing is locked.
-        plain = partial(processes.running, "env", "-u", "LD_PRELOAD")
-        pytest.MonkeyPatch().setattr(processes, "running", plain)
-    # A shell has what it runs in the background ignore these, and every child inherits that.
+    # Tests that run in parallel threads cannot fork, and ASan writes a report file per program.
+    can_fork = not config.pluginmanager.hasplugin("_run-parallel") and CHECKER is None
+    commands.spawns = config.getoption("--spawn") or not can_fork
+    if CHECKER == "ASan":
+        # Workloads run without ASan, under which brk gives no heap and mlock() locks nothing.
+        unchecked = partial(processes.running, "env", "-u", "LD_PRELOAD")
+        pytest.MonkeyPatch().setattr(processes, "running", unchecked)
+    # Background jobs of a shell ignore these signals, and all children inherit that.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             ctrl_c = number == signal.SIGINT
@@ -77,11 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str | None:
-    return TOOL and f"memory watched by {TOOL}: {importlib.import_module(MODULES['c']).__file__}"
+    extension = importlib.import_module(MODULES["c"]).__file__ if CHECKER else None
+    return CHECKER and f"memory checked by {CHECKER}: {extension}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no other files for ``-m core``: they want packages that its users do not install."""
+    """Ignore all other files with ``-m core``: they import packages that need not be installed."""
     core = re.fullmatch("core( and .*)?", config.option.markexpr)
     if core and collection_path.name.startswith("test_"):
         return "pytest.mark.core" not in collection_path.read_text() or None
@@ -91,23 +91,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark = item.get_closest_marker("uninstrumented")
-        if TOOL and mark:
-            item.add_marker(pytest.mark.skip(reason=f"under {TOOL}: {mark.kwargs['reason']}"))
+        if CHECKER and mark:
+            item.add_marker(pytest.mark.skip(reason=f"under {CHECKER}: {mark.kwargs['reason']}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         c, python = "c", pytest.param("python", marks=pytest.mark.pure)
-        alone = metafunc.config.getoption("--no-extension")
-        metafunc.parametrize("backend", [python] if alone else [c, python], indirect=True)
+        pure_only = metafunc.config.getoption("--no-extension")
+        metafunc.parametrize("backend", [python] if pure_only else [c, python], indirect=True)
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """One backend's module, which all of fastsmaps uses during the test.
 
-    Set before a test's threads begin, so that fuzz/threads can have many of them: what takes
-    monkeypatch itself is run in one.
+    It is set before a test's threads start, so that fuzz/threads can run the test in many of them.
+    A test that uses monkeypatch itself runs in one thread there.
     """
     module = importlib.import_module(MODULES[request.param])
     with pytest.MonkeyPatch.context() as patch:
@@ -119,37 +119,37 @@ def backend(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def twins(pytestconfig: pytest.Config) -> tuple[ModuleType, ModuleType]:
-    """Both backends' modules, to be compared."""
+    """Both backends' modules, to compare them."""
     if pytestconfig.getoption("--no-extension"):
-        pytest.skip("there is only one backend to compare")
+        pytest.skip("only one backend is tested")
     c, python = map(importlib.import_module, MODULES.values())
     return c, python
 
 
 @pytest.fixture
 def no_leak() -> Iterator[None]:
-    """No descriptor is left behind; for a whole module by ``pytestmark``."""
+    """Fail if the test leaks a descriptor."""
     with processes.same_descriptors():
         yield
 
 
 @pytest.fixture
 def no_unpacked_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is left of what was unpacked, and no descriptor."""
+    """Fail if the test leaves unpacked files or descriptors behind."""
     with no_leftovers(tmp_path_factory.mktemp("unpacked")):
         yield
 
 
 @pytest.fixture(scope="module")
 def idle() -> Iterator[processes.Process]:
-    """A process that does nothing."""
+    """An idle process."""
     with processes.workload("idle") as child:
         yield child
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small C program of many parts, compiled."""
+    """Path of a compiled C program with several roles."""
     try:
         return processes.compiled(tmp_path_factory.mktemp("program"))
     except linux.Unavailable as error:
@@ -158,7 +158,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, idle: processes.Process) -> str:
-    """A capture of two processes, the idle one and this."""
+    """A capture of two processes: the idle one and this one."""
     target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
     fastsmaps.capture(target, [idle.pid, os.getpid()])
     return target

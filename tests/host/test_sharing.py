@@ -31,7 +31,7 @@ ROOT = os.geteuid() == 0
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
-        return shared_memory.compiled(tmp_path_factory.mktemp("family"))
+        return shared_memory.compiled(tmp_path_factory.mktemp("program"))
     except linux.Unavailable as error:
         pytest.skip(str(error))
 
@@ -66,7 +66,7 @@ def is_counted_once(scan: fastsmaps.Scan, members: list[int]) -> None:
     assert scan.sharing_known
 
 
-FAMILIES = ["vfork", "clone", "chain", "orphan", "siblings", "left"]
+FAMILIES = ["vfork", "clone", "chain", "orphan", "siblings", "main-exited"]
 
 
 def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
@@ -128,8 +128,8 @@ def test_limits_hold(backend: ModuleType, program: str) -> None:
 
 
 def test_two_that_their_creator_left(backend: ModuleType, program: str) -> None:
-    with sharing_processes(program, "parted") as (creator, first, second):
-        shared_memory.wait_for("sleep", creator)
+    with sharing_processes(program, "creator-exec") as (creator, first, second):
+        shared_memory.wait_for_exec("sleep", creator)
         for order in ([first, second, creator], [creator, second, first]):
             scan = fastsmaps.scan(order)
             assert scan.by_pid[creator].outcome == "read"

@@ -56,18 +56,18 @@ def rollup_of(process: processes.Process) -> str:
     return f"/proc/{process.pid}/smaps_rollup"
 
 
-def thing_of(process: processes.Process, name: str) -> dict[str, Any]:
-    thing: dict[str, Any] = process.report["mappings"][name]
-    if "refused" in thing:
-        pytest.skip(thing["refused"])
-    return thing
+def expected_mapping(process: processes.Process, name: str) -> dict[str, Any]:
+    expected: dict[str, Any] = process.report["mappings"][name]
+    if "unavailable" in expected:
+        pytest.skip(expected["unavailable"])
+    return expected
 
 
 def mapping_of(process: processes.Process, name: str) -> fastsmaps.Mapping:
-    thing = thing_of(process, name)
-    mapping = fastsmaps.mappings(process.pid).find(thing["start"])
+    expected = expected_mapping(process, name)
+    mapping = fastsmaps.mappings(process.pid).find(expected["start"])
     assert mapping is not None
-    assert mapping.end >= thing["start"] + thing["size"]
+    assert mapping.end >= expected["start"] + expected["size"]
     return mapping
 
 
@@ -279,11 +279,11 @@ def file_system(path: str) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
-    thing, mapping = thing_of(zoo, name), mapping_of(zoo, name)
-    real = bytes.fromhex(thing["file"])
-    assert mapping.start == thing["start"]
-    assert mapping.size == thing["size"]
-    assert mapping.inode == thing["inode"]
+    expected, mapping = expected_mapping(zoo, name), mapping_of(zoo, name)
+    real = bytes.fromhex(expected["file"])
+    assert mapping.start == expected["start"]
+    assert mapping.size == expected["size"]
+    assert mapping.inode == expected["inode"]
     raw = real.replace(b"\n", b"\\012") + (b" (deleted)" if name == "deleted" else b"")
     assert mapping.raw_path == raw
     assert mapping.path == os.fsdecode(raw)
@@ -301,8 +301,8 @@ def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
 
 
 def test_file_has_the_numbers_of_stat(zoo: processes.Process, backend: ModuleType) -> None:
-    thing, mapping = thing_of(zoo, "plain"), mapping_of(zoo, "plain")
-    real = os.fsdecode(bytes.fromhex(thing["file"]))
+    expected, mapping = expected_mapping(zoo, "plain"), mapping_of(zoo, "plain")
+    real = os.fsdecode(bytes.fromhex(expected["file"]))
     assert mapping.inode == os.stat(real).st_ino
     kind = file_system(real)
     if kind in ("btrfs", "overlay", "one with numbers of its own"):

@@ -1,1 +1,1 @@
-"""What the tests share: processes to be read, texts, captures, commands, a second reader."""
+"""Shared by the tests: live processes, smaps texts, captures, commands, an independent parser."""

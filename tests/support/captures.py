@@ -1,4 +1,4 @@
-"""Captures: what the tests of them have in common."""
+"""Helpers for tests of captures."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TARGETS = ("directory", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz")
 
 @contextlib.contextmanager
 def no_leftovers(directory: Path) -> Iterator[None]:
-    """Captures are unpacked there; nothing of them stays, and no descriptor."""
-    before = tempfile.tempdir
+    """Unpack captures into `directory`; fail if a file or a descriptor is left over."""
+    previous = tempfile.tempdir
     with processes.same_descriptors():
         tempfile.tempdir = str(directory)
         try:
             yield
         finally:
-            tempfile.tempdir = before
+            tempfile.tempdir = previous
     assert os.listdir(directory) == []
 
 
@@ -40,7 +40,7 @@ def scan_capture(directory: str) -> list[fastsmaps.ProcessTotals]:
 
 
 def tar(path: Path, members: dict[str, bytes | None], **changes: Any) -> Path:
-    """An archive of files, and of directories where there is no text."""
+    """Write an archive of files; a member whose text is None becomes a directory."""
     with tarfile.open(path, "w") as archive:
         for name, text in members.items():
             member = tarfile.TarInfo(name)
@@ -59,14 +59,14 @@ def tree(directory: str) -> dict[str, bytes]:
     }
 
 
-# ---- made by others
+# ---- captures by other tools
 
 SMAPS = record(0x1000, 0x3000, b"/a", Size=8, Rss=8, Pss=4) + record(0x3000, 0x4000, Size=4, Rss=4)
 STAT = b"%d (it) S 1 " + b"0 " * 45 + b"\n"
 
 
 def smem(*, directories: bool = True) -> dict[str, bytes | None]:
-    """The members of what smemcap saves."""
+    """Members of an archive as smemcap writes it."""
     members: dict[str, bytes | None] = {"meminfo": b"MemTotal: 1 kB\n", "version": b"Linux\n"}
     for pid in (7, 4711):
         if directories:

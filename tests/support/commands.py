@@ -1,4 +1,4 @@
-"""The command as a user runs it: what tests of it have in common."""
+"""Helpers to run the command as a user does: captured, in a fork, on a terminal."""
 
 from __future__ import annotations
 
@@ -34,46 +34,46 @@ OTHER = str(DATA / "captures/7.2-amd64/child/smaps")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """With the backend that is tested."""
+    """Environment of a command that uses the tested backend."""
     return {**os.environ, "FASTSMAPS_BACKEND": fastsmaps.BACKEND, **more}
 
 
 def run(*arguments: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, which must be as expected."""
+    """Run the command to its end and check its exit status."""
     options = {"env": environment(), **options}
-    forks = not spawns and options.keys() <= {"env", "cwd", "input"}
-    done = (_forked if forks else _spawned)([*arguments], **options)
+    fork = not spawns and options.keys() <= {"env", "cwd", "input"}
+    done = (_run_in_fork if fork else _run_in_interpreter)([*arguments], **options)
     assert done.returncode == status, (arguments, done.stdout[-500:], done.stderr)
     assert "Traceback" not in done.stderr
     return done
 
 
-def _spawned(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in an interpreter of its own."""
+def _run_in_interpreter(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a new interpreter."""
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, check=False, **options
     )
 
 
-def _forked(
+def _run_in_fork(
     arguments: list[str],
     env: dict[str, str],
     cwd: str | Path | None = None,
     input: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in a fork of this process: no start of an interpreter, which takes 80 ms."""
-    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
-        given.write((input or "").encode())
-        given.seek(0)
+    """Run the command in a fork of this process, saving the 80 ms of an interpreter's start."""
+    with TemporaryFile() as stdin, TemporaryFile() as output, TemporaryFile() as errors:
+        stdin.write((input or "").encode())
+        stdin.seek(0)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 if input is not None:
-                    os.dup2(given.fileno(), 0)
+                    os.dup2(stdin.fileno(), 0)
                 os.dup2(output.fileno(), 1)
                 os.dup2(errors.fileno(), 2)
-                code = _as_command(arguments, env, cwd)
+                code = _call_entry(arguments, env, cwd)
             finally:
                 os._exit(code)
         returncode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -85,8 +85,8 @@ def _forked(
     return subprocess.CompletedProcess(arguments, returncode, *texts)
 
 
-def _as_command(arguments: list[str], env: dict[str, str], cwd: str | Path | None) -> int:
-    """Give the exit status of the command, with what an interpreter does before and after it."""
+def _call_entry(arguments: list[str], env: dict[str, str], cwd: str | Path | None) -> int:
+    """Call the entry point as an interpreter does at its start and end; return the exit status."""
     sys.stdin, sys.stdout, sys.stderr = (open(fd, mode) for fd, mode in enumerate("rww"))
     try:
         if cwd is not None:
@@ -105,19 +105,19 @@ def _as_command(arguments: list[str], env: dict[str, str], cwd: str | Path | Non
     try:
         sys.stdout.flush()
     except OSError:
-        return 120  # as Python has it
+        return 120  # Python's exit status where stdout cannot be flushed
     assert isinstance(code, int)
     return code
 
 
 def json_rows(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
-    """What --json says."""
+    """Run the command with --json and parse its output."""
     rows: list[dict[str, Any]] = json.loads(run(*arguments, "--json", status=status).stdout)
     return rows
 
 
 def csv_rows(*arguments: str) -> list[dict[str, str]]:
-    """What --csv says."""
+    """Run the command with --csv and parse its output."""
     return list(csv.DictReader(io.StringIO(run(*arguments, "--csv").stdout)))
 
 
@@ -130,17 +130,17 @@ from fastsmaps.cli import entry
 entry()
 """
 
-#: What each of top's screens ends with.
+#: Erase to the end of the screen: the end of each screen that top draws.
 SCREEN = "\x1b[J"
 
-# A shell as far as job control goes: it gives the terminal to its one job, says when that stops
-# or ends, takes the terminal back, and does with a stopped job what it is told, as fg and bg do.
+# A shell's job control: it gives the terminal to its one job, reports when the job stops or ends,
+# takes the terminal back, and continues a stopped job as the commands fg and bg do.
 _SHELL = """
 import fcntl, os, signal, subprocess, sys, termios
 
 terminal = int(sys.argv[1])
 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-# Neither is it stopped when it takes the terminal back, nor ended when that goes away.
+# It must not stop when it takes the terminal back, nor end when the terminal is closed.
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -159,7 +159,7 @@ while True:
     try:
         os.tcsetpgrp(terminal, os.getpgrp())
     except OSError:
-        pass  # it is gone
+        pass  # the terminal is closed
     if not os.WIFSTOPPED(status):
         print("ended", os.waitstatus_to_exitcode(status), flush=True)
         break
@@ -171,18 +171,18 @@ while True:
 
 
 class Job:
-    """The command in front of a terminal of 100 columns, which a shell started.
+    """The command, started by a shell with job control on a terminal of 100 columns.
 
-    ``text`` is what the terminal got, ``before`` its modes when the command began.
+    ``text`` is the command's output, ``initial_modes`` the terminal's modes at its start.
     """
 
     def __init__(self, *arguments: str, command: list[str] = COMMAND) -> None:
         self._controller, self.terminal = pty.openpty()
         termios.tcsetwinsize(self.terminal, (30, 100))
         self.initial_modes = self.modes()
-        self._got = b""
-        self._said = b""
-        self._heard = 0
+        self._output = b""
+        self._shell_output = b""
+        self._shell_lines_read = 0
         self._shell = subprocess.Popen(
             [sys.executable, "-c", _SHELL, str(self.terminal), *command, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
@@ -194,7 +194,7 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if b"ended" not in self._said:
+        if b"ended" not in self._shell_output:
             self.signal(signal.SIGKILL)
         self._shell.kill()
         self._shell.communicate()
@@ -203,41 +203,42 @@ class Job:
 
     @property
     def text(self) -> str:
-        return self._got.decode("utf-8", "replace")
+        return self._output.decode("utf-8", "replace")
 
     @property
     def screens(self) -> int:
-        """How often top drew its screen."""
+        """Number of screens that top has drawn."""
         return self.text.count(SCREEN)
 
     def modes(self) -> list[Any]:
-        """The terminal's."""
+        """Modes of the terminal, as tcgetattr() returns them."""
         return termios.tcgetattr(self.terminal)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Listens until it is true, and to all that came until then."""
+        """Read output until the condition is true, then all that is pending."""
         assert self._shell.stdout is not None
         deadline = time.monotonic() + processes.TIMEOUT
         while True:
             met = condition()
-            heard = [self._shell.stdout.fileno(), *[self._controller] * (self._controller >= 0)]
-            ready = select.select(heard, [], [], 0 if met else 1)[0]
+            shell = self._shell.stdout.fileno()
+            sources = [shell, self._controller] if self._controller >= 0 else [shell]
+            ready = select.select(sources, [], [], 0 if met else 1)[0]
             if self._controller in ready:
-                self._got += os.read(self._controller, 1 << 16)
+                self._output += os.read(self._controller, 1 << 16)
             elif met:
                 return
-            if heard[0] in ready:
-                self._said += os.read(heard[0], 1 << 16)
-            assert time.monotonic() < deadline, (self._said, self._got)
+            if shell in ready:
+                self._shell_output += os.read(shell, 1 << 16)
+            assert time.monotonic() < deadline, (self._shell_output, self._output)
 
     def read_line(self) -> str:
-        """The next line that the shell says."""
-        self.until(lambda: self._said.count(b"\n") > self._heard)
-        self._heard += 1
-        return self._said.decode().splitlines()[self._heard - 1]
+        """Read the shell's next line."""
+        self.until(lambda: self._shell_output.count(b"\n") > self._shell_lines_read)
+        self._shell_lines_read += 1
+        return self._shell_output.decode().splitlines()[self._shell_lines_read - 1]
 
     def hang_up(self) -> None:
-        """As when a terminal's window is closed."""
+        """Close the terminal, as when its window is closed."""
         if self._controller >= 0:
             os.close(self._controller)
             self._controller = -1
@@ -246,11 +247,11 @@ class Job:
         os.write(self._controller, keys.encode())
 
     def signal(self, number: int) -> None:
-        """Sends the command a signal."""
+        """Send the command a signal."""
         os.kill(self._pid, number)
 
     def resume(self, order: str) -> None:
-        """Has the shell go on with the command that stopped: "fg" or "bg"."""
+        """Let the shell continue the stopped command: "fg" or "bg"."""
         assert self._shell.stdin is not None
         self._shell.stdin.write(f"{order}\n".encode())
 
@@ -258,7 +259,7 @@ class Job:
 def on_terminal(
     *arguments: str, keys: str = "", without_rich: bool = False, command: list[str] = COMMAND
 ) -> str:
-    """What a terminal gets until the command ends; each key is pressed after one more screen."""
+    """Return all output on a terminal; each key is pressed after one more screen."""
     if without_rich:
         command = [sys.executable, "-c", WITHOUT_RICH]
     with Job(*arguments, command=command) as job:

@@ -1,14 +1,14 @@
-"""How many examples hypothesis draws: as many parts of 100 as a test says, or fewer in a hurry."""
+"""The number of examples that hypothesis draws, scaled by the profile."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-#: What hypothesis draws by itself.
-ONE_PART = 100
+#: The default of hypothesis.
+DEFAULT_EXAMPLES = 100
 
 
 def examples(count: int) -> settings:
-    """Draw so many examples in the profile "thorough", and in proportion in others."""
+    """Draw `count` examples in the profile "thorough", proportionally fewer in others."""
     assert settings.default is not None
-    return settings(max_examples=count * settings.default.max_examples // ONE_PART)
+    return settings(max_examples=count * settings.default.max_examples // DEFAULT_EXAMPLES)

@@ -1,8 +1,8 @@
-"""A second, slow reader of maps, smaps and smaps_rollup, and the tables it makes of tests/data.
+"""An independent, slow parser of maps, smaps and smaps_rollup, and its tables for tests/data.
 
-It shares nothing with fastsmaps, so that a mistake must be made twice to go unnoticed. It reads
-what kernels write, not what people paste of it. Run as a script, it writes the table of expected
-values beside every text of the corpus (tests/data/README.md).
+It shares no code with fastsmaps, so a mistake must be made twice to go unnoticed. It parses what
+kernels write, not what people paste of it. Run as a script, it writes the table of expected values
+next to every text of the corpus (tests/data/README.md).
 """
 
 import json
@@ -22,7 +22,7 @@ COLUMNS += ["name", "kind", "deleted", "vm_flags", "extra"]
 
 @dataclass
 class Record:
-    """One mapping. Sizes are bytes; what the text does not have is in neither dict."""
+    """One mapping. Sizes are in bytes; a field that the text lacks is in neither dict."""
 
     start: int
     end: int
@@ -39,7 +39,7 @@ class Record:
 
 
 def read(text: bytes) -> list[Record]:
-    """All records of a maps, smaps or smaps_rollup text, in the file's order."""
+    """Parse all records of a maps, smaps or smaps_rollup text, in the file's order."""
     records: list[Record] = []
     for line in text.removesuffix(b"\n").split(b"\n") if text else []:
         if header := HEADER.fullmatch(line):
@@ -50,14 +50,14 @@ def read(text: bytes) -> list[Record]:
             add_field(records[-1], labelled[1].decode(), labelled[2])
         else:
             raise ValueError(f"neither header nor field: {line!r}")
-    for record in records:  # afterwards: a record's name and flags can come after its header
+    for record in records:  # after all lines: a record's name and flags can follow its header
         record.kind = kind_of(record.name, record.perms, record.vm_flags or [], record.dev)
         record.deleted = record.kind == "file" and record.name.endswith(b" (deleted)")
     return records
 
 
 def add_field(record: Record, label: str, value: bytes) -> None:
-    """One `Label: value` line. Android's `Name:` is a name and nothing else, never `extra`."""
+    """Add one `Label: value` line. Android's `Name:` is only a name, never `extra`."""
     text = value.decode("utf-8", "surrogateescape").strip(" ")
     if label in record.fields or label in record.extra:
         raise ValueError(f"{label} twice in one record")
@@ -72,7 +72,7 @@ def add_field(record: Record, label: str, value: bytes) -> None:
 
 
 def kind_of(name: bytes, perms: str, vm_flags: list[str], dev: str = "fd:01") -> str:
-    """What the mapping is; the first rule that fits decides, so their order matters."""
+    """Classify a mapping; the first rule that matches decides, so their order matters."""
     special = name.startswith(b"[") and name.endswith(b"]")
     zero = name in (b"/dev/zero", b"/dev/zero (deleted)")
     if "ht" in vm_flags or name in (b"/anon_hugepage", b"/anon_hugepage (deleted)"):
@@ -93,18 +93,18 @@ def kind_of(name: bytes, perms: str, vm_flags: list[str], dev: str = "fd:01") ->
         return "anon"
     if name.startswith((b"/dev/", b"/dmabuf:", b"anon_inode:", b"socket:")):
         return "device"
-    made_up = int(dev.split(":")[0], 16) == 0
-    if made_up and perms.endswith("s") and re.fullmatch(rb"/[^/]* \(deleted\)", name, re.DOTALL):
+    no_device = int(dev.split(":")[0], 16) == 0
+    if no_device and perms.endswith("s") and re.fullmatch(rb"/[^/]* \(deleted\)", name, re.DOTALL):
         return "shmem"
     return "file"
 
 
 def write_table(records: list[Record]) -> str:
-    """The records as tab-separated ASCII text; data/README.md says what the cells hold."""
+    """Format records as tab-separated ASCII text; data/README.md describes the cells."""
     labels = list(dict.fromkeys(label for record in records for label in record.fields))
     rows = [[*COLUMNS, *labels]]
     for r in records:
-        # A name that is really "-" must not look absent: \x2d reads back as the same byte.
+        # "-" stands for no name, so a name "-" is written as \x2d, which reads back as that byte.
         name = {b"": "-", b"-": "\\x2d"}.get(r.name) or escape(r.name)
         row = [str(r.start), str(r.end), r.perms, str(r.offset), r.dev, str(r.inode), name, r.kind]
         row.append("1" if r.deleted else "0")
@@ -115,7 +115,7 @@ def write_table(records: list[Record]) -> str:
 
 
 def read_table(table: str) -> list[Record]:
-    """What write_table() wrote, as the same records."""
+    """Read the records that write_table() wrote."""
     header, *rows = (line.split("\t") for line in table.removesuffix("\n").split("\n"))
     records = []
     for start, end, perms, offset, dev, inode, name, kind, deleted, flags, extra, *cells in rows:
@@ -131,22 +131,22 @@ def read_table(table: str) -> list[Record]:
 
 
 def escape(name: bytes) -> str:
-    """Bytes as printable ASCII, in the notation of a Python string."""
+    """Escape bytes as printable ASCII, in the notation of a Python string."""
     return name.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 def unescape(text: str) -> bytes:
-    """The bytes that escape() was given."""
+    """Undo escape()."""
     return text.encode("ascii").decode("unicode_escape").encode("latin-1")
 
 
 def texts() -> list[Path]:
-    """Every maps, smaps and smaps_rollup text of the corpus, in a fixed order."""
+    """List every maps, smaps and smaps_rollup text of the corpus, in a fixed order."""
     return sorted(p for p in DATA.rglob("*") if p.name in ("maps", "smaps", "smaps_rollup"))
 
 
 def table_path(text: Path) -> Path:
-    """Where the table of a text lies, if it has one: those of captures/*/child have none."""
+    """Path of a text's table; texts in captures/*/child have none."""
     return text.with_name(text.name + ".expected.tsv")
 
 

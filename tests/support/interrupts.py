@@ -1,4 +1,4 @@
-"""Exceptions at every moment: as a signal's handler may raise them, but at each line in turn."""
+"""Exceptions raised at every line in turn, as a signal handler may raise them anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def _is_finalizing(frame: FrameType | None) -> bool:
-    """Whether an object dies: what is raised there, Python prints and drops."""
+    """Whether `__del__` is running: Python prints exceptions from there and ignores them."""
     while frame is not None and frame.f_code.co_name != "__del__":
         frame = frame.f_back
     return frame is not None
@@ -22,31 +22,32 @@ def at_every_line(
     step: int = 1,
     event_of: str = "line",
 ) -> Iterator[type[BaseException] | None]:
-    """What the call raises with an exception at the first line of these modules, the second, ...
+    """Repeat the call with `error` raised at line 1, 2, ... of `modules`; yield what it raises.
 
-    With a `step` it is only every so many lines; "opcode" events come within a line too. None
-    where the call gave something nevertheless. By then the exception and what it held are gone.
+    With a `step` greater than 1 only every step-th line is tried; "opcode" events also fall within
+    lines. Yields None where the call returned a value all the same. The exception and the objects
+    it referenced are freed by then.
     """
     line = 1 - step
     while True:
         line += step
-        left = line
+        remaining = line
 
         def trace(
             frame: FrameType, event: str, _: object
         ) -> Callable[[FrameType, str, Any], Any] | None:
-            nonlocal left
+            nonlocal remaining
             if frame.f_globals.get("__name__") not in modules or _is_finalizing(frame):
                 return None
             frame.f_trace_opcodes = event_of == "opcode"
             if event == event_of:
-                left -= 1
-                if not left:
+                remaining -= 1
+                if not remaining:
                     raise error()
             return trace
 
-        before = sys.gettrace()
-        # CPython 3.12 sends opcode events only where a frame wanted them before settrace().
+        previous = sys.gettrace()
+        # CPython 3.12 sends opcode events only to frames that asked for them before settrace().
         sys._getframe().f_trace_opcodes = event_of == "opcode"
         sys.settrace(trace)
         kind = None
@@ -55,7 +56,7 @@ def at_every_line(
         except BaseException as raised:
             kind = type(raised)
         finally:
-            sys.settrace(before)
-        if left > 0:
+            sys.settrace(previous)
+        if remaining > 0:
             return
         yield kind

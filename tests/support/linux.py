@@ -1,4 +1,4 @@
-"""What these tests ask of the kernel beyond what Python offers: its numbers, and the C library."""
+"""Kernel constants and C library calls that Python's standard library does not offer."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ LIBC.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 
 
 class Unavailable(Exception):
-    """The kernel, or who runs the tests, forbids what a test needs: a reason to skip it."""
+    """The machine or the user's rights do not allow what a test needs: a reason to skip it."""
 
 
 def set_next_pid(pid: int) -> None:
-    """The next process of this pid namespace gets this number, if nobody has it."""
+    """Give the next process of this pid namespace this pid, if it is free."""
     try:
         with open("/proc/sys/kernel/ns_last_pid", "w") as file:
             file.write(str(pid - 1))
@@ -53,16 +53,16 @@ def set_next_pid(pid: int) -> None:
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls a function that gives 0 if it does what it is told; otherwise: Unavailable."""
+    """Call a C function that returns 0 on success; raise Unavailable on failure."""
     if LIBC[name](*arguments):
         raise Unavailable(f"{name}{arguments}: {os.strerror(ctypes.get_errno())}")
 
 
 def become(uid: int, *capabilities: int) -> None:
-    """Make this process another user's, with these capabilities alone.
+    """Change the user of this process and keep only these capabilities.
 
-    What fastsmaps imports when it is needed is imported before: another user may not be allowed to
-    read the checkout, as where a home directory is 0700.
+    All modules that fastsmaps imports lazily are imported first: the other user may not be allowed
+    to read the checkout, as in a 0700 home directory.
     """
     import fastsmaps  # workloads.py runs without it
 
@@ -79,7 +79,7 @@ def become(uid: int, *capabilities: int) -> None:
 
 
 def keep_capabilities(*capabilities: int) -> None:
-    """Drops all others; Refused where one of them is not there to be kept."""
+    """Drop all other capabilities; raise Unavailable if this process lacks one of these."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     bits = sum(1 << capability for capability in capabilities)
     low, high = bits & 0xFFFFFFFF, bits >> 32
@@ -89,7 +89,7 @@ def keep_capabilities(*capabilities: int) -> None:
 
 
 def unshare() -> None:
-    """Gives our next child namespaces of its own; those of us who are not root become it there."""
+    """Put our next child into new mount and pid namespaces, in which it is root."""
     uid, gid = os.geteuid(), os.getegid()
     try:
         call("unshare", CLONE_NEWNS | CLONE_NEWPID)
@@ -103,21 +103,21 @@ def unshare() -> None:
             raise Unavailable(f"user namespace: {error}") from None
 
 
-def mount_proc(where: str | Path, options: str) -> None:
-    """Another procfs of this pid namespace; Refused where that is not allowed."""
-    call("mount", b"proc", os.fsencode(where), b"proc", 0, options.encode())
+def mount_proc(mount_point: str | Path, options: str) -> None:
+    """Mount another procfs of this pid namespace; raise Unavailable where that is forbidden."""
+    call("mount", b"proc", os.fsencode(mount_point), b"proc", 0, options.encode())
 
 
 def hides_processes() -> bool:
-    """Whether who may not read a process does not even find it in /proc: hidepid=2 and 4."""
+    """Whether /proc hides processes that this one may not read: hidepid=2 or 4."""
     options = ""
     for line in Path("/proc/self/mounts").read_bytes().splitlines():
-        _, where, kind, found, *_ = line.split(b" ")
-        if (where, kind) == (b"/proc", b"proc"):
-            options = found.decode()  # the last one lies above the others
+        _, mount_point, filesystem, mount_options, *_ = line.split(b" ")
+        if (mount_point, filesystem) == (b"/proc", b"proc"):
+            options = mount_options.decode()  # the last mount covers earlier ones
     return any(f"hidepid={value}" in options for value in ("2", "4", "invisible", "ptraceable"))
 
 
 def main_thread_ended(pid: int) -> bool:
-    """Whether a process's main thread has ended."""
+    """Whether the main thread of a process has ended."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"

@@ -1,4 +1,4 @@
-"""Metrics: a made-up machine to be read, the exporter as it is run, and what both tell."""
+"""Helpers for tests of metrics: a fake /proc, the running exporter, parsed samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.smaps_texts import header, kb
 #: A sample's metric and labels.
 Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
 
-#: Names that would do harm; the kernel takes 15 bytes.
+#: Hostile process names, of at most 15 bytes, as many as the kernel keeps.
 HOSTILE = (
     b'a"} 1\nup{x="',
     b"\\",
@@ -49,30 +49,33 @@ HOSTILE = (
 def write_process(
     root: Path, pid: int, comm: bytes = b"it", *, uid: int = 0, cgroup: bytes = b"/", **sizes: int
 ) -> None:
-    """A process of a made-up machine; sizes are in kB, by the kernel's names with _ for -."""
-    here = root / str(pid)
-    here.mkdir(parents=True)
+    """Write the files of a process into a fake /proc.
+
+    Sizes are in kB, by the kernel's field names; a negative size leaves the field out.
+    """
+    directory = root / str(pid)
+    directory.mkdir(parents=True)
     sizes = {"Rss": 100, "Pss": 50, "Private_Clean": 10, "Private_Dirty": 20, "Shared_Hugetlb": 0,
              "Private_Hugetlb": 0, "Swap": 0, **sizes}  # fmt: skip
     lines = [kb(name, size) for name, size in sizes.items() if size >= 0]
-    (here / "smaps_rollup").write_bytes(header(name=b"[rollup]") + b"".join(lines))
-    (here / "stat").write_bytes(b"%d (%s) S 1 " % (pid, comm) + b"0 " * 45 + b"\n")
-    (here / "statm").write_bytes(b"100 25 10 1 0 20 0\n")
-    (here / "status").write_bytes(
+    (directory / "smaps_rollup").write_bytes(header(name=b"[rollup]") + b"".join(lines))
+    (directory / "stat").write_bytes(b"%d (%s) S 1 " % (pid, comm) + b"0 " * 45 + b"\n")
+    (directory / "statm").write_bytes(b"100 25 10 1 0 20 0\n")
+    (directory / "status").write_bytes(
         b"Name:\tit\nTgid:\t%d\nUid:\t%d\t%d\t%d\t%d\n" % (pid, *[uid] * 4)
     )
-    (here / "cgroup").write_bytes(b"0::" + cgroup + b"\n")
-    (here / "cmdline").write_bytes(b"it\0")
+    (directory / "cgroup").write_bytes(b"0::" + cgroup + b"\n")
+    (directory / "cmdline").write_bytes(b"it\0")
 
 
 class GatedSampler(fastsmaps.Sampler):
-    """A Sampler that does not sweep while another holds the gate."""
+    """A Sampler that does not sweep while another thread holds the gate."""
 
     gate: ClassVar[threading.Lock]
     waiting: ClassVar[threading.Event]
 
     def sweep(self) -> fastsmaps.Scan:
-        """Waits, and says so."""
+        """Wait for the gate, with `waiting` set meanwhile."""
         self.waiting.set()
         with self.gate:
             self.waiting.clear()
@@ -80,21 +83,21 @@ class GatedSampler(fastsmaps.Sampler):
 
 
 def gate_samplers(monkeypatch: pytest.MonkeyPatch) -> type[GatedSampler]:
-    """Makes all samplers to come such ones."""
+    """Make all new samplers wait for one gate."""
     GatedSampler.gate, GatedSampler.waiting = threading.Lock(), threading.Event()
     monkeypatch.setattr(fastsmaps, "Sampler", GatedSampler)
     return GatedSampler
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Waits until it is true."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + processes.TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-# ---- what is told
+# ---- exported samples
 
 
 class Metrics:
@@ -108,11 +111,11 @@ class Metrics:
         assert len(self.samples) == len(samples)  # no series twice
 
     def get(self, name: str, **labels: str) -> float | None:
-        """The value; None where there is no such series."""
+        """Value of a series; None if it does not exist."""
         return self.samples.get((f"fastsmaps_{name}", frozenset(labels.items())))
 
     def of(self, name: str, label: str = "comm") -> dict[str, float]:
-        """Values by a label."""
+        """Values of a metric by one label."""
         return {
             dict(labels)[label]: value
             for (metric, labels), value in self.samples.items()
@@ -125,17 +128,17 @@ class Metrics:
 
 
 def parse_metrics(text: str) -> Metrics:
-    """What a scraper makes of the text."""
+    """Parse a text as a scraper does."""
     return Metrics(text_string_to_metric_families(text))
 
 
 def scrape(collector: Any) -> Metrics:
-    """What a scraper makes of a collector."""
+    """Parse the text that a collector gives to a scraper."""
     return parse_metrics(generate_latest(collector).decode())
 
 
 def promtool(*arguments: str, text: bytes = b"", where: Path | None = None) -> None:
-    """Has promtool check something; without it the test is skipped."""
+    """Run promtool, which must find no mistake; skip the test if it is not installed."""
     command = shutil.which("promtool")
     if command is None:
         pytest.skip("no promtool (Debian's package prometheus has it)")
@@ -181,7 +184,7 @@ class Exporter:
     def request(
         self, path: str = "/metrics", method: str = "GET", **headers: str
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """The answer and its content."""
+        """Send a request; return the response and its body."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.TIMEOUT)
         with contextlib.closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -190,19 +193,19 @@ class Exporter:
             return answer, answer.read()
 
     def scrape(self) -> Metrics:
-        """A scrape, once there are figures."""
+        """Scrape the exporter once the first sweep has finished."""
         until(lambda: parse_metrics(self.request()[1].decode()).up)
         return parse_metrics(self.request()[1].decode())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
-        """Sends a signal: the exit status, and what it said of errors."""
+        """Send a signal; return the exit status and the standard error output."""
         self.popen.send_signal(number)
         _, error = self.popen.communicate(timeout=processes.TIMEOUT)
         return self.popen.returncode, error
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """What a Prometheus answers; nothing as long as it starts."""
+    """Query a Prometheus server; an empty list while it is starting."""
     from urllib.parse import quote
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=processes.TIMEOUT)
@@ -210,13 +213,13 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
         connection.request("GET", f"/api/v1/query?query={quote(expression)}")
         answer = connection.getresponse()
         if answer.status == 200:
-            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
-            return found
+            result: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+            return result
     return []
 
 
 def small_host(root: Path) -> Path:
-    """Some processes of a made-up machine."""
+    """Write a fake /proc of four processes."""
     write_process(root, 1, b"init", cgroup=b"/init.scope", Pss=10)
     write_process(root, 7, b"web", uid=33, cgroup=b"/system.slice/web.service", Pss=500, Swap=8)
     write_process(root, 8, b"web", uid=33, cgroup=b"/system.slice/web.service/worker", Pss=300)
@@ -226,7 +229,7 @@ def small_host(root: Path) -> Path:
 
 
 def write_maps(root: Path, limit: int = 65530, **counts: int) -> None:
-    """Gives the machine a limit of mappings, and these processes (p7=3) so many."""
+    """Write the limit of mappings, and `maps` files with so many mappings (p7=3: pid 7)."""
     (root / "sys/vm").mkdir(parents=True)
     (root / "sys/vm/max_map_count").write_text(f"{limit}\n")
     for pid, count in counts.items():
@@ -242,7 +245,7 @@ def sweep_metrics(
     mappings: bool = False,
     max_rss: int | None = None,
 ) -> Metrics:
-    """What is told after a first sweep."""
+    """Return the metrics after a first sweep."""
     with Collector(
         by, limit=limit, procfs=str(host), mappings=mappings, max_rss=max_rss
     ) as collector:

@@ -1,7 +1,7 @@
-"""Real processes for the live tests: they are started here, tell what they did, and are ended.
+"""Real processes for the live tests, and helpers for tests of this process's own descriptors.
 
-Most run one of the roles in workloads.py: such a process says when it is ready, then stands still
-until it is asked for something, and answers. So no test ever waits for time to pass.
+Most processes run a role of workloads.py: they report when they are ready, then wait for requests
+and answer them. So no test needs to sleep.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from support.linux import (
 T = TypeVar("T")
 Json: TypeAlias = Any
 
-#: Nothing here takes a tenth of this; a test that hangs must end nevertheless.
+#: Seconds until a hanging test fails; nothing here takes a tenth of this.
 TIMEOUT = 120
 WORKLOADS = str(Path(__file__).with_name("workloads.py"))
 
 
-# ---- processes of another program
+# ---- processes that run another program
 
 
 class Process:
-    """A process that was started here; ``facts`` is what it said when it was ready."""
+    """A started process; ``report`` is the first line that it printed, as parsed JSON."""
 
     def __init__(self, command: list[str]) -> None:
         self.popen = subprocess.Popen(
@@ -59,40 +59,40 @@ class Process:
         self.report: Json = None
 
     def read_line(self) -> Json:
-        """The next line that it says."""
+        """Read the next line of its output."""
         assert self.popen.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self.popen.stdout], [], [], TIMEOUT)
             block = self.popen.stdout.read(1) if ready else b""
             if not block:
-                raise RuntimeError(f"{self.popen.args!r} said nothing more than {line!r}")
+                raise RuntimeError(f"{self.popen.args!r} printed only {line!r}")
             line += block
         return json.loads(line)
 
     def request(self, *request: object) -> Json:
-        """Asks for something, and gives the answer."""
+        """Send a request and return the answer."""
         self.send(*request)
         return self.read_line()
 
     def send(self, *request: object) -> None:
-        """Asks for something that has no answer."""
+        """Send a request that has no answer."""
         assert self.popen.stdin is not None
         self.popen.stdin.write(json.dumps(request).encode() + b"\n")
 
     def finish(self) -> None:
-        """Lets it end by itself, which it does when its standard input ends."""
+        """Close its standard input, so that it exits by itself, and wait for it."""
         assert self.popen.stdin is not None
         self.popen.stdin.close()
         self.popen.wait()
 
     def kill(self) -> None:
-        """Ends it; it stays a zombie until reap()."""
+        """Kill it; it stays a zombie until reap()."""
         self.popen.kill()
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def reap(self) -> None:
-        """Ends it, and its number is free."""
+        """Kill it and free its pid."""
         self.popen.kill()
         self.popen.wait()
         for pipe in (self.popen.stdin, self.popen.stdout):
@@ -102,7 +102,7 @@ class Process:
 
 @contextlib.contextmanager
 def running(*command: str) -> Iterator[Process]:
-    """A process of this program, ready."""
+    """Start a command, wait for its first line, kill it at the end."""
     process = Process(list(command))
     try:
         process.report = process.read_line()
@@ -113,33 +113,33 @@ def running(*command: str) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def workload(role: str, *arguments: str) -> Iterator[Process]:
-    """Start one of the roles in workloads.py; it is ready and stands still."""
+    """Start a role of workloads.py and wait until it is ready."""
     with running(sys.executable, "-EsSB", WORKLOADS, role, *arguments) as process:
         yield process
 
 
 @contextlib.contextmanager
 def forked() -> Iterator[int]:
-    """The pid of a fork of this process, which stands still."""
-    ours, theirs = os.pipe()
+    """Fork this process; yield the pid of the child, which only waits to be ended."""
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.close(theirs)
-            os.read(ours, 1)
+            os.close(writer)
+            os.read(reader, 1)
         finally:
             os._exit(0)
-    os.close(ours)
+    os.close(reader)
     try:
         yield pid
     finally:
-        os.close(theirs)
+        os.close(writer)
         os.waitpid(pid, 0)
 
 
 @contextlib.contextmanager
 def zombie() -> Iterator[int]:
-    """The pid of a process that has ended and is not reaped."""
+    """Yield the pid of a process that has exited and is not reaped."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -151,26 +151,26 @@ def zombie() -> Iterator[int]:
 
 
 def hide_files(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """As on a kernel whose procfs has no such files, for all that Python opens."""
-    before = os.open
+    """Let os.open() fail for files with these names, as on a kernel whose procfs lacks them."""
+    real_open = os.open
 
-    def opened(path: Any, *arguments: Any, **options: Any) -> int:
+    def fake_open(path: Any, *arguments: Any, **options: Any) -> int:
         if os.fsdecode(path).rpartition("/")[2] in names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return before(path, *arguments, **options)
+        return real_open(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "open", fake_open)
 
 
 def dead_pid() -> int:
-    """A pid that was a process's a moment ago; numbers go round before they are used again."""
+    """Return a pid that has just become free; the kernel reuses it only after all others."""
     with zombie() as pid:
         pass
     return pid
 
 
 def kernel_thread() -> int | None:
-    """The pid of one that can be seen; there is none in a pid namespace of one's own."""
+    """Find the pid of a kernel thread; None in a pid namespace, where none is visible."""
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -187,8 +187,8 @@ C_PROGRAM = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* No malloc and no stdio: nothing but what is written here moves the break. */
-static void say(const char *format, unsigned long a, unsigned long b)
+/* No malloc and no buffered stdio: only the calls in this program move the break. */
+static void report(const char *format, unsigned long a, unsigned long b)
 {
     char line[200];
     int length = snprintf(line, sizeof line, format, a, b);
@@ -196,7 +196,7 @@ static void say(const char *format, unsigned long a, unsigned long b)
         _exit(1);
 }
 
-static void stand_still(void)
+static void wait_for_end_of_input(void)
 {
     char byte;
     while (read(0, &byte, 1) > 0)
@@ -212,8 +212,8 @@ int main(int count, char **arguments)
         memset(block, 1, 32 * page);
         block = (char *)(((unsigned long)block + page - 1) & ~(page - 1));
         mprotect(block + 8 * page, 4 * page, PROT_READ);
-        say("[%lu, %lu]\n", (unsigned long)before, (unsigned long)sbrk(0));
-        stand_still();
+        report("[%lu, %lu]\n", (unsigned long)before, (unsigned long)sbrk(0));
+        wait_for_end_of_input();
         return 0;
     }
     if (count == 2 && !strcmp(arguments[1], "vfork")) {
@@ -223,7 +223,7 @@ int main(int count, char **arguments)
         memset(block, 1, size);
         pid_t child = vfork();
         if (child == 0) {
-            say("[%lu, %lu]\n", getpid(), size);
+            report("[%lu, %lu]\n", getpid(), size);
             if (read(0, &byte, 1) < 0)
                 _exit(1);
             execl(arguments[0], arguments[0], "brk", (char *)0);
@@ -239,38 +239,38 @@ int main(int count, char **arguments)
 
 @contextlib.contextmanager
 def namespace() -> Iterator[Process]:
-    """A process that has the first one of a pid namespace with its own /proc as its child.
+    """Start a pid namespace with its own /proc; yield the parent of its first process.
 
-    Its facts are that one's pid as we count; /proc/<pid>/root/proc is what it sees.
+    Its report has that process's pid in our namespace; /proc/<pid>/root/proc is its /proc.
     """
     with workload("namespace") as process:
-        if "refused" in process.report:
-            raise Unavailable(process.report["refused"])
+        if "unavailable" in process.report:
+            raise Unavailable(process.report["unavailable"])
         yield process
 
 
 def compiled(directory: Path) -> str:
-    """The program above; its roles are "brk" and "vfork"."""
+    """Compile the program above and return its path; its roles are "brk" and "vfork"."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Unavailable("no C compiler")
-    source, program = directory / "processes.c", directory / "living"
+    source, program = directory / "processes.c", directory / "processes"
     source.write_text(C_PROGRAM)
     subprocess.run([compiler, "-O1", "-o", program, source], check=True)
     return str(program)
 
 
-# ---- this program, in other processes
+# ---- functions run in child processes
 
 
 def run_in_child(function: Callable[[], T]) -> T:
-    """What the function gives in a fork of this process; what it raises is raised here."""
-    ours, theirs = os.pipe()
+    """Run the function in a fork of this process; return its result or raise its exception."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.close(ours)
-            # It must not outlive this process, nor hang.
+            os.close(reader)
+            # The child must neither outlive this process nor hang.
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             signal.alarm(TIMEOUT)
             outcome: tuple[bool, Any]
@@ -283,28 +283,28 @@ def run_in_child(function: Callable[[], T]) -> T:
                 data = pickle.dumps(outcome)
             except Exception as error:
                 data = pickle.dumps((False, RuntimeError(f"{error!r} for {outcome!r}")))
-            with open(theirs, "wb") as pipe:
+            with open(writer, "wb") as pipe:
                 pipe.write(data)
         finally:
             os._exit(0)
-    os.close(theirs)
-    with open(ours, "rb") as pipe:
+    os.close(writer)
+    with open(reader, "rb") as pipe:
         data = pipe.read()
     _, status = os.waitpid(child, 0)
     if not data:
         raise RuntimeError(f"a child process ended with status {status}")
-    fine, value = pickle.loads(data)
-    if not fine:
+    succeeded, value = pickle.loads(data)
+    if not succeeded:
         raise value
     result: T = value
     return result
 
 
 def run_in_namespaces(function: Callable[[], T], options: str | None = "") -> T:
-    """run_in_child(), as the first process of a pid namespace that has a /proc of its own.
+    """Run the function as the first process of a new pid namespace with its own /proc.
 
-    `options` are those of its mount; with None /proc stays the outer one. Where nobody may
-    make namespaces: Unavailable.
+    `options` are the mount options of that /proc; with None the outer /proc stays. Raises
+    Unavailable where creating namespaces is forbidden.
     """
 
     def inside() -> T:
@@ -320,112 +320,115 @@ def run_in_namespaces(function: Callable[[], T], options: str | None = "") -> T:
     return run_in_child(outside)
 
 
-# ---- what is asked of this process
+# ---- descriptors of this process
 
 
 def descriptors() -> dict[str, str]:
-    """The open descriptors of this process and where they lead."""
-    found = {}
+    """Map the open descriptors of this process to their files."""
+    links = {}
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # that of the listing itself
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-    return found
+        with contextlib.suppress(OSError):  # the listing's own descriptor
+            links[name] = os.readlink(f"/proc/self/fd/{name}")
+    return links
 
 
-def limit_descriptors(most: int) -> None:
-    """Sets RLIMIT_NOFILE of this process, which should be a test's child."""
+def limit_descriptors(limit: int) -> None:
+    """Set the soft RLIMIT_NOFILE of this process; call it in a child."""
     import resource
 
     resource.setrlimit(
-        resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     )
 
 
 def next_descriptor() -> int:
-    """The number above all that are open: Python and pytest have more or fewer of them."""
+    """Return the number above all open descriptors, which depends on Python and pytest."""
     return max(map(int, descriptors())) + 1
 
 
 def fill_descriptors(free: int = 0) -> list[int]:
-    """Opens all that may be opened, but for so many."""
-    held = []
+    """Open descriptors up to the limit, then close `free` of them."""
+    opened = []
     with contextlib.suppress(OSError):
         while True:
-            held.append(os.open("/dev/null", os.O_RDONLY))
+            opened.append(os.open("/dev/null", os.O_RDONLY))
     for _ in range(free):
-        os.close(held.pop())
-    return held
+        os.close(opened.pop())
+    return opened
 
 
 @contextlib.contextmanager
 def same_descriptors() -> Iterator[None]:
-    """Fails if a descriptor is open afterwards that was not before, or the other way round."""
+    """Fail if the open descriptors differ before and after."""
     before = descriptors()
     yield
     after = descriptors()
     assert after == before, sorted(after.items() ^ before.items())
 
 
+# ---- repeated and interrupted reads
+
+
 class Attempt(Generic[T]):
-    """What was read of a process, and the files' texts beside it; see attempts()."""
+    """A value read from a process, with the texts of the files at that moment; see attempts()."""
 
     def __init__(self, value: T, texts: list[bytes], last: bool) -> None:
-        self._told = value, texts
+        self._result = value, texts
         self._last = last
-        self.held = False
+        self.passed = False
 
     def __enter__(self) -> tuple[T, list[bytes]]:
-        return self._told
+        return self._result
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self.held = kind is None
+        self.passed = kind is None
         return kind is not None and issubclass(kind, AssertionError) and not self._last
 
 
 def attempts(
     read: Callable[[], T], *files: str, labels: tuple[str, ...] = ("",)
 ) -> Iterator[Attempt[T]]:
-    """What `read` gives while these files stand still, and their texts, until they agree once.
+    """Yield attempts to compare what `read` returns with the files' texts, until one passes.
 
         for attempt in processes.attempts(lambda: fastsmaps.totals(pid), rollup):
             with attempt as (totals, (text,)):
                 assert ...
 
-    A process that stands still shares its libraries with others: Pss and Shared_* change with
-    every page that one of those touches, and back. No number of equal readings in turns shows
-    that the texts were read in the same state as the value: others come and go between all of
-    them. What is asserted must therefore hold at one moment, not at the first; what the library
-    gets wrong is wrong at each, and the last one's error is the test's. Where processes start
-    without a pause, hundreds of tries fail one after the other (500 have), so only time says
-    when to give up; and what takes long to read may never settle. Then name the `labels` that
-    are compared, of lines that depend on no other process: Rss, Anonymous.
+    Even an idle process shares libraries with others: its Pss and Shared_* change with every page
+    that one of those touches, and back. No number of equal readings in a row proves that the texts
+    and the value were read in the same state, since other processes come and go in between. So the
+    assertions need to pass in one attempt, not in the first: a mistake of the library fails in
+    every attempt, and the last attempt's error is the test's. While other processes keep starting,
+    hundreds of attempts can fail in a row (500 have), so only time decides when to give up. A file
+    that takes long to read may never be stable; then name the `labels` of the lines to compare,
+    which must not depend on other processes: Rss, Anonymous.
     """
-    wanted = tuple(map(str.encode, labels))
+    prefixes = tuple(map(str.encode, labels))
 
-    def still(texts: list[bytes]) -> list[bytes]:
-        return [line for text in texts for line in text.splitlines() if line.startswith(wanted)]
+    def compared(texts: list[bytes]) -> list[bytes]:
+        return [line for text in texts for line in text.splitlines() if line.startswith(prefixes)]
 
     deadline = time.monotonic() + TIMEOUT
     texts: list[bytes] = []
     last = False
     while not last:
-        before = texts
+        previous = texts
         value, texts = read(), [Path(file).read_bytes() for file in files]
         last = time.monotonic() > deadline
-        if not last and still(before) != still(texts):
+        if not last and compared(previous) != compared(texts):
             continue
-        moment = Attempt(value, texts, last)
-        yield moment
-        if moment.held:
+        attempt = Attempt(value, texts, last)
+        yield attempt
+        if attempt.passed:
             return
 
 
 @contextlib.contextmanager
 def interrupting(act: Callable[[], None]) -> Iterator[list[str]]:
-    """Does something once, after a millisecond of this process's own work.
+    """Call `act` once, after this process has used a millisecond of CPU time.
 
-    The timer counts processor time: however busy the machine is, a read that takes tens of
-    milliseconds has begun then, and has not ended. What is yielded is not empty once it is done.
+    Because the timer counts CPU time, a read that takes tens of milliseconds has then started and
+    not ended, however busy the machine is. The yielded list is empty until `act` is called.
     """
     done: list[str] = []
 
@@ -433,15 +436,15 @@ def interrupting(act: Callable[[], None]) -> Iterator[list[str]]:
         done.append("done")
         act()
 
-    before = signal.signal(signal.SIGPROF, handle)
-    # What is raised in a callback of the collector, such as hypothesis has one, is ignored.
-    collects = gc.isenabled()
+    previous = signal.signal(signal.SIGPROF, handle)
+    # Python ignores exceptions raised in a callback of the collector; hypothesis installs one.
+    gc_enabled = gc.isenabled()
     gc.disable()
     signal.setitimer(signal.ITIMER_PROF, 0.001)
     try:
         yield done
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-        if collects:
+        signal.signal(signal.SIGPROF, previous)
+        if gc_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Processes that have their memory in common, for test_sharing.py: a C program of many families."""
+"""Processes that share one address space (CLONE_VM), for test_sharing.py: a C program."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from support import processes
 from support.linux import Unavailable
 
-#: Of anonymous memory each family has so much, written to.
+#: Bytes of anonymous memory that the first process of each role writes to.
 SIZE = 8 << 20
-#: Of the program, so that its processes can be found beside those of other test runs.
-NAME = f"family{os.getpid()}"
+#: Command name, unique to this test run so that parallel runs do not find its processes.
+NAME = f"sharing{os.getpid()}"
 
 _PROGRAM = r"""
 #define _GNU_SOURCE
@@ -36,10 +36,10 @@ _PROGRAM = r"""
 
 static char stacks[4][STACK] __attribute__((aligned(64)));
 static const char *role, *program;
-static volatile pid_t below;
+static volatile pid_t grandchild;
 
-/* Whoever comes last says the pids of all, the eldest first. */
-static void say(pid_t a, pid_t b, pid_t c)
+/* The process that starts last reports all pids, oldest first. */
+static void report(pid_t a, pid_t b, pid_t c)
 {
     char line[100];
     int length = snprintf(line, sizeof line, "[%d, %d, %d]\n", a, b, c);
@@ -47,7 +47,7 @@ static void say(pid_t a, pid_t b, pid_t c)
         _exit(1);
 }
 
-static void stand_still(void)
+static void wait_for_end_of_input(void)
 {
     char byte;
     while (read(0, &byte, 1) > 0)
@@ -55,25 +55,25 @@ static void stand_still(void)
     _exit(0);
 }
 
-/* One byte of standard input, then another program. */
-static int then_exec(void *unused)
+/* Wait for a byte on standard input, then exec. */
+static int exec_on_input(void *unused)
 {
     char byte;
     (void)unused;
-    say(syscall(SYS_getppid), syscall(SYS_getpid), 0);
+    report(syscall(SYS_getppid), syscall(SYS_getpid), 0);
     if (read(0, &byte, 1) == 1)
-        execl(program, program, "still", (char *)0);
+        execl(program, program, "wait", (char *)0);
     _exit(1);
 }
 
-static int last(void *unused)
+static int leaf(void *unused)
 {
     (void)unused;
-    stand_still();
+    wait_for_end_of_input();
     return 0;
 }
 
-static pid_t made(int (*child)(void *), int which, int flags)
+static pid_t start(int (*child)(void *), int which, int flags)
 {
     return clone(child, stacks[which] + STACK, flags | SIGCHLD, 0);
 }
@@ -81,10 +81,10 @@ static pid_t made(int (*child)(void *), int which, int flags)
 static int middle(void *unused)
 {
     (void)unused;
-    below = made(last, 1, CLONE_VM);
+    grandchild = start(leaf, 1, CLONE_VM);
     if (strcmp(role, "orphan") == 0)
         _exit(0);
-    stand_still();
+    wait_for_end_of_input();
     return 0;
 }
 
@@ -99,9 +99,9 @@ static void *other_thread(void *unused)
         state = end[2];
         fclose(file);
     }
-    below = made(last, 0, CLONE_VM);
-    say(getpid(), below, 0);
-    stand_still();
+    grandchild = start(leaf, 0, CLONE_VM);
+    report(getpid(), grandchild, 0);
+    wait_for_end_of_input();
     return 0;
 }
 
@@ -115,57 +115,57 @@ int main(int count, char **arguments)
     memset(block, 1, SIZE);
     program = arguments[0];
     role = arguments[1];
-    if (strcmp(role, "still") == 0)
-        say(getpid(), 0, 0);
+    if (strcmp(role, "wait") == 0)
+        report(getpid(), 0, 0);
     else if (strcmp(role, "vfork") == 0)
-        made(then_exec, 0, CLONE_VM | CLONE_VFORK);
+        start(exec_on_input, 0, CLONE_VM | CLONE_VFORK);
     else if (strcmp(role, "clone") == 0) {
-        child = made(last, 0, CLONE_VM);
-        say(getpid(), child, 0);
+        child = start(leaf, 0, CLONE_VM);
+        report(getpid(), child, 0);
     } else if (strcmp(role, "chain") == 0) {
-        child = made(middle, 0, CLONE_VM);
-        while (below == 0)
+        child = start(middle, 0, CLONE_VM);
+        while (grandchild == 0)
             sched_yield();
-        say(getpid(), child, below);
+        report(getpid(), child, grandchild);
     } else if (strcmp(role, "orphan") == 0) {
-        child = made(middle, 0, CLONE_VM);
+        child = start(middle, 0, CLONE_VM);
         waitpid(child, 0, 0);
-        say(getpid(), below, 0);
+        report(getpid(), grandchild, 0);
     } else if (strcmp(role, "siblings") == 0) {
-        child = made(last, 0, CLONE_VM | CLONE_PARENT);
-        say(getpid(), child, 0);
-    } else if (strcmp(role, "parted") == 0) {
-        /* Two that have it in common; their creator has another program since. */
-        pid_t first = made(last, 0, CLONE_VM);
-        pid_t second = made(last, 1, CLONE_VM);
-        say(getpid(), first, second);
+        child = start(leaf, 0, CLONE_VM | CLONE_PARENT);
+        report(getpid(), child, 0);
+    } else if (strcmp(role, "creator-exec") == 0) {
+        /* Two processes that share memory; their creator has called exec since. */
+        pid_t first = start(leaf, 0, CLONE_VM);
+        pid_t second = start(leaf, 1, CLONE_VM);
+        report(getpid(), first, second);
         execl("/bin/sleep", "sleep", "1000", (char *)0);
     } else if (strcmp(role, "fork") == 0) {
         child = fork();
         if (child == 0)
-            stand_still();
-        say(getpid(), child, 0);
+            wait_for_end_of_input();
+        report(getpid(), child, 0);
     } else if (strcmp(role, "worker") == 0) {
-        /* A fork that is between vfork and exec: its memory is in part its parent's. */
+        /* A child between vfork and exec; part of its memory is still its parent's. */
         child = fork();
         if (child == 0)
-            made(then_exec, 0, CLONE_VM | CLONE_VFORK);
-    } else if (strcmp(role, "left") == 0) {
+            start(exec_on_input, 0, CLONE_VM | CLONE_VFORK);
+    } else if (strcmp(role, "main-exited") == 0) {
         pthread_create(&thread, 0, other_thread, 0);
         pthread_exit(0);
     } else
         return 2;
-    stand_still();
+    wait_for_end_of_input();
 }
 """
 
 
 def compiled(directory: Path) -> str:
-    """The program; Refused without a compiler."""
+    """Compile the program and return its path; raise Unavailable without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Unavailable("no C compiler")
-    source, program = directory / "family.c", directory / NAME
+    source, program = directory / "shared_memory.c", directory / NAME
     source.write_text(_PROGRAM)
     subprocess.run([compiler, "-O1", "-pthread", "-w", "-o", program, source], check=True)
     return str(program)
@@ -173,7 +173,7 @@ def compiled(directory: Path) -> str:
 
 @contextlib.contextmanager
 def sharing_processes(program: str, role: str) -> Iterator[list[int]]:
-    """The pids of a family, the eldest first; it ends with its standard input."""
+    """Start the processes of a role; yield their pids, oldest first."""
     with processes.running(program, role) as process:
         pids = [pid for pid in process.report if pid]
         yield pids
@@ -182,13 +182,13 @@ def sharing_processes(program: str, role: str) -> Iterator[list[int]]:
         assert process.popen.stdin is not None
         process.popen.stdin.close()
         process.popen.kill()
-        # None of them may live on: tests count what there is.
+        # Wait until all have ended: later tests count processes.
         deadline = time.monotonic() + processes.TIMEOUT
-        while any(_lives(pid) for pid in pids) and time.monotonic() < deadline:
+        while any(_is_running(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.001)
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (
             b"Z",
@@ -198,8 +198,8 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def wait_for(program: str, pid: int) -> None:
-    """Until it has called exec."""
+def wait_for_exec(program: str, pid: int) -> None:
+    """Wait until the process runs `program`."""
     deadline = time.monotonic() + processes.TIMEOUT
     while Path(f"/proc/{pid}/comm").read_text() != f"{program}\n":
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Small texts of maps and smaps, for the tests that need their own; sizes here are in kB."""
+"""Small maps and smaps texts for tests; sizes are in kB."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def header(
     dev: bytes = b"00:00",
     inode: int = 0,
 ) -> bytes:
-    """A header line as a 64-bit kernel prints it."""
+    """Header line as a 64-bit kernel prints it."""
     line = b"%08x-%08x %s %08x %s %d " % (start, end, perms, offset, dev, inode)
     return (line.ljust(73) + name if name else line) + b"\n"
 
 
 def kb(label: str, number: int) -> bytes:
-    """A field line as seq_put_decimal_ull_width() prints it."""
+    """Field line as seq_put_decimal_ull_width() prints it."""
     return b"%-16s%8d kB\n" % (label.encode() + b":", number)
 
 
@@ -32,14 +32,14 @@ def record(
     flags: bytes | None = None,
     **fields: int,
 ) -> bytes:
-    """A header, then the fields in the order given, then VmFlags."""
+    """One record: a header, then the fields in the order given, then VmFlags."""
     lines = [header(start, end, name, perms=perms), *(kb(*item) for item in fields.items())]
     if flags is not None:
         lines.append(b"VmFlags: " + flags + b"\n")
     return b"".join(lines)
 
 
-#: Five mappings, each with something that others lack.
+#: Five mappings, each with a field, flag or path that others lack.
 TEXT = (
     record(0x10000, 0x12000, b"/lib/a", perms=b"r-xp", flags=b"rd ex ", Rss=8, Pss=2, Swap=0)
     + record(0x12000, 0x13000, b"[heap]", flags=b"rd wr ", Rss=4, Pss=4)

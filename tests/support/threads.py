@@ -1,4 +1,4 @@
-"""Threads that begin at once, for tests of what they share."""
+"""Threads that start at the same moment, for tests of shared state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def run_in_threads(*calls: Callable[[], object]) -> list[Any]:
-    """What they give, in threads that begin at once; the first error of one is raised here."""
+    """Run the calls in parallel threads, return their results, raise the first error."""
     barrier = threading.Barrier(len(calls))
     results: dict[int, object] = {}
     errors: list[BaseException] = []

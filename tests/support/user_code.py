@@ -1,4 +1,4 @@
-"""Code as users write it: `mypy --strict` on it shows that the published types fit."""
+"""Code as users write it: checked by `mypy --strict`, so that the published types are tested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import fastsmaps
 
 
-def figures(pid: int) -> tuple[int, int | None, str]:
+def read_values(pid: int) -> tuple[int, int | None, str]:
     totals: fastsmaps.Totals = fastsmaps.totals(pid)
     pss: int | None = totals.pss
     new_field: int | None = totals["NewField"]
@@ -22,11 +22,11 @@ def table(pid: int) -> list[str]:
     total: int = sum(value for value in column if value != fastsmaps.ABSENT)
     first: fastsmaps.Mapping = mappings[0]
     part: fastsmaps.Mappings = mappings[1:]
-    found: fastsmaps.Mapping | None = part.find(first.start)
+    same: fastsmaps.Mapping | None = part.find(first.start)
     groups: dict[str, fastsmaps.Group] = mappings.group_by("kind")
     names = [f"{kind} {group.totals.pss} {group.count}" for kind, group in groups.items()]
     flags: tuple[str, ...] | None = first.vm_flags
-    return [*names, first.path, first.perms, str(total), str(found), str(flags)]
+    return [*names, first.path, first.perms, str(total), str(same), str(flags)]
 
 
 def texts() -> int:

@@ -1,8 +1,8 @@
 """The roles of the live tests' processes: ``python workloads.py ROLE ARGUMENT...``.
 
-Each prints what there is to know of it as a line of JSON when it is ready, then stands still until
-it is asked for something on its standard input, which it answers with another line; it ends with
-its standard input. processes.workload() starts them.
+Each prints a report, a line of JSON, when it is ready. Then it waits for requests on its standard
+input, answers each with another line, and exits at the end of its standard input.
+processes.workload() starts them.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from support.linux import (
 Json: TypeAlias = Any
 
 
-def _say(facts: object) -> None:
-    os.write(1, json.dumps(facts).encode() + b"\n")
+def _report(value: object) -> None:
+    os.write(1, json.dumps(value).encode() + b"\n")
 
 
 def _serve() -> None:
-    """Stands still, but for what it is asked to do, until its standard input ends."""
+    """Handle requests until standard input ends."""
     rest = b""
     while block := os.read(0, 4096):
         *lines, rest = (rest + block).split(b"\n")
@@ -75,12 +75,12 @@ def _touch(address: int, pages: int) -> int:
 
 
 def _idle(*_: str) -> None:
-    _say([LIBC.sbrk(0), os.getpid()])
+    _report([LIBC.sbrk(0), os.getpid()])
     _serve()
 
 
 def _marked(path: str) -> None:
-    """Has a file mapped, by which it is known."""
+    """Map a file by which tests recognise the process."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.ftruncate(fd, PAGE)
     _map(PAGE, PROT_READ, MAP_PRIVATE, fd)
@@ -88,7 +88,7 @@ def _marked(path: str) -> None:
 
 
 def _many(count: str) -> None:
-    """Has many mappings: of neighbouring pages, each second one may not be written."""
+    """Make many mappings: of consecutive pages, every other one is read-only."""
     number = int(count)
     address = _map(number * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
     made = 0
@@ -96,23 +96,23 @@ def _many(count: str) -> None:
         if LIBC.mprotect(address + i * PAGE, PAGE, PROT_READ):
             break  # vm.max_map_count
         made = i + 2
-    _say(made)
+    _report(made)
     _serve()
 
 
 def _zoo(directory: str) -> None:
-    """Has a mapping of every kind that can be made without rights, and tells where each is."""
-    facts: dict[str, Json] = {"brk before": LIBC.sbrk(0)}
-    things: dict[str, Json] = {}
-    facts["mappings"] = things
+    """Make a mapping of every kind that needs no privileges, and report their addresses."""
+    report: dict[str, Json] = {"brk before": LIBC.sbrk(0)}
+    mappings: dict[str, Json] = {}
+    report["mappings"] = mappings
     rw, private = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
     home = os.fsencode(directory)
 
-    def thing(name: str, make: Callable[[], int], pages: int, **more: Json) -> None:
+    def mapping(name: str, make: Callable[[], int], pages: int, **more: Json) -> None:
         try:
-            things[name] = {"start": make(), "size": pages * PAGE, **more}
+            mappings[name] = {"start": make(), "size": pages * PAGE, **more}
         except Unavailable as error:
-            things[name] = {"refused": str(error)}
+            mappings[name] = {"unavailable": str(error)}
 
     def file(name: bytes, *, shared: bool = True) -> tuple[int, dict[str, Json]]:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -122,22 +122,22 @@ def _zoo(directory: str) -> None:
         os.close(fd)
         return address, {"file": name.hex(), "dev": stat.st_dev, "inode": stat.st_ino}
 
-    # The heap, with a part in its middle that may not be written.
+    # The heap, with a read-only part in its middle.
     heap = LIBC.sbrk(64 * PAGE) + PAGE - 1 & -PAGE
     _touch(heap, 40)
     LIBC.mprotect(heap + 20 * PAGE, 4 * PAGE, PROT_READ)
     for name, at in (("heap", 0), ("heap, write-protected", 20), ("heap, its end", 24)):
-        things[name] = {"start": heap + at * PAGE, "size": 4 * PAGE}
+        mappings[name] = {"start": heap + at * PAGE, "size": 4 * PAGE}
 
-    # The path of more than a page is built as one walks down: no system call takes it whole.
+    # No system call takes a path longer than a page, so it is built by walking down.
     deep = os.open(home, os.O_RDONLY)
     path = home
     for i in range(26):
-        part = bytes([97 + i]) * 135
-        os.mkdir(part, dir_fd=deep)
-        below = os.open(part, os.O_RDONLY, dir_fd=deep)
+        component = bytes([97 + i]) * 135
+        os.mkdir(component, dir_fd=deep)
+        child = os.open(component, os.O_RDONLY, dir_fd=deep)
         os.close(deep)
-        deep, path = below, path + b"/" + part
+        deep, path = child, path + b"/" + component
     os.fchdir(deep)
     for name, path, shared in (
         ("plain", home + b"/plain", False),
@@ -157,17 +157,17 @@ def _zoo(directory: str) -> None:
         address, more = file(path, shared=shared)
         if name == "long":
             more["file"] = (os.getcwdb() + b"/long").hex()
-        things[name] = {"start": address, "size": 4 * PAGE, **more}
+        mappings[name] = {"start": address, "size": 4 * PAGE, **more}
     os.close(deep)
     os.chdir("/")
     address, more = file(home + b"/gone")
     os.unlink(home + b"/gone")
-    things["deleted"] = {"start": address, "size": 4 * PAGE, **more}
+    mappings["deleted"] = {"start": address, "size": 4 * PAGE, **more}
 
     def memfd() -> int:
         fd = os.memfd_create("zoo memfd")
         os.ftruncate(fd, 4 * PAGE)
-        facts["memfd"] = [os.fstat(fd).st_dev, os.fstat(fd).st_ino]
+        report["memfd"] = [os.fstat(fd).st_dev, os.fstat(fd).st_ino]
         return _touch(_map(4 * PAGE, rw, MAP_SHARED, fd), 3)
 
     def sysv() -> int:
@@ -178,7 +178,7 @@ def _zoo(directory: str) -> None:
         LIBC.shmctl(number, 0, None)  # IPC_RMID: gone with its last user
         if at in (None, ctypes.c_void_p(-1).value):
             raise Unavailable(f"shmat: {os.strerror(ctypes.get_errno())}")
-        facts["shmid"] = number
+        report["shmid"] = number
         return _touch(int(at), 3)
 
     def locked() -> int:
@@ -202,39 +202,39 @@ def _zoo(directory: str) -> None:
         return at
 
     def huge() -> int:
-        # Not touched: there need not be a page for it.
+        # Not touched: there may be no huge page for it.
         return _map(1 << 25, PROT_NONE, private | MAP_HUGETLB | MAP_NORESERVE)
 
-    thing("memfd", memfd, 4)
-    thing("sysv", sysv, 4)
-    thing("locked", locked, 4)
-    thing("private zero", zero, 4)
-    thing("named", named, 4)
-    thing("hugetlb", huge, (1 << 25) // PAGE)
-    thing("shared", lambda: _touch(_map(4 * PAGE, rw, MAP_SHARED | MAP_ANONYMOUS), 3), 4)
-    thing("anonymous", lambda: _touch(_map(4 * PAGE, rw, private), 2), 4)
+    mapping("memfd", memfd, 4)
+    mapping("sysv", sysv, 4)
+    mapping("locked", locked, 4)
+    mapping("private zero", zero, 4)
+    mapping("named", named, 4)
+    mapping("hugetlb", huge, (1 << 25) // PAGE)
+    mapping("shared", lambda: _touch(_map(4 * PAGE, rw, MAP_SHARED | MAP_ANONYMOUS), 3), 4)
+    mapping("anonymous", lambda: _touch(_map(4 * PAGE, rw, private), 2), 4)
     reserved = 16 << 40
     if sys.maxsize > 2**32:
-        thing(
+        mapping(
             "reserved",
             lambda: _map(reserved, PROT_NONE, private | MAP_NORESERVE),
             reserved // PAGE,
         )
     else:
-        things["reserved"] = {"refused": "16 TiB do not fit 32-bit addresses"}
-    facts["brk"] = LIBC.sbrk(0)
-    _say(facts)
+        mappings["reserved"] = {"unavailable": "16 TiB do not fit 32-bit addresses"}
+    report["brk"] = LIBC.sbrk(0)
+    _report(report)
     _serve()
 
 
 def _namespace() -> None:
-    """Makes a pid namespace, whose first process stands still as long as this one."""
+    """Create a pid namespace, whose first process lives as long as this one."""
     try:
         unshare()
     except Unavailable as error:
-        _say({"refused": str(error)})
+        _report({"unavailable": str(error)})
         return
-    ours, theirs = os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -242,14 +242,14 @@ def _namespace() -> None:
             call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
             mount_proc("/proc", "")
         except Unavailable as error:
-            os.write(theirs, str(error).encode())
-        os.close(theirs)
+            os.write(writer, str(error).encode())
+        os.close(writer)
         while os.read(0, 4096):
             pass
         os._exit(0)
-    os.close(theirs)
-    refusal = os.read(ours, 4096).decode()
-    _say({"refused": refusal} if refusal else {"pid": child})
+    os.close(writer)
+    error_text = os.read(reader, 4096).decode()
+    _report({"unavailable": error_text} if error_text else {"pid": child})
     os.waitpid(child, 0)
 
 
@@ -263,41 +263,41 @@ _ROLES: dict[str, Callable[..., None]] = {
 
 
 def _exec(role: str, *arguments: str) -> None:
-    # What the new program says when it is ready is the answer.
+    # The new program's report is the answer.
     os.execv(sys.executable, [sys.executable, "-EsSB", __file__, role, *arguments])
 
 
 def _name(name: str) -> None:
     buffer = ctypes.create_string_buffer(os.fsencode(name))
     LIBC.prctl(PR_SET_NAME, ctypes.cast(buffer, ctypes.c_void_p).value, 0, 0, 0)
-    _say("named")
+    _report("named")
 
 
 def _undumpable() -> None:
-    _say(LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+    _report(LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 
 
 def _seteuid(uid: int) -> None:
     os.setegid(uid)
     os.seteuid(uid)
-    _say("done")
+    _report("done")
 
 
 def _threads(count: int) -> None:
-    """Starts threads that do nothing, and tells their numbers."""
+    """Start idle threads and report their tids."""
     started = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(count)]
     for thread in started:
         thread.start()
-    _say([thread.native_id for thread in started])
+    _report([thread.native_id for thread in started])
 
 
 def _leave() -> None:
-    """The main thread ends; another one goes on http."""
+    """End the main thread; another one handles requests from then on."""
 
     def wait_and_serve() -> None:
         while not main_thread_ended(os.getpid()):
             os.sched_yield()
-        _say(threading.get_native_id())
+        _report(threading.get_native_id())
         _serve()
         os._exit(0)
 
@@ -306,13 +306,13 @@ def _leave() -> None:
 
 
 def _churn() -> None:
-    """The main thread ends; another one starts the next and ends, and so on for ever."""
+    """End the main thread; another one starts the next one and ends, and so on for ever."""
 
     def relay() -> None:
         threading.Thread(target=relay, daemon=True).start()
 
     relay()
-    _say("started")
+    _report("started")
     LIBC.pthread_exit(None)
 
 
