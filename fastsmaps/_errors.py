@@ -1,11 +1,14 @@
 """The errors; each carries ``pid`` and ``path`` and pickles.
 
-    Error                   anything not below: a file is missing, from the kernel or a capture
+    Error                   the base class
     |-- ProcessGone         also ProcessLookupError: the process has ended, skip it
     |-- AccessDenied        also PermissionError: the message names the right that is needed
     |-- NoMemoryMap         a kernel thread or zombie: skip it
     |-- NotAProcess         a thread's number: read `process` instead
     |-- NotProcfs           `procfs=` is neither a procfs nor a capture: correct the path
+    |-- NotCaptured         a capture lacks the process or the file: capture it again
+    |-- NotInNamespace      the procfs is of a pid namespace without the process: pass another
+    |-- NotSupported        the kernel or Python lacks what is needed: the message names it
     |-- ParseError          also ValueError: look at line_number and cause, try lenient=True
     |-- ReadError           also OSError: another failure of the system, see errno
     `-- CaptureError        also OSError: a capture cannot be written or read
@@ -130,6 +133,18 @@ class NotProcfs(Error):
         pid: int | None = None,
     ) -> None:
         super().__init__(f"procfs={path!r} is {problem}", pid=pid, path=path)
+
+
+class NotCaptured(Error):
+    """A capture does not hold the process, or lacks a file of it."""
+
+
+class NotInNamespace(Error):
+    """The process has no number in the pid namespace of `procfs`."""
+
+
+class NotSupported(Error):
+    """The kernel or this Python lacks what is needed; the message names it."""
 
 
 class NoMemoryMap(Error):

@@ -12,6 +12,7 @@ from fastsmaps._errors import (
     CaptureError,
     Error,
     NoMemoryMap,
+    NotCaptured,
     ProcessGone,
     is_foreign,
     outcome_of,
@@ -358,6 +359,6 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
                 return ProcessTotals(pid, "read", totals=table.totals(), **facts)
         if taken.what:
             raise NoMemoryMap(taken.what, pid=pid, path=path)
-        raise Error(f"{path}/smaps is missing or empty", pid=pid, path=f"{path}/smaps")
+        raise NotCaptured(f"{path}/smaps is missing or empty", pid=pid, path=f"{path}/smaps")
     except Error as error:
         return ProcessTotals(pid, outcome_of(error), **{**facts, "error": str(error)})

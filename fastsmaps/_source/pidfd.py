@@ -6,7 +6,13 @@ import errno
 import os
 
 from fastsmaps._arguments import check_int, pids_among, wrong
-from fastsmaps._errors import Error, NotProcfs, ProcessGone, is_foreign
+from fastsmaps._errors import (
+    NotInNamespace,
+    NotProcfs,
+    NotSupported,
+    ProcessGone,
+    is_foreign,
+)
 from fastsmaps._model.stat import status_number
 
 TYPE_CHECKING = False
@@ -25,8 +31,8 @@ def pidfd_number(fd: SupportsIndex, source: Source) -> int:
     this process.
 
     Raises TypeError or ValueError if `fd` is not a pidfd, ProcessGone if the process has been
-    reaped, Error if the process has no number in the procfs or the kernel does not report it,
-    ReadError if fdinfo cannot be read.
+    reaped, NotInNamespace if the process has no number in the procfs, NotSupported if the kernel
+    does not report it, ReadError if fdinfo cannot be read.
     """
     fd = _check_open(fd)
     task = _own_task(source)
@@ -39,14 +45,13 @@ def pidfd_number(fd: SupportsIndex, source: Source) -> int:
     if number is None:
         if not _is_pidfd(f"{source.path}/{task}/fd/{fd}"):
             raise wrong("fd", "a pidfd", fd, int)
-        raise Error(f"{path} has no line Pid: (Linux 5.2 and newer have it)", path=path)
+        problem = f"{path} has no line Pid: (since Linux 5.2): open the process by its number"
+        raise NotSupported(problem, path=path)
     if number < 0:
         raise ProcessGone(f"the process of pidfd {fd} has ended", path=path)
     if number == 0:
-        raise Error(
-            f"the process of pidfd {fd} is not in the pid namespace of procfs={source.path!r}",
-            path=path,
-        )
+        problem = f"the process of pidfd {fd} is not in the pid namespace of procfs={source.path!r}"
+        raise NotInNamespace(f"{problem}: pass a procfs that shows it", path=path)
     return number
 
 

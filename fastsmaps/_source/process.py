@@ -55,9 +55,9 @@ class Process:
         `procfs` must show this process too. The descriptor stays open; it is not used later.
 
         Raises TypeError or ValueError if `fd` is not an open pidfd, ProcessGone if the process has
-        been reaped, NotAProcess if the pidfd is a thread's (PIDFD_THREAD), Error if the process is
-        not in the pid namespace of `procfs` or the kernel does not report its number, and what
-        Process() raises.
+        been reaped, NotAProcess if the pidfd is a thread's (PIDFD_THREAD), NotInNamespace if the
+        process is not in the pid namespace of `procfs`, NotSupported if the kernel does not report
+        its number, and what Process() raises.
 
         Source: pidfd_open(2), proc_pid_fdinfo(5).
         """

@@ -16,7 +16,16 @@ from fastsmaps._backend.descriptors import (
     limit,
     read_file,
 )
-from fastsmaps._errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError, is_foreign
+from fastsmaps._errors import (
+    Error,
+    NoMemoryMap,
+    NotCaptured,
+    NotSupported,
+    ParseError,
+    ProcessGone,
+    ReadError,
+    is_foreign,
+)
 from fastsmaps._model.info import Info
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.stat import (
@@ -378,7 +387,7 @@ class ProcessDir:
         return parse_stat(text, self.pid, f"{self.path}/stat")
 
     def needed(self, name: str, take: Callable[[int], T | None]) -> T:
-        """Return what take() returns; raise Error if the file is missing."""
+        """Return what take() returns; raise NotCaptured or NotSupported if the file is missing."""
         result = self.take(name, take)
         if result is None:
             path = f"{self.path}/{name}"
@@ -386,13 +395,11 @@ class ProcessDir:
                 problem = f"{path} is missing from the capture"
                 if self.source.has_metadata():
                     problem += f" ({METADATA} there lists what was denied)"
-                raise Error(problem, pid=self.pid, path=path)
+                problem += ": capture the process again"
+                raise NotCaptured(problem, pid=self.pid, path=path)
             self.stat()
-            raise Error(
-                f"{path} is missing: this kernel was built without CONFIG_PROC_PAGE_MONITOR",
-                pid=self.pid,
-                path=path,
-            )
+            problem = f"{path} is missing: use a kernel with CONFIG_PROC_PAGE_MONITOR"
+            raise NotSupported(problem, pid=self.pid, path=path)
         return result
 
     def take(self, name: str, take: Callable[[int], T | None]) -> T | None:
@@ -478,7 +485,8 @@ class ProcessDir:
             # A kernel thread and a zombie have no command line.
             if stat.state == UNKNOWN and not self.file("cmdline"):
                 raise NoMemoryMap("kernel thread or zombie", pid=self.pid, path=self.path)
-            raise Error(f"{self.path} was captured without text", pid=self.pid, path=self.path)
+            problem = f"{self.path} was captured without text: capture the process again"
+            raise NotCaptured(problem, pid=self.pid, path=self.path)
         # The main thread has exited. Others may live, and still have the memory.
         living = self.living()
         if living is None:

@@ -17,6 +17,8 @@ from fastsmaps._errors import (
     AccessDenied,
     Error,
     NotAProcess,
+    NotCaptured,
+    NotInNamespace,
     NotProcfs,
     ProcessGone,
     ReadError,
@@ -361,11 +363,12 @@ class Source:
         if self.is_capture:
             if not self._holds_a_capture():
                 return NotProcfs(procfs, pid=pid)
-            which = "self" if pid is None else pid
-            return Error(f"the capture {procfs} does not hold process {which}", pid=pid, path=path)
+            problem = f"the capture {procfs} does not hold process {'self' if pid is None else pid}"
+            problem += ": pass one of the pids by which its directories are named"
+            return NotCaptured(problem, pid=pid, path=path)
         if pid is None:
-            problem = f"this process is not in the pid namespace of procfs={procfs!r}"
-            return Error(problem, path=path)
+            problem = f"this process is not in the pid namespace of procfs={procfs!r}: pass a pid"
+            return NotInNamespace(problem, path=path)
         if self._is_hidden(pid, path):
             return AccessDenied(
                 f"process {pid} is hidden by the mount option hidepid of {procfs}: "

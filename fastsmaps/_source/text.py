@@ -8,7 +8,7 @@ import os
 
 from fastsmaps import _backend
 from fastsmaps._arguments import check_int, wrong
-from fastsmaps._errors import Error, ParseError, ReadError, is_foreign
+from fastsmaps._errors import NotSupported, ParseError, ReadError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._source.compressed import Damage, Decompressed
 from fastsmaps._source.source import MAX_BYTES
@@ -147,7 +147,7 @@ def load(
     `lenient` is as in parse(). A file compressed with gzip, xz, bzip2 or (since Python 3.14) zstd
     is recognized by its first bytes. Raises ReadError if the system cannot read the file, its
     compression is damaged, or it decompresses to more than `max_bytes` (2 GiB: a few MB can hold
-    more than that; the limit does not apply to a file that is not compressed), Error if this
+    more than that; the limit does not apply to a file that is not compressed), NotSupported if this
     Python cannot read the compression, TypeError for a file opened in text mode, and what parse()
     raises.
     """
@@ -190,7 +190,7 @@ def _decompressed(data: bytes, path: str | None, max_bytes: int) -> bytes:
             blocks.append(block)
             left -= len(block)
     except ImportError as error:
-        raise Error(f"{what} is {error}", path=path) from error
+        raise NotSupported(f"{what} is {error}: decompress it first", path=path) from error
     except Damage as damage:
         raise ReadError(f"{what} is damaged: {damage}", path=path) from damage
     if left < 0:

@@ -129,7 +129,7 @@ def test_into_a_namespace(backend: ModuleType) -> None:
             for way in WAYS.values():
                 with pytest.raises(fastsmaps.Error, match="pid namespace") as caught:
                     way("self", procfs=procfs)
-                assert type(caught.value) is fastsmaps.Error
+                assert type(caught.value) is fastsmaps.NotInNamespace
                 # A number that is only ours says nothing of what is there.
                 with pytest.raises(fastsmaps.ProcessGone):
                     way(2**22 - 1, procfs=procfs)
@@ -232,7 +232,9 @@ def test_capture_without_that_process(
     for pid in (max(numbers.values()) + 1, os.getpid(), "self"):
         with pytest.raises(fastsmaps.Error, match=f"does not hold process {pid}") as caught:
             way(pid, procfs=tmp_path)
-        assert type(caught.value) is fastsmaps.Error
+        assert type(caught.value) is fastsmaps.NotCaptured
+        assert caught.value.pid == (None if pid == "self" else pid)
+        assert caught.value.path == f"{tmp_path}/{pid}"
 
 
 def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
         assert_rows(fastsmaps.mappings(7, procfs=tmp_path), records)
         with fastsmaps.Process(7, procfs=tmp_path) as process:
             assert process.totals() == process.totals() == totals
-        with pytest.raises(fastsmaps.Error, match="maps is missing from the capture"):
+        with pytest.raises(fastsmaps.NotCaptured, match="maps is missing from the capture"):
             fastsmaps.mappings(7, sizes=False, procfs=tmp_path)
         if not (directory / "stat").exists():
             with fastsmaps.Process(7, procfs=tmp_path) as process:
@@ -266,11 +268,13 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
     assert (info.heap, info.uid, info.peak_rss) == (None, None, None)
     (directory / "smaps").unlink()
     for way in (fastsmaps.totals, fastsmaps.mappings):
-        with pytest.raises(fastsmaps.Error, match="smaps is missing from the capture") as caught:
+        with pytest.raises(
+            fastsmaps.NotCaptured, match="smaps is missing from the capture"
+        ) as caught:
             way(7, procfs=tmp_path)
-        assert not isinstance(caught.value, fastsmaps.ProcessGone)
+        assert (caught.value.pid, caught.value.path) == (7, f"{directory}/smaps")
     (tmp_path / "fastsmaps.json").write_text("{}")
-    with pytest.raises(fastsmaps.Error, match="json there lists what was denied"):
+    with pytest.raises(fastsmaps.NotCaptured, match="json there lists what was denied"):
         fastsmaps.totals(7, procfs=tmp_path)
 
 
@@ -359,7 +363,9 @@ def test_kernel_without_smaps(backend: ModuleType, monkeypatch: pytest.MonkeyPat
         for way in (fastsmaps.totals, fastsmaps.mappings):
             with pytest.raises(fastsmaps.Error, match="CONFIG_PROC_PAGE_MONITOR") as caught:
                 way(child.pid)
-            assert type(caught.value) is fastsmaps.Error
+            assert type(caught.value) is fastsmaps.NotSupported
+            assert caught.value.pid == child.pid
+            assert str(caught.value.path).endswith("/smaps")
         assert len(fastsmaps.mappings(child.pid, sizes=False)) > 10
         with fastsmaps.Process(child.pid) as process:
             assert process.info(heap=True).heap

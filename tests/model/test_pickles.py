@@ -28,6 +28,8 @@ def objects() -> list[object]:
     except fastsmaps.Error as error:
         errors.append(error)
     assert len(errors) == 4
+    for kind in (fastsmaps.NotCaptured, fastsmaps.NotInNamespace, fastsmaps.NotSupported):
+        errors.append(kind("missing", pid=1, path="/capture/1"))
     scan = fastsmaps.scan(pids=[1])
     with fastsmaps.Process("self") as process:
         info = process.info(heap=True)

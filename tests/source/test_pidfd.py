@@ -128,7 +128,7 @@ def test_no_number_in_fdinfo(backend: ModuleType, tmp_path: Path, name: str) -> 
         info = task / "fdinfo" / str(fd)
         info.write_text("pos:\t0\nflags:\t02000002\n")
         (task / "fd" / str(fd)).symlink_to("anon_inode:[pidfd]")
-        with pytest.raises(fastsmaps.Error, match="has no line Pid:") as caught:
+        with pytest.raises(fastsmaps.NotSupported, match="has no line Pid:") as caught:
             by_pidfd(fd, procfs=tmp_path)
         assert caught.value.path == str(info)
         info.write_text("pos:\t0\nPid:\t-1\n")
@@ -194,13 +194,15 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
     try:
         with processes.namespace() as outer, opened(child.pid) as fd:
             inner = f"/proc/{outer.report['pid']}/root/proc"
-            with pytest.raises(fastsmaps.Error, match="this process is not in the pid namespace"):
+            with pytest.raises(
+                fastsmaps.NotInNamespace, match="this process is not in the pid namespace"
+            ):
                 by_pidfd(fd, procfs=inner)
     except linux.Unavailable as error:
         pytest.skip(f"no procfs of another pid namespace: {error}")
 
     def inside() -> str:
-        with pytest.raises(fastsmaps.Error) as caught:
+        with pytest.raises(fastsmaps.NotInNamespace) as caught:
             by_pidfd(fd)
         return str(caught.value)
 
@@ -209,7 +211,10 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
             message = processes.run_in_namespaces(inside)
         except linux.Unavailable as error:
             pytest.skip(f"no procfs of another pid namespace: {error}")
-        assert message == f"the process of pidfd {fd} is not in the pid namespace of procfs='/proc'"
+        assert (
+            message == f"the process of pidfd {fd} is not in the pid namespace of procfs='/proc': "
+            "pass a procfs that shows it"
+        )
 
 
 def test_a_number_used_again_meanwhile(

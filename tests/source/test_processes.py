@@ -362,7 +362,7 @@ def test_a_capture_is_read_as_proc(backend: ModuleType, capture: Path) -> None:
         fastsmaps.mappings(12, procfs=capture)
     with pytest.raises(fastsmaps.NoMemoryMap, match="kernel thread"):
         fastsmaps.mappings(13, procfs=capture)
-    with pytest.raises(fastsmaps.Error, match="does not hold process 14"):
+    with pytest.raises(fastsmaps.NotCaptured, match="does not hold process 14"):
         fastsmaps.totals(14, procfs=capture)
 
 
@@ -375,10 +375,10 @@ def test_without_a_rollup_smaps_is_summed(backend: ModuleType, capture: Path) ->
     assert totals.size is not None
     (capture / "10/smaps").unlink()
     for function in (fastsmaps.totals, fastsmaps.mappings):
-        with pytest.raises(fastsmaps.Error, match="missing from the capture"):
+        with pytest.raises(fastsmaps.NotCaptured, match="missing from the capture"):
             function(10, procfs=capture)
     (capture / "self").symlink_to("10")  # now it looks like a kernel's
-    with pytest.raises(fastsmaps.Error, match="CONFIG_PROC_PAGE_MONITOR"):
+    with pytest.raises(fastsmaps.NotSupported, match="CONFIG_PROC_PAGE_MONITOR"):
         fastsmaps.mappings(10, procfs=capture)
 
 

@@ -89,8 +89,8 @@ def test_scan(backend: ModuleType, procfs: Path) -> None:
     assert [row.pid for row in scan.descendants(10)] == [10, 11]
     errors = {row.pid: row.error for row in scan}
     assert errors[24] == "process 24 is a kernel thread or zombie: it has no memory map"
-    assert errors[23] == f"{procfs}/23 was captured without text"
-    assert errors[25] == f"{procfs}/25 was captured without text"
+    assert errors[23] == f"{procfs}/23 was captured without text: capture the process again"
+    assert errors[25] == f"{procfs}/25 was captured without text: capture the process again"
     assert "smaps is missing" in (errors[26] or "")
     check(fastsmaps.scan(procfs=procfs, min_rss=1))
     excluded = fastsmaps.scan(procfs=procfs, exclude=lambda row: row.comm == "daemon")
