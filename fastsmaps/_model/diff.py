@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     Any = object  # for typing.get_type_hints(): importing typing takes 3 ms
 
-# Of these nothing is left. Of the other ways not to be read it is only not known.
+# These processes have ended. Any other unread outcome means the memory is unknown, not zero.
 _ENDED = ("gone", "zombie")
 
 
@@ -28,26 +28,26 @@ def diff(
     new: Mappings | Scan,
     by: str | Callable[[Any], Hashable] | None = None,
 ) -> list[Change]:
-    """Return what changed from one table to another, or from one scan to another, in signed bytes.
+    """Return the changes between two tables or two scans, in signed bytes.
 
     Two tables are compared by "path" (the default), "kind", "label", "range" or a function of a
-    Mapping. Two scans are compared by process (the default, or "pid": ``key`` is the pid; a pid
-    that was used again is two changes, since one process went and one came), or by the words and
+    Mapping. Two scans are compared by process (the default, or "pid": ``key`` is the pid; a reused
+    pid makes two changes, since one process ended and another started), or by the words and
     functions of Scan.group_by().
 
-    "range" compares mappings of one path, or of none, whose addresses overlap, so that growth of
-    unnamed memory has an address; ``key`` is a tuple of the range ("7f21a4000000-7f21a4800000",
-    of the new table, or of the old one where nothing of it is left) and the path. Ranges and not
-    starts are compared, since a mapping that grows downwards gets another start.
+    "range" compares mappings of the same path (or of none) with overlapping addresses, so that
+    growth of unnamed memory has an address; ``key`` is a tuple of the range
+    ("7f21a4000000-7f21a4800000", from the new table, or from the old one if the memory is gone)
+    and the path. Whole ranges are compared, since a mapping that grows downwards changes its start.
 
-    A path is one change, also where its file was replaced between the two (an upgraded library);
-    ``files`` says how many different files had that path before and after.
+    A path makes one change, even if its file was replaced in between (an upgraded library);
+    ``files`` is the number of different files with that path before and after.
 
-    The largest change of Pss comes first, whether it grew or shrank. What did not change is left
-    out. Of what came or went the other side counts as 0. A process that only one of the scans
-    could read is left out of both: its memory in the other is unknown, and that is no change.
+    The largest change of Pss comes first, whether growth or shrinkage. Unchanged groups are left
+    out. A group that is missing on one side counts as 0 there. A process that only one of the
+    scans could read is left out: its memory in the other scan is unknown.
 
-    Raises TypeError for a table with a scan or for what is neither, ValueError for another `by`.
+    Raises TypeError for a table with a scan or any other type, ValueError for another `by`.
     """
     if isinstance(old, Mappings) and isinstance(new, Mappings):
         if by == "range":
@@ -77,7 +77,7 @@ def _ranges(
 ) -> tuple[Callable[[Mapping], Hashable], Callable[[Mapping], Hashable]]:
     """Return functions from a mapping of each table to the key of its range.
 
-    Ranges that overlap, directly or through others of the same path, are one: mprotect() and
+    Ranges of one path that overlap, directly or through others, have one key: mprotect() and
     munmap() split a mapping, and the kernel merges neighbours.
     """
     rows = [
@@ -123,8 +123,8 @@ def _files(group: Group | None) -> int:
 
 def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
     if by is None or by == "pid":
-        # No groups: a number that was used again has two changes.
-        return [_change(_totals(was), _totals(is_), pid) for pid, was, is_ in _pairs(old, new)]
+        # Not by groups: a reused pid makes two changes.
+        return [_change(_totals(a), _totals(b), pid) for pid, a, b in _pairs(old, new)]
     key = key_of(by)
     sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
     for _, *pair in _pairs(old, new):
@@ -138,7 +138,7 @@ def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) 
 def _pairs(
     old: Scan, new: Scan
 ) -> Iterator[tuple[int, ProcessTotals | None, ProcessTotals | None]]:
-    """Each process before and after; None where it was not there, nothing if that is not known."""
+    """Yield each process before and after (None if it did not exist), unless one is unknown."""
     for pid in {**old.by_pid, **new.by_pid}:
         before, after = old.by_pid.get(pid), new.by_pid.get(pid)
         if before is not None and after is not None and _is_another(before, after):
@@ -146,9 +146,9 @@ def _pairs(
         else:
             pairs = [(before, after)]
         for pair in pairs:
-            was, is_ = (None if row is None or row.outcome in _ENDED else row for row in pair)
-            if (was or is_) and all(row is None or row.totals is not None for row in (was, is_)):
-                yield pid, was, is_
+            a, b = (None if row is None or row.outcome in _ENDED else row for row in pair)
+            if (a or b) and all(row is None or row.totals is not None for row in (a, b)):
+                yield pid, a, b
 
 
 def _totals(row: ProcessTotals | None) -> Totals | None:
@@ -177,7 +177,7 @@ def _change(
 
 
 def _none_of(other: Totals) -> Totals:
-    """What a side that has not got it has of each figure that the other has."""
+    """Return the totals of a missing group: 0 for each field that the other side has."""
     return Totals(dict.fromkeys(other.by_label, 0), None if other.size is None else 0, other.source)
 
 

@@ -1,4 +1,4 @@
-"""One mapping: a row of the table."""
+"""Mapping: one row of a table."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend import Row
 
-#: What a row's number of perms stands for.
+#: The text of perms, by a row's number.
 PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps-"[i >> 3] for i in range(24))
-#: The kernel's name for the one record of smaps_rollup.
+#: The kernel's name for the only record of smaps_rollup.
 ROLLUP = b"[rollup]"
-#: Its bit for a shared mapping.
+#: The bit for a shared mapping in the number of perms.
 SHARED = 8
-#: Where the fields begin in a row of a backend's table.
+#: The place of the first field in a row of a backend's table.
 FIRST_FIELD = 9
-#: Of a row that belongs to no group, for such a table's sums().
+#: Stands for no group in the sums() of such a table.
 NO_GROUP = 2**32 - 1
 
 
 def is_rollup(row: Row) -> bool:
-    """Whether a row is a process's sum: ``[rollup]`` with ``---p 00000000 00:00 0``."""
-    # No mapping can have that name: a file's begins with a slash, others are [anon:...].
+    """Whether a row is the sum of a process: ``[rollup]`` with ``---p 00000000 00:00 0``."""
+    # No mapping has that name: a file's begins with a slash, others are [anon:...].
     return row[6] == ROLLUP and row[2:5] == (0, 0, 0) and row[5].strip(b"0") == b":"
 
 
@@ -43,12 +43,12 @@ _EVERY_FIELD = Fields()
 _MAX_KEPT = 64
 
 
-# Fields by their labels: a kernel always prints the same ones, and naming them takes 10 us.
+# Kept by labels: a kernel always prints the same ones, and naming them takes 10 us.
 _fields: dict[tuple[str, ...], Fields] = {}
 
 
 def fields_of(labels: Iterable[str]) -> Fields:
-    """Return the fields of a table of mappings that has these labels."""
+    """Return the fields of a table of mappings with these labels."""
     key = tuple(labels)
     fields = _fields.get(key)
     if fields is None:
@@ -65,7 +65,7 @@ class Mapping(Record):
     where the kernel did not print it; ``mapping["pss"]`` and ``mapping["Pss"]`` give the same,
     fields of newer kernels included.
 
-    A Mapping is a mapping of what as_dict() has: ``dict(mapping) == mapping.as_dict()``.
+    A Mapping follows the mapping protocol: ``dict(mapping) == mapping.as_dict()``.
 
     Source: proc_pid_maps(5), proc_pid_smaps(5).
     """
@@ -94,7 +94,7 @@ class Mapping(Record):
 
     def _value(self, label: str) -> int | None:
         place = self._places.get(label)
-        # A place of a field's, which is never below FIRST_FIELD.
+        # The place is a field's: at least FIRST_FIELD.
         return None if place is None else self._row[place]  # type: ignore[return-value]
 
     def _fields(self) -> Fields:
@@ -112,9 +112,9 @@ class Mapping(Record):
 
     @property
     def size(self) -> int | None:
-        """End - start; None for a rollup, whose range holds other memory and none.
+        """End - start; None for a rollup, which covers a range with gaps.
 
-        ``size_printed`` is what the kernel says in its ``Size:`` line.
+        ``size_printed`` is the value of the kernel's ``Size:`` line.
         """
         row = self._row
         return None if row[6] == ROLLUP and is_rollup(row) else row[1] - row[0]
@@ -126,58 +126,58 @@ class Mapping(Record):
 
     @property
     def perms(self) -> str:
-        """As the kernel writes them: ``r-xp``.
+        """The permissions as the kernel writes them: ``r-xp``.
 
-        The ``S`` of kernels without an MMU is ``s`` here; ``r-x-`` is from early WSL1, which does
-        not say whether a mapping is shared.
+        The ``S`` of kernels without an MMU is ``s`` here; ``r-x-`` comes from early WSL1, which
+        does not report whether a mapping is shared.
         """
         return PERMS[self._row[4]]
 
     @property
     def offset(self) -> int:
-        """Where in the file the mapping begins, in bytes."""
+        """The offset of the mapping in its file, in bytes."""
         return self._row[2]
 
     @property
     def dev(self) -> str:
-        """The device's major:minor in hex, the kernel's text: ``fd:01``."""
+        """The device's major:minor in hex, as the kernel writes it: ``fd:01``."""
         return self._row[5].decode("ascii")
 
     @property
     def st_dev(self) -> int:
         """The device as ``os.stat(...).st_dev`` gives it (btrfs differs: docs/fields.md)."""
-        # makedev(3); os.makedev() refuses numbers beyond an int's, which a text may hold.
+        # makedev(3); os.makedev() refuses numbers that do not fit an int, but a text may have one.
         major, minor = (int(number, 16) for number in self._row[5].split(b":"))
         high = (major & ~0xFFF) << 32 | (minor & ~0xFF) << 12
         return high | (major & 0xFFF) << 8 | minor & 0xFF
 
     @property
     def inode(self) -> int:
-        """The file's inode, 0 where there is none."""
+        """The file's inode; 0 without a file."""
         return self._row[3]
 
     @property
     def raw_path(self) -> bytes:
-        """The kernel's name of the mapping, byte for byte; empty where it has none."""
+        """The kernel's name of the mapping, byte for byte; empty if it has none."""
         return self._row[6]
 
     @property
     def path(self) -> str:
-        """``raw_path`` through os.fsdecode, otherwise untouched: for a terminal, escape it."""
+        """``raw_path`` decoded by os.fsdecode() and not escaped: escape it for a terminal."""
         return os.fsdecode(self._row[6])
 
     @property
     def filename(self) -> str:
-        r"""``path`` with ``\012`` undone and " (deleted)" taken off.
+        r"""``path`` with ``\012`` undone and " (deleted)" removed.
 
-        A file name that really contains those cannot be recognised: the kernel escapes only the
+        A file name that contains these itself cannot be recognized: the kernel only escapes the
         newline.
         """
         return os.fsdecode(file_name(self._row[6]))
 
     @property
     def deleted(self) -> bool:
-        """Whether the file was removed since (only files: see ``kind``)."""
+        """Whether the file has been removed; False for anything but a file (see ``kind``)."""
         return is_deleted(self._row[6], self.kind)
 
     @property
@@ -190,30 +190,30 @@ class Mapping(Record):
 
     @property
     def label(self) -> str:
-        """What named memory is for, with numbers folded; of a file its path: docs/fields.md."""
+        """The purpose of named memory; the path of a file: docs/fields.md."""
         from fastsmaps._model.labels import label_of
 
         return label_of(self._row[6], self.kind)
 
     @property
     def vm_flags(self) -> tuple[str, ...] | None:
-        """The codes of VmFlags; None where there is no such line, () where it is empty."""
+        """The codes of VmFlags; None if there is no such line, () if it is empty."""
         flags = self._row[7]
         return None if flags is None else tuple(map(os.fsdecode, flags.split()))
 
     @property
     def extra(self) -> dict[str, str]:
-        """Fields whose value is a text, by the kernel's label."""
+        """The fields with a text as value, by the kernel's label."""
         return dict(self._row[8] or {})
 
     def as_dict(self) -> dict[str, Any]:
-        """What the record says, by Python's names: the header, the flags, the fields.
+        """Return the record's values by Python's names: header, flags, fields.
 
         start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
-        number field that some record of the table has, None where this one lacks it, with
-        ``Size:`` as size_printed; last ``extra``. A field whose name has another meaning keeps
-        the kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and
-        the fields that no record has are left out.
+        number field that a record of the table has, None if this one lacks it, with ``Size:`` as
+        size_printed; last ``extra``. A field with a name that has another meaning keeps the
+        kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and the
+        fields that no record has are left out.
         """
         result: dict[str, Any] = {name: getattr(self, name) for name in _HEAD}
         for label, name in fields_of(self._places).names.items():
@@ -222,8 +222,8 @@ class Mapping(Record):
         return result
 
     def _identity(self) -> tuple[Any, ...]:
-        # Tables differ in the order of their columns, and in columns that are None here;
-        # texts in the blanks between flags.
+        # Equal records may come from tables with columns in another order, or with further columns
+        # (None here), and from texts with other blanks between the flags.
         fields = ((label, self._row[place]) for label, place in self._places.items())
         present = frozenset(field for field in fields if field[1] is not None)
         extra = frozenset((self._row[8] or {}).items())

@@ -1,4 +1,4 @@
-"""All mappings of one text: a table in columns, and its views."""
+"""Mappings: all mappings of one text as a table in columns, and its views."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Table
 
 _HEADER = ("start", "end", "offset", "inode")
-_NO_FIELDS = (*_HEADER, "size", *SUMS)  # columns that are no field of the kernel's
+_DERIVED = (*_HEADER, "size", *SUMS)  # columns that are not fields of the kernel
 _NO_ROLLUPS: frozenset[int] = frozenset()
-_NUMBERS = ("perms", "dev", "name", "flags")  # places in what the backend keeps once
+_NUMBERS = ("perms", "dev", "name", "flags")  # numbers of texts that the backend keeps once each
 
 
 class Group:
     """Mappings or processes with the same key: their ``totals`` and their number (``count``).
 
-    For mappings ``files`` is the number of different files among them (path, device and inode):
-    one path may lead to several. It is None for processes.
+    For mappings ``files`` is the number of different files (path, device and inode), since one
+    path may lead to several. It is None for processes.
     """
 
     __slots__ = ("count", "files", "totals")
@@ -46,14 +46,14 @@ class Group:
 class Mappings:
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
-    Rows are made when asked for. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch,
-    when the reading ended) say where it comes from; None for a text. filter(), sort() and top()
-    give smaller tables, as slices do; all pickle.
+    Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch, when the
+    read ended) are the table's origin; None for a text. filter(), sort() and top() return other
+    tables, as slices do; all pickle.
 
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
-    rollup that stands beside the smaps of its process is left out, so that nothing counts twice:
-    docs/fields.md ("Rollups in a text") says how it is known. ``skipped`` has the number of lines
-    that parse(lenient=True) left out, by kind (docs/pasted.md).
+    rollup in the same text as the smaps of its process is left out, so that no memory counts
+    twice: docs/fields.md ("Rollups in a text") has the rules. ``skipped`` counts the lines that
+    parse(lenient=True) left out, by kind (docs/pasted.md).
     """
 
     __slots__ = (
@@ -73,9 +73,9 @@ class Mappings:
         self._table = table
         self._rows: Sequence[int] = range(len(table))
         self._rollups: Set[int] = _NO_ROLLUPS
-        # Whether the backend's table has other rows, which may have fields that these lack.
+        # Whether the backend's table has other rows too, with fields that these may lack.
         self._is_part = False
-        if table.has_name(ROLLUP):  # a text's alone: a process's smaps has none
+        if table.has_name(ROLLUP):  # only in a text: a process's smaps has none
             from fastsmaps._model.rollup_rows import kept_rows
 
             self._rows, self._rollups = kept_rows(table)
@@ -89,7 +89,7 @@ class Mappings:
         self.skipped = skipped or {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Columns and not text: a backend that reads a text again might take it for another.
+        # Columns, not text: a text that is parsed again might give other rows.
         from fastsmaps._backend.packed import pack
 
         rows = sorted(self._rows)
@@ -121,7 +121,7 @@ class Mappings:
         self.skipped = state["skipped"]
 
     def _subset(self, rows: Sequence[int]) -> Mappings:
-        """A table of these rows of the backend's table."""
+        """Return a table of these rows of the backend's table."""
         part = object.__new__(Mappings)
         part._table = self._table
         part._rows = rows
@@ -167,24 +167,23 @@ class Mappings:
 
     @property
     def skipped_lines(self) -> int:
-        """How many lines of the text ``parse(lenient=True)`` left out; otherwise 0."""
+        """The number of lines that ``parse(lenient=True)`` left out; otherwise 0."""
         return sum(self.skipped.values())
 
     # ---- columns
 
     def _key(self, name: str) -> str:
-        """The key of a column: a label, or the name of what is no field of the kernel's."""
+        """Return the key of a column: a label, or the name of a derived column."""
         check_str("name", name)
-        return name if name in _NO_FIELDS else fields_of(self._places).label(name, _NO_FIELDS)
+        return name if name in _DERIVED else fields_of(self._places).label(name, _DERIVED)
 
     def column(self, name: str) -> memoryview:
         """Return a field of all records: a contiguous, read-only memoryview of format "Q".
 
-        `name` is Python's (``pss``) or the kernel's (``Pss``) of any number field, or one of
-        start, end, size (end - start; ``Size`` is what the kernel printed), uss, rss_swap, offset
-        and inode. Sizes are in bytes, ABSENT (2**64 - 1) where a record lacks the field: in all
-        rows if no record has it. Built at the first request and kept. KeyError for an unknown
-        name.
+        `name` is Python's (``pss``) or the kernel's (``Pss``) for any number field, or one of
+        start, end, size (end - start; ``Size`` is the printed one), uss, rss_swap, offset and
+        inode. Sizes are in bytes, ABSENT (2**64 - 1) if a record lacks the field: in all rows if
+        no record has it. Built at the first request and kept. Raises KeyError for an unknown name.
         """
         key = self._key(name)
         if key not in self._columns:
@@ -200,9 +199,9 @@ class Mappings:
         return self._columns[key]
 
     def _views(self) -> dict[str, tuple[memoryview, int]]:
-        """Every column of the backend's, and how many rows of the whole table lack it.
+        """Return every column of the backend's table, and how many of all its rows lack it.
 
-        All at once takes half of the time; column() gives the same memory afterwards.
+        All at once take half of the time; column() returns the same memory afterwards.
         """
         keys = (*_HEADER, *_NUMBERS, *self._places)
         views = dict(zip(keys, self._table.columns(keys), strict=True))
@@ -213,26 +212,26 @@ class Mappings:
         return views
 
     def _part(self, whole: memoryview) -> memoryview:
-        """The rows of this table out of a column of the backend's."""
+        """Select this table's rows from a column of the backend's table."""
         rows = self._rows
         if not rows:
             return whole[:0]
         if not isinstance(rows, range):
             values = array(whole.format, map(whole.__getitem__, rows))
             return memoryview(values).toreadonly()
-        # A stop below 0 is before the first in a range, but counts from the end in a slice.
+        # In a range a stop of -1 is before the first row, but in a slice it is the last.
         return whole[rows.start : None if rows.stop < 0 else rows.stop : rows.step]
 
     def _contiguous(self, whole: memoryview) -> memoryview:
         view = self._part(whole)
         if view.contiguous:
             return view
-        # To a type checker a format is one of some literals; a view's own is a str.
+        # Type checkers expect a literal as format; that of a view is a str.
         return memoryview(view.tobytes()).cast(view.format)  # type: ignore[call-overload,no-any-return]
 
     @staticmethod
     def _absent(column: memoryview) -> int:
-        # Counting takes ten times as long as seeing that there is none, as in most.
+        # Counting takes ten times as long as this search, and most columns have none.
         none = b"\xff" * 8 not in column.tobytes()
         return 0 if none else column.tolist().count(ABSENT)
 
@@ -244,7 +243,7 @@ class Mappings:
         return memoryview(sizes).toreadonly()
 
     def _rollup_places(self) -> list[int]:
-        """Which of these rows are rollups."""
+        """Return the places of the rollups among the rows."""
         if not self._rollups:
             return []
         return [i for i, row in enumerate(self._rows) if row in self._rollups]
@@ -253,8 +252,8 @@ class Mappings:
     def fields(self) -> tuple[str, ...]:
         """The names of the size fields that are present (in kB in the file).
 
-        Python's, or the kernel's where that has another meaning: docs/fields.md. ``Size:`` is
-        "size" here, which is end - start.
+        A name is Python's, or the kernel's if Python's has another meaning: docs/fields.md.
+        ``Size:`` is "size" here, which is end - start.
         """
         sized = dict(zip(self._table.labels, self._table.sized, strict=True))
         own = fields_of(self._places).names | {"Size": "size"}
@@ -279,16 +278,16 @@ class Mappings:
     # ---- Arrow
 
     def __arrow_c_schema__(self) -> object:
-        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
         from fastsmaps._model import arrow
 
         return arrow.mappings_schema(self, self._places).__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
 
-        Columns as in ``Mapping.as_dict()``, and ``raw_path``; null for what was not printed;
-        docs/arrow.md. ImportError without pyarrow.
+        The columns are those of ``Mapping.as_dict()``, and ``raw_path``; null for a value that was
+        not printed: docs/arrow.md. Raises ImportError without pyarrow.
         """
         from fastsmaps._model import arrow
 
@@ -302,9 +301,9 @@ class Mappings:
     def totals(self) -> Totals:
         """Return the fields summed over the mappings; all are None for an empty table.
 
-        ``source`` is "smaps" or "maps" ("maps" only has ``size``), "smaps_rollup" for a
-        text of rollups, which have no size, and "mixed" for rollups beside the mappings of other
-        processes. A sum over rollups lacks what one of them lacks.
+        ``source`` is "smaps" or "maps" ("maps" only has ``size``), "smaps_rollup" for a text of
+        rollups, which have no size, and "mixed" for rollups together with the mappings of other
+        processes. A sum over rollups lacks the fields that one of them lacks.
         """
         if not self._is_part and not self._rollups:
             size, sums = self._table.sums()[0]
@@ -316,7 +315,7 @@ class Mappings:
         return "smaps" if self._places else "maps"
 
     def _sums(self, groups: list[int], count: int) -> list[Totals]:
-        """Totals of each group of rows."""
+        """Return the totals of each group of rows."""
         numbers = array("I", [NO_GROUP]) * len(self._table)
         for row, group in zip(self._rows, groups, strict=True):
             numbers[row] = group
@@ -350,7 +349,7 @@ class Mappings:
             raise wrong("by", "'path', 'kind', 'label' or a function", by, str)
 
     def _kinds(self) -> Iterator[str]:
-        """The kind of each row, decided once for rows that are alike."""
+        """Yield the kind of each row, decided once for similar rows."""
         names, flags, devs = self._table.names, self._table.flags, self._table.devs
         huge = {i for i, codes in enumerate(flags) if b"ht" in codes.split()}
         unnamed = [is_unnamed_device(dev) for dev in devs]
@@ -373,7 +372,7 @@ class Mappings:
             yield labels[key]
 
     def _files(self, groups: list[int], count: int) -> list[int]:
-        """How many different files each group has."""
+        """Count the different files in each group."""
         is_path = [name.startswith(b"/") for name in self._table.names]
         columns = (self._part(self._table.column(key)) for key in ("name", "dev", "inode"))
         files = [0] * count
@@ -382,13 +381,13 @@ class Mappings:
         return files
 
     def group_by(self, by: str | Callable[[Mapping], Hashable]) -> dict[Any, Group]:
-        """Groups by "path", "kind", "label" or what a function makes of a Mapping.
+        """Return groups by "path", "kind", "label" or a function's result for a Mapping.
 
-        The largest Pss comes first. A label is what named memory is for ("malloc", "Java heap",
-        "thread stacks"), between the kind and the full name: docs/fields.md.
+        A label is the purpose of named memory ("malloc", "Java heap", "thread stacks"), between
+        kind and full name: docs/fields.md. The largest Pss comes first, or the largest size if no
+        record has a Pss (maps).
 
-        Where no record has a Pss (maps), the largest size comes first. Raises ValueError for
-        another `by`, TypeError where the function gives what is not hashable.
+        Raises ValueError for another `by`, TypeError if the function returns an unhashable value.
         """
         numbers: dict[Any, int] = {}
         groups = [numbers.setdefault(key, len(numbers)) for key in self._keys(by)]
@@ -411,7 +410,7 @@ class Mappings:
     # ---- rows
 
     def filter(self, wanted: Callable[[Mapping], object]) -> Mappings:
-        """Return a table of the rows for which the function returns something true."""
+        """Return a table of the rows for which the function returns a true value."""
         check_function("wanted", wanted, optional=False)
         pairs = zip(self._rows, self, strict=True)
         return self._subset([row for row, mapping in pairs if wanted(mapping)])
@@ -428,10 +427,10 @@ class Mappings:
         return self._subset([self._rows[i] for i in (*present, *missing)])
 
     def top(self, n: int, by: str | Callable[[Mapping], Any] = "pss") -> Mappings:
-        """Return a table of the `n` rows with the most of a field, the largest first.
+        """Return a table of the `n` rows with the largest values, the largest first.
 
         `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
-        Raises KeyError for an unknown name, TypeError for an `n` that is no int.
+        Raises KeyError for an unknown name, TypeError if `n` is not an int.
         """
         n = check_int("n", n)
         present, _ = self._ranked(by, True)
@@ -440,7 +439,7 @@ class Mappings:
     def _ranked(
         self, by: str | Callable[[Mapping], Any], reverse: bool
     ) -> tuple[list[int], list[int]]:
-        """The places of the rows that have a value, in order of it, and of those without."""
+        """Return the places of the rows with a value, ordered by it, and of those without."""
         keys: list[Any]
         missing: object
         if callable(by):
@@ -459,7 +458,7 @@ class Mappings:
     def find(self, address: int) -> Mapping | None:
         """Return the mapping that contains the address, or None; the first if several overlap.
 
-        Rollups, which stand for many mappings, are left out.
+        Rollups are ignored: each covers many mappings.
         """
         address = check_int("address", address)
         starts, ends = self.column("start"), self.column("end")
@@ -475,15 +474,15 @@ class Mappings:
 
     @property
     def overlaps(self) -> bool:
-        """True where ranges overlap or go back in the text; rollups are left aside.
+        """Whether address ranges overlap or go back in the text; rollups are ignored.
 
-        The order of the table's rows does not matter: sort() changes nothing here.
-        In a text that is where the next process begins. In a table of a live process it means
-        that the map changed between two reads of the text: a mapping that had been read grew and
-        was read again, so the sums count it twice (seen on 6.18: [heap] while brk moved). Re-read
-        if you need a consistent table.
+        The order of the table's rows, as by sort(), makes no difference. In a text, addresses go
+        back where the next process begins. In a table of a live process, True means that the map
+        changed between two reads of the text: a mapping that had been read grew and was read
+        again, so the sums count it twice (seen on 6.18: [heap] while brk moved). Re-read if you
+        need a consistent table.
         """
-        # Kept: find() asks each time, and of 20,000 mappings this takes 9 ms.
+        # Kept: find() needs it each time, and for 20,000 mappings it takes 9 ms.
         if self._overlaps is None and not self._is_in_order:
             self._overlaps = self._subset(sorted(self._rows)).overlaps
         if self._overlaps is None:

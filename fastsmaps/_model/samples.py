@@ -1,4 +1,4 @@
-"""What a Watch hands out: one process over time, a table in columns."""
+"""Samples: one process over time as a table in columns, recorded by a Watch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, overload
 
-    #: A look: _HEAD's numbers, then a figure for each label known by then; ABSENT for none.
+    #: A sample: the numbers in _HEAD, then a value for each label known by then, or ABSENT.
     Row = array[int]
 
 _HEAD = ("elapsed", "time", "processes", "unread", "peak_rss", "size")
 _SECONDS = ("elapsed", "time")  # in nanoseconds here
-#: The figures whose peaks are kept.
+#: The fields with a peak that is kept.
 PEAKS = ("pss", "uss", "rss", "swap")
 
 
@@ -28,10 +28,10 @@ class Sample(Value):
     """A process at one moment; immutable, equal by value.
 
     ``elapsed`` is in seconds since the watch began (by the monotonic clock), ``time`` in seconds
-    since the epoch, ``totals`` what fastsmaps.totals() gives, ``peak_rss`` VmHWM: the largest
-    Rss since the program's start, in bytes, by the kernel's own account. Of a tree the totals are
-    summed over so many ``processes``, ``unread`` counts those of it that are missing in the sums,
-    and ``peak_rss`` is None: it is a figure of one process.
+    since the epoch, ``totals`` as fastsmaps.totals() returns them, ``peak_rss`` VmHWM: the largest
+    Rss since the program's start as the kernel records it, in bytes. In a tree the totals are the
+    sum over ``processes`` processes, ``unread`` counts those that the sums lack, and ``peak_rss``
+    is None, since it belongs to one process.
     """
 
     __slots__ = ("elapsed", "peak_rss", "processes", "time", "totals", "unread")
@@ -44,7 +44,7 @@ class Sample(Value):
     totals: Totals
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it by name, the figures among it; None for what the kernel did not print."""
+        """Return all values by name, totals included; None if the kernel did not print one."""
         head = {name: getattr(self, name) for name in _HEAD if name != "size"}
         return {**head, **self.totals}
 
@@ -55,7 +55,7 @@ class Sample(Value):
 class Samples:
     """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
-    Rows (Sample) are made when asked for. It stays as it is while the watch goes on.
+    Rows (Sample) are made on demand. The table does not change while the watch goes on.
     """
 
     __slots__ = ("_labels", "_rows", "_source")
@@ -91,7 +91,7 @@ class Samples:
 
     def _sample(self, row: Row) -> Sample:
         elapsed, time, processes, unread, peak_rss, size = row[: len(_HEAD)]
-        figures = zip(self._labels, row[len(_HEAD) :], strict=False)
+        fields = zip(self._labels, row[len(_HEAD) :], strict=False)
         return Sample(
             elapsed=elapsed / 1e9,
             time=time / 1e9,
@@ -99,7 +99,7 @@ class Samples:
             unread=unread,
             peak_rss=None if peak_rss == ABSENT else peak_rss,
             totals=Totals(
-                {label: value for label, value in figures if value != ABSENT},
+                {label: value for label, value in fields if value != ABSENT},
                 None if size == ABSENT else size,
                 self._source,
             ),
@@ -112,7 +112,7 @@ class Samples:
         return tuple(known | dict.fromkeys(self._fields().names.values()))
 
     def _fields(self) -> Fields:
-        # Totals have another size, and none of what the kernel prints.
+        # The size of totals is another value, and they lack the printed one.
         return Fields([label for label in self._labels if label != "Size"], known=SIZES)
 
     @property
@@ -121,14 +121,14 @@ class Samples:
         return tuple(name for name in self.names if any(v != ABSENT for v in self.column(name)))
 
     def __arrow_c_schema__(self) -> object:
-        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
         return self._batch().schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
 
-        A column for each of `names`, null for what was not printed; ``time`` is a timestamp.
-        ImportError without pyarrow.
+        It has a column for each of `names`, null for a value that was not printed; ``time`` is a
+        timestamp. Raises ImportError without pyarrow.
         """
         from fastsmaps._model import arrow
 
@@ -150,11 +150,12 @@ class Samples:
         return pa.RecordBatch.from_pydict(columns)
 
     def column(self, name: str) -> memoryview:
-        """A figure of all samples: a contiguous, read-only memoryview of format "Q".
+        """Return a field of all samples: a contiguous, read-only memoryview of format "Q".
 
-        `name` is Python's or the kernel's of a field, "uss", "rss_swap", "size", "peak_rss",
-        "processes" or "unread"; sizes in bytes, ABSENT (2**64 - 1) for what the kernel did not
-        print. "elapsed" and "time" are in seconds (format "d"). KeyError for an unknown name.
+        `name` is a field's in Python's or the kernel's spelling, "uss", "rss_swap", "size",
+        "peak_rss", "processes" or "unread"; sizes are in bytes, ABSENT (2**64 - 1) if the kernel
+        did not print one. "elapsed" and "time" are in seconds (format "d"). Raises KeyError for an
+        unknown name.
         """
         check_str("name", name)
         if name in _SECONDS:
@@ -174,20 +175,20 @@ class Samples:
 
 
 class Series:
-    """The samples of a watch that goes on: bounded, and read by other threads meanwhile.
+    """The samples of a running watch: bounded, and safe to read from other threads.
 
-    No lock: the one thread that adds replaces what is read, by operations that are whole for
-    every other thread; and a fork can never leave one locked in the child.
+    There is no lock: only one thread adds, by operations that are atomic for every other thread.
+    So a fork can never leave a lock held in the child.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.count = 0
-        self._most = most + most % 2
+        self._limit = limit + limit % 2
         self._labels: dict[str, int] = {}
         self._source = "smaps_rollup"
         self._kept: list[Row] = []
-        self._stride = 1  # looks that share a place of what is kept
-        self._filled = 1  # how many of them the last place has had
+        self._stride = 1  # samples for each kept one
+        self._filled = 1  # samples so far for the last kept one
         self._ends: tuple[Row, Row] | None = None
         self._peaks: dict[str, tuple[int, Row]] = {}
 
@@ -201,15 +202,15 @@ class Series:
         unread: int,
         peak_rss: int | None,
     ) -> None:
-        """One more; the times in nanoseconds."""
-        figures = totals.by_label
+        """Add a sample; the times are in nanoseconds."""
+        by_label = totals.by_label
         labels = self._labels
-        for label in figures:
+        for label in by_label:
             if label not in labels:
                 labels[label] = len(_HEAD) + len(labels)
         sizes = map(cell, (peak_rss, totals.size))
         row = array("Q", [elapsed, time, processes, unread, *sizes])
-        row.extend([cell(figures.get(label)) for label in labels])
+        row.extend([cell(by_label.get(label)) for label in labels])
         self._source = totals.source
         for name in PEAKS:
             value = totals[name]
@@ -224,7 +225,7 @@ class Series:
             self._filled += 1
             self._kept[-1] = max(self._kept[-1], row, key=self._weight)
             return
-        if len(self._kept) == self._most:
+        if len(self._kept) == self._limit:
             pairs = zip(self._kept[::2], self._kept[1::2], strict=True)
             self._kept = [max(pair, key=self._weight) for pair in pairs]
             self._stride *= 2
@@ -232,7 +233,7 @@ class Series:
         self._filled = 1
 
     def _weight(self, row: Row) -> int:
-        """Which of two rows is kept: Pss, Rss where there is none (before 2.6.25)."""
+        """Return the value by which one of several rows is kept: Pss, or Rss (before 2.6.25)."""
         for label in ("Pss", "Rss"):
             place = self._labels.get(label, len(row))
             if place < len(row) and row[place] != ABSENT:
@@ -242,7 +243,7 @@ class Series:
     # ---- for other threads
 
     def samples(self) -> Samples:
-        """What is kept now; always with the first and the last one."""
+        """Return the samples kept now, always with the first and the last one."""
         rows = self._kept[:]
         if self._ends is not None:
             first, last = self._ends
@@ -253,7 +254,7 @@ class Series:
         return Samples(rows, tuple(self._labels), self._source)
 
     def peaks(self) -> dict[str, Sample]:
-        """The samples with the most of each of PEAKS, where it is known."""
+        """Return the sample with the largest value of each of PEAKS, if it is known."""
         found = list(self._peaks.items())
         table = Samples([row for _, (_, row) in found], tuple(self._labels), self._source)
         return {name: table[i] for i, (name, _) in enumerate(found)}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# The fields that totals have besides size, uss and rss_swap: those have the printed Size's place.
+# The fields that totals always have; ``size`` takes the place of the printed Size.
 _LABELS = {NAMES[label]: label for label in SIZES if label != "Size"}
 _KNOWN = frozenset(SIZES)
 
@@ -20,14 +20,14 @@ SUM_NAMES = tuple(_LABELS)
 
 
 class _Sums(Record):
-    """What Totals and Change have in common: sums in bytes by label, and ``size``."""
+    """The base of Totals and Change: sums in bytes by label, and ``size``."""
 
     __slots__ = ("_by_label", "size")
 
     _derived = ("size", "uss", "rss_swap")
 
     _by_label: dict[str, int]
-    #: The sum of end - start; None from a rollup, which does not have it, and for no mappings.
+    #: The sum of end - start; None from a rollup, which lacks it, and without mappings.
     size: int | None
 
     if TYPE_CHECKING:
@@ -42,15 +42,15 @@ class _Sums(Record):
 
     @property
     def by_label(self) -> dict[str, int]:
-        """The sums by the kernel's label, without those that the kernel did not print."""
+        """The sums that the kernel printed, by the kernel's label."""
         return dict(self._by_label)
 
     def as_dict(self) -> dict[str, int | None]:
-        """Every sum by Python's name, None for what the kernel did not print."""
+        """Return every sum by Python's name; None if the kernel did not print it."""
         sums = self._by_label
         result: dict[str, int | None] = {"size": self.size, "uss": self.uss}
         result["rss_swap"] = self.rss_swap
-        # By label, not by attribute: a scan does this for each process (5 us).
+        # By label, not by attribute, which is slower: a scan does this for each process (5 us).
         for name, label in _LABELS.items():
             result[name] = sums.get(label)
         if not _KNOWN.issuperset(sums):
@@ -63,14 +63,14 @@ class _Sums(Record):
 class Totals(_Sums):
     """Fields summed over mappings, in bytes; immutable, hashable, compared by their values.
 
-    Each size the kernel has had is an attribute (``rss``, ``pss``, ... , docs/fields.md), None
-    where it was not printed. ``totals["pss"]`` and ``totals["Pss"]`` give the same, fields of
-    newer kernels included. Page sizes, flags and keys are not summed, so they are not here. A
-    mapping that lacks a field is left out of its sum.
+    Each size that a kernel ever had is an attribute (``rss``, ``pss``, ... , docs/fields.md), None
+    if it was not printed. ``totals["pss"]`` and ``totals["Pss"]`` give the same, fields of newer
+    kernels included. Page sizes, flags and keys are not summed. A mapping that lacks a field is
+    left out of its sum.
 
-    Totals are a mapping of their fields: ``dict(totals) == totals.as_dict()``.
+    Totals follow the mapping protocol: ``dict(totals) == totals.as_dict()``.
 
-    ``a + b`` adds, with None for what either lacks, so that ``sum()`` over processes works;
+    ``a + b`` adds, with None for a field that either lacks, so that ``sum()`` over processes works;
     ``b - a`` gives the Change from a to b.
 
     Sources: proc_pid_smaps(5), fs/proc/task_mmu.c.
@@ -78,8 +78,8 @@ class Totals(_Sums):
 
     __slots__ = ("source",)
 
-    #: The file they were read from: "smaps_rollup", "smaps" or "maps" (which only has ``size``);
-    #: "mixed" for a sum over different ones, also within one text.
+    #: The file that was read: "smaps_rollup", "smaps" or "maps" (which only has ``size``); "mixed"
+    #: for a sum over different ones, even in one text.
     source: str
 
     def __init__(self, by_label: dict[str, int], size: int | None, source: str) -> None:
@@ -114,7 +114,7 @@ class Totals(_Sums):
         )
 
     def __radd__(self, other: int) -> Totals:
-        return self if other == 0 else NotImplemented  # sum() begins with 0
+        return self if other == 0 else NotImplemented  # sum() starts at 0
 
     def __sub__(self, other: Totals) -> Change:
         if not isinstance(other, Totals):
@@ -123,15 +123,15 @@ class Totals(_Sums):
 
 
 class Change(_Sums):
-    """The signed difference of two Totals, in bytes; None for what either lacks."""
+    """The signed difference of two Totals, in bytes; None for a field that either lacks."""
 
     __slots__ = ("files", "key", "new", "old")
 
     old: Totals
     new: Totals
-    #: What changed: the path, kind or process, where the totals are a group's.
+    #: The key of the group that changed: a path, kind or process; None if there are no groups.
     key: Any
-    #: How many different files a group of mappings had before and after; otherwise None.
+    #: The number of different files of a group of mappings before and after; otherwise None.
     files: tuple[int, int] | None
 
     def __init__(
@@ -153,7 +153,7 @@ class Change(_Sums):
         set_(self, "files", files)
 
     def _fields(self) -> Fields:
-        # A field that only one side has is a field, and its change None.
+        # A field that only one side has counts too: its change is None.
         return Fields({**self.old._by_label, **self.new._by_label}, known=SIZES)
 
     def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
