@@ -169,7 +169,7 @@ class Sweeper:
         """
         self.order = self.order or list(numbers)
         if not self.is_fast:
-            self._replay(numbers)
+            self._take_slowly(numbers)
             return
         workers = max(1, min(workers, len(numbers)))
         spread(_batches(numbers, workers), workers, lambda batches: self._work(batches, rollups))
@@ -212,16 +212,16 @@ class Sweeper:
     def _turn(self) -> float:
         return _TURN if self.until is None else min(_TURN, self.until - time.monotonic())
 
-    def _replay(self, numbers: Sequence[int]) -> None:
+    def _take_slowly(self, numbers: Sequence[int]) -> None:
         """Read processes one after the other: the slow path."""
         cpu = time.thread_time()
         for pid in counted(numbers, self.progress):
             if self._over():
                 break
-            self._rows.add(self._replayed(pid))
+            self._rows.add(self._slow_row(pid))
         self.costs.append(time.thread_time() - cpu)
 
-    def _replayed(self, pid: int) -> ProcessTotals:
+    def _slow_row(self, pid: int) -> ProcessTotals:
         return self.source.metadata.complete(self._by_process(pid))
 
     def _by_process(
@@ -285,7 +285,7 @@ class Sweeper:
     def read_one(self, pid: int) -> ProcessTotals:
         """Read one process now."""
         if not self.is_fast:
-            return self._replayed(pid)
+            return self._slow_row(pid)
         if self._single is None:
             self._single = self._begin_sweep()
         self._take(self._single, memoryview(array("i", [pid])), True)

@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Replay:
-    """Where to read: ``procfs``, and the ``status`` that damage of a capture leads to."""
+class OpenedProcfs:
+    """The directory to read, ``procfs``, and the exit ``status`` after a damaged capture."""
 
     def __init__(self, procfs: str) -> None:
         self.procfs = procfs
         self.status = 0
 
     def damaged(self, error: Exception) -> None:
-        """What is whole is shown nevertheless."""
+        """Print the error; the members before the damage are shown nevertheless."""
         complain(error)
         self.status = 1
 
 
 @contextlib.contextmanager
-def opened(procfs: str) -> Iterator[Replay]:
-    """The directory to read."""
-    replay = Replay(procfs)
+def open_procfs(procfs: str) -> Iterator[OpenedProcfs]:
+    """Give the directory to read, a capture unpacked."""
+    opened = OpenedProcfs(procfs)
     if os.path.isdir(procfs) or not os.path.lexists(procfs):
-        # What is not there is told of by whoever reads it.
-        yield replay
+        # The first read reports that it is missing.
+        yield opened
         return
-    with fastsmaps.open_capture(procfs, on_error=replay.damaged) as directory:
-        replay.procfs = os.fspath(directory)
-        yield replay
+    with fastsmaps.open_capture(procfs, on_error=opened.damaged) as directory:
+        opened.procfs = os.fspath(directory)
+        yield opened

@@ -12,7 +12,7 @@ from fastsmaps.cli.options import WrongUse, add_output
 from fastsmaps.cli.output import complain, wrapped
 from fastsmaps.cli.process_argument import pids_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Saves them, and says what was saved."""
     pids = pids_of(args.target) or None
-    with opened(args.procfs) as replay:
-        choice = choose(args, replay.procfs, pids)
+    with open_procfs(args.procfs) as opened:
+        choice = choose(args, opened.procfs, pids)
         if status := check_matches(args, choice.pids, "process"):
             if args.json or args.csv:
                 show(args, [], [], known=["pid", "outcome"])
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         with working("saving processes") as progress:
             try:
                 scan = fastsmaps.capture(
-                    args.output, choice.pids, procfs=replay.procfs, progress=progress
+                    args.output, choice.pids, procfs=opened.procfs, progress=progress
                 )
             except ValueError as error:  # a name that no capture has
                 if isinstance(error, fastsmaps.Error):
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
         print(wrapped(f"{escaped(args.output)}: {note_of(scan)}"))
     if is_failure(scan.coverage):
-        replay.status = 1
+        opened.status = 1
     if args.target:
         for row in scan:
             if row.outcome != "read":
                 complain(row.error or row.outcome)
-                replay.status = 1
-    return replay.status
+                opened.status = 1
+    return opened.status

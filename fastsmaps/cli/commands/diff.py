@@ -13,7 +13,7 @@ from fastsmaps.cli.listing import FIGURES, key_columns, number, show, sizes, sor
 from fastsmaps.cli.options import BY, WrongUse, add_output, keys, seconds
 from fastsmaps.cli.process_argument import WHAT, is_pid, mappings_of, pid_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,27 +62,27 @@ def run(args: argparse.Namespace) -> int:
     if (args.new is None) == (args.after is None):
         raise WrongUse("diff: either OLD and NEW, or one PID with --after SECONDS")
     status = 0
-    with opened(args.procfs) as replay:
+    with open_procfs(args.procfs) as opened:
         before: Mappings | Scan
         after: Mappings | Scan
         if args.after is not None:
             if not is_pid(args.old):
                 raise WrongUse("diff: --after is for a process, by its number")
             # Pinned: another process that gets its number meanwhile is an error, no change.
-            with fastsmaps.Process(pid_of(args.old), procfs=replay.procfs) as process:
+            with fastsmaps.Process(pid_of(args.old), procfs=opened.procfs) as process:
                 before = process.mappings()
                 _check(args, before, before)  # before the time is waited for
                 with working("waiting"):
                     time.sleep(args.after)
                 after = process.mappings()
         else:
-            before, one = _look(args, args.old, replay.procfs)
-            after, other = _look(args, args.new, replay.procfs)
+            before, one = _look(args, args.old, opened.procfs)
+            after, other = _look(args, args.new, opened.procfs)
             _check(args, before, after)
             status = one or other
             if status and isinstance(before, fastsmaps.Scan) and isinstance(after, fastsmaps.Scan):
                 before, after = _in_both(before, after)
-        status = status or replay.status
+        status = status or opened.status
     names = _names(args, before)
     changes = fastsmaps.diff(before, after, by=args.by)
     records = [_record(names, change) for change in changes]
@@ -151,13 +151,13 @@ def _record(names: tuple[str, ...], change: Change) -> Record:
 def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:
     """A table, or a scan of a capture; and the status that its damage leads to."""
     if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
-        with opened(target) as replay:
+        with open_procfs(target) as opened:
             reads = getattr(args.by, "reads", {})
-            scan = fastsmaps.scan(procfs=replay.procfs, **reads)
+            scan = fastsmaps.scan(procfs=opened.procfs, **reads)
             if is_failure(scan.coverage):
                 reason = main_reason(failures_of(scan)) or "not permitted"
                 raise fastsmaps.Error(f"{target}: no process could be read: {reason}")
-            return scan, replay.status
+            return scan, opened.status
     return mappings_of(target, procfs), 0
 
 

@@ -14,7 +14,7 @@ from fastsmaps._source.source import Source
 from fastsmaps.cli.options import BY, WrongUse, add_limits, positive, seconds, share
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.signals import Ended
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
         from fastsmaps.prometheus import Collector
     except ImportError as error:
         raise WrongUse(str(error)) from None
-    with opened(args.procfs) as replay:
-        Source(replay.procfs).pids()  # Error where there is none: at once, not at the first scrape
+    with open_procfs(args.procfs) as opened:
+        Source(opened.procfs).pids()  # Error where there is none: at once, not at the first scrape
 
         def collector(on_error: Callable[[Exception], object]) -> Collector:
             try:
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
                     limit=args.limit,
                     budget=args.budget,
                     interval=args.interval,
-                    procfs=replay.procfs,
+                    procfs=opened.procfs,
                     mappings=args.mappings,
                     max_rss=args.max_rss,
                     whole_process=True,
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             _print(collector)
         else:
             _serve(args.listen, args.allow_host, collector)
-    return replay.status
+    return opened.status
 
 
 def _print(make: Callable[[Callable[[Exception], object]], Collector]) -> None:

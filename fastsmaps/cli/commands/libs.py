@@ -16,7 +16,7 @@ from fastsmaps.cli.options import add_output, add_workers
 from fastsmaps.cli.output import complain
 from fastsmaps.cli.process_argument import pids_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints every mapped file."""
     pids = pids_of(args.target) or None
-    with opened(args.procfs) as replay, working("reading mappings") as progress:
-        libs = fastsmaps.libs(pids, procfs=replay.procfs, workers=args.workers, progress=progress)
-        origin = origin_of(args, replay.procfs, time.time())
-        hidden = None if pids else Source(replay.procfs).hidden_by()
+    with open_procfs(args.procfs) as opened, working("reading mappings") as progress:
+        libs = fastsmaps.libs(pids, procfs=opened.procfs, workers=args.workers, progress=progress)
+        origin = origin_of(args, opened.procfs, time.time())
+        hidden = None if pids else Source(opened.procfs).hidden_by()
     failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
     wanted = [
         (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)
@@ -82,18 +82,18 @@ def run(args: argparse.Namespace) -> int:
         records,
         [*columns_of([*names, *more], written(args)), text("path")],
         known=known,
-        note=note(libs.coverage, failures, replay.procfs, hidden),
+        note=note(libs.coverage, failures, opened.procfs, hidden),
         origin=origin,
         only=only(args, *head, *names),
     )
-    replay.status = check_matches(args, records, "path") or replay.status
+    opened.status = check_matches(args, records, "path") or opened.status
     if is_failure(libs.coverage):
-        replay.status = 1
+        opened.status = 1
     if pids:
         for error in libs.errors.values():
             complain(error)
-            replay.status = 1
-    return replay.status
+            opened.status = 1
+    return opened.status
 
 
 def _record(path: str, use: fastsmaps.LibUse, **head: object) -> Record:

@@ -22,7 +22,7 @@ from fastsmaps.cli.output import complain
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.process_argument import add_target, command_line, mappings_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the mappings and their sum."""
-    with opened(args.procfs) as replay:
+    with open_procfs(args.procfs) as opened:
         with working("reading mappings"):
-            name = command_line(args.target, replay.procfs) if args.plot else ""
-            mappings = mappings_of(args.target, replay.procfs)
+            name = command_line(args.target, opened.procfs) if args.plot else ""
+            mappings = mappings_of(args.target, opened.procfs)
         if mappings.overlaps:
             if mappings.pid is None:
                 complain("ranges overlap: several processes, or one map that changed meanwhile")
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         if args.plot:
             _save_plot(args, mappings, name)
         (_show_groups if args.by else _show_mappings)(args, mappings)
-        replay.status = check_matches(args, mappings, "path") or replay.status
-    return replay.status
+        opened.status = check_matches(args, mappings, "path") or opened.status
+    return opened.status
 
 
 def _save_plot(args: argparse.Namespace, mappings: Mappings, name: str) -> None:

@@ -39,7 +39,7 @@ from fastsmaps.cli.output import CommandLine, complain
 from fastsmaps.cli.picture import add_plot, save_plot
 from fastsmaps.cli.process_argument import pids_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,12 +125,12 @@ def run(args: argparse.Namespace) -> int:
     named = set(pids or ())
     users = users_of(args.user) if args.user is not None else ()
     begun = time.monotonic()
-    with opened(args.procfs) as replay:
+    with open_procfs(args.procfs) as opened:
         with working("reading processes") as progress:
-            choice = choose(args, replay.procfs, pids, users, tree=args.tree)
+            choice = choose(args, opened.procfs, pids, users, tree=args.tree)
             scan = fastsmaps.scan(
                 choice.pids,
-                procfs=replay.procfs,
+                procfs=opened.procfs,
                 workers=args.workers,
                 **reads,
                 min_rss=args.min_rss,
@@ -139,13 +139,13 @@ def run(args: argparse.Namespace) -> int:
                 progress=progress,
             )
         scan = choice.only(scan)
-        replay.status = check_matches(args, scan, "process") or replay.status
+        opened.status = check_matches(args, scan, "process") or opened.status
         if is_failure(scan.coverage):
-            replay.status = 1
+            opened.status = 1
         for row in scan if pids else ():
             if row.pid in named and row.outcome != "read":
                 complain(row.error or row.outcome)
-                replay.status = 1
+                opened.status = 1
         if args.plot:
             _save_plot(args, scan, begun)
         if args.by:
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
             _show_tree(args, scan)
         else:
             _show_processes(args, scan)
-    return replay.status
+    return opened.status
 
 
 def _left(args: argparse.Namespace, begun: float) -> float | None:

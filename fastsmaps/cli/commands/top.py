@@ -24,7 +24,7 @@ from fastsmaps.cli.listing import (
 )
 from fastsmaps.cli.options import add_limits, add_output, count, is_table, seconds, share
 from fastsmaps.cli.output import CommandLine, plain_lines
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 
 TYPE_CHECKING = False
@@ -77,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.sort:
         # Told before anything is read; programs are not given the command.
         sorted_by(args.sort, [*_known(), "command"] if is_table(args) else _known())
-    with opened(args.procfs) as replay:
-        match = None if args.filter is None else Match(args.filter, replay.procfs)
+    with open_procfs(args.procfs) as opened:
+        match = None if args.filter is None else Match(args.filter, opened.procfs)
         with fastsmaps.Sampler(
             budget=args.budget,
-            procfs=replay.procfs,
+            procfs=opened.procfs,
             cmdline=True,
             max_rss=args.max_rss,
             exclude=() if match is None else lambda row: not match(row),
@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
                 with own_terminal() as terminal:
                     _Screen(args, sampler, terminal).run()
             else:
-                replay.status = _print(args, sampler) or replay.status
-    return replay.status
+                opened.status = _print(args, sampler) or opened.status
+    return opened.status
 
 
 def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:

@@ -14,7 +14,7 @@ from fastsmaps.cli.options import WrongUse, add_output, is_table
 from fastsmaps.cli.output import complain, wrapped
 from fastsmaps.cli.process_argument import add_target, command_line, number_of, pid_of, totals_of
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,24 +50,24 @@ def run(args: argparse.Namespace) -> int:
     if args.tree:
         return _tree(args)
     records: list[Record] = []
-    with opened(args.procfs) as replay:
+    with open_procfs(args.procfs) as opened:
         for target in args.target:
             try:
-                if args.filter and not search(args.filter, command_line(target, replay.procfs)):
+                if args.filter and not search(args.filter, command_line(target, opened.procfs)):
                     continue
-                totals = totals_of(target, replay.procfs)
-                number = number_of(target, replay.procfs)
+                totals = totals_of(target, opened.procfs)
+                number = number_of(target, opened.procfs)
             except Error as error:
                 complain(error)
-                replay.status = 1
+                opened.status = 1
                 continue
             head = {"pid": number, "target": target, "source": totals.source}
             records.append({**head, **totals.as_dict()})
-    if not replay.status:  # what could not be read may have matched
-        replay.status = check_matches(args, records, "process")
+    if not opened.status:  # what could not be read may have matched
+        opened.status = check_matches(args, records, "process")
     known = [*_HEAD, *UNREAD]
     _show(args, records, known)
-    return replay.status
+    return opened.status
 
 
 def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> None:
@@ -79,18 +79,18 @@ def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> 
 
 def _tree(args: argparse.Namespace) -> int:
     """Prints one sum over the trees of all these processes; 1 if one of these cannot be read."""
-    with opened(args.procfs) as replay:
-        pids = _roots(args, replay.procfs)
-        choice = choose(args, replay.procfs, pids, tree=True)
+    with open_procfs(args.procfs) as opened:
+        pids = _roots(args, opened.procfs)
+        choice = choose(args, opened.procfs, pids, tree=True)
         with working("reading processes"):
-            scan = choice.only(fastsmaps.scan(choice.pids, procfs=replay.procfs))
+            scan = choice.only(fastsmaps.scan(choice.pids, procfs=opened.procfs))
         named = [row for row in scan if row.pid in pids]
         for row in named:
             if row.totals is None and row.shares_memory_with is None:
                 complain(row.error or row.outcome)
-                replay.status = 1
-        if not replay.status:
-            replay.status = check_matches(args, scan, "process")
+                opened.status = 1
+        if not opened.status:
+            opened.status = check_matches(args, scan, "process")
     read = scan.coverage["read"]
     totals = scan.totals()
     records: list[Record] = []
@@ -106,7 +106,7 @@ def _tree(args: argparse.Namespace) -> int:
     _show(args, records, [*_HEAD, "processes", "unread", *UNREAD])
     if records and is_table(args):
         print(f"\n{wrapped(note_of(scan))}")
-    return replay.status
+    return opened.status
 
 
 def _roots(args: argparse.Namespace, procfs: str) -> list[int]:

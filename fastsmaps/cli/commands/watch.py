@@ -23,7 +23,7 @@ from fastsmaps.cli.picture import add_plot
 from fastsmaps.cli.process_argument import command_line, is_pid, pid_of
 from fastsmaps.cli.report import Ended, write
 from fastsmaps.cli.signals import handled
-from fastsmaps.cli.source import opened
+from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ def _watch(
 
 
 def _watch_process(args: argparse.Namespace) -> int:
-    with opened(args.procfs) as replay:
+    with open_procfs(args.procfs) as opened:
         target = args.target[0]
-        watch = _watch(args, pid_of(target), replay.procfs)
-        name = command_line(target, replay.procfs)
+        watch = _watch(args, pid_of(target), opened.procfs)
+        name = command_line(target, opened.procfs)
         stopped = False
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -151,8 +151,8 @@ def _watch_process(args: argparse.Namespace) -> int:
         write(args, watch, Ended(name, failure=failure))
     if failure is not None:
         complain(failure)
-        replay.status = 1
-    return replay.status
+        opened.status = 1
+    return opened.status
 
 
 def _wait(watch: fastsmaps.Watch, seconds: float | None) -> None:
