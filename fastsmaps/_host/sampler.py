@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from array import array
+from collections.abc import Callable, Container, Iterable
 
 from fastsmaps import _backend
-from fastsmaps._arguments import check_exclude, check_number, check_size
+from fastsmaps._arguments import Procfs, check_exclude, check_number, check_size
 from fastsmaps._backend.descriptors import OPEN, free_descriptors, is_exhausted, read_file
 from fastsmaps._errors import Error, is_foreign
 from fastsmaps._host.estimate import estimate
@@ -22,10 +23,8 @@ from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
     from typing import NoReturn, TypeVar
 
-    from fastsmaps._arguments import Procfs
     from fastsmaps._model.sharing import Member
 
     T = TypeVar("T")

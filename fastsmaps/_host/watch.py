@@ -6,13 +6,22 @@ import math
 import os
 import time
 
-from fastsmaps._arguments import check_int, check_number, check_pid, check_timeout, path_of
+from fastsmaps._arguments import (
+    Pid,
+    Procfs,
+    check_int,
+    check_number,
+    check_pid,
+    check_timeout,
+    path_of,
+)
 from fastsmaps._backend.descriptors import is_exhausted
 from fastsmaps._errors import Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps._host.scan import scan
 from fastsmaps._model.diff import diff
-from fastsmaps._model.samples import Series
+from fastsmaps._model.samples import Sample, Samples, Series
 from fastsmaps._model.stat import status_number
+from fastsmaps._model.totals import Change
 from fastsmaps._source.forks import own_process
 from fastsmaps._source.process import Process
 
@@ -21,10 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Thread
 
-    from fastsmaps._arguments import Pid, Procfs
     from fastsmaps._model.mappings import Mappings
-    from fastsmaps._model.samples import Sample, Samples
-    from fastsmaps._model.totals import Change, Totals
+    from fastsmaps._model.totals import Totals
 
 # Mappings are read again once the process is larger by this much than it ever was when they were
 # read: few times, however long it grows (24 for a factor of ten), and never for noise.

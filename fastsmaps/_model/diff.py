@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from fastsmaps._arguments import wrong
+from fastsmaps._arguments import Any, wrong
 from fastsmaps._model.grouping import key_of
 from fastsmaps._model.mappings import Group, Mappings
 from fastsmaps._model.process_totals import ProcessTotals
@@ -13,11 +13,7 @@ from fastsmaps._model.totals import Change, Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from fastsmaps._model.mapping import Mapping
-else:
-    Any = object  # for typing.get_type_hints(): importing typing takes 3 ms
 
 # These processes have ended. Any other unread outcome means the memory is unknown, not zero.
 _ENDED = ("gone", "zombie")

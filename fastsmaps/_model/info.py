@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from fastsmaps._arguments import Any
 from fastsmaps._model.values import Value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class Info(Value):

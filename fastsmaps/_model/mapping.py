@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fastsmaps._arguments import Any
 from fastsmaps._fields import NAMES, Fields
 from fastsmaps._model.kinds import file_name, is_deleted, is_unnamed_device, kind_of
 from fastsmaps._model.record import Record, add_fields
@@ -12,7 +13,6 @@ from fastsmaps._model.sizes import human
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from fastsmaps._backend import Row
 

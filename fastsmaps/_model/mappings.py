@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 
-from fastsmaps._arguments import check_function, check_int, check_str, wrong
+from fastsmaps._arguments import Any, check_function, check_int, check_str, wrong
 from fastsmaps._fields import ABSENT, SUMS
 from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
@@ -14,8 +15,7 @@ from fastsmaps._model.totals import Totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence, Set
-    from typing import Any, overload
+    from typing import overload
 
     from fastsmaps._backend import Table
 

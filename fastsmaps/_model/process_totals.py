@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from fastsmaps._arguments import Any
 from fastsmaps._errors import Outcome
 from fastsmaps._fields import SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model import sizes
@@ -15,7 +16,6 @@ from fastsmaps._model.totals import UNREAD, Totals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from fastsmaps._model.rollups import Rollups
     from fastsmaps._model.sharing import Member

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
-from fastsmaps._arguments import check_function, check_int, check_str
+from fastsmaps._arguments import Any, check_function, check_int, check_str
 from fastsmaps._errors import OUTCOMES
 from fastsmaps._fields import ABSENT, SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model.columns import cell
-from fastsmaps._model.grouping import key_of
+from fastsmaps._model.grouping import By, key_of
 from fastsmaps._model.mappings import Group
 from fastsmaps._model.process_totals import ProcessTotals, stored_totals
 from fastsmaps._model.totals import UNREAD, Totals
@@ -17,10 +18,8 @@ from fastsmaps._model.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, overload
+    from typing import overload
 
-    from fastsmaps._model.grouping import By
     from fastsmaps._model.rollups import Rollups
 
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")

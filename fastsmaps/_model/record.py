@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
+
+from fastsmaps._arguments import Any
 from fastsmaps._fields import NAMES, SUMMED, SUMS, Fields
 from fastsmaps._model.values import Frozen
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
-    from typing import Any
 
 
 class Record(Frozen):
@@ -93,7 +93,7 @@ class Record(Frozen):
 
     # ---- the mapping protocol: dict(x) == x.as_dict()
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a mapping has texts too
+    def __getitem__(self, name: str) -> Any:
         """Return a value by Python's name or the kernel's label; KeyError for an unknown name."""
         if name in self._derived:
             return getattr(self, name)
@@ -129,7 +129,7 @@ class Record(Frozen):
         """Return the names and values in as_dict()."""
         return self.as_dict().items()
 
-    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    def get(self, name: str, default: Any = None) -> Any:
         """Return ``x[name]``; None if it was not printed, `default` for an unknown name."""
         try:
             return self[name]

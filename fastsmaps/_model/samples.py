@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from fastsmaps._arguments import check_str
+from fastsmaps._arguments import Any, check_str
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.columns import absent_column, cell, sum_column
 from fastsmaps._model.totals import SUM_NAMES, Totals
@@ -13,7 +13,7 @@ from fastsmaps._model.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, overload
+    from typing import overload
 
     #: A sample: the numbers in _HEAD, then a value for each label known by then, or ABSENT.
     Row = array[int]
@@ -134,7 +134,7 @@ class Samples:
 
         return arrow.stream(self._batch(), requested_schema)
 
-    def _batch(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+    def _batch(self) -> Any:
         import pyarrow as pa
 
         from fastsmaps._model.arrow import FIGURE, column_of

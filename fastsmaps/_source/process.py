@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from fastsmaps._arguments import check_pid
+from fastsmaps._arguments import Pid, Procfs, SupportsIndex, check_pid
 from fastsmaps._errors import Error, ProcessGone
+from fastsmaps._model.info import Info
+from fastsmaps._model.mappings import Mappings
+from fastsmaps._model.totals import Totals
 from fastsmaps._source.pidfd import pidfd_number
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, SupportsIndex
-
-    from fastsmaps._arguments import Pid, Procfs
-    from fastsmaps._model.info import Info
-    from fastsmaps._model.mappings import Mappings
-    from fastsmaps._model.totals import Totals
+    from typing import NoReturn
 
 
 class Process:

@@ -1,10 +1,12 @@
-"""typing.get_type_hints() works on every public function: frameworks ask it."""
+"""typing.get_type_hints() works on every public function and method: frameworks ask it."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import typing
+from collections.abc import Iterator
+from types import FunctionType
 
 import pytest
 
@@ -29,6 +31,38 @@ def test_functions() -> None:
         hints = typing.get_type_hints(function)
         assert hints.keys() == {*inspect.signature(function).parameters, "return"}
     assert typing.get_type_hints(fastsmaps.totals)["return"] is fastsmaps.Totals
+
+
+# Only these have constructors for users.
+CONSTRUCTED = (fastsmaps.Process, fastsmaps.Sampler, fastsmaps.Watch, fastsmaps.open_capture)
+
+
+def methods_of(public: type) -> Iterator[tuple[str, FunctionType]]:
+    """The public methods and properties of a class and of its bases in this package."""
+    for base in public.__mro__:
+        if not base.__module__.startswith("fastsmaps"):
+            continue
+        for name, value in vars(base).items():
+            function = value.fget if isinstance(value, property) else value
+            function = getattr(function, "__func__", function)  # of a class method
+            wanted = not name.startswith("_") or (name == "__init__" and public in CONSTRUCTED)
+            if wanted and inspect.isfunction(function) and function.__annotations__:
+                yield name, function
+
+
+def test_methods() -> None:
+    found = set()
+    for class_name in fastsmaps.__all__:
+        public = getattr(fastsmaps, class_name)
+        if inspect.isclass(public):
+            for name, method in methods_of(public):
+                hints = typing.get_type_hints(method)
+                parameters = inspect.signature(method).parameters.keys() - {"self", "cls"}
+                assert hints.keys() == {*parameters, "return"}, (class_name, name)
+                found.add(f"{class_name}.{name}")
+    assert {"Mappings.top", "Totals.get", "Totals.uss", "Process.from_pidfd"} <= found
+    assert {"Watch.peak", "Sampler.sweep", "Scan.group_by", "Sampler.__init__"} <= found
+    assert typing.get_type_hints(fastsmaps.Process.totals)["return"] is fastsmaps.Totals
 
 
 @pytest.mark.parametrize("module", ["fastsmaps.plot", "fastsmaps.parquet"])
