@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastsmaps._model.arrow import EXTRA, FIGURE, MAPPING, PROCESS, column_of, lists_of, utf8
+from fastsmaps._model.arrow import EXTRA, MAPPING, PROCESS, UINT64, column_of, lists_of, utf8
 from fastsmaps._output.files import atomic_file
 
 
@@ -39,7 +39,7 @@ def table_of(
     }
     columns = {}
     for name in names:
-        kind = kinds.get(name, FIGURE)
+        kind = kinds.get(name, UINT64)
         if pa.types.is_dictionary(kind):  # Parquet has dictionaries of its own
             kind = kind.value_type
         if pa.types.is_list(kind):

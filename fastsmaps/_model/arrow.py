@@ -1,7 +1,7 @@
-"""Mappings and Scan as Arrow tables, by pyarrow: what ``__arrow_c_stream__`` hands over.
+"""Mappings, Scan and Samples as Arrow tables (pyarrow), for ``__arrow_c_stream__``.
 
-Figures are the backend's own columns, without a copy. Of names, devices and lines of flags the
-backend keeps each once and numbers the rows: so do Arrow's dictionaries. No row is made.
+Columns of numbers are the backend's own memory, without a copy. The backend keeps each name,
+device and line of flags once and numbers the rows, as Arrow's dictionaries do. No row is made.
 """
 
 from __future__ import annotations
@@ -31,40 +31,41 @@ if TYPE_CHECKING:
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.processes import Scan
     from fastsmaps._model.rollups import Rollups
+    from fastsmaps._model.samples import Samples
     from fastsmaps._model.totals import Totals
 
-    # pyarrow has no types of its own.
+    # pyarrow has no type annotations.
     Array: TypeAlias = Any
     Batch: TypeAlias = Any
     DataType: TypeAlias = Any
     Schema: TypeAlias = Any
 
-#: Of a figure: bytes, or a plain number.
-FIGURE = pa.uint64()
+#: The type of sizes and other numbers.
+UINT64 = pa.uint64()
 
-_PLACE = pa.int32()  # in a dictionary: pandas takes no unsigned ones
+_PLACE = pa.int32()  # places in a dictionary: pandas refuses unsigned ones
 _TEXT = pa.string()
 _TEXTS = pa.list_(_TEXT)
-_ONE_OF_FEW = pa.dictionary(_PLACE, _TEXT)
+_CATEGORY = pa.dictionary(_PLACE, _TEXT)
 
 #: The columns of Mappings before the fields of its records, and the last one.
 MAPPING = {
-    "start": FIGURE,
-    "end": FIGURE,
-    "size": FIGURE,
+    "start": UINT64,
+    "end": UINT64,
+    "size": UINT64,
     "perms": pa.dictionary(pa.int8(), _TEXT),
-    "offset": FIGURE,
-    "dev": _ONE_OF_FEW,
-    "inode": FIGURE,
-    "path": _ONE_OF_FEW,
+    "offset": UINT64,
+    "dev": _CATEGORY,
+    "inode": UINT64,
+    "path": _CATEGORY,
     "raw_path": pa.dictionary(_PLACE, pa.binary()),
-    "kind": _ONE_OF_FEW,
+    "kind": _CATEGORY,
     "deleted": pa.bool_(),
     "vm_flags": _TEXTS,
 }
 EXTRA = pa.map_(_TEXT, _TEXT)
 
-#: The columns of a Scan before its figures.
+#: The columns of a Scan before the fields of its totals.
 PROCESS = {
     "pid": pa.int64(),
     "ppid": pa.int64(),
@@ -75,7 +76,7 @@ PROCESS = {
     "cgroup": _TEXT,
     "cmdline": _TEXTS,
     "exe": _TEXT,
-    "mappings": FIGURE,
+    "mappings": UINT64,
     "outcome": _TEXT,
     "error": _TEXT,
     "age": pa.float64(),
@@ -83,45 +84,45 @@ PROCESS = {
     "shares_memory_with": pa.int64(),
 }
 
-_ABSENT = pa.scalar(ABSENT, FIGURE)
+_ABSENT = pa.scalar(ABSENT, UINT64)
 
 
 def utf8(text: str) -> str:
-    r"""The text as Arrow can hold it: bytes that are no UTF-8 as ``\xff``."""
+    r"""Convert a text to valid UTF-8; other bytes become ``\xff``."""
     try:
         return os.fsencode(text).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # a surrogate that does not stand for a byte
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def column_of(values: Sequence[object], kind: DataType) -> Array:
-    """Python's values as an array; null for what does not fit, such as a number beyond 64 bits.
+    """Convert Python's values to an array; null for a value that does not fit.
 
-    No kernel gives such a one, but captures come from anywhere.
+    A number beyond 64 bits does not: no kernel prints one, but a capture may hold any text.
     """
     try:
         return pa.array(values, kind)
-    except (OverflowError, TypeError, ValueError):  # pyarrow's own are of these
+    except (OverflowError, TypeError, ValueError):  # the bases of pyarrow's errors
         return pa.array([_fitting(value, kind) for value in values], kind)
 
 
 def lists_of(values: Iterable[Iterable[str] | None], kind: DataType) -> Array:
-    """Lists of texts as an array; made from a few at a time, since command lines may be long."""
+    """Convert lists of texts to an array, a few at a time: command lines may be long."""
     parts = [pa.array([], kind)]
     waiting = iter(values)
-    while some := [None if one is None else list(one) for one in islice(waiting, 16)]:
+    while lists := [None if texts is None else list(texts) for texts in islice(waiting, 16)]:
         try:
-            parts.append(pa.array(some, kind))
+            parts.append(pa.array(lists, kind))
         except (TypeError, ValueError):
-            # Text by text it would take ten times as long to find those that are no UTF-8.
-            texts = [one and [utf8(text) for text in one] for one in some]
-            parts.append(pa.array(texts, kind))
+            # Trying each text by itself would take ten times as long.
+            lists = [texts and [utf8(text) for text in texts] for texts in lists]
+            parts.append(pa.array(lists, kind))
     return pa.concat_arrays(parts)
 
 
 def _fitting(value: object, kind: DataType) -> object:
     if isinstance(value, list | tuple):
-        return [_fitting(one, kind.value_type) for one in value]
+        return [_fitting(item, kind.value_type) for item in value]
     if isinstance(value, str):
         value = utf8(value)
     try:
@@ -143,24 +144,24 @@ def _facts(source: Mappings | Scan, **more: object) -> dict[str, str]:
 
 
 def _view(view: memoryview, kind: DataType) -> Array:
-    """The buffer itself as an array without nulls."""
+    """Return the buffer as an array without nulls, without a copy."""
     return pa.Array.from_buffers(kind, len(view), [None, pa.py_buffer(view)], 0)
 
 
 def _masked(array: Array, present: Array) -> Array:
-    """The same values, null where they are not `present`."""
+    """Return the array with null where `present` is false, without a copy."""
     validity = present.buffers()[1]
     return pa.Array.from_buffers(array.type, len(array), [validity, array.buffers()[1]])
 
 
-def _figures(view: memoryview, absent: int) -> Array:
-    """Values in their own memory; null for ABSENT, if there may be any."""
-    array = _view(view, FIGURE)
+def _numbers(view: memoryview, absent: int) -> Array:
+    """Return the buffer as an array, with null for ABSENT if `absent` is not 0."""
+    array = _view(view, UINT64)
     return _masked(array, pc.not_equal(array, _ABSENT)) if absent else array
 
 
 def _dictionary(places: Array, texts: Array) -> Array:
-    # The places are the backend's own: looking at each once more finds none out of range.
+    # The places are the backend's own, so a check of their range (safe=True) is not needed.
     return pa.DictionaryArray.from_arrays(places, texts, safe=False)
 
 
@@ -168,14 +169,14 @@ def _dictionary(places: Array, texts: Array) -> Array:
 
 
 def mappings_schema(m: Mappings, labels: Iterable[str]) -> Schema:
-    """Columns as in ``Mapping.as_dict()``, and ``raw_path``; `labels` are the table's fields."""
+    """Return the columns of ``Mapping.as_dict()`` and ``raw_path``; `labels` are the fields."""
     return _schema_for(tuple(labels)).with_metadata(_facts(m, pid=m.pid))
 
 
-@lru_cache(maxsize=64)  # a kernel always prints the same
+@lru_cache(maxsize=64)  # a kernel always prints the same labels
 def _schema_for(labels: tuple[str, ...]) -> Schema:
     names = fields_of(labels).names.values()
-    return pa.schema({**MAPPING, **dict.fromkeys(names, FIGURE), "extra": EXTRA})
+    return pa.schema({**MAPPING, **dict.fromkeys(names, UINT64), "extra": EXTRA})
 
 
 def mappings_batch(
@@ -188,23 +189,23 @@ def mappings_batch(
 ) -> Batch:
     """Return a table of mappings as one record batch.
 
-    It takes what only the Mappings itself knows: the backend's `table`, which of its `rows` are
-    in `m`, and of each column a view and how many of the whole table's rows lack it.
+    `table` is the backend's, `rows` are those of its rows that are in `m`, and `views` are, for
+    each column, a view and the number of all rows that lack it.
     """
     names, dev, perms = (
         _view(views[key][0], kind)
         for key, kind in (("name", _PLACE), ("dev", _PLACE), ("perms", pa.int8()))
     )
     flags = _view(views["flags"][0], _PLACE)
-    if views["flags"][1]:  # 2**32 - 1: the record has no VmFlags
+    if views["flags"][1]:  # a record without VmFlags has 2**32 - 1
         flags = _masked(flags, pc.greater_equal(flags, pa.scalar(0, _PLACE)))
     start, end, offset, inode = (
-        _view(views[key][0], FIGURE) for key in ("start", "end", "offset", "inode")
+        _view(views[key][0], UINT64) for key in ("start", "end", "offset", "inode")
     )
     raw = pa.array(table.names, pa.binary())
     devs = pa.array([dev.decode("ascii") for dev in table.devs], _TEXT)
     kind, deleted = _kinds(table, names, perms, flags, dev)
-    sizes = _figures(m.column("size"), m.absent("size")) if has_rollups else pc.subtract(end, start)
+    sizes = _numbers(m.column("size"), m.absent("size")) if has_rollups else pc.subtract(end, start)
     return pa.RecordBatch.from_arrays(
         [
             start,
@@ -219,7 +220,7 @@ def mappings_batch(
             kind,
             deleted,
             _flag_lists(table.flags, flags),
-            *(_figures(*views[label]) for label in table.labels),
+            *(_numbers(*views[label]) for label in table.labels),
             _extras(table, rows),
         ],
         schema=mappings_schema(m, table.labels),
@@ -227,7 +228,7 @@ def mappings_batch(
 
 
 def _coded(texts: Sequence[str], places: Array) -> Array:
-    """A dictionary of texts of which some may be equal, by their places."""
+    """Make a dictionary array of texts that are not all distinct, by their places."""
     distinct: dict[str, int] = {}
     numbers = [distinct.setdefault(text, len(distinct)) for text in texts]
     return _dictionary(pa.array(numbers, _PLACE).take(places), pa.array(list(distinct), _TEXT))
@@ -237,7 +238,7 @@ def _paths(raw: Array, names: Array) -> Array:
     try:
         return _dictionary(names, raw.cast(_TEXT))
     except pa.ArrowInvalid:
-        # Two names may look the same then: b"\xff", and a backslash with three letters.
+        # Different names may become equal: b"\xff", and a backslash with three letters.
         texts = [name.decode("utf-8", "backslashreplace") for name in raw.to_pylist()]
         return _coded(texts, names)
 
@@ -245,12 +246,12 @@ def _paths(raw: Array, names: Array) -> Array:
 def _kinds(
     table: Table, names: Array, perms: Array, flags: Array, devs: Array
 ) -> tuple[Array, Array]:
-    """The columns kind and deleted: decided once for each name."""
+    """Return the columns kind and deleted, decided once for each name."""
     kinds = [kind_of(name, False, False, True) for name in table.names]
     shared = [kind_of(name, True, False, False) for name in table.names]
     internal = [kind_of(name, True, False, True) for name in table.names]
     places = names
-    if shared != kinds or internal != kinds:  # there is a /dev/zero, or a kernel's object
+    if shared != kinds or internal != kinds:  # for a /dev/zero, or an object of the kernel's
         count = len(kinds)
         shared_bit = pa.scalar(SHARED, pa.int8())
         is_shared = pc.equal(pc.bit_wise_and(perms, shared_bit), shared_bit)
@@ -266,20 +267,20 @@ def _kinds(
         places = pc.if_else(is_huge, pa.scalar(len(kinds), _PLACE), places)
         kinds.append("hugetlb")
         deleted.append(False)
-    some = any(deleted)
-    gone = pa.array(deleted).take(places) if some else pa.repeat(False, len(names))
-    return _coded(kinds, places), gone
+    if any(deleted):
+        return _coded(kinds, places), pa.array(deleted).take(places)
+    return _coded(kinds, places), pa.repeat(False, len(names))
 
 
 def _flag_lists(lines: Sequence[bytes], places: Array) -> Array:
-    """Lists of codes by the places of their lines."""
+    """Return a list of codes for each place of a line."""
     split = [line.split() for line in lines]
     codes = [code for line in split for code in line]
     if not codes or any(len(code) != 2 or not code.isascii() for code in codes):
         texts = [[code.decode("utf-8", "backslashreplace") for code in line] for line in split]
         return pa.array(texts, _TEXTS).take(places)
-    # A kernel's codes have two letters, so a list of n is a text of 2 n bytes: lists of texts
-    # would take four times as long (1.2 ms for 20,000 rows instead of 0.3).
+    # The kernel's codes have two letters, so a list of n codes is a text of 2 n bytes. Lists of
+    # texts would take four times as long (1.2 ms for 20,000 rows instead of 0.3).
     packed = pa.array([b"".join(line) for line in split], pa.binary()).take(places)
     validity, offsets, letters = packed.buffers()
     ends = pa.Array.from_buffers(_PLACE, len(places) + 1, [None, offsets])
@@ -296,92 +297,100 @@ def _extras(table: Table, rows: Sequence[int]) -> Array:
     extra = table.extra
     if extra:
         texts = {
-            row: [(label, utf8(text)) for label, text in some.items()]
-            for row, some in extra.items()
+            row: [(label, utf8(text)) for label, text in fields.items()]
+            for row, fields in extra.items()
         }
         return pa.array([texts.get(row, []) for row in rows], EXTRA)
-    nothing = pa.array([], _TEXT)
+    empty = pa.array([], _TEXT)
     offsets = _view(memoryview(bytes(4 * (len(rows) + 1))).cast("i"), _PLACE)
-    return pa.MapArray.from_arrays(offsets, nothing, nothing)
+    return pa.MapArray.from_arrays(offsets, empty, empty)
 
 
 # ---- processes
 
 
 def scan_schema(scan: Scan) -> Schema:
-    """Columns as in ``ProcessTotals.as_dict()``, and its attributes that are not in there."""
-    figures = dict.fromkeys(["size", *SUMS, *_figure_names(scan).values()], FIGURE)
-    return pa.schema({**PROCESS, **figures}, _facts(scan))
+    """Return the columns of ``ProcessTotals.as_dict()``, and of its other attributes."""
+    fields = dict.fromkeys(["size", *SUMS, *_field_names(scan).values()], UINT64)
+    return pa.schema({**PROCESS, **fields}, _facts(scan))
 
 
 def scan_batch(scan: Scan) -> Batch:
-    """A table of processes as one record batch."""
+    """Return a table of processes as one record batch."""
     heads = [
         lists_of((row.cmdline for row in scan), PROCESS[name])
         if name == "cmdline"
         else column_of([getattr(row, name) for row in scan], PROCESS[name])
         for name in PROCESS
     ]
-    return pa.RecordBatch.from_arrays([*heads, *_scan_figures(scan)], schema=scan_schema(scan))
+    return pa.RecordBatch.from_arrays([*heads, *_scan_fields(scan)], schema=scan_schema(scan))
 
 
-def _figure_names(scan: Scan) -> dict[str, str]:
-    """Python's name of each label that one of the processes has, and of all that are known."""
+def _field_names(scan: Scan) -> dict[str, str]:
+    """Return the name of each label that a process has, and of all known ones."""
     sweeps, others = _sources(scan)
     labels = dict.fromkeys(SIZES)
     for sweep in sweeps:
         labels |= dict.fromkeys(sweep.labels)
     for totals in others:
         labels |= dict.fromkeys(() if totals is None else totals.by_label)
-    del labels["Size"]  # what is summed is end - start
+    del labels["Size"]  # the sum is of end - start
     return Fields(labels).names
 
 
 def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
-    """Where figures are: in tables of sweeps; otherwise by themselves, or nowhere."""
-    figures = list(map(stored_totals, scan))
-    sweeps = dict.fromkeys(found[0] for found in figures if isinstance(found, tuple))
-    return list(sweeps), [found for found in figures if not isinstance(found, tuple)]
+    """Return the sweeps that hold totals, and the totals of the other rows (None if unread)."""
+    stored = list(map(stored_totals, scan))
+    sweeps = dict.fromkeys(totals[0] for totals in stored if isinstance(totals, tuple))
+    return list(sweeps), [totals for totals in stored if not isinstance(totals, tuple)]
 
 
-def _scan_figures(scan: Scan) -> list[Array]:
+def _scan_fields(scan: Scan) -> list[Array]:
     sweeps, others = _sources(scan)
-    # One after the other, the tables hold every row somewhere: these are the rows' places.
+    # The rows' places in the other totals and the sweeps' tables, one after the other.
     starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(others)), strict=False))
     own = iter(range(len(others)))
-    figures = list(map(stored_totals, scan))
+    stored = map(stored_totals, scan)
     places = pa.array(
-        [starts[f[0]] + f[1] if isinstance(f, tuple) else next(own) for f in figures], pa.int64()
+        [starts[t[0]] + t[1] if isinstance(t, tuple) else next(own) for t in stored], pa.int64()
     )
 
     def column(label: str, others: Sequence[int | None]) -> Array:
-        parts = [column_of(others, FIGURE)]
+        parts = [column_of(others, UINT64)]
         for sweep in sweeps:
             if label in sweep.labels:
-                parts.append(_figures(*sweep.table.columns((label,))[0]))
+                parts.append(_numbers(*sweep.table.columns((label,))[0]))
             else:
-                parts.append(pa.nulls(len(sweep), FIGURE))
+                parts.append(pa.nulls(len(sweep), UINT64))
         return pa.concat_arrays(parts).take(places)
 
     columns = {
         label: column(
             label, [None if totals is None else totals.by_label.get(label) for totals in others]
         )
-        for label in _figure_names(scan)
+        for label in _field_names(scan)
     }
     size = column("", [None if totals is None else totals.size for totals in others])
     return [size, *(_sum(columns[a], columns[b]) for a, b in SUMS.values()), *columns.values()]
 
 
-def _sum(one: Array, other: Array) -> Array:
-    both = pc.add(one, other)
-    # Beyond 64 bits, which no kernel prints, the sum would begin at 0 again.
-    return pc.if_else(pc.greater_equal(both, one), both, pa.scalar(None, FIGURE))
+def _sum(a: Array, b: Array) -> Array:
+    both = pc.add(a, b)
+    # A sum beyond 64 bits, which no kernel prints, wraps around: null.
+    return pc.if_else(pc.greater_equal(both, a), both, pa.scalar(None, UINT64))
 
 
-# ---- handing over
+# ---- samples
 
 
-def stream(batch: Batch, requested_schema: object) -> object:
-    """A capsule for a stream of this one batch."""
-    return batch.__arrow_c_stream__(requested_schema)
+def samples_batch(samples: Samples, times: Sequence[int]) -> Batch:
+    """Return a table of samples as one record batch; `times` are in ns since the epoch."""
+    kinds = {"elapsed": pa.float64(), "time": pa.timestamp("us", tz="UTC")}
+    columns = {}
+    for name in samples.names:
+        if name == "time":
+            values: list[Any] = [time // 1000 for time in times]
+        else:
+            values = [None if v == ABSENT else v for v in samples.column(name).tolist()]
+        columns[name] = column_of(values, kinds.get(name, UINT64))
+    return pa.RecordBatch.from_pydict(columns)

@@ -294,7 +294,7 @@ class Mappings:
         rows, views = self._rows, self._views()
         rollups = bool(self._rollups)
         batch = arrow.mappings_batch(self, self._table, rows, views, has_rollups=rollups)
-        return arrow.stream(batch, requested_schema)
+        return batch.__arrow_c_stream__(requested_schema)
 
     # ---- sums
 

@@ -1,4 +1,4 @@
-"""One process of a scan: a row, with its outcome and its totals."""
+"""ProcessTotals: one process of a scan, with its outcome and totals."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 class ProcessTotals(Record):
     """One process of a scan; immutable, equal by value.
 
-    Each field of its totals is an attribute and a key too (``row.pss``, ``row["Pss"]``), None
-    where it was not read: ``dict(row) == row.as_dict()``.
+    Each field of its totals is an attribute and a key too (``row.pss``, ``row["Pss"]``), None if
+    the process was not read: ``dict(row) == row.as_dict()``.
 
-    ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, also of a process
-    that is not dumpable), ``start_time`` (seconds since boot), ``cgroup``, ``cmdline`` and ``exe``
-    (the program's path, as the link says it; these where they were asked for), ``mappings``
-    (their number, where it was asked for: the lines of maps, x86's [vsyscall] among them, which
-    the kernel does not count against vm.max_map_count), ``outcome`` (an Outcome), ``totals``
-    (None where they were not read), ``error`` (why; of a process that was read, which of the
-    other facts is damaged). On a Sampler's also ``age``, the seconds since its figures were read,
-    and ``estimated``, whether they were scaled since. None stands for what is not known.
+    ``pid``, ``ppid``, ``comm``, ``uid`` (the effective one, as ps shows it, even for a process
+    that is not dumpable), ``start_time`` (seconds since boot); on request ``cgroup``, ``cmdline``,
+    ``exe`` (the target of the link) and ``mappings`` (their number: the lines of maps, including
+    x86's [vsyscall], which the kernel does not count against vm.max_map_count); ``outcome`` (an
+    Outcome), ``totals`` (None if they were not read), ``error`` (why they were not; or, if the
+    process was read, which other value is damaged). A Sampler's rows also have ``age``, the
+    seconds since the totals were read, and ``estimated``, whether they were scaled since. An
+    unknown value is None.
     ``raw_cmdline`` has the bytes of ``cmdline``; replace() returns a copy with other values.
 
-    ``shares_memory_with`` is the pid of a process that has the very same memory, where that is
-    counted in its row (a child between vfork and exec, or one of clone with CLONE_VM): then this
-    row is "skipped" and has no totals.
+    ``shares_memory_with`` is the pid of a process with the same memory, if that is counted in the
+    other's row (a child between vfork and exec, or of clone with CLONE_VM): then this row is
+    "skipped" and has no totals.
 
     Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_pid_maps(5), cgroups(7).
     """
@@ -62,11 +62,11 @@ class ProcessTotals(Record):
     error: str | None
     age: float | None
     estimated: bool
-    #: A place in a sweep's rollups until the totals are asked for: making them is half of a row.
+    #: A place in a sweep's rollups until the first use: making Totals takes half of a row's time.
     _stored_totals: Totals | tuple[Rollups, int] | None
     #: The bytes of ``cmdline``, bounded: each argument ends in a NUL.
     raw_cmdline: bytes | None
-    #: What decides whether memory is shared; only while a scan is made.
+    #: The facts that decide whether memory is shared; only while a scan is made.
     _member: Member | None
     shares_memory_with: int | None
 
@@ -110,31 +110,31 @@ class ProcessTotals(Record):
 
     @property
     def totals(self) -> Totals | None:
-        """The figures; None where they were not read."""
-        figures = self._stored_totals
-        if isinstance(figures, tuple):
-            rollups, i = figures
-            figures = rollups.totals(i)
-            object.__setattr__(self, "_stored_totals", figures)
-        return figures
+        """The totals; None if they were not read."""
+        totals = self._stored_totals
+        if isinstance(totals, tuple):
+            rollups, i = totals
+            totals = rollups.totals(i)
+            object.__setattr__(self, "_stored_totals", totals)
+        return totals
 
     @property
     def cmdline(self) -> tuple[str, ...] | None:
-        """The arguments; () for a kernel thread or zombie, None where they were not read.
+        """The arguments; () for a kernel thread or zombie, None if they were not read.
 
-        Made anew each time. A command line is cut after 128 KiB and 4,096 arguments, and further
-        where those of all processes have more than 8 MiB: then it ends in "...".
+        Made anew at each access. A command line is cut after 128 KiB and 4,096 arguments, or
+        earlier if those of all processes have more than 8 MiB: then it ends in "...".
         """
         return arguments(self.raw_cmdline)
 
     @property
     def user(self) -> str | None:
-        """The user's name, the uid's digits where it has none."""
+        """The user's name, or the uid's digits if it has none."""
         return None if self.uid is None else user_name(self.uid)
 
     @property
     def size(self) -> int | None:
-        """The size of its address space in bytes; None from a rollup, which does not have it."""
+        """The size of the address space in bytes; None from a rollup, which lacks it."""
         return None if self._stored_totals is None else (self.totals or UNREAD).size
 
     def _value(self, label: str) -> int | None:
@@ -146,16 +146,16 @@ class ProcessTotals(Record):
         return SUMMED if totals is None else Fields(totals.by_label, known=SIZES)
 
     def as_dict(self) -> dict[str, Any]:
-        """What ps shows, by name, the figures among them; None for what was not read.
+        """Return the values that ps shows by name, totals included; None if not read.
 
-        ``cmdline``, ``exe``, ``age`` and ``estimated`` are attributes alone.
+        ``cmdline``, ``exe``, ``age`` and ``estimated`` are only attributes.
         """
         return {**{name: getattr(self, name) for name in _SHOWN}, **(self.totals or UNREAD)}
 
     def replace(self, **changes: object) -> ProcessTotals:
         """Return a copy with other values for these attributes; ``cmdline`` is bytes or None.
 
-        TypeError for an unknown name.
+        Raises TypeError for an unknown name.
         """
         values: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         values |= {
@@ -195,7 +195,7 @@ _NAMES = tuple(
     for name in ProcessTotals.__slots__
     if name not in ("_member", "_stored_totals", "raw_cmdline")
 )
-#: For this package alone: attrgetter() costs less than a property in a loop over all rows.
+#: For this package only: attrgetter() costs less than a property in a loop over all rows.
 stored_totals: Callable[[ProcessTotals], Totals | tuple[Rollups, int] | None]
 stored_totals = attrgetter("_stored_totals")
 member_of_row: Callable[[ProcessTotals], Member | None] = attrgetter("_member")
@@ -213,8 +213,8 @@ _names: dict[int, str] = {}
 
 
 def user_name(uid: int) -> str:
-    """The user's name, the number's digits where there is none."""
-    # Asked once each: with a directory service a look-up may cost milliseconds.
+    """Return the user's name, or the uid's digits if it has none."""
+    # Asked once each: with a directory service a query may take milliseconds.
     if uid not in _names:
         import pwd
 

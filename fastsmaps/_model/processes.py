@@ -1,4 +1,4 @@
-"""What one sweep over many processes tells: a table of processes, and its views."""
+"""Scan: the result of one sweep as a table of processes, and its views."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS = ("start_time", "age")
 
 
 class Cost(Value):
-    """What a scan took: seconds of processor time (``cpu``) and of the clock (``wall``)."""
+    """The cost of a scan: seconds of CPU time (``cpu``) and of wall-clock time (``wall``)."""
 
     __slots__ = ("cpu", "wall")
 
@@ -44,17 +44,17 @@ class Cost(Value):
 class Scan:
     """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
-    Rows (ProcessTotals) are made when first asked for. ``taken_at`` is when the sweep ended
-    (seconds since the epoch), ``cost`` what it took, ``procfs`` where it was read.
-    ``max_map_count`` is the kernel's limit of mappings for one process
-    (/proc/sys/vm/max_map_count), where their numbers were asked for; None where it is not known.
-    ``hidden_by`` is the mount option that hid processes from this reader ("hidepid=invisible"):
-    they are in no row and no count. It is None where all were listed.
+    Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended (seconds
+    since the epoch), ``cost`` its Cost, ``procfs`` the directory that was read. ``max_map_count``
+    is the kernel's limit of mappings for one process (/proc/sys/vm/max_map_count); None if it is
+    not known, or the numbers of mappings were not requested. ``hidden_by`` is the mount option
+    that hides processes from this reader ("hidepid=invisible"), so that they are in no row and no
+    count; None if all were listed.
 
-    Memory that several processes have in common as a whole is counted once: see
-    ``ProcessTotals.shares_memory_with``. ``sharing_known`` is False where some that may have could
-    not be compared (kcmp(2) is not permitted, or `procfs` is of another pid namespace), so that it
-    may be counted twice.
+    Memory that processes share as a whole is counted once: see
+    ``ProcessTotals.shares_memory_with``. ``sharing_known`` is False if processes that may share
+    could not be compared (kcmp(2) is not permitted, or `procfs` belongs to another pid namespace):
+    their memory may be counted twice.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Scan:
         hidden_by: str | None = None,
         sharing_known: bool = True,
     ) -> None:
-        # `count` is how many rows a function would make: nobody pays for them who only counts.
+        # `count` is the number of rows that a function would make, so that len() makes none.
         self._count = count
         self._make: Callable[[], list[ProcessTotals]] | None = None
         self._rows: list[ProcessTotals] = []
@@ -146,7 +146,7 @@ class Scan:
         return f"<Scan of {processes}, {self.coverage['read']} read>"
 
     def filter(self, wanted: Callable[[ProcessTotals], object]) -> Scan:
-        """Return a table of the rows for which the function returns something true."""
+        """Return a table of the rows for which the function returns a true value."""
         check_function("wanted", wanted, optional=False)
         return self._part(row for row in self if wanted(row))
 
@@ -163,10 +163,10 @@ class Scan:
         return self._part((*present, *missing))
 
     def top(self, n: int, by: str | Callable[[ProcessTotals], Any] = "pss") -> Scan:
-        """Return a table of the `n` rows with the most of a field, the largest first.
+        """Return a table of the `n` rows with the largest values, the largest first.
 
         `by` is as in sort(). Rows without a value are left out; an `n` below 1 gives no rows.
-        Raises KeyError for an unknown name, TypeError for an `n` that is no int.
+        Raises KeyError for an unknown name, TypeError if `n` is not an int.
         """
         n = check_int("n", n)
         present, _ = self._ranked(by, True)
@@ -175,7 +175,7 @@ class Scan:
     def _ranked(
         self, by: str | Callable[[ProcessTotals], Any], reverse: bool
     ) -> tuple[list[ProcessTotals], list[ProcessTotals]]:
-        """Return the rows that have a value, in its order, and those that have none."""
+        """Return the rows with a value, ordered by it, and those without."""
         rows = self._all()
         if not callable(by):
             check_str("by", by, "a field's name or a function")
@@ -194,7 +194,7 @@ class Scan:
             totals = stored_totals(row)
             if isinstance(totals, tuple):
                 rollups = totals[0]
-                if rollups not in seen:  # its rows have the same labels
+                if rollups not in seen:  # all its rows have the same labels
                     seen.add(rollups)
                     found |= dict.fromkeys(rollups.fields.names.values())
             elif totals is not None:
@@ -207,14 +207,14 @@ class Scan:
 
     @property
     def by_pid(self) -> dict[int, ProcessTotals]:
-        """The rows by their numbers; made once."""
+        """The rows by pid; made once."""
         if self._by_pid is None:
             self._by_pid = {row.pid: row for row in self._all()}
         return self._by_pid
 
     @property
     def coverage(self) -> dict[str, int]:
-        """How many processes came out how: every one of OUTCOMES, together ``len(scan)``."""
+        """The number of processes for each Outcome; together ``len(scan)``."""
         counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         for row in self._all():
             counts[row.outcome] += 1
@@ -223,11 +223,11 @@ class Scan:
     def column(self, name: str) -> memoryview:
         """Return a field of all processes: a contiguous, read-only memoryview in the rows' order.
 
-        `name` is Python's or the kernel's of a field, or "uss", "rss_swap", "size", "pid", "ppid",
-        "uid", "mappings" or "shares_memory_with" (format "Q"; ABSENT, 2**64 - 1, for an unknown
-        value: in all rows if no process has the field); "start_time" and "age" are in seconds
-        (format "d", NaN for an unknown value). KeyError for an unknown name; texts such as "comm"
-        are in the rows alone.
+        `name` is a field's in Python's or the kernel's spelling, or "uss", "rss_swap", "size",
+        "pid", "ppid", "uid", "mappings" or "shares_memory_with" (format "Q"; ABSENT, 2**64 - 1,
+        for an unknown value: in all rows if no process has the field); "start_time" and "age" are
+        in seconds (format "d", NaN for an unknown value). Raises KeyError for an unknown name;
+        texts such as "comm" are only in the rows.
         """
         values = self._values(name)
         if name in _SECONDS:
@@ -236,7 +236,7 @@ class Scan:
         return memoryview(array("Q", map(cell, values))).toreadonly()
 
     def _values(self, name: str) -> list[Any]:
-        """Return a value of each row, None where it is unknown; KeyError for an unknown name."""
+        """Return a value of each row, None if it is unknown; KeyError for an unknown name."""
         check_str("name", name)
         if name in _SECONDS or name in _NUMBERS:
             return [getattr(row, name) for row in self._all()]
@@ -263,53 +263,53 @@ class Scan:
         return values
 
     def __arrow_c_schema__(self) -> object:
-        """The columns as an Arrow schema (a PyCapsule); DuckDB asks for it before each query."""
+        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
         from fastsmaps._model import arrow
 
         return arrow.scan_schema(self).__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table as an Arrow stream (a PyCapsule): for pyarrow.table(), polars.DataFrame()...
+        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
 
-        A row a process, all its attributes and figures as columns, null for what is not known;
-        docs/arrow.md. ImportError without pyarrow.
+        It has one row a process, with all attributes and totals as columns; null for an unknown
+        value: docs/arrow.md. Raises ImportError without pyarrow.
         """
         from fastsmaps._model import arrow
 
-        return arrow.stream(arrow.scan_batch(self), requested_schema)
+        return arrow.scan_batch(self).__arrow_c_stream__(requested_schema)
 
     def totals(self) -> Totals:
-        """The figures summed over the processes that were read; None for what one of them lacks."""
+        """Return the totals over the processes that were read; None for a field that one lacks."""
         return self._sums([0] * len(self), 1)[0]
 
     def _sums(self, groups: list[int], count: int) -> list[Totals]:
-        """Totals of each group of rows; a row that was not read adds nothing."""
+        """Return the totals of each group of rows; a row that was not read adds nothing."""
         parts: list[list[Totals]] = [[] for _ in range(count)]
         swept: dict[Rollups, list[tuple[int, int]]] = {}
         for row, group in zip(self, groups, strict=True):
-            figures = stored_totals(row)
-            if isinstance(figures, tuple):
-                rollups, i = figures
+            totals = stored_totals(row)
+            if isinstance(totals, tuple):
+                rollups, i = totals
                 swept.setdefault(rollups, []).append((i, group))
-            elif figures is not None:
-                parts[group].append(figures)
+            elif totals is not None:
+                parts[group].append(totals)
         for rollups, members in swept.items():
             for group, totals in rollups.sums(members, count):
                 parts[group].append(totals)
-        return [sum(some[1:], some[0]) if some else UNREAD for some in parts]
+        return [sum(part[1:], part[0]) if part else UNREAD for part in parts]
 
     def group_by(self, by: By | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
-        """Groups of what was read, by words or a function of a row; the largest Pss comes first.
+        """Return groups of the processes that were read, the largest Pss first.
 
-        Each has ``totals`` and ``count``. The words: "comm", "user", "cgroup", "unit" (systemd's),
-        "exe" (the program; its comm in brackets where the kernel does not show it), "cmdline" and
-        "pid". "cmdline:REGEX" groups by what the pattern finds in the command line: its named
-        groups if it has some, else the whole match; "" for no match. Several words, with commas
-        between them or as a sequence, give tuples as keys; a pattern comes last in a text.
+        `by` is a function of a row, or words: "comm", "user", "cgroup", "unit" (systemd's), "exe"
+        (the program, or its comm in brackets if the kernel does not show it), "cmdline" and "pid".
+        "cmdline:REGEX" groups by the part of the command line that the pattern matches: its named
+        groups if it has any, else the whole match; "" if it does not match. Several words, in a
+        comma-separated text or a sequence, give tuples as keys; a pattern comes last in a text.
 
-        The scan must have read what they are about (``cgroup=True`` for cgroup and unit,
-        ``cmdline=True``, ``exe=True``); what is not known is None. Raises ValueError for another
-        `by` and a bad pattern, TypeError where the function gives what is not hashable.
+        The scan must have read the files for them (``cgroup=True`` for cgroup and unit,
+        ``cmdline=True``, ``exe=True``); an unknown value is None. Raises ValueError for another
+        `by` or an invalid pattern, TypeError if the function returns an unhashable value.
         """
         key = key_of(by)
         numbers: dict[Any, int] = {}
@@ -324,37 +324,37 @@ class Scan:
         return {name: groups[name] for name in order}
 
     def descendants(self, pid: int) -> Scan:
-        """The process and all that descend from it, so that a tree's Pss is one call.
+        """Return the process and its descendants, so that a tree's Pss takes one call.
 
-        By the parents at the time of the scan: what lost its parent before belongs to whoever
-        took it over. A parent is never younger than its child: such a number was used again.
-        KeyError for a process that is not in the scan.
+        Parents are those at the time of the scan: an orphan belongs to the process that adopted
+        it. A parent is never younger than its child: if it is, its pid was reused. Raises KeyError
+        for a process that is not in the scan.
         """
         pid = self.by_pid[check_int("pid", pid)].pid
         return self._part(below(self, [pid]))
 
 
-# ---- what failed
+# ---- failures
 
 
 # A reason may quote a line of a damaged capture.
-_LONGEST_REASON = 300
+_MAX_REASON = 300
 
 
 def is_failure(coverage: Mapping[str, int]) -> bool:
-    """Whether none was read though some should have been: denied or failed, not left out."""
+    """Whether no process was read although some were tried: denied or failed, not skipped."""
     return not coverage["read"] and bool(coverage["denied"] or coverage["failed"])
 
 
 def failures_of(scan: Scan) -> Iterable[tuple[int, str]]:
-    """Pid and error of each process that failed."""
+    """Return pid and error of each process that failed."""
     return ((row.pid, row.error or "") for row in scan if row.outcome == "failed")
 
 
 def main_reason(failures: Iterable[tuple[int, str]]) -> str:
-    """The most frequent reason, in the words of the first process that has it; "" for none.
+    """Return the most frequent reason, as the error of the first such process; "" if none failed.
 
-    Errors that differ in the process's number alone are one reason.
+    Errors that only differ in the pid are one reason.
     """
     first: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -366,7 +366,7 @@ def main_reason(failures: Iterable[tuple[int, str]]) -> str:
         return ""
     kind = max(counts, key=lambda kind: counts[kind])
     reason = first[kind]
-    if len(reason) > _LONGEST_REASON:
-        reason = reason[:_LONGEST_REASON] + "..."
+    if len(reason) > _MAX_REASON:
+        reason = reason[:_MAX_REASON] + "..."
     total = sum(counts.values())
     return reason if counts[kind] == total else f"{reason} ({counts[kind]} of {total})"

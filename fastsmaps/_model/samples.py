@@ -130,24 +130,12 @@ class Samples:
         It has a column for each of `names`, null for a value that was not printed; ``time`` is a
         timestamp. Raises ImportError without pyarrow.
         """
-        from fastsmaps._model import arrow
-
-        return arrow.stream(self._batch(), requested_schema)
+        return self._batch().__arrow_c_stream__(requested_schema)
 
     def _batch(self) -> Any:
-        import pyarrow as pa
+        from fastsmaps._model import arrow
 
-        from fastsmaps._model.arrow import FIGURE, column_of
-
-        kinds = {"elapsed": pa.float64(), "time": pa.timestamp("us", tz="UTC")}
-        columns = {}
-        for name in self.names:
-            if name == "time":
-                values: list[Any] = [row[1] // 1000 for row in self._rows]
-            else:
-                values = [None if v == ABSENT else v for v in self.column(name).tolist()]
-            columns[name] = column_of(values, kinds.get(name, FIGURE))
-        return pa.RecordBatch.from_pydict(columns)
+        return arrow.samples_batch(self, [row[1] for row in self._rows])
 
     def column(self, name: str) -> memoryview:
         """Return a field of all samples: a contiguous, read-only memoryview of format "Q".
