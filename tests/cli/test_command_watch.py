@@ -39,12 +39,12 @@ sys.exit(len(sys.stdin.read()))
 # another, and a print() inside a print() raises RuntimeError (reentrant call).
 LISTENING = """
 import os, signal, sys, time
-def read_line(number, frame):
+def report(number, frame):
     os.write(1, signal.Signals(number).name.encode() + b"\\n")
     if number == signal.SIGUSR2:
         sys.exit(7)
 for name in ("INT", "QUIT", "TERM", "HUP", "USR1", "USR2"):
-    signal.signal(getattr(signal, "SIG" + name), hear)
+    signal.signal(getattr(signal, "SIG" + name), report)
 os.write(1, b"ready\\n")
 while True:  # pause() would not end for a signal that came just before it
     time.sleep(0.1)

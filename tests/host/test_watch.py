@@ -31,11 +31,12 @@ MIB = 1 << 20
 #: Often, and as much of a core as it takes: so that nothing is waited for in vain.
 OFTEN: dict[str, Any] = {"interval": 0.005, "budget": 1}
 
-# Does what it is asked for on its standard input, and says when it is done.
+# Handles the requests on its standard input and reports each one's end.
 ACTOR = """
 import json, mmap, os, signal, sys
 
 held, children = [], []
+lifetime, parent = os.pipe()
 
 def grow(mib):
     held.append(mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
@@ -46,13 +47,15 @@ def shrink():
     held.pop().close()
 
 def fork(mib):
-    ours, theirs = os.pipe()
+    reader, writer = os.pipe()
     children.append(os.fork())
     if children[-1] == 0:
+        os.close(parent)
         grow(mib)
-        os.write(theirs, b"x")
-        signal.pause()
-    os.read(ours, 1)
+        os.write(writer, b"x")
+        os.read(lifetime, 1)  # until the parent has ended
+        os._exit(0)
+    os.read(reader, 1)
 
 def reap():
     os.kill(children[-1], signal.SIGKILL)
