@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from fastsmaps._backend import Table
-    from fastsmaps._model.mappings import Mappings
-    from fastsmaps._model.processes import Scan
+    from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.rollups import Rollups
-    from fastsmaps._model.samples import Samples
     from fastsmaps._model.totals import Totals
 
     # pyarrow has no type annotations.
@@ -132,8 +130,7 @@ def _fitting(value: object, kind: DataType) -> object:
     return value
 
 
-def _facts(source: Mappings | Scan, **more: object) -> dict[str, str]:
-    facts = {"procfs": source.procfs, "taken_at": source.taken_at, **more}
+def _metadata(facts: dict[str, object]) -> dict[str, str]:
     known = {
         f"fastsmaps.{name}": utf8(str(value)) for name, value in facts.items() if value is not None
     }
@@ -168,9 +165,9 @@ def _dictionary(places: Array, texts: Array) -> Array:
 # ---- mappings
 
 
-def mappings_schema(m: Mappings, labels: Iterable[str]) -> Schema:
+def mappings_schema(labels: Iterable[str], facts: dict[str, object]) -> Schema:
     """Return the columns of ``Mapping.as_dict()`` and ``raw_path``; `labels` are the fields."""
-    return _schema_for(tuple(labels)).with_metadata(_facts(m, pid=m.pid))
+    return _schema_for(tuple(labels)).with_metadata(_metadata(facts))
 
 
 @lru_cache(maxsize=64)  # a kernel always prints the same labels
@@ -180,17 +177,17 @@ def _schema_for(labels: tuple[str, ...]) -> Schema:
 
 
 def mappings_batch(
-    m: Mappings,
     table: Table,
     rows: Sequence[int],
     views: dict[str, tuple[memoryview, int]],
-    *,
-    has_rollups: bool,
+    sizes: tuple[memoryview, int] | None,
+    facts: dict[str, object],
 ) -> Batch:
     """Return a table of mappings as one record batch.
 
-    `table` is the backend's, `rows` are those of its rows that are in `m`, and `views` are, for
-    each column, a view and the number of all rows that lack it.
+    `table` is the backend's, `rows` are those of its rows that the batch gets, and `views` are,
+    for each column, a view and the number of all rows that lack it; so is `sizes`, which is None
+    if all rows have the size end - start.
     """
     names, dev, perms = (
         _view(views[key][0], kind)
@@ -205,12 +202,11 @@ def mappings_batch(
     raw = pa.array(table.names, pa.binary())
     devs = pa.array([dev.decode("ascii") for dev in table.devs], _TEXT)
     kind, deleted = _kinds(table, names, perms, flags, dev)
-    sizes = _numbers(m.column("size"), m.absent("size")) if has_rollups else pc.subtract(end, start)
     return pa.RecordBatch.from_arrays(
         [
             start,
             end,
-            sizes,
+            _numbers(*sizes) if sizes else pc.subtract(end, start),
             _dictionary(perms, pa.array(PERMS, _TEXT)),
             offset,
             _dictionary(dev, devs),
@@ -223,7 +219,7 @@ def mappings_batch(
             *(_numbers(*views[label]) for label in table.labels),
             _extras(table, rows),
         ],
-        schema=mappings_schema(m, table.labels),
+        schema=mappings_schema(table.labels, facts),
     )
 
 
@@ -309,26 +305,27 @@ def _extras(table: Table, rows: Sequence[int]) -> Array:
 # ---- processes
 
 
-def scan_schema(scan: Scan) -> Schema:
+def scan_schema(rows: Sequence[ProcessTotals], facts: dict[str, object]) -> Schema:
     """Return the columns of ``ProcessTotals.as_dict()``, and of its other attributes."""
-    fields = dict.fromkeys(["size", *SUMS, *_field_names(scan).values()], UINT64)
-    return pa.schema({**PROCESS, **fields}, _facts(scan))
+    fields = dict.fromkeys(["size", *SUMS, *_field_names(rows).values()], UINT64)
+    return pa.schema({**PROCESS, **fields}, _metadata(facts))
 
 
-def scan_batch(scan: Scan) -> Batch:
+def scan_batch(rows: Sequence[ProcessTotals], facts: dict[str, object]) -> Batch:
     """Return a table of processes as one record batch."""
     heads = [
-        lists_of((row.cmdline for row in scan), PROCESS[name])
+        lists_of((row.cmdline for row in rows), PROCESS[name])
         if name == "cmdline"
-        else column_of([getattr(row, name) for row in scan], PROCESS[name])
+        else column_of([getattr(row, name) for row in rows], PROCESS[name])
         for name in PROCESS
     ]
-    return pa.RecordBatch.from_arrays([*heads, *_scan_fields(scan)], schema=scan_schema(scan))
+    schema = scan_schema(rows, facts)
+    return pa.RecordBatch.from_arrays([*heads, *_scan_fields(rows)], schema=schema)
 
 
-def _field_names(scan: Scan) -> dict[str, str]:
+def _field_names(rows: Sequence[ProcessTotals]) -> dict[str, str]:
     """Return the name of each label that a process has, and of all known ones."""
-    sweeps, others = _sources(scan)
+    sweeps, others = _sources(rows)
     labels = dict.fromkeys(SIZES)
     for sweep in sweeps:
         labels |= dict.fromkeys(sweep.labels)
@@ -338,19 +335,19 @@ def _field_names(scan: Scan) -> dict[str, str]:
     return Fields(labels).names
 
 
-def _sources(scan: Scan) -> tuple[list[Rollups], list[Totals | None]]:
+def _sources(rows: Sequence[ProcessTotals]) -> tuple[list[Rollups], list[Totals | None]]:
     """Return the sweeps that hold totals, and the totals of the other rows (None if unread)."""
-    stored = list(map(stored_totals, scan))
+    stored = list(map(stored_totals, rows))
     sweeps = dict.fromkeys(totals[0] for totals in stored if isinstance(totals, tuple))
     return list(sweeps), [totals for totals in stored if not isinstance(totals, tuple)]
 
 
-def _scan_fields(scan: Scan) -> list[Array]:
-    sweeps, others = _sources(scan)
+def _scan_fields(rows: Sequence[ProcessTotals]) -> list[Array]:
+    sweeps, others = _sources(rows)
     # The rows' places in the other totals and the sweeps' tables, one after the other.
     starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(others)), strict=False))
     own = iter(range(len(others)))
-    stored = map(stored_totals, scan)
+    stored = map(stored_totals, rows)
     places = pa.array(
         [starts[t[0]] + t[1] if isinstance(t, tuple) else next(own) for t in stored], pa.int64()
     )
@@ -368,7 +365,7 @@ def _scan_fields(scan: Scan) -> list[Array]:
         label: column(
             label, [None if totals is None else totals.by_label.get(label) for totals in others]
         )
-        for label in _field_names(scan)
+        for label in _field_names(rows)
     }
     size = column("", [None if totals is None else totals.size for totals in others])
     return [size, *(_sum(columns[a], columns[b]) for a, b in SUMS.values()), *columns.values()]
@@ -383,14 +380,14 @@ def _sum(a: Array, b: Array) -> Array:
 # ---- samples
 
 
-def samples_batch(samples: Samples, times: Sequence[int]) -> Batch:
-    """Return a table of samples as one record batch; `times` are in ns since the epoch."""
+def samples_batch(views: dict[str, memoryview], times: Sequence[int]) -> Batch:
+    """Return columns of samples as one record batch; `times` are in ns since the epoch."""
     kinds = {"elapsed": pa.float64(), "time": pa.timestamp("us", tz="UTC")}
     columns = {}
-    for name in samples.names:
+    for name, view in views.items():
         if name == "time":
             values: list[Any] = [time // 1000 for time in times]
         else:
-            values = [None if v == ABSENT else v for v in samples.column(name).tolist()]
+            values = [None if v == ABSENT else v for v in view.tolist()]
         columns[name] = column_of(values, kinds.get(name, UINT64))
     return pa.RecordBatch.from_pydict(columns)

@@ -277,11 +277,15 @@ class Mappings:
 
     # ---- Arrow
 
+    @property
+    def _facts(self) -> dict[str, object]:
+        return {"procfs": self.procfs, "taken_at": self.taken_at, "pid": self.pid}
+
     def __arrow_c_schema__(self) -> object:
         """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
         from fastsmaps._model import arrow
 
-        return arrow.mappings_schema(self, self._places).__arrow_c_schema__()
+        return arrow.mappings_schema(self._places, self._facts).__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
@@ -291,9 +295,9 @@ class Mappings:
         """
         from fastsmaps._model import arrow
 
-        rows, views = self._rows, self._views()
-        rollups = bool(self._rollups)
-        batch = arrow.mappings_batch(self, self._table, rows, views, has_rollups=rollups)
+        views = self._views()
+        sizes = (self.column("size"), self.absent("size")) if self._rollups else None
+        batch = arrow.mappings_batch(self._table, self._rows, views, sizes, self._facts)
         return batch.__arrow_c_stream__(requested_schema)
 
     # ---- sums

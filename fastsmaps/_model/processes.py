@@ -262,11 +262,15 @@ class Scan:
             SUMMED.label(name, (*_NUMBERS, *_SECONDS, "size", *SUMS))  # raises KeyError
         return values
 
+    @property
+    def _facts(self) -> dict[str, object]:
+        return {"procfs": self.procfs, "taken_at": self.taken_at}
+
     def __arrow_c_schema__(self) -> object:
         """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
         from fastsmaps._model import arrow
 
-        return arrow.scan_schema(self).__arrow_c_schema__()
+        return arrow.scan_schema(self._all(), self._facts).__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
@@ -276,7 +280,7 @@ class Scan:
         """
         from fastsmaps._model import arrow
 
-        return arrow.scan_batch(self).__arrow_c_stream__(requested_schema)
+        return arrow.scan_batch(self._all(), self._facts).__arrow_c_stream__(requested_schema)
 
     def totals(self) -> Totals:
         """Return the totals over the processes that were read; None for a field that one lacks."""

@@ -135,7 +135,9 @@ class Samples:
     def _batch(self) -> Any:
         from fastsmaps._model import arrow
 
-        return arrow.samples_batch(self, [row[1] for row in self._rows])
+        return arrow.samples_batch(
+            {name: self.column(name) for name in self.names}, [row[1] for row in self._rows]
+        )
 
     def column(self, name: str) -> memoryview:
         """Return a field of all samples: a contiguous, read-only memoryview of format "Q".
