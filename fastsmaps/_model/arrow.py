@@ -131,10 +131,9 @@ def _fitting(value: object, kind: DataType) -> object:
 
 
 def _metadata(facts: dict[str, object]) -> dict[str, str]:
-    known = {
+    return {"fastsmaps.version": __version__} | {
         f"fastsmaps.{name}": utf8(str(value)) for name, value in facts.items() if value is not None
     }
-    return {"fastsmaps.version": __version__, **known}
 
 
 # ---- columns of a backend's table

@@ -152,8 +152,8 @@ def _totals(row: ProcessTotals | None) -> Totals | None:
 
 
 def _is_another(before: ProcessTotals, after: ProcessTotals) -> bool:
-    known = before.start_time is not None and after.start_time is not None
-    return known and before.start_time != after.start_time
+    times = before.start_time, after.start_time
+    return None not in times and times[0] != times[1]
 
 
 def _of_groups(old: dict[Any, Totals], new: dict[Any, Totals]) -> Iterable[Change]:

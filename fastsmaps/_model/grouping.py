@@ -48,8 +48,8 @@ class Keys:
         self.names = tuple(word.partition(":")[0] for word in words)
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"by must have cmdline only once, got {by!r}")
-        known = {"cgroup": "cgroup", "unit": "cgroup", "exe": "exe", "cmdline": "cmdline"}
-        self.reads = dict.fromkeys((known[name] for name in self.names if name in known), True)
+        arguments = {"cgroup": "cgroup", "unit": "cgroup", "exe": "exe", "cmdline": "cmdline"}
+        self.reads = dict.fromkeys((arguments[n] for n in self.names if n in arguments), True)
         self._values = tuple(map(_value_of, words))
 
     def __str__(self) -> str:

@@ -199,15 +199,13 @@ def _is_below_us(procfs: str) -> bool:
             os.close(fd)
 
 
-def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
-    """Return the mount option that hides processes from this reader, as "hidepid=invisible".
+def mount_options(device: int) -> dict[bytes, bytes] | None:
+    """Return the options of the procfs mounted with this device; None if none is.
 
-    None means that all are listed, or that it is not known. Under hidepid=2 (invisible) and 4
-    (ptraceable) a process that the reader may not trace is not listed, so that a scan looks
-    complete but is not. The options belong to the superblock: the mount is found by its device.
+    They belong to the superblock. A procfs mounted only in another mount namespace is not found.
     """
     try:
-        device = os.stat(procfs).st_dev
+        # The thread's: the main thread may have exited.
         with open("/proc/thread-self/mountinfo", "rb") as file:
             lines = file.read().splitlines()
     except OSError as error:
@@ -216,20 +214,35 @@ def hidden_by(procfs: str, rights: Rights | None = None) -> str | None:
         return None
     number = b"%d:%d" % (os.major(device), os.minor(device))
     for line in lines:
-        fields = line.split(b" ")
-        if len(fields) < 7 or fields[2] != number or b"proc" not in fields:
-            continue
-        options = dict(option.partition(b"=")[::2] for option in fields[-1].split(b","))
-        value = options.get(b"hidepid", b"0")
-        if value not in _HIDING:
-            return None
-        rights = rights or own_rights()
-        if _traces_all(procfs, rights):
-            return None
-        group = int(options.get(b"gid", b"0"))
-        in_group = group == os.getegid() or group in os.getgroups()
-        # The option is a group id of the first user namespace, and hidepid=4 ignores it.
-        if in_group and rights.initial is not False and value in _HIDING[:2]:
-            return None
-        return f"hidepid={value.decode('ascii')}"
+        # proc_pid_mountinfo(5): the third field is the device; the type follows " - ".
+        mount, _, kind = line.partition(b" - ")
+        if mount.split(b" ", 3)[2:3] == [number] and kind.startswith(b"proc "):
+            return dict(option.partition(b"=")[::2] for option in kind.split(b" ")[-1].split(b","))
     return None
+
+
+def hidden_by(procfs: str) -> str | None:
+    """Return the mount option that hides processes from this reader, as "hidepid=invisible".
+
+    None means that all are listed, or that it is not known. Under hidepid=2 (invisible) and 4
+    (ptraceable) a process that the reader may not trace is not listed, so that a scan looks
+    complete but is not.
+    """
+    try:
+        options = mount_options(os.stat(procfs).st_dev) or {}
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        return None
+    value = options.get(b"hidepid", b"0")
+    if value not in _HIDING:
+        return None
+    rights = own_rights()
+    if _traces_all(procfs, rights):
+        return None
+    group = int(options.get(b"gid", b"0"))
+    in_group = group == os.getegid() or group in os.getgroups()
+    # The option is a group id of the first user namespace, and hidepid=4 ignores it.
+    if in_group and rights.initial is not False and value in _HIDING[:2]:
+        return None
+    return f"hidepid={value.decode('ascii')}"

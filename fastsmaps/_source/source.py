@@ -26,7 +26,13 @@ from fastsmaps._errors import (
 )
 from fastsmaps._model.stat import status_number
 from fastsmaps._source.metadata import MAX_METADATA, METADATA, Metadata
-from fastsmaps._source.rights import enough, enough_against_hidepid, hidden_by, own_rights
+from fastsmaps._source.rights import (
+    enough,
+    enough_against_hidepid,
+    hidden_by,
+    mount_options,
+    own_rights,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +50,6 @@ MAX_MAP_COUNT = "sys/vm/max_map_count"
 MAX_BYTES = 2 << 30
 
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
-_MOUNTS_BYTES = 1 << 26
 
 
 class Source:
@@ -104,26 +109,7 @@ class Source:
 
     def is_kernel_mount(self, directory: int) -> bool:
         """Whether the list of mounts shows a procfs at the open directory."""
-        if self.is_proc:
-            return True
-        try:
-            device = os.fstat(directory).st_dev
-            fd = os.open("/proc/self/mountinfo", OPEN)
-            try:
-                mounts = read_file(fd, _MOUNTS_BYTES)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            return False
-        number = b"%d:%d" % (os.major(device), os.minor(device))
-        for line in mounts.splitlines():
-            # proc_pid_mountinfo(5): the third field is the device, the type follows " - ".
-            mount, _, kind = line.partition(b" - ")
-            if mount.split(b" ", 3)[2:3] == [number]:
-                return kind.startswith(b"proc ")
-        return False
+        return self.is_proc or mount_options(os.fstat(directory).st_dev) is not None
 
     # ---- files
 
@@ -180,17 +166,9 @@ class Source:
     def metadata(self) -> Metadata:
         """The metadata of a capture; empty for a procfs and for another tool's capture."""
         if self._metadata is None:
-            text = None
-            try:
-                fd = self.open(METADATA)
-                try:
-                    if os.fstat(fd).st_size <= MAX_METADATA:
-                        text = read_file(fd, MAX_METADATA)
-                finally:
-                    os.close(fd)
-            except OSError as error:
-                if is_foreign(error):
-                    raise
+            text = self.read_optional(METADATA, MAX_METADATA)
+            if text is not None and len(text) > MAX_METADATA:  # it was cut
+                text = None
             self._metadata = Metadata(text)
         return self._metadata
 
