@@ -1,4 +1,4 @@
-"""capture() saves what procfs says of processes in procfs's own layout; replay.py opens it."""
+"""capture() saves processes' files in procfs's own layout; unpack.py opens them again."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_SMALL = ("comm", "statm", "status", "cmdline", "cgroup")
-_MEMORY = ("maps", "smaps", "smaps_rollup")
-_MAX_LINE = 1 << 24
-_SYSTEM = ("meminfo", "version", MAX_MAP_COUNT)
+_SMALL_FILES = ("comm", "statm", "status", "cmdline", "cgroup")
+_MEMORY_FILES = ("maps", "smaps", "smaps_rollup")
+_SYSTEM_FILES = ("meminfo", "version", MAX_MAP_COUNT)
+_MAX_LINE = 1 << 24  # bytes
 
 
 def capture(
@@ -50,30 +50,31 @@ def capture(
     procfs: Procfs = "/proc",
     progress: Callable[[int, int], object] | None = None,
 ) -> Scan:
-    """Saves what procfs says of these processes (of all, where `pids` is None).
+    """Save the files of these processes (all processes if `pids` is None).
 
-    `target` becomes a tar where its name ends in .tar, .tar.gz, .tgz or .tar.xz (one that is
-    there is replaced), otherwise a directory (one that is there must be empty). Its layout is
-    procfs's (``<pid>/smaps``, ``<pid>/stat``, ...), so that every ``procfs=`` reads it as if it
-    were /proc; ``fastsmaps.json`` notes what could not be read, and why. It may hold other users'
-    command lines and addresses: it is for its owner alone (mode 0600 and 0700).
+    `target` becomes a tar if its name ends in .tar, .tar.gz, .tgz or .tar.xz (an existing one is
+    replaced), otherwise a directory (an existing one must be empty). It has procfs's layout
+    (``<pid>/smaps``, ``<pid>/stat``, ...), so that every ``procfs=`` reads it as if it were /proc;
+    ``fastsmaps.json`` notes what could not be read, and why. It may hold other users' command
+    lines and addresses, so only its owner can read it (mode 0600 and 0700).
 
-    All of a process is read through one open directory and is of one program: one that ends
-    meanwhile is not in the capture. One process's text is in memory at a time. The target is
-    there whole or not at all: until then a temporary name stands beside it. An archive is on the
-    disk by then; a directory's files are left to the kernel, as any program's.
+    All files of a process are read through one open directory and belong to one program. A
+    process that ends while it is read is left out. The text of one process at a time is in
+    memory. Writing is atomic: until all is written, the target has a temporary name in the same
+    directory. An archive is synced to disk before it is renamed; a directory's files are not.
 
-    Gives a row for each process as scan() does, with ``cgroup`` and ``cmdline``, from the saved
-    text. Also what has all its memory in common with another process is saved; the notes say so,
-    for what adds up. `progress` is called with how many processes are done and of how many.
+    Returns a row for each process as scan() does, with ``cgroup`` and ``cmdline``, from the saved
+    text. A process that shares all its memory with another one is saved too; the notes say so,
+    so that sums count it once. `progress` is called with the number of processes that are done
+    and the number of all.
 
-    Raises CaptureError where it cannot be written, NotProcfs, AccessDenied or ReadError where
-    `procfs` cannot be listed, TypeError and ValueError for wrong arguments. Nothing
-    raises for one process.
+    Raises CaptureError if the target cannot be written, NotProcfs, AccessDenied or ReadError if
+    `procfs` cannot be listed, TypeError and ValueError for wrong arguments. A process that cannot
+    be read raises nothing.
 
     Sources: proc_pid_smaps(5), proc_pid_maps(5), proc_pid_stat(5), proc_pid_status(5).
     """
-    from fastsmaps._capture.writers import target_of  # what it imports takes 10 ms
+    from fastsmaps._capture.writers import target_of  # its imports take 10 ms
 
     path = os.fsdecode(target)
     source = Source(procfs)
@@ -88,7 +89,7 @@ def capture(
     try:
         with writing as saved:
             for pid in counted(numbers, progress):
-                row, files, errors = _taken(pid, source, sharing)
+                row, files, errors = _read_process(pid, source, sharing)
                 row = source.metadata.complete(row)
                 if files:
                     saved.process(pid, files, row.uid)
@@ -99,8 +100,8 @@ def capture(
                     rows = shared.refit(rows)
             _settle(rows, sharing, notes)
             taken_at = time.time()
-            for name in _SYSTEM:
-                text = source.read_optional(name)  # subset=pid has neither meminfo nor version
+            for name in _SYSTEM_FILES:
+                text = source.read_optional(name)  # mounted with subset=pid, procfs lacks them
                 if text is not None:
                     saved.file(name, text)
             known = not sharing.unknown
@@ -125,7 +126,7 @@ def capture(
 
 
 def _settle(rows: list[ProcessTotals], sharing: Sharing, notes: dict[str, dict[str, Any]]) -> None:
-    """Rows and notes of what has its memory in common with another one that was saved."""
+    """Mark processes that share their memory with another saved one, in rows and notes."""
     places = {row.pid: i for i, row in enumerate(rows)}
     members = related(filter(None, map(member_of_row, rows)))
     for group in sharing.groups(members.values(), trusted=True):
@@ -149,14 +150,14 @@ def _note(row: ProcessTotals, errors: dict[str, Error]) -> dict[str, Any]:
 # ---- one process
 
 
-def _taken(
+def _read_process(
     pid: int, source: Source, sharing: Sharing
 ) -> tuple[ProcessTotals, dict[str, bytes], dict[str, Error]]:
-    """A process's row, its files by their names, and why others could not be read."""
+    """Read a process: its row, its files by name, and the errors of files by name."""
     try:
         with ProcessDir(source, pid) as process:
             for _ in range(ATTEMPTS):
-                # Before it is read: see sharing.py.
+                # Decided before the process is read: see sharing.py.
                 member = member_of(process)
                 answer = None
                 if member is not None and member.forked:
@@ -176,14 +177,14 @@ def _with_member(
     if member is None:
         return row
     member.read = row.totals is not None
-    # It may have called exec before it was read.
+    # It may have called exec since then.
     member.forked = taken.stat is not None and taken.stat.keeps_parents_memory
     member.linked, member.apart = answer is True, answer is False
     return row.replace(member=member)
 
 
 class _Files:
-    """One reading of a process's files."""
+    """One attempt to read a process's files."""
 
     def __init__(self, process: ProcessDir) -> None:
         self.process = process
@@ -191,11 +192,11 @@ class _Files:
         self.files: dict[str, bytes] = {}
         self.errors: dict[str, Error] = {}
         self.stat: Stat | None = None
-        self.what = ""  # "kernel thread" or "zombie", where it has no memory
+        self.what = ""  # "kernel thread" or "zombie" if it has no memory
         self._thread = ""
 
     def read(self) -> bool:
-        """False where the process changed meanwhile: then nothing of it counts."""
+        """Read all files; return False if the process changed meanwhile: then discard them."""
         process = self.process
         text = process.file("stat")
         if text is None and self.live:
@@ -203,18 +204,18 @@ class _Files:
                 f"process {process.pid} has ended", pid=process.pid, path=process.path
             )
         if text is None:
-            self.stat = process.stat()  # as far as the capture's other files say it
+            self.stat = process.stat()  # from the capture's other files
         else:
             self.files["stat"] = text
             self.stat = parse_stat(text, process.pid, f"{process.path}/stat")
         self._classify()
         fds: dict[str, int] = {}
         try:
-            # Opened before all else is read: if maps still gives a byte at the end, no exec
-            # came between, and all is of one program.
-            opened = self._open(fds) and self._still()
-            self._small()
-            return opened and self._memory(fds) and self._is_same(fds)
+            # Opened before anything else is read: if maps still gives a byte at the end, there was
+            # no exec in between, and all files are of one program.
+            opened = self._open(fds) and self._is_unchanged()
+            self._read_small()
+            return opened and self._read_memory(fds) and self._is_same(fds)
         finally:
             for fd in fds.values():
                 os.close(fd)
@@ -226,8 +227,8 @@ class _Files:
         if stat.is_kernel_thread:
             self.what = "kernel thread"
         elif stat.has_exited:
-            # The main thread has left. If others live they have the memory still: saved as the
-            # process's own, where every reader finds it.
+            # The main thread has exited. If another thread lives, its files show the memory; they
+            # are saved as the process's own, where every reader finds them.
             living = self.process.living()
             if living is None:
                 self.what = "zombie"
@@ -236,10 +237,10 @@ class _Files:
 
     def _open(self, fds: dict[str, int]) -> bool:
         if self.live and self.what:
-            # As the kernel shows them; a rollup gives ESRCH (seen on 6.18).
+            # Empty, as the kernel shows them; a rollup gives ESRCH (seen on 6.18).
             self.files.update(maps=b"", smaps=b"")
             return True
-        for name in _MEMORY:
+        for name in _MEMORY_FILES:
             try:
                 fds[name] = self.process.open(self._thread + name)
             except FileNotFoundError:
@@ -251,10 +252,10 @@ class _Files:
                 self.errors[name] = self.process.failure(error, name)
         return True
 
-    def _still(self) -> bool:
-        """Whether stat says as before; what is saved is its text of now.
+    def _is_unchanged(self) -> bool:
+        """Read stat again, to save it; return whether the process is the same as before.
 
-        An exec between it and the opening of the files shows in nothing but its name and addresses.
+        After an exec between stat and the opening of the files, only its name and addresses differ.
         """
         if not self.live:
             return True
@@ -264,11 +265,11 @@ class _Files:
         path = f"{self.process.path}/stat"
         before, self.stat = self.stat, parse_stat(text, self.process.pid, path)
         self.files["stat"] = text
-        return _of_life(before) == _of_life(self.stat)
+        return _identity(before) == _identity(self.stat)
 
-    def _small(self) -> None:
-        for name in _SMALL:
-            # A main thread that has left has its name still, but no memory, command line or cgroup.
+    def _read_small(self) -> None:
+        for name in _SMALL_FILES:
+            # A main thread that has exited keeps its name, but no memory, command line or cgroup.
             thread = "" if name == "comm" else self._thread
             try:
                 text = self.process.file(thread + name)
@@ -281,12 +282,12 @@ class _Files:
                     self.files[name] = text
         exe = self.process.optional_file(f"{self._thread}exe")
         if exe is not None:
-            self.files["exe"] = exe  # the text of the link: nothing in a capture is a link
+            self.files["exe"] = exe  # the text of the link: a capture holds no links
 
-    def _memory(self, fds: dict[str, int]) -> bool:
+    def _read_memory(self, fds: dict[str, int]) -> bool:
         for name, fd in fds.items():
             try:
-                text = _whole(fd)
+                text = _read_text(fd)
             except ProcessLookupError:
                 return False
             except OSError as error:
@@ -298,11 +299,11 @@ class _Files:
         return True
 
     def _is_same(self, fds: dict[str, int]) -> bool:
-        """Whether the process is there still, and is what it was before."""
+        """Whether the process still exists and is the same as before."""
         if not self.live:
             return True
-        # The end of the file is where the memory went away as well: only a byte from its start
-        # says that the text is whole.
+        # The file also ends where the memory went away: the text is complete only if a byte can
+        # still be read from the start.
         for name in ("maps", "smaps"):
             try:
                 if name in fds and name in self.files and not os.pread(fds[name], 1, 0):
@@ -314,44 +315,40 @@ class _Files:
                 del self.files[name]
         before, after = self.stat, self.process.stat()
         assert before is not None
-        return _of_life(before) == _of_life(after)
+        return _identity(before) == _identity(after)
 
 
-def _of_life(stat: Stat) -> tuple[object, ...]:
-    # Between vfork and exec it has its parent's memory, and descriptors keep that.
+def _identity(stat: Stat) -> tuple[object, ...]:
+    # Between vfork and exec a process has its parent's memory, and descriptors keep that.
     return stat.start_time, stat.has_exited, stat.keeps_parents_memory
 
 
-def _whole(fd: int) -> bytes:
-    """The text of a memory file, in pieces of which the kernel makes no record twice."""
-    blocks = []
+def _read_text(fd: int) -> bytes:
+    """Read a memory file, in chunks for which the kernel formats no record twice."""
+    chunks = []
     offset = 0
-    line = 0  # bytes of it so far
-    while block := os.pread(fd, CHUNK_SIZE, offset):
-        blocks.append(block)
-        offset += len(block)
-        line = 0 if b"\n" in block else line + len(block)
-        if line > _MAX_LINE:  # /dev/zero may be mounted over it
-            raise OSError(errno.EFBIG, "it has a line without end")
-    return b"".join(blocks)
+    line = 0  # its length so far
+    while chunk := os.pread(fd, CHUNK_SIZE, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+        line = 0 if b"\n" in chunk else line + len(chunk)
+        if line > _MAX_LINE:  # /dev/zero may be mounted over the file
+            raise OSError(errno.EFBIG, "a line is too long")
+    return b"".join(chunks)
 
 
 def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
-    """What scan() will say of the process when it reads the capture."""
+    """Make the row that scan() will give for the process when it reads the capture."""
     path = f"{root}/{pid}"
     files, stat = taken.files, taken.stat
     facts: dict[str, Any] = {}
     try:
         if stat is not None:
-            facts = {
-                "comm": stat.name,
-                "ppid": stat.ppid,
-                "start_time": stat.start_time,
-            }
+            facts = {"comm": stat.name, "ppid": stat.ppid, "start_time": stat.start_time}
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
         facts |= texts_of({name: files.get(name) for name in ("cgroup", "cmdline")}, pid, path)
-        # A rollup is the kernel's own sum of all of it; some kernels have none.
+        # A rollup is the kernel's own sum of all mappings; some kernels have none.
         for name in ("smaps_rollup", "smaps"):
             if name in taken.errors:
                 raise taken.errors[name]

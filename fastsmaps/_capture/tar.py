@@ -1,7 +1,8 @@
 """The headers of a tar: names and sizes of its members, in bounded time and memory.
 
-Python's tarfile takes headers of any size and number: one of 100 kB kept it busy for 18 s. It also
-takes damage for the end of the archive. This reads what is needed of V7, ustar, pax and GNU tars.
+Python's tarfile accepts headers of any size and number: one of 100 kB kept it busy for 18 s. It
+also takes damage for the end of the archive. This module reads V7, ustar, pax and GNU tars as far
+as captures need it.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 
-# A name has at most 4 kB; the rest are extended attributes, which nobody needs here.
-_MOST_EXTENDED = 1 << 14
-# Extensions (pax, a long name, a long link) before one member.
-_MOST_BEFORE = 8
-_DIGITS = 20  # of a number in decimal
+# Bytes of an extended header. A name has at most 4 kB; the rest are extended attributes, which are
+# not needed here.
+_MAX_EXTENDED = 1 << 14
+# Extended headers (pax, a long name, a long link) before one member.
+_MAX_EXTENSIONS = 8
+_MAX_DIGITS = 20  # of a decimal number
 
 _FILES = (b"\0", b"0", b"7")  # V7's, ustar's and "contiguous"
 _DIRECTORY = b"5"
 _LONG_NAME, _LONG_LINK = b"L", b"K"
-_PAX, _SOLARIS_PAX, _PAX_FOR_ALL = b"x", b"X", b"g"
+_PAX, _SOLARIS_PAX, _GLOBAL_PAX = b"x", b"X", b"g"
 _SPARSE = b"GNU.sparse."
-_OF_ONE = (b"path", b"size", _SPARSE)  # beginnings of keys that a header for all must not have
+# A global header must not have keys that begin like this.
+_PER_MEMBER = (b"path", b"size", _SPARSE)
 
 
 class Member:
-    """A file or directory, or what is neither: its name and the bytes of its content."""
+    """A member of an archive: its name, the size of its content, and whether it is a file."""
 
     __slots__ = ("is_directory", "is_file", "name", "size")
 
@@ -43,30 +46,30 @@ class Member:
 
 
 class Headers:
-    """Reads members' headers one after the other.
+    """A reader of the members' headers, one after the other.
 
-    `read` gives exactly so many bytes, fewer at the end alone.
+    `read` gives exactly as many bytes as it is asked for, fewer only at the end.
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        #: Whether the archive ended without the block of zeros that ends one.
+        #: Whether the archive ended without the block of zeros that marks its end.
         self.without_end = False
 
     def next(self) -> Member | None:
-        """The next member, None at the end; Damage.
+        """Read the next member, None at the end; raise Damage.
 
-        By then all of the one before must have been read, with what fills its last block.
+        The content of the previous member must have been read, up to the end of its last block.
         """
         long_name: bytes | None = None
         pax: dict[bytes, bytes] = {}
-        for before in range(_MOST_BEFORE + 1):
+        for extensions in range(_MAX_EXTENSIONS + 1):
             header = self._read(BLOCK)
-            if not header and not before:
+            if not header and not extensions:
                 self.without_end = True
                 return None
             if len(header) == BLOCK and not header.strip(b"\0"):
-                if before:
+                if extensions:
                     raise Damage("headers without a member")
                 return None
             check(header)
@@ -77,26 +80,26 @@ class Headers:
                 self._extended(size)
             elif kind in (_PAX, _SOLARIS_PAX):
                 pax.update(records(self._extended(size)))
-            elif kind == _PAX_FOR_ALL:
-                if any(key.startswith(_OF_ONE) for key in records(self._extended(size))):
+            elif kind == _GLOBAL_PAX:
+                if any(key.startswith(_PER_MEMBER) for key in records(self._extended(size))):
                     raise Damage("a name or a size for all members")
             else:
                 return _member(header, size, long_name, pax)
         raise Damage("headers without a member")
 
     def _extended(self, size: int) -> bytes:
-        if size > _MOST_EXTENDED:
+        if size > _MAX_EXTENDED:
             raise Damage(f"a header of {size} bytes")
-        filled = size + -size % BLOCK
-        data = self._read(filled)
-        if len(data) < filled:
+        padded = size + -size % BLOCK
+        data = self._read(padded)
+        if len(data) < padded:
             raise Damage("it is cut off")
         return data[:size]
 
 
 def _member(header: bytes, size: int, long_name: bytes | None, pax: dict[bytes, bytes]) -> Member:
     name = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0":  # GNU's own format has other things there
+    if header[257:263] == b"ustar\0":  # GNU's own format has other fields there
         prefix = header[345:500].partition(b"\0")[0]
         if prefix:
             name = prefix + b"/" + name
@@ -104,7 +107,7 @@ def _member(header: bytes, size: int, long_name: bytes | None, pax: dict[bytes, 
     if b"size" in pax:
         size = decimal(pax[b"size"])
     kind = header[156:157]
-    # V7 has no kind for directories.
+    # V7 marks a directory by its name only.
     directory = kind == _DIRECTORY or (kind == b"\0" and name.endswith(b"/"))
     sparse = any(key.startswith(_SPARSE) for key in pax)
     return Member(
@@ -116,22 +119,22 @@ def _member(header: bytes, size: int, long_name: bytes | None, pax: dict[bytes, 
 
 
 def check(header: bytes) -> None:
-    """Damage where the header's checksum is wrong: then it is not a header."""
+    """Raise Damage if the header's checksum is wrong: then it is not a header."""
     if len(header) < BLOCK:
         raise Damage("it is cut off")
     try:
-        there = number(header[148:156])
+        stored = number(header[148:156])
     except Damage:
-        there = -1
+        stored = -1
     rest = header[:148] + header[156:]
     unsigned = 8 * 32 + sum(rest)
-    # Some old programs took bytes for signed.
-    if there not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
+    # Some old programs summed signed bytes.
+    if stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
         raise Damage("a header has a wrong checksum")
 
 
 def number(field: bytes) -> int:
-    """A number of a header: octal digits, or GNU's base 256; Damage."""
+    """Read a number of a header, in octal digits or GNU's base 256; raise Damage."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     if field[0] == 0xFF:
@@ -143,18 +146,18 @@ def number(field: bytes) -> int:
 
 
 def decimal(text: bytes) -> int:
-    """A number of a pax header; Damage."""
-    if not text.isdigit() or len(text) > _DIGITS:
+    """Read a number of a pax header; raise Damage."""
+    if not text.isdigit() or len(text) > _MAX_DIGITS:
         raise Damage("a pax header has a damaged number")
     return int(text)
 
 
 def records(text: bytes) -> dict[bytes, bytes]:
-    """What a pax header says: lines "LENGTH KEY=VALUE"; Damage."""
+    """Read the lines of a pax header, "LENGTH KEY=VALUE"; raise Damage."""
     found = {}
     at = 0
     while at < len(text) and text[at]:
-        end = text.find(b" ", at, at + _DIGITS + 1)
+        end = text.find(b" ", at, at + _MAX_DIGITS + 1)
         length = decimal(text[at : max(end, at)])
         line = text[at : at + length]
         key, equals, value = line[end + 1 - at : -1].partition(b"=")

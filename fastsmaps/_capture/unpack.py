@@ -1,4 +1,4 @@
-"""open_capture() unpacks what capture() and others saved."""
+"""open_capture() unpacks a capture, made by capture() or another program."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ if TYPE_CHECKING:
     from fastsmaps._capture.tar import Member
     from fastsmaps._output.temporary import Temporary
 
-_DEPTH = 16  # procfs's own is 4: <pid>/task/<tid>/smaps
+_MAX_DEPTH = 16  # of directories; procfs has 4: <pid>/task/<tid>/smaps
 _BLOCK = 1 << 16
-# Bytes that may follow an archive's end: tars are filled up to 10 kB, some to a tape's block.
-_AFTER_END = 1 << 20
+# Bytes that may follow an archive's end: tars are padded to 10 kB, some to a tape's block.
+_MAX_PADDING = 1 << 20
 # Bytes of headers for a member: one of 512 and, for a long name, another with its block.
-_HEADERS = 1 << 11
+_MAX_HEADERS = 1 << 11
 
 
 class open_capture:  # noqa: N801 - called like a function
     """A context manager that gives the directory of a capture, for ``procfs=``.
 
-    A directory is given as it is. A tar (plain or compressed with gzip, xz or bzip2, or zstd
-    where Python has it: 3.14; told by its first bytes, not by its name), as capture() and smem's
-    smemcap write it, is unpacked into a private temporary directory that is removed at the end.
+    A directory is given as it is. A tar, as capture() and smem's smemcap write it, is unpacked
+    into a private temporary directory that is removed at the end. It may be compressed with gzip,
+    xz or bzip2, or zstd (Python 3.14); this is detected from its first bytes, not from its name.
 
-    What it holds may be made by anybody: whatever is neither a regular file nor a directory,
-    absolute names, names with "..", more than `max_members` files and directories, and
-    more than `max_bytes` are refused, naming the member. Of owners and modes nothing is taken.
+    A capture is untrusted input. Members that are neither regular files nor directories, absolute
+    names, names with "..", more than `max_members` files and directories, and more than
+    `max_bytes` are refused; the error names the member. Owners and modes are ignored.
 
-    Raises CaptureError where the file cannot be read, is refused, damaged or cut off, or where
-    there is no space to unpack it. With `on_error`, a
-    function of one argument, the error of a damaged file is given to it instead, once, and the
-    members before the damage are there to be read; what has no whole member is an error
-    nevertheless.
+    Raises CaptureError if the file cannot be read, is refused, damaged or cut off, or if there is
+    no space to unpack it; TypeError and ValueError for wrong arguments. `on_error`, a function of
+    one argument, is called once with the error of a damaged file instead, and the members before
+    the damage can be read. A file without a complete member is an error even then.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class open_capture:  # noqa: N801 - called like a function
         if os.path.isdir(path):
             return path
         try:
-            # Before the file is opened, which may wait (a pipe): Ctrl-C then leaves nothing.
+            # Made before the file is opened, which may block (a pipe): Ctrl-C leaves nothing.
             self._temporary = temporary_directory()
             try:
                 source = open(path, "rb")
@@ -98,7 +97,7 @@ class open_capture:  # noqa: N801 - called like a function
 
 
 def is_archive(path: str) -> bool:
-    """Whether it is a file that begins as a tar does, compressed or not."""
+    """Whether a file begins like a tar, compressed or not."""
     from fastsmaps._capture.tar import BLOCK, check
 
     try:
@@ -114,7 +113,7 @@ def is_archive(path: str) -> bool:
 
 
 def _top(directory: str) -> str:
-    """Where the processes are: people pack a capture's directory as a whole, under its name."""
+    """Find the directory of the processes: people pack a capture's directory under its name."""
     names = os.listdir(directory)
     while len(names) == 1 and not names[0].isdecimal():
         inner = f"{directory}/{names[0]}"
@@ -125,7 +124,7 @@ def _top(directory: str) -> str:
 
 
 class _Unpacking:
-    """An archive on its way into a directory of our own."""
+    """The unpacking of one archive into a private directory."""
 
     def __init__(self, path: str, directory: str, max_bytes: int, max_members: int) -> None:
         self._path = path
@@ -134,8 +133,8 @@ class _Unpacking:
         self._max_members = max_members
         self._written = 0
         self._members = 0
-        self._made = 0  # directories too, of which a name may ask for several
-        self._first = ""
+        self._directories = 0  # that were made; a name may need several
+        self._first = ""  # the name of the first member
 
     def run(self, source: BufferedReader, on_error: Callable[[Error], object] | None) -> None:
         try:
@@ -159,43 +158,42 @@ class _Unpacking:
     def _unpack(self, source: BufferedReader) -> None:
         from fastsmaps._capture.tar import Headers
 
-        most = self._max_bytes + self._max_members * _HEADERS
         try:
-            stream = _Stream(source, most)
+            stream = _Stream(source, self._max_bytes + self._max_members * _MAX_HEADERS)
         except ImportError as error:
             raise CaptureError(f"{self._path} is {error}", path=self._path) from error
         try:
             headers = Headers(stream.read)
             while (member := headers.next()) is not None:
                 self._take(member, stream)
-            # smemcap's have no end (and begin so); all others would be cut off there.
+            # smemcap, whose first member is meminfo, does not write the end; others always do.
             if headers.without_end and self._first != "meminfo":
                 raise Damage("it is cut off")
             if not self._members:
                 raise Damage("it is empty")
-            # The check sum of what was compressed comes last.
-            left = _AFTER_END
+            # Read to the end, where the checksum of compressed data is.
+            left = _MAX_PADDING
             while left > 0 and (block := stream.read(_BLOCK)):
                 left -= len(block)
-        except _TooMuch:
+        except _TooLarge:
             raise CaptureError(
-                f"{self._path}: more than any capture holds: not unpacked", path=self._path
+                f"{self._path} is larger than any capture: not unpacked", path=self._path
             ) from None
 
     def _take(self, member: Member, stream: _Stream) -> None:
         name = member.name
-        if max(self._members, self._made) >= self._max_members:
+        if max(self._members, self._directories) >= self._max_members:
             raise self._too_many(name)
         if not (member.is_file or member.is_directory):
             raise self._refusal(name, "is neither a regular file nor a directory")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or "\0" in name:
-            raise self._refusal(name, "leads elsewhere")
-        if len(parts) > _DEPTH:
+            raise self._refusal(name, "leads outside the capture")
+        if len(parts) > _MAX_DEPTH:
             raise self._refusal(name, "is deeper than any procfs")
         if "self" in parts or "thread-self" in parts:
-            # By these a procfs is known: other files would be believed more than they may be.
-            raise self._refusal(name, "is in no capture")
+            # These names mark a procfs, whose files are trusted more than a capture's.
+            raise self._refusal(name, "is not allowed in a capture")
         if not parts and member.is_file:
             raise self._refusal(name, "is not a valid name for a file")
         try:
@@ -215,21 +213,21 @@ class _Unpacking:
         from fastsmaps._capture.tar import BLOCK
         from fastsmaps._output.files import write_all
 
-        # Nothing here is a link, as none is made.
+        # Links are never made, so none can be followed here.
         directory = self._directory
         for part in parts if member.is_directory else parts[:-1]:
             directory = f"{directory}/{part}"
             if not os.path.isdir(directory):
-                if self._made >= self._max_members:
+                if self._directories >= self._max_members:
                     raise self._too_many(member.name)
                 os.mkdir(directory, 0o700)
-                self._made += 1
+                self._directories += 1
         if member.is_directory:
             return
         if member.size > self._max_bytes - self._written:
             raise self._too_large(member.name)
         path = f"{directory}/{parts[-1]}"
-        # Not os.open(): where a signal's handler raises after it, nobody has its descriptor.
+        # Not os.open(): if a signal handler raised right after it, the descriptor would leak.
         with open(path, "wb", buffering=0) as file:
             os.fchmod(file.fileno(), 0o600)
             try:
@@ -253,29 +251,29 @@ class _Unpacking:
         return self._refusal(name, f"is beyond the {self._max_bytes} bytes that are allowed")
 
 
-class _TooMuch(Exception):
-    """More was read than any archive of that size needs."""
+class _TooLarge(Exception):
+    """More was read than an archive of the allowed size needs."""
 
 
 class _Stream:
-    """An archive's bytes without its compression, and no more of them than `most`."""
+    """An archive's decompressed bytes, at most `max_bytes` of them."""
 
-    def __init__(self, file: BufferedReader, most: int) -> None:
+    def __init__(self, file: BufferedReader, max_bytes: int) -> None:
         self._file = file
         self._source = Decompressed(self._more)
-        self._most = most
+        self._left = max_bytes
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end alone."""
-        pieces = []  # which may be of a byte each
+        """Read exactly `size` bytes, fewer only at the end."""
+        chunks = []
         left = size
-        while left and (more := self._source.read(left)):
-            pieces.append(more)
-            left -= len(more)
-        self._most -= size - left
-        if self._most < 0:
-            raise _TooMuch
-        return b"".join(pieces)
+        while left and (chunk := self._source.read(left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+        self._left -= size - left
+        if self._left < 0:
+            raise _TooLarge
+        return b"".join(chunks)
 
     def _more(self, size: int) -> bytes:
         try:

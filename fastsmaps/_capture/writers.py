@@ -1,4 +1,4 @@
-"""Where a capture is written: a directory or an archive, there whole or not at all."""
+"""Atomic writing of a capture, as a directory or an archive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import stat as _modes
 import time
 
+from fastsmaps._arguments import wrong
 from fastsmaps._output.files import atomic_file, write_all
 
 TYPE_CHECKING = False
@@ -20,17 +21,17 @@ _ENDINGS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz"}
 
 
 def target_of(path: str) -> AbstractContextManager[Directory | Archive]:
-    """What to write the capture to, of the kind that the name says: there once the block has ended.
+    """Give the target to write the capture to; its name says of which kind it is.
 
-    ValueError for a name of no kind. The block raises OSError where it cannot be written; then,
-    or where the block fails, nothing of it stays.
+    The target appears when the block ends; if the block fails nothing is left behind. Raises
+    ValueError for a wrong name, OSError if the target cannot be written.
     """
     name = os.path.basename(path.rstrip("/"))
     if name in ("", ".", ".."):
-        raise ValueError(f"target: the name of a new directory or archive, not {path!r}")
+        raise wrong("target", "the name of a new directory or archive", path, str)
     kinds = [kind for ending, kind in _ENDINGS.items() if name.endswith(ending)]
     if not kinds and ".tar." in name:
-        raise ValueError(f"target: {', '.join(_ENDINGS)} or a directory's name, not {path!r}")
+        raise wrong("target", f"a directory's name or end in {', '.join(_ENDINGS)}", path, str)
     return _archive(path, kinds[0]) if kinds else _directory(path.rstrip("/"))
 
 
@@ -41,19 +42,19 @@ class Directory:
         self._path = path
 
     def process(self, pid: int, files: dict[str, bytes], uid: int | None) -> None:
-        """A process's files."""
+        """Write a process's files."""
         os.mkdir(f"{self._path}/{pid}", 0o700)
         for name, text in files.items():
             self.file(f"{pid}/{name}", text)
 
     def file(self, name: str, text: bytes) -> None:
-        """A file that is no process's."""
+        """Write a file that does not belong to a process."""
         parent = self._path
         for part in name.split("/")[:-1]:
             parent = f"{parent}/{part}"
             with contextlib.suppress(FileExistsError):
                 os.mkdir(parent, 0o700)
-        # Not os.open(): where a signal's handler raises after it, nobody has its descriptor.
+        # Not os.open(): if a signal handler raised right after it, the descriptor would leak.
         with open(f"{self._path}/{name}", "xb", buffering=0) as file:
             os.fchmod(file.fileno(), 0o600)
             write_all(file, text)
@@ -65,7 +66,7 @@ def _directory(path: str) -> Iterator[Directory]:
 
     try:
         if not _modes.S_ISDIR(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "it is there, and no directory", path)
+            raise FileExistsError(errno.EEXIST, "exists and is not a directory", path)
         if os.listdir(path):
             raise FileExistsError(errno.EEXIST, "the directory is not empty", path)
     except FileNotFoundError:
@@ -73,7 +74,7 @@ def _directory(path: str) -> Iterator[Directory]:
     temporary = Temporary(os.path.dirname(path) or ".", UNFINISHED, directory=True)
     try:
         yield Directory(temporary.path)
-        # Takes the place of an empty directory; one that was filled meanwhile is an error.
+        # Replaces an empty directory; if it was filled in the meantime, this is an error.
         temporary.rename(path)
     finally:
         temporary.remove()
@@ -82,19 +83,19 @@ def _directory(path: str) -> Iterator[Directory]:
 class Archive:
     """A capture as a tar, compressed or not."""
 
-    def __init__(self, tar: Any) -> None:  # noqa: ANN401 - typeshed hides what is cleared
+    def __init__(self, tar: Any) -> None:  # noqa: ANN401 - typeshed hides tar.members
         self._tar = tar
         self._now = int(time.time())
 
     def process(self, pid: int, files: dict[str, bytes], uid: int | None) -> None:
-        """A process's files."""
+        """Write a process's files."""
         # smem takes a process's user from the owner of its directory.
         self._member(str(pid), None, uid)
         for name, text in files.items():
             self._member(f"{pid}/{name}", text, uid)
 
     def file(self, name: str, text: bytes) -> None:
-        """A file that is no process's."""
+        """Write a file that does not belong to a process."""
         self._member(name, text, None)
 
     def _member(self, name: str, text: bytes | None, uid: int | None) -> None:
@@ -110,7 +111,7 @@ class Archive:
         else:
             member.size, member.mode = len(text), 0o600
             self._tar.addfile(member, io.BytesIO(text))
-        # It keeps all members otherwise: 2 kB each.
+        # Otherwise the tar keeps all members, 2 kB each.
         self._tar.members = []
 
 
@@ -124,7 +125,7 @@ def _archive(path: str, kind: str) -> Iterator[Archive]:
             if kind == "gz":
                 import gzip
 
-                # Level 6 is gzip's own default; Python's, 9, takes three times as long for 2 %.
+                # Level 6 is gzip's default; Python's default 9 takes three times as long for 2 %.
                 layers = [gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file)]
             elif kind == "xz":
                 import lzma
@@ -138,7 +139,7 @@ def _archive(path: str, kind: str) -> Iterator[Archive]:
                 del layers[0]
         except BaseException:
             for layer in layers:
-                # What it holds does not fit either, on the disk or in memory.
+                # The rest of its buffer fails as well, on a full disk or without memory.
                 with contextlib.suppress(OSError, ValueError, MemoryError):
                     layer.close()
             raise

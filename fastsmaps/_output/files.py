@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic files: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that has its name once the block has ended; for its owner alone.
+    """Give a file to write to, which appears at `path` when the block ends (mode 0600).
 
-    Until then a temporary name stands beside it, which takes the place of a file that had the
-    name. Anything but a regular file (a directory, a device, a symbolic link that somebody else
-    may have put there) is left alone: FileExistsError. OSError where it cannot be written; then,
-    or where the block fails, nothing of it stays.
+    Until then it has a temporary name in the same directory; then it replaces an existing file.
+    If the block fails, nothing is left behind. Raises OSError if the file cannot be written, and
+    FileExistsError for an existing path that is not a regular file: a directory, a device, or a
+    symbolic link, which another user may have made.
     """
-    target, temporary = _begun(path)
+    target, temporary = _begin(path)
     try:
         with _buffered(temporary.fd) as file:
             yield file
@@ -38,33 +38,33 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _buffered(fd: int) -> Iterator[BinaryIO]:
-    """A file of the descriptor, which stays open; on the disk once the block has ended."""
+    """Give a buffered file of the descriptor, which stays open; sync it when the block ends."""
     file = open(fd, "wb", closefd=False)
     try:
         yield file
         file.flush()
-        # After a crash of the machine the name must not lead to a file without its data.
+        # After a crash of the machine the name must not lead to a file that lacks its data.
         os.fsync(fd)
         file.close()
     except BaseException:
-        # On a full disk what is left in its buffer fails once more: that is no other error.
+        # On a full disk the rest of its buffer fails as well: the same error.
         with contextlib.suppress(OSError):
             file.close()
         raise
 
 
 def check(path: Path) -> None:
-    """The OSError that atomic_file() would raise now: before hours of work, not after."""
-    _begun(path)[1].remove()
+    """Raise the OSError that atomic_file() would raise now: before hours of work, not after."""
+    _begin(path)[1].remove()
 
 
-def _begun(path: Path) -> tuple[str, Temporary]:
-    from fastsmaps._output.temporary import UNFINISHED, Temporary  # 5 ms, for those who write
+def _begin(path: Path) -> tuple[str, Temporary]:
+    from fastsmaps._output.temporary import UNFINISHED, Temporary  # its imports take 5 ms
 
     target = os.fsdecode(path)
     try:
         if not _modes.S_ISREG(os.lstat(target).st_mode):
-            raise FileExistsError(errno.EEXIST, "it is there, and no regular file", target)
+            raise FileExistsError(errno.EEXIST, "exists and is not a regular file", target)
     except FileNotFoundError:
         pass
     if not os.path.basename(target):
@@ -73,7 +73,7 @@ def _begun(path: Path) -> tuple[str, Temporary]:
 
 
 def write_all(file: FileIO, data: bytes) -> None:
-    """Writes all of it: a write to a file without a buffer may take a part."""
+    """Write all of the data: an unbuffered file may take only a part at a time."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,8 +1,8 @@
 """Temporary files and directories that are always removed.
 
-A signal's handler may raise between any two instructions, and a process may be killed. So a name
-is chosen and noted before anything has it, what is noted is removed at the latest when the
-interpreter ends, and a lock shows other processes whether the maker of what they find still lives.
+A signal handler may raise between any two instructions, and a process may be killed. So a path is
+noted before it is created, every noted path is removed at the latest when the interpreter ends,
+and a lock shows other processes whether the creator of a leftover still lives.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ import sys
 
 from fastsmaps._errors import is_foreign
 
-#: Beginnings of names: in the directory for temporary files, and beside a file that is written.
+#: Prefixes of names: in the directory for temporary files, and next to a file being written.
 UNPACKED = "fastsmaps-"
 UNFINISHED = ".fastsmaps-"
 
-_RANDOM = 16  # bytes
+_RANDOM_BYTES = 16  # of a name
 
-# What is there or may be: its path, the process that makes it, and whether it is a directory.
+# By path, of all that exist or may exist: the pid of the creator, and whether it is a directory.
 _noted: dict[str, tuple[int, bool]] = {}
 
 
 class Temporary:
-    """A new file (0600) or directory (0700) of an unforeseeable name.
+    """A new file (0600) or directory (0700) with an unpredictable name.
 
     It is removed by remove(), when this object dies or when the interpreter ends, unless
-    rename() gave it another name. ``fd`` is an open descriptor of it, which also holds the lock.
+    rename() gave it another name. ``fd`` is its open descriptor, which also holds the lock.
     A fork of this process removes nothing.
 
-    Orphans of killed processes in the same directory are removed first. Raises OSError.
+    Leftovers of killed processes in the same directory are removed first. Raises OSError.
     """
 
-    def __init__(self, parent: str, beginning: str, *, directory: bool = False) -> None:
+    def __init__(self, parent: str, prefix: str, *, directory: bool = False) -> None:
         self.fd = -1
         parent = os.path.abspath(parent)
-        beginning += _of_this_host()
-        _remove_orphans(parent, beginning)
+        prefix += _host_prefix()
+        _remove_orphans(parent, prefix)
         while self.fd < 0:
-            self.path = f"{parent}/{beginning}{os.urandom(_RANDOM).hex()}"
+            self.path = f"{parent}/{prefix}{os.urandom(_RANDOM_BYTES).hex()}"
             _noted[self.path] = os.getpid(), directory
             self._make(directory)
             if self.fd < 0:
@@ -54,15 +54,15 @@ class Temporary:
             try:
                 self.fd = os.open(self.path, flags | os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
-                return  # somebody took it for an orphan before it was locked
+                return  # another process took it for an orphan before it was locked
         else:
             self.fd = os.open(self.path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._close()  # somebody is about to remove it
+            self._close()  # another process is about to remove it
         except OSError as error:
-            # A file system without locks, where nobody finds an orphan either.
+            # A file system without locks, where orphans are not found either.
             if is_foreign(error):
                 raise
         else:
@@ -70,18 +70,18 @@ class Temporary:
                 self._close()
 
     def rename(self, target: str) -> None:
-        """Gives it this name; a file takes the place of one that is there. Closes ``fd``."""
+        """Rename it, replacing an existing file, and close ``fd``."""
         os.rename(self.path, target)
         _noted.pop(self.path, None)
         self._close()
 
     def remove(self) -> None:
-        """Removes it, unless it has another name by now. Closes ``fd``."""
+        """Remove it unless it was renamed, and close ``fd``."""
         if self.path in _noted or self.fd >= 0:
             try:
                 _remove(self.path)
             finally:
-                _remove(self.path)  # once more, where a handler raised in the midst of it
+                _remove(self.path)  # again, in case a handler raised in the middle
                 self._close()
 
     def _close(self) -> None:
@@ -95,26 +95,26 @@ class Temporary:
 
 
 def temporary_directory() -> Temporary:
-    """A directory for temporary files; OSError where none of the usual places takes one.
+    """Make a temporary directory in the first usual place that allows it; raise OSError.
 
-    tempfile.tempdir, TMPDIR, TEMP and TMP name places. tempfile.gettempdir() would try one by a
-    file of its own, which stays where a signal's handler raises just after it was made.
+    The places are those of tempfile: its ``tempdir``, TMPDIR, TEMP, TMP, then fixed ones.
+    tempfile.gettempdir() would try a place with a file of its own, which is left behind if a
+    signal handler raises just after it was made.
     """
     chosen = getattr(sys.modules.get("tempfile"), "tempdir", None)  # by the program
-    named = [chosen, *map(os.environ.get, ("TMPDIR", "TEMP", "TMP"))]
-    places = [place for place in (*named, "/tmp", "/var/tmp", ".") if place]
-    for place in places[:-1]:
+    places = [chosen, *map(os.environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp"]
+    for place in filter(None, places):
         try:
             return Temporary(place, UNPACKED, directory=True)
         except OSError as error:
             if is_foreign(error):
                 raise
-    return Temporary(places[-1], UNPACKED, directory=True)
+    return Temporary(".", UNPACKED, directory=True)
 
 
 @atexit.register
 def remove_all() -> None:
-    """Removes what this process made and did not rename."""
+    """Remove everything that this process made and did not rename."""
     for path in list(_noted):
         _remove(path)
 
@@ -129,7 +129,7 @@ def _remove(path: str) -> None:
 
 
 def _delete(path: str, directory: bool) -> None:
-    """Removes it and all that is in it; what cannot be removed stays."""
+    """Remove a file or a directory with all its content, as far as possible."""
     try:
         if not directory:
             os.unlink(path)
@@ -146,27 +146,27 @@ def _delete(path: str, directory: bool) -> None:
 # ---- orphans
 
 
-def _of_this_host() -> str:
-    """Part of a name: another host may share the directory, and see no lock of ours."""
+def _host_prefix() -> str:
+    """Return a prefix for this host: another host that shares the directory sees no locks."""
     import zlib
 
     return f"{zlib.crc32(os.fsencode(os.uname().nodename)):08x}-"
 
 
-def _remove_orphans(parent: str, beginning: str) -> None:
-    """Removes what processes of this user made there and left when they were killed."""
+def _remove_orphans(parent: str, prefix: str) -> None:
+    """Remove what killed processes of this user left in the directory."""
     try:
         names = os.listdir(parent)
     except OSError as error:
         if is_foreign(error):
             raise
-        return  # may not be listed: nothing is removed
+        return  # it may not be listed
     for name in names:
-        random = name.removeprefix(beginning)
-        if len(random) == 2 * _RANDOM and random != name and not random.strip("0123456789abcdef"):
+        rest = name.removeprefix(prefix)
+        if rest != name and len(rest) == 2 * _RANDOM_BYTES and not rest.strip("0123456789abcdef"):
             try:
                 _remove_orphan(f"{parent}/{name}")
-            except OSError as error:  # it is gone, or its maker lives
+            except OSError as error:  # it is gone, or its creator lives
                 if is_foreign(error):
                     raise
 

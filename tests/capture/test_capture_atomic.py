@@ -41,7 +41,7 @@ def test_interrupted(
             raise KeyboardInterrupt
         return os.pread(fd, 10_000_000, 0)
 
-    monkeypatch.setattr(MODULE, "_whole", interrupted)
+    monkeypatch.setattr(MODULE, "_read_text", interrupted)
     with pytest.raises(KeyboardInterrupt):
         capture(target, [idle.pid, os.getpid()])
     assert os.listdir(tmp_path) == ([] if name == "directory" else [name])
@@ -108,10 +108,10 @@ def test_targets_that_are_refused(idle: processes.Process, tmp_path: Path) -> No
     before = sorted(os.listdir(tmp_path))
     cases = (
         (full, "not empty"),
-        (file, "no directory"),
-        (tmp_path / "link", "no directory"),
-        (tmp_path / "link.tar", "no regular file"),
-        (tmp_path / "directory.tar", "no regular file"),
+        (file, "not a directory"),
+        (tmp_path / "link", "not a directory"),
+        (tmp_path / "link.tar", "not a regular file"),
+        (tmp_path / "directory.tar", "not a regular file"),
         (tmp_path / "nothing" / "a.tar", "No such file"),
         (tmp_path / "nothing" / "a", "No such file"),
         (file / "a", "Not a directory"),

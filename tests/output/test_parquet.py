@@ -229,10 +229,10 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     link = tmp_path / "link.parquet"
     link.symlink_to(kept)
     for path, problem in (
-        (str(link), "no regular file"),
-        (str(tmp_path), "no regular file"),
+        (str(link), "not a regular file"),
+        (str(tmp_path), "not a regular file"),
         (str(tmp_path / "none" / "a.parquet"), "No such file or directory"),
-        ("/dev/null", "no regular file"),
+        ("/dev/null", "not a regular file"),
     ):
         # Told before anything is read, which may take long: that there is nothing is not told.
         nothing = str(tmp_path / "nothing")
