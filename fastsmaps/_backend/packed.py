@@ -24,8 +24,11 @@ _TYPES = "BHIQ"
 
 def pack(table: AnyTable, rows: Sequence[int]) -> dict[str, Any]:
     """Return these rows of the table, without texts that none of them has."""
+    keys = (*_HEADER, *table.labels)
+    whole = len(rows) == len(table)  # tolist() takes a third of the time
     columns = {
-        key: list(map(table.column(key).__getitem__, rows)) for key in (*_HEADER, *table.labels)
+        key: view.tolist() if whole else list(map(view.__getitem__, rows))
+        for key, (view, _) in zip(keys, table.columns(keys), strict=True)
     }
     texts: dict[str, tuple[bytes, ...]] = {}
     for key, all_texts in (("dev", table.devs), ("name", table.names), ("flags", table.flags)):
