@@ -1,5 +1,5 @@
 """``python -m fastsmaps`` is the command ``fastsmaps``."""
 
-from fastsmaps.cli import entry
+from fastsmaps.cli.main import entry
 
 entry()

@@ -18,7 +18,7 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 import fastsmaps
-from fastsmaps.cli import COMMANDS, EXAMPLES, module_of, parser
+from fastsmaps.cli.main import COMMANDS, EXAMPLES, module_of, parser
 
 SHELLS = {
     "bash": "bash-completion/completions/fastsmaps",

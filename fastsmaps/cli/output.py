@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 # Characters of JSON that are written at once.
 _BLOCK = 1 << 16
 #: Characters of a command line in a table or report, where no terminal's width is the limit.
-MOST_SHOWN = 4096
+MAX_SHOWN = 4096
 
 
-def complain(problem: Exception | str) -> None:
+def print_error(problem: Exception | str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody reads it: the exit status still counts
@@ -40,7 +40,7 @@ class CommandLine:
 
     __slots__ = ("_most", "_row")
 
-    def __init__(self, row: ProcessTotals, most: int = MOST_SHOWN) -> None:
+    def __init__(self, row: ProcessTotals, most: int = MAX_SHOWN) -> None:
         self._row = row
         self._most = most
 

@@ -7,7 +7,7 @@ import sys
 import fastsmaps
 from fastsmaps._model.grouping import command_of
 from fastsmaps._source.source import Source
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
     if table.skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in table.skipped.items())
         noun = "line" if table.skipped_lines == 1 else "lines"
-        complain(f"{name}: {table.skipped_lines} {noun} left out: {kinds}")
+        print_error(f"{name}: {table.skipped_lines} {noun} left out: {kinds}")
     if not len(table):
         raise fastsmaps.Error(f"{name} is empty: nothing was read", path=target)
     return table

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 # What takes less needs no sign, and does not pay for importing rich.
-_PATIENCE = 0.7
+_DELAY = 0.7
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
             bar.start()
             shown.append(bar)
 
-    timer = threading.Timer(_PATIENCE, begin)
+    timer = threading.Timer(_DELAY, begin)
     timer.daemon = True
     timer.start()
     try:

@@ -33,9 +33,9 @@ _ENDING = tuple(
     )
 )
 # Seconds until a signal is sent again that has not ended the command yet.
-_AGAIN = 0.05
+_RETRY_INTERVAL = 0.05
 # Seconds after which it is ended without being asked.
-_PATIENCE = 3.0
+_GRACE_PERIOD = 3.0
 
 
 class Ended(BaseException):
@@ -109,9 +109,9 @@ class Endings:
         import time
 
         number = os.read(heard, 1)[0]
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _GRACE_PERIOD
         while time.monotonic() < until:
-            time.sleep(_AGAIN)
+            time.sleep(_RETRY_INTERVAL)
             signal.pthread_kill(threading.main_thread().ident or 0, number)
         remove_all()
         os._exit(128 + number)

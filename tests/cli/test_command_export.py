@@ -21,7 +21,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
 from fastsmaps._output.groups import label_value
-from fastsmaps.cli import http, main
+from fastsmaps.cli import http_server
+from fastsmaps.cli.main import main
 from fastsmaps.cli.options import WrongUse
 from support import processes
 from support.commands import environment, run
@@ -111,7 +112,8 @@ def test_wrong_use(arguments: str, status: int, capsys: pytest.CaptureFixture[st
 
 def test_without_prometheus_client() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\n"
-    command = [sys.executable, "-c", code + "from fastsmaps.cli import entry; entry()", "export"]
+    enter = "from fastsmaps.cli.main import entry; entry()"
+    command = [sys.executable, "-c", code + enter, "export"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
@@ -128,7 +130,7 @@ def test_addresses() -> None:
         ("[::]", ("::", 7)),
         (":80", ("", 80)),
     ):
-        assert http.address_of(text, 7) == address
+        assert http_server.address_of(text, 7) == address
 
 
 # ---- answers
@@ -197,7 +199,7 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
         "import fastsmaps\n"
         "sweep = fastsmaps.Sampler.sweep\n"
         f"fastsmaps.Sampler.sweep = lambda self: (open({str(gate)!r}).close(), sweep(self))[1]\n"
-        "from fastsmaps.cli import entry; entry()"
+        "from fastsmaps.cli.main import entry; entry()"
     )
     command = [sys.executable, "-c", waiting]
     with Exporter("--interval", "1000", command=command) as exporter:
@@ -242,7 +244,7 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
     ],
 )
 def test_hosts(host: str, served: bool) -> None:
-    assert http.is_served(host, {"node7"}) == served
+    assert http_server.is_served(host, {"node7"}) == served
 
 
 @pytest.mark.parametrize(
@@ -255,14 +257,14 @@ def test_hosts(host: str, served: bool) -> None:
     ],
 )
 def test_allowed_hosts(given: str, name: str) -> None:
-    assert http.name_of(given) == name
-    assert http.is_served(given, {name})
+    assert http_server.name_of(given) == name
+    assert http_server.is_served(given, {name})
 
 
 @pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
 def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
     with pytest.raises(WrongUse, match="--allow-host: a host name such as "):
-        http.name_of(given)
+        http_server.name_of(given)
 
 
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
@@ -381,14 +383,14 @@ def test_slow_clients(backend: ModuleType) -> None:
     """More than it has threads for, none of which says anything: a scrape is answered."""
     with Exporter() as exporter, contextlib.ExitStack() as stack:
         clients = []
-        for i in range(2 * http._MOST):
+        for i in range(2 * http_server._MAX_CONNECTIONS):
             client = socket.create_connection((exporter.host, exporter.port), processes.TIMEOUT)
             clients.append(stack.enter_context(client))
             client.sendall(b"GET /metr" if i % 2 else b"G")
         assert exporter.scrape().up
         status = Path(f"/proc/{exporter.popen.pid}/status").read_text()
         threads = int(status.partition("Threads:")[2].split()[0])
-        assert threads <= http._MOST + 8
+        assert threads <= http_server._MAX_CONNECTIONS + 8
         # The oldest were ended for it.
         with contextlib.suppress(ConnectionResetError):
             assert clients[0].recv(1) == b""
@@ -396,11 +398,11 @@ def test_slow_clients(backend: ModuleType) -> None:
 
 
 @contextlib.contextmanager
-def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http.Server]:
+def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http_server.Server]:
     """One in this process, of little patience."""
-    monkeypatch.setattr(http, "_PATIENCE", 0.2)
-    monkeypatch.setattr(http, "_LOOK", 0.01)
-    with http.Server("127.0.0.1", 0) as one:
+    monkeypatch.setattr(http_server, "_REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_server, "_POLL_INTERVAL", 0.01)
+    with http_server.Server("127.0.0.1", 0) as one:
         one.serve({"/": lambda _: (200, body, {})})
         yield one
         one.shutdown()
@@ -439,7 +441,7 @@ def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
     hanging = (
         "import time, fastsmaps\n"
         "fastsmaps.Sampler.sweep = lambda self: time.sleep(1e6)\n"
-        "from fastsmaps.cli import entry; entry()"
+        "from fastsmaps.cli.main import entry; entry()"
     )
     with (
         Exporter(command=[sys.executable, "-c", hanging]) as exporter,
@@ -452,7 +454,7 @@ def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
 def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
     """As by a shell that starts it in the background."""
     ignoring = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli import entry; entry()"]
+    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry; entry()"]
     with subprocess.Popen(
         [*command, "export", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, env=environment()
     ) as child:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps.cli import main
+from fastsmaps.cli.main import main
 from support import processes
 from support.commands import COMMAND, ZOO, csv_rows, environment, json_rows, run
 from support.metrics import small_host

@@ -21,15 +21,15 @@ from support.commands import COMMAND, ZOO, environment
 
 _INTERRUPTIBLE = """
 import sys
-import fastsmaps.cli
-main = fastsmaps.cli.main
+import fastsmaps.cli.main
+main = fastsmaps.cli.main.main
 
 def ready():
     sys.stderr.write("ready\\n"); sys.stderr.flush()
     return main()
 
-fastsmaps.cli.main = ready
-fastsmaps.cli.entry()
+fastsmaps.cli.main.main = ready
+fastsmaps.cli.main.entry()
 """
 
 
@@ -96,7 +96,7 @@ def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
 
 _INTERRUPTED_IN_A_FINALIZER = """
 import os, signal, time
-import fastsmaps.cli
+import fastsmaps.cli.main
 
 class Finalized:
     def __del__(self):
@@ -108,8 +108,8 @@ def main():
     with open(os.pipe()[0], "rb") as silent:
         silent.read()
 
-fastsmaps.cli.main = main
-fastsmaps.cli.entry()
+fastsmaps.cli.main.main = main
+fastsmaps.cli.main.entry()
 """
 
 

@@ -100,7 +100,7 @@ def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
         pytest.skip("only root becomes another user")
 
     def look(*arguments: str) -> tuple[int, str]:
-        from fastsmaps.cli import main
+        from fastsmaps.cli.main import main
 
         linux.become(linux.NOBODY)
         out = io.StringIO()
@@ -124,7 +124,7 @@ def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> 
     saved = tmp_path / "saved"
 
     def look() -> list[str]:
-        from fastsmaps.cli import main
+        from fastsmaps.cli.main import main
 
         linux.become(0)
         texts = []

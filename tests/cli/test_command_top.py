@@ -22,7 +22,7 @@ TAKEN = "\x1b[?1049h\x1b[?25l"
 # Calls the command as a program may, and looks at what it left.
 CALLED = """
 import signal, sys, threading
-from fastsmaps.cli import main
+from fastsmaps.cli.main import main
 
 handlers = list(map(signal.getsignal, sorted(signal.valid_signals())))
 arguments = ["top", "--interval", "3600"]
@@ -40,7 +40,7 @@ print("as before")
 # Sends itself a signal in the first wait, with nothing of Python between that and select().
 RACE = """
 import ctypes, functools, operator, select, sys
-from fastsmaps.cli import entry
+from fastsmaps.cli.main import entry
 
 number = int(sys.argv.pop(1))
 really = select.select
@@ -206,7 +206,7 @@ def test_ended_while_it_is_stopped(backend: ModuleType, first: str) -> None:
 def test_where_nobody_would_continue_it(backend: ModuleType) -> None:
     """Ignored from the start, SIGTSTP stays so."""
     ignoring = "import signal\nsignal.signal(signal.SIGTSTP, signal.SIG_IGN)\n"
-    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli import entry\nentry()"]
+    command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry\nentry()"]
     with Job("top", "--interval", "3600", command=command) as job:
         job.until(lambda: job.screens == 1)
         job.press("\x1ar")

@@ -128,7 +128,7 @@ def in_process(command: list[str]) -> str:
     import contextlib
     import io
 
-    from fastsmaps.cli import main
+    from fastsmaps.cli.main import main
 
     out = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with contextlib.redirect_stdout(out):

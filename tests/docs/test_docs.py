@@ -135,7 +135,7 @@ def test_every_test_that_a_claim_names_is_there() -> None:
 
 
 def test_every_command_is_told_of() -> None:
-    from fastsmaps.cli import COMMANDS
+    from fastsmaps.cli.main import COMMANDS
 
     told = re.findall(r"^<!-- help: (\w+) -->$", (ROOT / "docs/command.md").read_text(), re.M)
     assert sorted(told) == sorted(COMMANDS)

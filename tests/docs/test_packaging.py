@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import fastsmaps
-from fastsmaps.cli import COMMANDS, parser
+from fastsmaps.cli.main import COMMANDS, parser
 from support import processes
 
 ROOT = Path(__file__).parents[2]

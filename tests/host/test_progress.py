@@ -23,7 +23,7 @@ SAVED = DATA / "captures/7.2-amd64/zoo"
 _SILENT = """
 import os, signal
 from fastsmaps._source.source import Source
-from fastsmaps.cli import entry
+from fastsmaps.cli.main import entry
 
 opened = Source.open
 

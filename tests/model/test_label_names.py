@@ -14,7 +14,7 @@ import fastsmaps
 from fastsmaps._fields import Fields
 from fastsmaps._model.samples import Series
 from fastsmaps._model.totals import Totals
-from fastsmaps.cli import report
+from fastsmaps.cli import watch_report
 from support.commands import json_rows, run
 from support.smaps_texts import header, kb
 
@@ -176,7 +176,7 @@ def test_csv_of_samples_that_differ(tmp_path: Path) -> None:
         totals = Totals(dict(figures), None, "smaps_rollup")
         series.add(totals, elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
     path = tmp_path / "samples.csv"
-    report._write_csv(series.samples(), str(path))
+    watch_report._write_csv(series.samples(), str(path))
     head, *lines = [line.split(",") for line in path.read_text().splitlines()]
     rows: list[dict[str, Any]] = [dict(zip(head, line, strict=True)) for line in lines]
     assert [(row["new_field"], row["New_Field"]) for row in rows] == [

@@ -277,7 +277,9 @@ def test_what_cannot_be_read_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_without_pyarrow(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['pyarrow'] = None; from fastsmaps.cli import entry; entry()"
+    code = (
+        "import sys; sys.modules['pyarrow'] = None\nfrom fastsmaps.cli.main import entry\nentry()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "ps", "--parquet", str(tmp_path / "a.parquet")],
         env=commands.environment(),

@@ -317,7 +317,7 @@ def test_without_plotly(tmp_path: Path) -> None:
     assert 'pip install "fastsmaps[plot]"' in done.stderr
     for command in (["maps", ZOO], ["ps"], ["watch", "self"]):
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}from fastsmaps.cli import entry; entry()",
+            [sys.executable, "-c", f"{code}from fastsmaps.cli.main import entry; entry()",
              *command, "--plot", f"{tmp_path}/out.html"],
             capture_output=True, text=True, check=False, env=environment(),
         )  # fmt: skip

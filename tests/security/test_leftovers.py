@@ -23,7 +23,7 @@ pytestmark = pytest.mark.thread_unsafe(reason="forks, and sets where to unpack")
 # The command, which gets signals when something temporary was just made; `meanwhile` runs first.
 SIGNALLED = """
 import os, signal, sys
-import fastsmaps.cli
+import fastsmaps.cli.main
 from fastsmaps._output import temporary
 
 numbers = [int(number) for number in sys.argv.pop(1).split(",")]
@@ -43,7 +43,7 @@ def deleted(path, directory):
     delete(path, directory)
 
 temporary.Temporary._make, temporary._delete = made, deleted
-fastsmaps.cli.entry()
+fastsmaps.cli.main.entry()
 """
 
 # A command, and which of the temporary files that it makes is the first to hold something.
@@ -144,11 +144,11 @@ def test_ignored_signals_stay_ignored(place: dict[str, str]) -> None:
 
 SWALLOWING = """
 import os, signal, sys, time
-import fastsmaps.cli
+import fastsmaps.cli.main
 from fastsmaps._output import temporary
 from fastsmaps.cli import signals
 
-signals._PATIENCE = 0.3
+signals._GRACE_PERIOD = 0.3
 
 def main():
     for beginning, directory in ((temporary.UNPACKED, True), (temporary.UNFINISHED, False)):
@@ -164,8 +164,8 @@ def main():
             pass
 
 kept = []
-fastsmaps.cli.main = main
-fastsmaps.cli.entry()
+fastsmaps.cli.main.main = main
+fastsmaps.cli.main.entry()
 """
 
 
@@ -180,7 +180,7 @@ def test_what_swallows_everything_ends_nevertheless(
 
 LOSING = """
 import os, signal, sys, time
-import fastsmaps.cli
+import fastsmaps.cli.main
 from fastsmaps._output import temporary
 
 class Finalized:
@@ -195,8 +195,8 @@ def main():
         silent.read()
 
 kept = []
-fastsmaps.cli.main = main
-fastsmaps.cli.entry()
+fastsmaps.cli.main.main = main
+fastsmaps.cli.main.entry()
 """
 
 
@@ -212,7 +212,7 @@ def test_a_signal_where_exceptions_are_ignored(
 
 LOST_BEFORE_THE_WAIT = """
 import os, signal, sys
-import fastsmaps.cli
+import fastsmaps.cli.main
 from fastsmaps.cli.commands import export
 
 class Finalized:
@@ -229,7 +229,7 @@ class Time:
 number = int(sys.argv.pop(1))
 del sys.argv[1]
 time, export.time = export.time, Time()
-fastsmaps.cli.entry()
+fastsmaps.cli.main.entry()
 """
 
 

@@ -412,7 +412,7 @@ def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, .
         "import resource, sys, os\n"
         "import fastsmaps, json\n"
         "from fastsmaps.cli.commands import libs, maps, ps\n"
-        "from fastsmaps.cli import entry\n"
+        "from fastsmaps.cli.main import entry\n"
         "room = int(sys.argv.pop(1))\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + room, size + room))\n"

@@ -16,7 +16,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import plot
-from fastsmaps.cli import main
+from fastsmaps.cli.main import main
 from support import linux, processes
 from support.smaps_texts import record
 

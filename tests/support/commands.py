@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import fastsmaps
-from fastsmaps import cli
+from fastsmaps.cli import main as cli
 from support import processes
 from support.independent import DATA
 
@@ -126,7 +126,7 @@ def csv_rows(*arguments: str) -> list[dict[str, str]]:
 WITHOUT_RICH = """
 import sys
 sys.modules["rich"] = None
-from fastsmaps.cli import entry
+from fastsmaps.cli.main import entry
 entry()
 """
 

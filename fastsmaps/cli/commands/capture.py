@@ -5,14 +5,14 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
-from fastsmaps.cli.choose import check_matches, choose
 from fastsmaps.cli.coverage import note_of
-from fastsmaps.cli.listing import FIGURES, number, show, sizes, text, written
 from fastsmaps.cli.options import WrongUse, add_output
-from fastsmaps.cli.output import complain, wrapped
+from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.process_filter import check_matches, choose
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.records_output import DEFAULT_SIZES, number, show, size_format, sizes, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
                 if isinstance(error, fastsmaps.Error):
                     raise
                 raise WrongUse(f"capture: {error}") from None
-    unit = written(args)
+    unit = size_format(args)
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
     else:
         if args.target:
-            columns = [number("pid"), text("outcome"), *sizes(FIGURES, unit), text("comm")]
+            columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, known=["pid"])
         print(wrapped(f"{escaped(args.output)}: {note_of(scan)}"))
     if is_failure(scan.coverage):
@@ -70,6 +70,6 @@ def run(args: argparse.Namespace) -> int:
     if args.target:
         for row in scan:
             if row.outcome != "read":
-                complain(row.error or row.outcome)
+                print_error(row.error or row.outcome)
                 opened.status = 1
     return opened.status

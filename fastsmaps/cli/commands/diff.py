@@ -8,12 +8,20 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._model.totals import UNREAD
-from fastsmaps.cli.choose import check_matches
-from fastsmaps.cli.listing import FIGURES, key_columns, number, show, sizes, sorted_by, written
 from fastsmaps.cli.options import BY, WrongUse, add_output, keys, seconds
 from fastsmaps.cli.process_argument import WHAT, is_pid, mappings_of, pid_of
+from fastsmaps.cli.process_filter import check_matches
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.records_output import (
+    DEFAULT_SIZES,
+    key_columns,
+    number,
+    parse_sort,
+    show,
+    size_format,
+    sizes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
             for record in records
             if args.filter.search(" ".join(str(record[name]) for name in names))
         ]
-    unit = written(args)
-    columns = sizes([*FIGURES, "old", "new"], unit)
+    unit = size_format(args)
+    columns = sizes([*DEFAULT_SIZES, "old", "new"], unit)
     if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
         columns += [number("old_files"), number("new_files")]
     columns += key_columns(names)
@@ -113,7 +121,7 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
         raise WrongUse(f"diff: --by for a process: one of {words}, not {args.by}")
     if args.sort:
         names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
-        sorted_by(args.sort, list(names))
+        parse_sort(args.sort, list(names))
 
 
 def _in_both(before: Scan, after: Scan) -> list[Scan]:

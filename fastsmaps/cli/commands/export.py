@@ -12,9 +12,9 @@ import fastsmaps
 from fastsmaps._output import groups
 from fastsmaps._source.source import Source
 from fastsmaps.cli.options import BY, WrongUse, add_limits, positive, seconds, share
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.signals import Ended
-from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _INDEX = b"""<!DOCTYPE html>
 </html>
 """
 # What a scrape gets is kept in so many forms (text, OpenMetrics, compressed) until the next sweep.
-_MOST_FORMS = 8
+_MAX_ENCODINGS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def _serve(
     names: Sequence[str],
     make: Callable[[Callable[[Exception], object]], Collector],
 ) -> None:
-    from fastsmaps.cli.http import Server, address_of, name_of
+    from fastsmaps.cli.http_server import Server, address_of, name_of
 
     host, port = address_of(listen, _PORT)
     allowed = [name_of(name) for name in names]
@@ -189,7 +189,7 @@ class _Complaints:
     def __call__(self, error: Exception) -> None:
         if str(error) != self._last:
             self._last = str(error)
-            complain(error)
+            print_error(error)
 
 
 def _index(_: Message) -> tuple[int, bytes, Mapping[str, str]]:
@@ -233,7 +233,7 @@ class _Metrics:
         compressed = self._wants_gzip(asked.get("Accept-Encoding", ""))
         with self._lock:
             metrics = self._collector.collect()
-            if metrics is not self._of or len(self._forms) >= _MOST_FORMS:
+            if metrics is not self._of or len(self._forms) >= _MAX_ENCODINGS:
                 self._of = metrics
                 self._forms = {}
             body = self._forms.get((content_type, compressed))

@@ -8,15 +8,22 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._source.source import Source
-from fastsmaps.cli.choose import check_matches
 from fastsmaps.cli.coverage import note
-from fastsmaps.cli.fields import add_fields, chosen, columns_of, only
-from fastsmaps.cli.listing import FIGURES, names_of, origin_of, show, text, written
+from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, only
 from fastsmaps.cli.options import add_output, add_workers
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
 from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.process_filter import check_matches
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.records_output import (
+    DEFAULT_SIZES,
+    field_names,
+    origin_of,
+    show,
+    size_format,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,12 +82,12 @@ def run(args: argparse.Namespace) -> int:
         ]
         records.sort(key=lambda record: record["pss"] or 0, reverse=True)
     known = [*head, *UNREAD]
-    names = chosen(args, names_of(records, known), FIGURES)
+    names = chosen(args, field_names(records, known), DEFAULT_SIZES)
     more = [name for name in shown if name not in names]
     show(
         args,
         records,
-        [*columns_of([*names, *more], written(args)), text("path")],
+        [*columns_of([*names, *more], size_format(args)), text("path")],
         known=known,
         note=note(libs.coverage, failures, opened.procfs, hidden),
         origin=origin,
@@ -91,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         opened.status = 1
     if pids:
         for error in libs.errors.values():
-            complain(error)
+            print_error(error)
             opened.status = 1
     return opened.status
 

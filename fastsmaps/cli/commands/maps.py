@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from fastsmaps._fields import NAMES, NUMBERS, SUMS
 from fastsmaps._model.totals import UNREAD
-from fastsmaps.cli.choose import check_matches
-from fastsmaps.cli.fields import add_fields, chosen, columns_of, is_size, only, total_cells
-from fastsmaps.cli.listing import (
-    FIGURES,
+from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, is_size, only, total_cells
+from fastsmaps.cli.options import add_output
+from fastsmaps.cli.output import print_error
+from fastsmaps.cli.plot_option import add_plot, save_plot
+from fastsmaps.cli.process_argument import add_target, command_line, mappings_of
+from fastsmaps.cli.process_filter import check_matches
+from fastsmaps.cli.procfs_option import open_procfs
+from fastsmaps.cli.progress import working
+from fastsmaps.cli.records_output import (
+    DEFAULT_SIZES,
     NO_NAME,
     Column,
-    names_of,
+    field_names,
     number,
     origin_of,
     show,
+    size_format,
     text,
-    written,
 )
-from fastsmaps.cli.options import add_output
-from fastsmaps.cli.output import complain
-from fastsmaps.cli.picture import add_plot, save_plot
-from fastsmaps.cli.process_argument import add_target, command_line, mappings_of
-from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _PLAIN = (
     "extra", *map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
 # The figures of the usual table.
-_USUAL = ("size", *FIGURES)
+_USUAL = ("size", *DEFAULT_SIZES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
             mappings = mappings_of(args.target, opened.procfs)
         if mappings.overlaps:
             if mappings.pid is None:
-                complain("ranges overlap: several processes, or one map that changed meanwhile")
+                print_error("ranges overlap: several processes, or one map that changed meanwhile")
             else:
-                complain("ranges overlap: the map changed while it was read")
+                print_error("ranges overlap: the map changed while it was read")
         if args.filter:
             mappings = mappings.filter(lambda mapping: args.filter.search(mapping.path))
         if args.plot:
@@ -110,8 +110,8 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
     records = [_record(mapping) for mapping in mappings]
     known = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
-    unit = written(args)
-    names = chosen(args, names_of(records, known), _USUAL)
+    unit = size_format(args)
+    names = chosen(args, field_names(records, known), _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
@@ -142,8 +142,8 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
         for name, group in mappings.group_by(args.by).items()
     ]
     known = [args.by, "mappings", "files", *UNREAD]
-    unit = written(args)
-    names = chosen(args, names_of(records, known), _USUAL)
+    unit = size_format(args)
+    names = chosen(args, field_names(records, known), _USUAL)
     several = args.by == "path" and any(record["files"] > 1 for record in records)
     last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
     show(

@@ -8,22 +8,8 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import forest, is_missing, walk
-from fastsmaps.cli.choose import check_matches, choose, users_of
 from fastsmaps.cli.coverage import note_of, read_of
-from fastsmaps.cli.fields import add_fields, chosen, columns_of, needed, only, total_cells
-from fastsmaps.cli.listing import (
-    FIGURES,
-    Column,
-    by_field,
-    key_columns,
-    names_of,
-    number,
-    origin_of,
-    show,
-    sorted_by,
-    text,
-    written,
-)
+from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, needed, only, total_cells
 from fastsmaps.cli.options import (
     BY,
     WrongUse,
@@ -35,11 +21,25 @@ from fastsmaps.cli.options import (
     seconds,
     size,
 )
-from fastsmaps.cli.output import CommandLine, complain
-from fastsmaps.cli.picture import add_plot, save_plot
+from fastsmaps.cli.output import CommandLine, print_error
+from fastsmaps.cli.plot_option import add_plot, save_plot
 from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.process_filter import check_matches, choose, users_of
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.records_output import (
+    DEFAULT_SIZES,
+    Column,
+    field_names,
+    key_columns,
+    number,
+    origin_of,
+    parse_sort,
+    show,
+    size_format,
+    sort_records,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
             opened.status = 1
         for row in scan if pids else ():
             if row.pid in named and row.outcome != "read":
-                complain(row.error or row.outcome)
+                print_error(row.error or row.outcome)
                 opened.status = 1
         if args.plot:
             _save_plot(args, scan, begun)
@@ -198,18 +198,18 @@ def _note(scan: Scan) -> str:
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     records = _records(args, scan)
     known = _known(args)
-    names = chosen(args, [*dict.fromkeys((*names_of(records, known), *_FIELDS))], FIGURES)
+    names = chosen(args, [*dict.fromkeys((*field_names(records, known), *_FIELDS))], DEFAULT_SIZES)
     if not is_table(args):
         fields = only(args, "pid", "user", "outcome", *names, "comm")
         origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(args, by_field(records, "pss"), [], known=known, only=fields, origin=origin)
+        show(args, sort_records(records, "pss"), [], known=known, only=fields, origin=origin)
         return
     for row, record in zip(scan, records, strict=True):
         record["command"] = CommandLine(row)
     columns, total = _columns(args, scan, names, text("command"))
     show(
         args,
-        by_field(records, "pss"),
+        sort_records(records, "pss"),
         columns,
         known=known,
         total=total,
@@ -222,7 +222,7 @@ def _columns(
     args: argparse.Namespace, scan: Scan, names: list[str], command: Column
 ) -> tuple[list[Column], list[str]]:
     """The columns of a table of processes, and the cells of its total."""
-    unit = written(args)
+    unit = size_format(args)
     first = [name for name in ("pid", "user") if name not in names]
     last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
     heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}
@@ -242,7 +242,7 @@ def _columns(
 _TREE = "tree_"
 _TREE_FIGURES = tuple(_TREE + name for name in UNREAD)
 _TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
-_TREE_USUAL = (*FIGURES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
+_TREE_USUAL = (*DEFAULT_SIZES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
 # Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
 _MAX_INDENT = 20
 
@@ -260,11 +260,11 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
             **{_TREE + name: size for name, size in (branch.totals or UNREAD).as_dict().items()},
         }
     known = [*_known(args), *_TREE_FIELDS]
-    every = names_of(records.values(), known)
-    field, direction = sorted_by(args.sort, every) if args.sort else ("tree_pss", "")
+    every = field_names(records.values(), known)
+    field, direction = parse_sort(args.sort, every) if args.sort else ("tree_pss", "")
     places = {
         record["pid"]: place
-        for place, record in enumerate(by_field(list(records.values()), field, direction))
+        for place, record in enumerate(sort_records(list(records.values()), field, direction))
     }
     ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
     args.sort = None
@@ -296,7 +296,7 @@ def _indented(record: Record) -> str:
 
 
 def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
-    unit = written(args)
+    unit = size_format(args)
     groups = scan.group_by(args.by)
     unread: dict[Any, int] = {}
     for row in scan:
@@ -317,7 +317,7 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         for key, count in unread.items()
     ]
     known = [*args.by.names, "processes", "unread", *UNREAD]
-    names = chosen(args, names_of(records, known), FIGURES)
+    names = chosen(args, field_names(records, known), DEFAULT_SIZES)
     sums = total_cells(names, scan.totals().as_dict(), unit)
     show(
         args,

@@ -9,22 +9,22 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
-from fastsmaps.cli.choose import Match, check_matches
 from fastsmaps.cli.coverage import note_of, read_of
-from fastsmaps.cli.listing import (
-    FIGURES,
-    by_field,
-    number,
-    own_direction,
-    show,
-    sizes,
-    sorted_by,
-    text,
-    written,
-)
 from fastsmaps.cli.options import add_limits, add_output, count, is_table, seconds, share
 from fastsmaps.cli.output import CommandLine, plain_lines
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.process_filter import Match, check_matches
+from fastsmaps.cli.procfs_option import open_procfs
+from fastsmaps.cli.records_output import (
+    DEFAULT_SIZES,
+    default_direction,
+    number,
+    parse_sort,
+    show,
+    size_format,
+    sizes,
+    sort_records,
+    text,
+)
 from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     live = live and is_table(args)
     if args.sort:
         # Told before anything is read; programs are not given the command.
-        sorted_by(args.sort, [*_known(), "command"] if is_table(args) else _known())
+        parse_sort(args.sort, [*_known(), "command"] if is_table(args) else _known())
     with open_procfs(args.procfs) as opened:
         match = None if args.filter is None else Match(args.filter, opened.procfs)
         with fastsmaps.Sampler(
@@ -134,7 +134,7 @@ def _age(record: Record) -> str:
 
 def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
     """Prints a table for each sweep, where no terminal is; the exit status."""
-    unit = written(args)
+    unit = size_format(args)
     looks = 1 if args.iterations is None else args.iterations
     found = not looks
     failed = 0
@@ -144,14 +144,14 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
         scan = _sweep(args, sampler)
         found = found or len(scan) > 0
         failed += is_failure(scan.coverage)
-        records = by_field(_records(scan), "pss")
+        records = sort_records(_records(scan), "pss")
         if args.json or args.csv:
             for record in records:
                 del record["command"]
         show(
             args,
             records,
-            [number("pid"), text("user"), *sizes(FIGURES, unit), text("command")],
+            [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
             known=_known(),
             note=note_of(scan),
             table_of=lambda record: record["outcome"] == "read",
@@ -172,7 +172,7 @@ class _Screen:
         self.field, self.direction = "pss", ""
         self.turned = False
         if args.sort:
-            self.field, self.direction = sorted_by(args.sort, [*_known(), "command"])
+            self.field, self.direction = parse_sort(args.sort, [*_known(), "command"])
 
     def run(self) -> None:
         looks = self.args.iterations
@@ -197,13 +197,13 @@ class _Screen:
         """What is on the screen: two lines above, and the table's cells."""
         records = [r for r in _records(scan) if r["outcome"] == "read"]
         ages = [record["age"] for record in records if record["age"] is not None]
-        own = own_direction(records, self.field)
+        own = default_direction(records, self.field)
         direction = self.direction or own
         if self.turned:
             direction = "+" if direction == "-" else "-"
-        records = by_field(records, self.field, direction)
+        records = sort_records(records, self.field, direction)
         sums = scan.totals()
-        unit = written(self.args)
+        unit = size_format(self.args)
         head = [
             f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
             f"budget {self.args.budget:.1%}, oldest figure {max(ages, default=0):.0f} s; by "
@@ -216,7 +216,7 @@ class _Screen:
             [
                 str(record["pid"]),
                 record["user"] or "?",
-                *(_marked(record, unit, name) for name in FIGURES),
+                *(_marked(record, unit, name) for name in DEFAULT_SIZES),
                 _age(record),
                 str(record["command"])[:width],
             ]

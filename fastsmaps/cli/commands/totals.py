@@ -7,14 +7,21 @@ from fastsmaps import Error
 from fastsmaps._model.grouping import search
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import is_missing
-from fastsmaps.cli.choose import check_matches, choose
 from fastsmaps.cli.coverage import note_of
-from fastsmaps.cli.listing import Column, arranged, names_of, show, text, written
 from fastsmaps.cli.options import WrongUse, add_output, is_table
-from fastsmaps.cli.output import complain, wrapped
+from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import add_target, command_line, number_of, pid_of, totals_of
+from fastsmaps.cli.process_filter import check_matches, choose
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import working
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.records_output import (
+    Column,
+    field_names,
+    show,
+    size_format,
+    sort_and_limit,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                 totals = totals_of(target, opened.procfs)
                 number = number_of(target, opened.procfs)
             except Error as error:
-                complain(error)
+                print_error(error)
                 opened.status = 1
                 continue
             head = {"pid": number, "target": target, "source": totals.source}
@@ -74,7 +81,8 @@ def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> 
     if args.json or args.csv:
         show(args, records, [], known=known)
     elif records:
-        _show_side_by_side(args, arranged(records, names_of(records), args.sort, args.limit))
+        records = sort_and_limit(records, field_names(records), args.sort, args.limit)
+        _show_side_by_side(args, records)
 
 
 def _tree(args: argparse.Namespace) -> int:
@@ -87,7 +95,7 @@ def _tree(args: argparse.Namespace) -> int:
         named = [row for row in scan if row.pid in pids]
         for row in named:
             if row.totals is None and row.shares_memory_with is None:
-                complain(row.error or row.outcome)
+                print_error(row.error or row.outcome)
                 opened.status = 1
         if not opened.status:
             opened.status = check_matches(args, scan, "process")
@@ -122,9 +130,9 @@ def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
 
 def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     """A line a field, a column a process: so that all of it fits a terminal."""
-    unit = written(args)
+    unit = size_format(args)
     heads = (*_HEAD, "processes", "unread")
-    names = [name for name in names_of(records) if name not in heads]
+    names = [name for name in field_names(records) if name not in heads]
     rows: list[Record] = [
         {"field": name, **{str(i): record.get(name) for i, record in enumerate(records)}}
         for name in names

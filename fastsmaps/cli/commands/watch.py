@@ -18,12 +18,12 @@ from fastsmaps.cli.options import (
     seconds,
     share,
 )
-from fastsmaps.cli.output import complain
-from fastsmaps.cli.picture import add_plot
+from fastsmaps.cli.output import print_error
+from fastsmaps.cli.plot_option import add_plot
 from fastsmaps.cli.process_argument import command_line, is_pid, pid_of
-from fastsmaps.cli.report import Ended, write
+from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.signals import handled
-from fastsmaps.cli.source import open_procfs
+from fastsmaps.cli.watch_report import Ended, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _watch_process(args: argparse.Namespace) -> int:
             failure = error
         write(args, watch, Ended(name, failure=failure))
     if failure is not None:
-        complain(failure)
+        print_error(failure)
         opened.status = 1
     return opened.status
 
@@ -274,7 +274,7 @@ def _watch_command(args: argparse.Namespace) -> int:
         try:
             command.start(args.target)
         except OSError as error:
-            complain(f"cannot run {args.target[0]}: {error.strerror}")
+            print_error(f"cannot run {args.target[0]}: {error.strerror}")
             return 127 if isinstance(error, FileNotFoundError) else 126
         assert command.pid is not None
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -298,10 +298,10 @@ def _watch_command(args: argparse.Namespace) -> int:
         failure=failure,
     )
     if failure is not None:
-        complain(failure)
+        print_error(failure)
     try:
         write(args, watch, ended)
     except fastsmaps.Error as error:
-        complain(error)
+        print_error(error)
         return status or 1
     return status or (1 if failure else 0)

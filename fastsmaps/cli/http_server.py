@@ -11,7 +11,7 @@ import threading
 import time
 
 from fastsmaps.cli.options import WrongUse
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # A request and its answer are over after so many seconds, or ended: a client that sends or reads
 # a byte now and then would keep a thread for ever.
-_PATIENCE = 10.0
+_REQUEST_TIMEOUT = 10.0
 # So many connections at once; at one more the oldest is ended. A scrape is over in milliseconds.
-_MOST = 32
+_MAX_CONNECTIONS = 32
 # How often the server looks for connections that take too long, in seconds.
-_LOOK = 1.0
+_POLL_INTERVAL = 1.0
 
 _METHODS = ("GET", "HEAD")
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
@@ -137,7 +137,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Begins to answer."""
         self.answers = answers
         threading.Thread(
-            target=self.serve_forever, args=(_LOOK,), name="serving", daemon=True
+            target=self.serve_forever, args=(_POLL_INTERVAL,), name="serving", daemon=True
         ).start()
 
     # ---- what socketserver calls
@@ -160,9 +160,9 @@ class Server(socketserver.ThreadingTCPServer):
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         """Starts a thread for a connection."""
         with self._lock:
-            while len(self._open) >= _MOST:
+            while len(self._open) >= _MAX_CONNECTIONS:
                 self._end(next(iter(self._open)))
-            self._open[request] = time.monotonic() + _PATIENCE
+            self._open[request] = time.monotonic() + _REQUEST_TIMEOUT
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
@@ -184,7 +184,7 @@ class Server(socketserver.ThreadingTCPServer):
 
         error = sys.exc_info()[1]
         if isinstance(error, Exception) and not isinstance(error, OSError):
-            complain(f"no answer was given: {error!r}")
+            print_error(f"no answer was given: {error!r}")
 
     def _end(self, request: socket.socket) -> None:
         """Its thread, which waits for the client, finds it closed."""
@@ -196,7 +196,7 @@ class Server(socketserver.ThreadingTCPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
-    timeout = _PATIENCE
+    timeout = _REQUEST_TIMEOUT
 
     def parse_request(self) -> bool:
         """Whether it is a request that can be answered; otherwise it was refused."""

@@ -10,10 +10,10 @@ from fastsmaps._fields import ABSENT
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
 from fastsmaps._output.files import atomic_file
-from fastsmaps.cli.listing import FIGURES, NO_NAME
 from fastsmaps.cli.options import cannot_write
-from fastsmaps.cli.output import MOST_SHOWN, plain_lines
-from fastsmaps.cli.picture import save_plot
+from fastsmaps.cli.output import MAX_SHOWN, plain_lines
+from fastsmaps.cli.plot_option import save_plot
+from fastsmaps.cli.records_output import DEFAULT_SIZES, NO_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _change(change: Change) -> dict[str, Any]:
 def _report(
     args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: Ended
 ) -> str:
-    name = ended.name if len(ended.name) <= MOST_SHOWN else f"{ended.name[:MOST_SHOWN]}..."
+    name = ended.name if len(ended.name) <= MAX_SHOWN else f"{ended.name[:MAX_SHOWN]}..."
     lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
         lines += [_looks(watch, samples), "", *_figures(args, watch, samples, ended)]
@@ -187,7 +187,7 @@ def _figures(
             f"{peaks[name].elapsed:.1f} s",
             unit(last.totals[name]),
         ]
-        for name in FIGURES
+        for name in DEFAULT_SIZES
         if name in peaks
     ]
     head = ["SIZE" if args.human else "KiB", "START", "PEAK", "AT", "END"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NO_NAME = "(no name)"
 
 #: The figures of the usual table.
-FIGURES = ("pss", "uss", "rss", "swap")
+DEFAULT_SIZES = ("pss", "uss", "rss", "swap")
 
 # Heads of tables, where they are not the field's name.
 _ALIASES = {"command": "cmdline", "address": "start"}
@@ -65,7 +65,7 @@ def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Colum
     return [column(name) for name in names]
 
 
-def written(args: argparse.Namespace) -> Callable[[int | None], str]:
+def size_format(args: argparse.Namespace) -> Callable[[int | None], str]:
     """How sizes are written in tables."""
     return human if args.human else kib
 
@@ -81,7 +81,7 @@ def _shown(value: object) -> str:
 # ---- names
 
 
-def names_of(records: Iterable[Record], known: Iterable[str] = ()) -> list[str]:
+def field_names(records: Iterable[Record], known: Iterable[str] = ()) -> list[str]:
     """Every field that a record has, in their order; `known` where there is no record."""
     names: dict[str, None] = {}
     last: list[str] = []
@@ -93,7 +93,7 @@ def names_of(records: Iterable[Record], known: Iterable[str] = ()) -> list[str]:
     return list(names or dict.fromkeys(known))
 
 
-def resolved(name: str, names: Sequence[str], what: str) -> str:
+def resolve_field(name: str, names: Sequence[str], what: str) -> str:
     """The field meant by a name in Python's or the kernel's spelling, or a table's head."""
     for candidate in (name, python_name(name), name.lower(), _ALIASES.get(name.lower(), "")):
         if candidate in names:
@@ -104,39 +104,39 @@ def resolved(name: str, names: Sequence[str], what: str) -> str:
 # ---- order
 
 
-def arranged(
+def sort_and_limit(
     records: Sequence[Record], names: Sequence[str], sort: str | None, limit: int | None
 ) -> list[Record]:
     """Sorted as asked for, and no more than asked for; what is not known comes last."""
     result = list(records)
     if sort is not None:
-        result = by_field(result, *sorted_by(sort, names))
+        result = sort_records(result, *parse_sort(sort, names))
     return result if limit is None else result[:limit]
 
 
-def sorted_by(sort: str, names: Sequence[str]) -> tuple[str, str]:
+def parse_sort(sort: str, names: Sequence[str]) -> tuple[str, str]:
     """The field that --sort names, and the direction that it tells: "+", "-" or none."""
     direction = sort[:1] if sort[:1] in ("+", "-") else ""
-    return resolved(sort[len(direction) :], names, "--sort"), direction
+    return resolve_field(sort[len(direction) :], names, "--sort"), direction
 
 
-def by_field(records: list[Record], name: str, direction: str = "") -> list[Record]:
+def sort_records(records: list[Record], name: str, direction: str = "") -> list[Record]:
     """Sorted by a field: figures downwards and texts upwards where no direction is told."""
     known = [record for record in records if record.get(name) is not None]
     unknown = [record for record in records if record.get(name) is None]
-    known.sort(key=_key(name), reverse=(direction or own_direction(known, name)) == "-")
+    known.sort(key=_key(name), reverse=(direction or default_direction(known, name)) == "-")
     return known + unknown
 
 
-def own_direction(records: Iterable[Record], name: str) -> str:
+def default_direction(records: Iterable[Record], name: str) -> str:
     """A field's direction where none is told."""
     values = (record.get(name) for record in records)
     figures = all(isinstance(value, int | float) for value in values if value is not None)
-    return "-" if figures and name not in _UPWARDS else "+"
+    return "-" if figures and name not in _ASCENDING else "+"
 
 
 # Numbers that are names.
-_UPWARDS = ("pid", "ppid", "uid", "start", "end", "offset", "inode", "start_time")
+_ASCENDING = ("pid", "ppid", "uid", "start", "end", "offset", "inode", "start_time")
 
 
 def _key(name: str) -> Callable[[Record], Any]:
@@ -170,10 +170,10 @@ def show(
     fields in `only`, all of them where it is empty; Parquet has those of `origin` before them, and
     in it the columns `texts` are texts, whatever fields of that name are elsewhere.
     """
-    names = names_of(records, known)
+    names = field_names(records, known)
     if is_table(args):
         records = [record for record in records if table_of(record)]
-    records = arranged(records, names, args.sort, args.limit)
+    records = sort_and_limit(records, names, args.sort, args.limit)
     if args.parquet:
         _write(args.parquet, records, list(only) or [*known, *names], origin or {}, texts)
         return

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 import fastsmaps
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class OpenedProcfs:
 
     def damaged(self, error: Exception) -> None:
         """Print the error; the members before the damage are shown nevertheless."""
-        complain(error)
+        print_error(error)
         self.status = 1
 
 

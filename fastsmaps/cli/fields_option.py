@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from fastsmaps._fields import NAMES, NUMBERS, PAGE_SIZES
-from fastsmaps.cli.listing import Column, number, resolved, sizes, sorted_by, text
 from fastsmaps.cli.options import WrongUse
+from fastsmaps.cli.records_output import Column, number, parse_sort, resolve_field, sizes, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def chosen(args: argparse.Namespace, names: Sequence[str], usual: Sequence[str])
     """Resolve --fields to names of fields, `usual` without it; WrongUse for an unknown one."""
     if args.fields is None:
         return list(usual)
-    asked = [resolved(name.strip(), names, "--fields") for name in args.fields.split(",")]
+    asked = [resolve_field(name.strip(), names, "--fields") for name in args.fields.split(",")]
     return list(dict.fromkeys(asked))
 
 
@@ -55,10 +55,10 @@ def needed(args: argparse.Namespace, names: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for name in [] if args.fields is None else args.fields.split(","):
         with contextlib.suppress(WrongUse):  # perhaps a field of a newer kernel: known later
-            found.add(resolved(name.strip(), names, "--fields"))
+            found.add(resolve_field(name.strip(), names, "--fields"))
     if args.sort:
         with contextlib.suppress(WrongUse):
-            found.add(sorted_by(args.sort, names)[0])
+            found.add(parse_sort(args.sort, names)[0])
     return found
 
 

@@ -10,7 +10,7 @@ from fastsmaps._model.grouping import command_of, search
 from fastsmaps._model.tree import below
 from fastsmaps._source.source import Source
 from fastsmaps.cli.options import WrongUse
-from fastsmaps.cli.output import complain
+from fastsmaps.cli.output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,5 +136,5 @@ def check_matches(args: argparse.Namespace, found: object, what: str) -> int:
     asked = [f"--{name} {value!r}" for name, value in given.items() if value is not None]
     if found or not asked:
         return 0
-    complain(f"no {what} matches {' '.join(asked)}")
+    print_error(f"no {what} matches {' '.join(asked)}")
     return 1
