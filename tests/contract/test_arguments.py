@@ -177,7 +177,7 @@ CASES = cases()
 
 
 @pytest.mark.parametrize(("call", "error", "text", "arguments"), CASES)
-def test_a_wrong_argument(
+def test_a_wrong_argument_is_refused(
     call: Callable[..., Any], error: type[Exception], text: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(error, match=re.escape(text)) as caught:
@@ -233,7 +233,7 @@ class Index:
         return self.value
 
 
-def test_whatever_has_an_index_is_an_int() -> None:
+def test_any_object_with_index_is_an_int() -> None:
     one: Any = Index(1)
     pid: Any = Index(SELF)
     scan = fastsmaps.scan([pid], workers=one, min_rss=one, max_rss=Index(1 << 50), timeout=60)  # type: ignore[arg-type]

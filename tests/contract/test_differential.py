@@ -147,26 +147,30 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @examples(800)
 @given(text=documents(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
-def test_whole_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
+def test_complete_texts_are_read_alike_in_any_chunks(
+    twins: Twins, text: bytes, chunk_size: int, chunks: int
+) -> None:
     whole = check_reads(twins, text, (chunk_size, chunks))
     assert isinstance(whole[0], int), whole
 
 
 @examples(800)
 @given(text=damaged(), chunk_size=st.integers(1, 400), chunks=st.integers(1, 64))
-def test_damaged_texts_in_chunks(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
+def test_damaged_texts_are_read_alike_in_any_chunks(
+    twins: Twins, text: bytes, chunk_size: int, chunks: int
+) -> None:
     assert check_reads(twins, text, (chunk_size, chunks))
 
 
 @examples(300)
 @given(text=st.binary(max_size=200))
-def test_any_bytes(twins: Twins, text: bytes) -> None:
+def test_any_bytes_are_parsed_alike(twins: Twins, text: bytes) -> None:
     assert same(twins, text)
     assert same(twins, record(Rss=4, flags=b"rd ") + text)
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 64])
-def test_every_size_of_a_chunk(twins: Twins, chunks: int) -> None:
+def test_every_chunk_size_gives_the_same_table(twins: Twins, chunks: int) -> None:
     text = (DATA / "captures/6.12-amd64/zoo/smaps").read_bytes()[:1500]
     assert check_reads(
         twins, text, *((chunk_size, chunks) for chunk_size in range(1, len(text), 7))
@@ -177,7 +181,7 @@ def test_every_size_of_a_chunk(twins: Twins, chunks: int) -> None:
     )
 
 
-def test_every_byte_of_a_name_and_of_a_value(twins: Twins) -> None:
+def test_every_byte_in_a_name_or_value_is_parsed_alike(twins: Twins) -> None:
     for byte in range(256):
         for line in (header(name=b"/a%cb" % byte), header() + b"New: a%cb" % byte):
             assert same(twins, line)
@@ -187,12 +191,12 @@ def test_every_byte_of_a_name_and_of_a_value(twins: Twins) -> None:
 # ---- sizes that no kernel prints
 
 
-def test_lines_longer_than_any_buffer(twins: Twins) -> None:
+def test_lines_longer_than_the_buffers_are_complete(twins: Twins) -> None:
     text = header(name=b"/" + b"x" * 450_000) + kb("Rss", 4) + b"New: " + b"y" * 300_000 + b"\n"
     assert check_reads(twins, text, (3000, 64), (4096, 1), (150_001, 2))[0] == 1
 
 
-def test_a_long_run_of_blanks(twins: Twins) -> None:
+def test_a_long_run_of_blanks_takes_linear_time(twins: Twins) -> None:
     # Looking on from each of its places would take minutes.
     for blanks in (b" " * 200_000, b"\t\r" * 100_000):
         assert same(twins, header() + b"New: a" + blanks + b"b\n")[0] == 1
@@ -205,7 +209,7 @@ def test_a_long_run_of_blanks(twins: Twins) -> None:
 
 
 @pytest.mark.parametrize("zeros", [1, 10, 25, 5000])
-def test_zeros_in_front(twins: Twins, zeros: int) -> None:
+def test_leading_zeros_are_parsed_alike(twins: Twins, zeros: int) -> None:
     # int() refuses 4,300 digits, whatever they are.
     line = b"1000-2000 rw-p 0 0:0 " + b"0" * zeros + b"7 /x\n"
     fields = b"Rss: " + b"0" * zeros + b"8 kB\nNew: " + b"0" * zeros + b"9\n"
@@ -224,14 +228,14 @@ def problem(result: tuple[Any, ...]) -> str:
     return next(problem for problem in PROBLEMS if f": {problem}: " in result[1])
 
 
-def test_a_field_twice_comes_before_one_too_many(twins: Twins) -> None:
+def test_a_repeated_field_is_reported_before_too_many(twins: Twins) -> None:
     text = header() + b"Text: x\n" + b"".join(b"L%d: 1 kB\n" % i for i in range(256))
     assert problem(same(twins, text + b"Text: 1 kB\n")) == PROBLEMS[errors.TWICE]
     assert problem(same(twins, text + b"More: 1 kB\n")) == PROBLEMS[errors.TOO_MANY]
     assert same(twins, text + b"More: y\n")[0] == 1
 
 
-def test_texts_without_end_are_refused(twins: Twins) -> None:
+def test_too_many_text_fields_are_refused(twins: Twins) -> None:
     # Each would be compared with all others of its record.
     lines = [b"T%d: x\n" % i for i in range(257)]
     assert same(twins, header() + b"".join(lines[:256]))[0] == 1
@@ -246,7 +250,7 @@ def test_texts_without_end_are_refused(twins: Twins) -> None:
 # ---- descriptors
 
 
-def test_descriptors_that_cannot_be_read(twins: Twins, tmp_path: Path) -> None:
+def test_unreadable_descriptors_fail_alike(twins: Twins, tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     first, second = os.pipe()
     try:

@@ -13,7 +13,7 @@ FUZZ = Path(__file__).parents[2] / "fuzz"
 
 
 @pytest.mark.skipif(not FUZZ.exists(), reason="the fuzzer is in checkouts alone")
-def test_every_kept_input(
+def test_every_input_of_the_corpus_passes(
     twins: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(FUZZ))

@@ -42,7 +42,7 @@ def names(text: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("text", texts(), ids=name_of)
-def test_stored_table_is_what_the_reader_makes(text: Path) -> None:
+def test_stored_tables_equal_the_readers(text: Path) -> None:
     read_now = read(text.read_bytes())
     if text.parent.name == "child":
         assert not table_path(text).exists()
@@ -52,12 +52,12 @@ def test_stored_table_is_what_the_reader_makes(text: Path) -> None:
         assert read_table(stored) == read_now
 
 
-def test_no_table_without_a_text() -> None:
+def test_every_stored_table_has_its_text() -> None:
     tables = set(DATA.rglob("*.tsv"))
     assert tables == {table_path(p) for p in texts() if p.parent.name != "child"}
 
 
-def test_every_kernel_is_captured_whole() -> None:
+def test_every_kernel_has_every_file() -> None:
     kernels = [p for p in (DATA / "captures").iterdir() if p.is_dir()]
     assert len(kernels) == 11
     for kernel in kernels:
@@ -70,7 +70,7 @@ def test_every_kernel_is_captured_whole() -> None:
 
 
 @pytest.mark.parametrize("rollup", sorted(DATA.glob("captures/*/*/smaps_rollup")), ids=name_of)
-def test_a_capture_agrees_with_itself(rollup: Path) -> None:
+def test_rollup_smaps_and_maps_agree(rollup: Path) -> None:
     # The processes stood still, so three files made by three walks must say the same.
     smaps = read(rollup.with_name("smaps").read_bytes())
     maps = read(rollup.with_name("maps").read_bytes())
@@ -85,7 +85,7 @@ def test_a_capture_agrees_with_itself(rollup: Path) -> None:
         assert whole.fields[label] == sum(r.fields[label] for r in smaps), label
 
 
-def test_amd64_newline_in_a_name() -> None:
+def test_amd64_escapes_a_newline_in_a_name() -> None:
     (record,) = (r for r in records("captures/7.2-amd64/zoo/smaps") if b"new" in r.name)
     assert record == Record(
         start=0x7F96A8752000,
@@ -128,7 +128,7 @@ def test_amd64_newline_in_a_name() -> None:
     )
 
 
-def test_names_of_the_captures() -> None:
+def test_captured_names_are_exact() -> None:
     found = names("captures/5.10-amd64/zoo/smaps")
     assert b"/tmp/with space  and\ttab" in found
     assert b"/tmp/\xed\x95\x9c\xea\xb8\x80-\xff\xfe-bytes" in found
@@ -146,7 +146,7 @@ def test_names_of_the_captures() -> None:
     assert not by_name[b"/memfd:zoo memfd (deleted)"].deleted
 
 
-def test_arm64_with_16_kib_pages() -> None:
+def test_arm64_has_16_kib_pages() -> None:
     record = record_at("captures/6.12-arm64-16k/zoo/smaps", 0x7FFFAB9F8000)
     assert record.name == b"/SYSV00001234 (deleted)"
     assert (record.dev, record.inode, record.kind, record.deleted) == ("00:01", 0, "shmem", False)
@@ -155,7 +155,7 @@ def test_arm64_with_16_kib_pages() -> None:
     assert "ProtectionKey" not in record.fields
 
 
-def test_s390x_reservation_of_16_tib() -> None:
+def test_s390x_has_a_reservation_of_16_tib() -> None:
     record = record_at("captures/6.1-s390x/zoo/smaps", 0x3FFCD6BE000)
     assert record.end == 0x13FFCD6BE000
     assert record.fields["Size"] == 16 * TIB
@@ -171,7 +171,7 @@ def test_hugetlb_is_in_no_rss() -> None:
     assert record.fields["KernelPageSize"] == 2 * MIB
 
 
-def test_ppc64el_rollup() -> None:
+def test_ppc64el_rollup_is_exact() -> None:
     (record,) = records("captures/6.12-ppc64el-64k/zoo/smaps_rollup")
     assert (record.start, record.end, record.perms) == (0x10000000, 0x7FFFFC030000, "---p")
     assert (record.name, record.kind, record.vm_flags) == (b"[rollup]", "special", None)
@@ -182,19 +182,19 @@ def test_ppc64el_rollup() -> None:
     assert "Size" not in record.fields
 
 
-def test_oldest_format() -> None:
+def test_linux_2_6_14_has_six_fields() -> None:
     *_, libc, stack, vdso = records("handmade/2.6.14/smaps")
     assert (libc.fields["Size"], libc.fields["Shared_Clean"]) == (1152 * KIB, 344 * KIB)
     assert (stack.offset, stack.start) == (0xBFC8F000, 0xBFC8F000)
     assert (vdso.end, vdso.vm_flags, len(vdso.fields)) == (0xFFFFF000, None, 6)
 
 
-def test_guard_page_is_in_size_alone() -> None:
+def test_guard_page_is_only_in_size() -> None:
     (stack,) = (r for r in records("handmade/2.6.36-guard-page/smaps") if r.kind == "stack")
     assert (stack.end - stack.start, stack.fields["Size"]) == (84 * KIB, 88 * KIB)
 
 
-def test_fields_that_only_some_records_have() -> None:
+def test_fields_of_some_records_are_absent_in_others() -> None:
     nonlinear = [r.fields.get("Nonlinear") for r in records("handmade/3.6-nonlinear/smaps")]
     assert nonlinear == [None, 64 * KIB, None, 0, None]
     keys = [r.fields["ProtectionKey"] for r in records("handmade/4.6-protection-key/smaps")]
@@ -211,7 +211,7 @@ def test_thp_eligible_in_every_spelling(text: str) -> None:
     assert set(found) == {0, 1}
 
 
-def test_vendors() -> None:
+def test_vendors_fields_are_kept() -> None:
     samsung = records("handmade/samsung/smaps")[0].fields
     added = [samsung[k] for k in ("Writeback", "WritebackHuge", "Same", "Huge", "SwapShared")]
     assert added == [512 * KIB, 128 * KIB, 64 * KIB, 32 * KIB, 2048 * KIB]
@@ -228,7 +228,7 @@ def test_vendors() -> None:
     assert (first.extra, first.kind) == ({}, "anon_named")
 
 
-def test_emulations() -> None:
+def test_emulated_procfs_are_read() -> None:
     qemu = records("handmade/qemu-user/smaps")
     assert [(r.name, r.vm_flags) for r in qemu[3:5]] == [(b"", ["rd", "wr"]), (b"", [])]
     assert qemu[5].fields["Size"] == 8 * MIB
@@ -238,7 +238,7 @@ def test_emulations() -> None:
     assert (gvisor[-1].start, gvisor[-1].end) == (2**64 - 0xA00000, 2**64 - 0x9FF000)
 
 
-def test_wide_numbers() -> None:
+def test_wide_numbers_are_exact() -> None:
     arm = records("handmade/arm64-16-tib/smaps")
     assert [r.fields["Size"] for r in arm[1:4]] == [16 * TIB, 256 * GIB, 128 * GIB]
     assert arm[3].fields["Private_Hugetlb"] == 128 * GIB
@@ -290,7 +290,7 @@ def test_deleted_is_for_files_only() -> None:
     }
 
 
-def test_flags() -> None:
+def test_flags_keep_unknown_codes() -> None:
     found = [r.vm_flags for r in records("handmade/flags/smaps")]
     assert found[0] == []
     assert found[1] == ["rd", "wr", "mr", "mw", "me", "??", "ac", "??"]
@@ -302,7 +302,7 @@ def test_flags() -> None:
     assert (in_maps.kind, in_maps.deleted) == ("file", True)
 
 
-def test_fields_of_tomorrow() -> None:
+def test_unknown_fields_are_kept() -> None:
     found = records("handmade/future/smaps")
     assert [r.fields["NewSize"] for r in found] == [12 * KIB, 0, 4 * KIB, 0]
     assert [r.fields["NewCount"] for r in found] == [7, 0, 2**32, 1]
@@ -310,7 +310,7 @@ def test_fields_of_tomorrow() -> None:
     assert texts_found == ["hello world", "7 of 12 kB", None, "-"]
 
 
-def test_ranges() -> None:
+def test_empty_ranges_are_kept() -> None:
     heap = records("handmade/zero-length/smaps")[1]
     assert (heap.start, heap.end, heap.fields["Size"]) == (0x1B2C000, 0x1B2C000, 0)
     (empty,) = records("handmade/empty-address-space/smaps_rollup")
@@ -343,7 +343,7 @@ def test_ranges() -> None:
         (b"socket:[1]", "rw-s", [], "device"),
     ],
 )
-def test_kind_of(name: bytes, perms: str, flags: list[str], kind: str) -> None:
+def test_kind_follows_the_rules(name: bytes, perms: str, flags: list[str], kind: str) -> None:
     assert kind_of(name, perms, flags) == kind
 
 

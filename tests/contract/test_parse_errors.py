@@ -73,7 +73,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_place_is_told(backend: ModuleType, name: str) -> None:
+def test_errors_have_offset_line_number_and_line(backend: ModuleType, name: str) -> None:
     text, problem, before = CASES[name]
     lines = text.split(b"\n")
     with pytest.raises(fastsmaps.ParseError) as caught:
@@ -86,7 +86,7 @@ def test_the_place_is_told(backend: ModuleType, name: str) -> None:
     assert isinstance(error, ValueError)
 
 
-def test_the_limits_themselves_are_fine(backend: ModuleType) -> None:
+def test_the_largest_values_are_accepted(backend: ModuleType) -> None:
     text = (
         HEADER
         + b"Rss: 18014398509481983 kB\nNew: 18446744073709551614\nOne: 0000000000000000000000001\n"
@@ -97,7 +97,7 @@ def test_the_limits_themselves_are_fine(backend: ModuleType) -> None:
     assert mapping["One"] == 1
 
 
-def test_labels_without_end_are_refused(backend: ModuleType) -> None:
+def test_more_than_256_labels_are_refused(backend: ModuleType) -> None:
     labels = [b"L%d: 1 kB\n" % i for i in range(257)]
     assert len(fastsmaps.parse(HEADER + b"".join(labels[:256])).fields) == 256
     spread = b"".join(HEADER + label for label in labels)
@@ -106,7 +106,7 @@ def test_labels_without_end_are_refused(backend: ModuleType) -> None:
     assert caught.value.line == b"L256: 1 kB"
 
 
-def test_a_saved_text_is_named(backend: ModuleType, tmp_path: Path) -> None:
+def test_the_error_names_the_saved_file(backend: ModuleType, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.write_bytes(RECORD + b"nonsense\n")
     with pytest.raises(fastsmaps.ParseError, match=f"{saved}: line 4") as caught:
@@ -114,7 +114,7 @@ def test_a_saved_text_is_named(backend: ModuleType, tmp_path: Path) -> None:
     assert caught.value.path == str(saved)
 
 
-def test_an_error_shows_no_control_characters(backend: ModuleType) -> None:
+def test_the_error_escapes_control_characters(backend: ModuleType) -> None:
     with pytest.raises(fastsmaps.ParseError) as caught:
         fastsmaps.parse(b"\x1b[31m" + b"x" * 1000)
     assert str(caught.value).isprintable()

@@ -69,7 +69,7 @@ def check(text: bytes, rss: int, source: str, rows: int | None = None) -> fastsm
     return table
 
 
-def test_several_rollups(backend: ModuleType) -> None:
+def test_several_rollups_are_summed(backend: ModuleType) -> None:
     for count in (1, 2, 3):
         for some in itertools.permutations("ABC", count):
             text = b"".join(R[name] for name in some)
@@ -84,7 +84,7 @@ def test_several_rollups(backend: ModuleType) -> None:
     check(R["A"] * 3, 3000, "smaps_rollup", 3)
 
 
-def test_a_rollup_beside_its_smaps(backend: ModuleType) -> None:
+def test_a_rollup_with_its_smaps_counts_once(backend: ModuleType) -> None:
     for text in (R["A"] + S["A"], S["A"] + R["A"], S["A"] + b"\n" + R["A"]):
         table = check(text, 1000, "smaps", 4)
         assert table == table
@@ -95,7 +95,7 @@ def test_a_rollup_beside_its_smaps(backend: ModuleType) -> None:
         assert table.find(A[0] + 0x2345).kind == "heap"  # type: ignore[union-attr]
 
 
-def test_processes_one_after_another(backend: ModuleType) -> None:
+def test_each_process_of_a_text_counts_once(backend: ModuleType) -> None:
     every = [S[name] for name in "ABC"], [R[name] for name in "ABC"]
     orders = {
         "smaps alone": every[0],
@@ -111,7 +111,7 @@ def test_processes_one_after_another(backend: ModuleType) -> None:
         assert list(table) == list(fastsmaps.parse(b"".join(every[0])))
 
 
-def test_rollups_beside_smaps_of_others(backend: ModuleType) -> None:
+def test_a_rollup_with_other_smaps_is_added(backend: ModuleType) -> None:
     for text in (R["A"] + S["B"], S["B"] + R["A"]):
         table = check(text, 1300, "mixed", 5)
         assert table.group_by("path")["[rollup]"].totals.source == "smaps_rollup"
@@ -126,7 +126,7 @@ def test_rollups_beside_smaps_of_others(backend: ModuleType) -> None:
     check(S["A"] + R["A"] + R["A"], 2000, "mixed", 5)
 
 
-def test_excerpts(backend: ModuleType) -> None:
+def test_the_rollup_of_an_excerpt_is_left_out(backend: ModuleType) -> None:
     head = smaps(*A, rss=1000, stack=False)
     lines = head.splitlines(keepends=True)
     for part in (head, b"".join(lines[3:])):  # from the start; [heap] alone
@@ -140,7 +140,7 @@ def test_excerpts(backend: ModuleType) -> None:
     check(R["A"] + smaps(A[0] - 0x5000, A[1], 1000), 1000, "smaps", 4)
 
 
-def test_fields_that_only_some_have(backend: ModuleType) -> None:
+def test_a_field_that_one_rollup_lacks_is_none(backend: ModuleType) -> None:
     first = rollup(*A, Rss=1, Pss_Anon=1)
     totals = fastsmaps.parse(first + rollup(*B, Rss=2)).totals()
     assert (totals.rss, totals.pss_anon) == (3 * KB, None)
@@ -153,14 +153,14 @@ def test_fields_that_only_some_have(backend: ModuleType) -> None:
     assert table.column("pss_anon").tolist() == [fastsmaps.ABSENT] * len(table)
 
 
-def test_a_rollup_beside_maps(backend: ModuleType) -> None:
+def test_a_rollup_with_maps_is_kept(backend: ModuleType) -> None:
     maps = header(A[0], A[0] + 0x1000, b"/bin/x") + header(A[1] - 0x1000, A[1], b"[stack]")
     for text in (maps + R["A"], R["A"] + maps):
         totals = fastsmaps.parse(text).totals()
         assert (totals.rss, totals.size, totals.source) == (1000 * KB, None, "mixed")
 
 
-def test_what_only_looks_like_a_rollup(backend: ModuleType) -> None:
+def test_a_similar_name_is_not_a_rollup(backend: ModuleType) -> None:
     for line in (
         header(0x1000, 0x2000, b"[rollup]", perms=b"r--p"),
         header(0x1000, 0x2000, b"[rollup]", perms=b"---p", inode=7),
@@ -173,7 +173,7 @@ def test_what_only_looks_like_a_rollup(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("where", CAPTURED, ids=lambda path: "/".join(path.parts[-2:]))
-def test_captured(backend: ModuleType, where: Path) -> None:
+def test_captured_rollups_match_their_smaps(backend: ModuleType, where: Path) -> None:
     whole, alone = (where / "smaps").read_bytes(), (where / "smaps_rollup").read_bytes()
     rows = list(fastsmaps.parse(whole))
     for text in (alone + whole, whole + alone):
@@ -186,7 +186,7 @@ def test_captured(backend: ModuleType, where: Path) -> None:
     assert (twice.size, twice.source) == (None, "smaps_rollup")
 
 
-def test_all_captured_in_one_text(backend: ModuleType) -> None:
+def test_all_captures_in_one_text_count_once(backend: ModuleType) -> None:
     names = [path for path in CAPTURED if path.parent.name == "6.12-amd64"]
     assert len(names) > 1
     texts = [(path / "smaps").read_bytes() for path in names]
@@ -200,7 +200,7 @@ def test_all_captured_in_one_text(backend: ModuleType) -> None:
     assert totals == wanted
 
 
-def test_columns_of_the_rows_that_are_left(backend: ModuleType) -> None:
+def test_columns_have_only_the_kept_rows(backend: ModuleType) -> None:
     text = S["A"] + R["A"] + S["B"] + R["B"] + R["C"]
     table = fastsmaps.parse(text)
     rows = list(table)
@@ -215,7 +215,7 @@ def test_columns_of_the_rows_that_are_left(backend: ModuleType) -> None:
         assert part.column("size").tolist() == sizes
 
 
-def test_arrow(backend: ModuleType) -> None:
+def test_arrow_columns_equal_the_rows(backend: ModuleType) -> None:
     pa = pytest.importorskip("pyarrow")
     table = fastsmaps.parse(S["A"] + R["A"] + R["C"] + S["B"])
     for part in (table, table[::-1], table[1:6]):
@@ -225,7 +225,7 @@ def test_arrow(backend: ModuleType) -> None:
     assert sum(pa.table(table)["rss"].to_pylist()) == 1370 * KB
 
 
-def test_captures(backend: ModuleType, tmp_path: Path) -> None:
+def test_a_captures_files_may_hold_rollups(backend: ModuleType, tmp_path: Path) -> None:
     """The same in a directory that is read as if it were /proc, whichever file holds both."""
     stat = b"%d (x) S 1 1 1 0 -1 4194304 " + b"0 " * 44 + b"\n"
     texts = {
@@ -259,7 +259,7 @@ class _figures:  # noqa: N801
         self.pid, self.rss = row.pid, row.totals.rss
 
 
-def test_many_rollups_and_runs_take_no_longer(backend: ModuleType) -> None:
+def test_many_rollups_and_runs_take_linear_time(backend: ModuleType) -> None:
     # Nothing pairs: each run is an excerpt of no rollup here.
     parts = []
     for i in range(2000):
@@ -268,7 +268,7 @@ def test_many_rollups_and_runs_take_no_longer(backend: ModuleType) -> None:
     assert fastsmaps.parse(b"".join(parts)).totals().rss == 6000 * KB
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_commands_count_a_rollup_once(tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.write_bytes(R["A"] + S["A"])
     (row,) = json.loads(run("totals", str(saved), "--json").stdout)

@@ -52,7 +52,7 @@ def compare(mappings: fastsmaps.Mappings, records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
-def test_every_figure_of_every_text(backend: ModuleType, path: Path) -> None:
+def test_every_value_of_every_text(backend: ModuleType, path: Path) -> None:
     compare(fastsmaps.parse(path.read_bytes()), expected(path))
 
 
@@ -99,7 +99,7 @@ def test_rollup_and_maps_agree_with_smaps(backend: ModuleType, path: Path) -> No
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
-def test_what_people_paste(backend: ModuleType, path: Path) -> None:
+def test_other_blanks_and_line_ends_change_nothing(backend: ModuleType, path: Path) -> None:
     text = path.read_bytes()
     records = expected(path)
     compare(fastsmaps.parse(text.rstrip(b"\n")), records)
@@ -109,7 +109,7 @@ def test_what_people_paste(backend: ModuleType, path: Path) -> None:
         compare(fastsmaps.parse(text.replace(b"\n", b"\r\n").rstrip()), records)
 
 
-def test_load_opens_what_is_compressed(backend: ModuleType, tmp_path: Path) -> None:
+def test_load_opens_compressed_files(backend: ModuleType, tmp_path: Path) -> None:
     path = DATA / "captures/6.12-amd64/zoo/smaps"
     text = path.read_bytes()
     records = expected(path)
@@ -131,19 +131,19 @@ def test_load_opens_what_is_compressed(backend: ModuleType, tmp_path: Path) -> N
         fastsmaps.load(io.StringIO("text"))  # type: ignore[arg-type]
 
 
-def test_a_name_ending_in_cr_is_no_line_end(backend: ModuleType) -> None:
+def test_a_name_may_end_in_cr(backend: ModuleType) -> None:
     text = b"1000-2000 r--p 00000000 fd:01 7 /a\r\n2000-3000 r--p 00000000 fd:01 8 /b\n"
     assert [m.raw_path for m in fastsmaps.parse(text)] == [b"/a\r", b"/b"]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
-def test_labels_in_the_order_of_the_text(backend: ModuleType, path: Path) -> None:
+def test_labels_keep_the_order_of_the_text(backend: ModuleType, path: Path) -> None:
     labels = dict.fromkeys(label for record in expected(path) for label in record.fields)
     assert backend.parse(path.read_bytes()).labels == tuple(labels)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
-def test_androids_name_is_lost_nowhere(backend: ModuleType, path: Path) -> None:
+def test_androids_name_is_never_lost(backend: ModuleType, path: Path) -> None:
     # Either it gives the path, or it is in extra, because the header has a name.
     headers = fastsmaps.parse(
         b"".join(

@@ -94,7 +94,9 @@ def figures(sweep: Any) -> list[Any]:
         {"rollups": False},
     ],
 )
-def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) -> None:
+def test_sweeps_of_both_backends_are_equal(
+    twins: list[dict[str, Any]], root: int, options: dict[str, Any]
+) -> None:
     pids = memoryview(array("i", [*range(10, 28), 99, 10]))
     found = []
     for twin in twins:
@@ -120,7 +122,7 @@ def test_twins(twins: list[dict[str, Any]], root: int, options: dict[str, Any]) 
         assert {by_pid[pid][1] for pid in (15, 16, 17, 18, 19, 20, 21, 22, 23, 99)} == {"other"}
 
 
-def test_numbers_that_are_no_process(twins: list[dict[str, Any]], root: int) -> None:
+def test_invalid_pids_are_not_read(twins: list[dict[str, Any]], root: int) -> None:
     for twin in twins:
         sweep = twin["Sweep"]()
         assert sweep.take(root, memoryview(array("i", [0, -1, -(2**31), 10])), 60) == 4
@@ -132,7 +134,7 @@ def test_numbers_that_are_no_process(twins: list[dict[str, Any]], root: int) -> 
         ]
 
 
-def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_table_read_between_two_takes_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:
     """Looked at between two takes, as a Sampler does; no kernel calls a rollup anything else."""
     for pid in (1, 2, 3):
         (tmp_path / str(pid)).mkdir()
@@ -150,7 +152,9 @@ def test_a_table_that_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None
     os.close(fd)
 
 
-def test_what_has_no_header_is_nobody_elses(twins: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_fields_without_a_header_go_to_no_process(
+    twins: list[dict[str, Any]], tmp_path: Path
+) -> None:
     """No kernel writes such a rollup; a file system that plays procfs may."""
     for pid, rollup in enumerate((ROLLUP, b"New: 3 kB\nRss: 9 kB\n", ROLLUP + b"nonsense\n"), 1):
         (tmp_path / str(pid)).mkdir()
@@ -166,7 +170,7 @@ def test_what_has_no_header_is_nobody_elses(twins: list[dict[str, Any]], tmp_pat
     os.close(root)
 
 
-def test_wrong_use(twins: list[dict[str, Any]], root: int) -> None:
+def test_wrong_arguments_are_refused(twins: list[dict[str, Any]], root: int) -> None:
     for twin in twins:
         with pytest.raises(ValueError, match="texts"):
             twin["Sweep"](("a", "b", "c", "d"))
@@ -176,7 +180,7 @@ def test_wrong_use(twins: list[dict[str, Any]], root: int) -> None:
             twin["statms"](memoryview(array("i", [root])), memoryview(array("Q", [0, 0])))
 
 
-def test_uses(twins: list[dict[str, Any]]) -> None:
+def test_uses_of_both_backends_are_equal(twins: list[dict[str, Any]]) -> None:
     texts = [
         record(0x1000, 0x2000, name=b"/a", Rss=4)
         + record(0x2000, 0x4000, name=b"/b", Rss=8, Pss=2),
@@ -212,7 +216,7 @@ def test_uses(twins: list[dict[str, Any]]) -> None:
     assert len(found[0]) == 503
 
 
-def test_uses_by_number(twins: list[dict[str, Any]]) -> None:
+def test_uses_by_pid_leave_out_threads(twins: list[dict[str, Any]]) -> None:
     with processes.workload("idle") as child:
         (tid,) = child.request("threads", 1)
         numbers = (child.pid, tid, processes.dead_pid())
@@ -227,7 +231,7 @@ def test_uses_by_number(twins: list[dict[str, Any]]) -> None:
             assert {users for _, users, _ in uses.result()} == {3}
 
 
-def test_statms(twins: list[dict[str, Any]]) -> None:
+def test_statms_equal_the_files(twins: list[dict[str, Any]]) -> None:
     with processes.workload("idle") as child:
         fd = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY)
         fds = memoryview(array("i", [fd, 10**6]))
@@ -244,7 +248,7 @@ def test_statms(twins: list[dict[str, Any]]) -> None:
         os.close(fd)
 
 
-def test_statms_that_are_none(twins: list[dict[str, Any]]) -> None:
+def test_damaged_statms_are_absent(twins: list[dict[str, Any]]) -> None:
     texts = {
         b"9 8 7 6\n": [8, 7, 6],
         b"9 8 7 6": [8, 7, 6],
@@ -270,5 +274,5 @@ def test_statms_that_are_none(twins: list[dict[str, Any]]) -> None:
         os.close(fd)
 
 
-def test_both_export_the_same(backend: ModuleType) -> None:
+def test_both_backends_export_the_same_names(backend: ModuleType) -> None:
     assert set(_backend.exports("python")) == set(_backend.NAMES)

@@ -55,7 +55,7 @@ BUFFERS: dict[str, Callable[[bytes], Any]] = {
 
 
 @pytest.mark.parametrize("name", BUFFERS)
-def test_every_contiguous_buffer(backend: ModuleType, name: str) -> None:
+def test_every_contiguous_buffer_is_parsed(backend: ModuleType, name: str) -> None:
     text = TEXT + b"\n" * (-len(TEXT) % 8)
     data = BUFFERS[name](text)
     assert list(fastsmaps.parse(data)) == list(fastsmaps.parse(TEXT))
@@ -66,7 +66,7 @@ def test_every_contiguous_buffer(backend: ModuleType, name: str) -> None:
     [b"", bytearray(), memoryview(b""), array.array("Q"), memoryview(b"").cast("B"), b"\n \r\n\t"],
     ids=["bytes", "bytearray", "memoryview", "array", "cast", "blank"],
 )
-def test_no_text(backend: ModuleType, data: Any) -> None:
+def test_an_empty_text_has_no_totals(backend: ModuleType, data: Any) -> None:
     table = fastsmaps.parse(data)
     # Nothing was read: that is not "has nothing".
     assert (len(table), table.totals().size, table.totals().rss) == (0, None, None)
@@ -74,19 +74,19 @@ def test_no_text(backend: ModuleType, data: Any) -> None:
     assert fastsmaps.parse(TEXT)[7:].totals().size is None
 
 
-def test_buffers_that_are_not_contiguous(backend: ModuleType) -> None:
+def test_a_buffer_that_is_not_contiguous_is_refused(backend: ModuleType) -> None:
     for view in (memoryview(TEXT)[::2], memoryview(TEXT)[::-1]):
         with pytest.raises(BufferError, match="contiguous"):
             fastsmaps.parse(view)
 
 
 @pytest.mark.parametrize("data", ["text", "", None, 7, [1], io.BytesIO(TEXT), object()], ids=type)
-def test_what_holds_no_bytes(backend: ModuleType, data: Any) -> None:
+def test_an_object_without_bytes_is_a_type_error(backend: ModuleType, data: Any) -> None:
     with pytest.raises(TypeError):
         fastsmaps.parse(data)
 
 
-def test_a_buffer_is_let_go(backend: ModuleType) -> None:
+def test_a_buffer_is_released_after_parsing(backend: ModuleType) -> None:
     data = bytearray(TEXT)
     table = fastsmaps.parse(data)
     data += b"nonsense\n"  # a BufferError while anybody holds it
@@ -103,7 +103,7 @@ def paths(text: bytes) -> list[bytes]:
     return [mapping.raw_path for mapping in fastsmaps.parse(text)]
 
 
-def test_names_that_end_in_cr(backend: ModuleType) -> None:
+def test_a_name_may_end_in_cr(backend: ModuleType) -> None:
     a, b = header(name=b"/a\r"), header(name=b"/b")
     assert paths(a + b) == [b"/a\r", b"/b"]
     assert paths(b + a) == [b"/b", b"/a\r"]
@@ -113,19 +113,21 @@ def test_names_that_end_in_cr(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2])
-def test_crlf_without_the_last(backend: ModuleType, cut: int) -> None:
+def test_crlf_with_a_cut_last_line_is_parsed(backend: ModuleType, cut: int) -> None:
     text = (TEXT + header(name=b"/last")).replace(b"\n", b"\r\n")
     assert list(fastsmaps.parse(text[:-cut])) == list(fastsmaps.parse(TEXT + header(name=b"/last")))
 
 
-def test_crlf_of_headers_without_a_name(backend: ModuleType) -> None:
+def test_crlf_after_a_header_without_a_name_is_parsed(backend: ModuleType) -> None:
     for line in (header(), header().rstrip() + b"\n"):
         assert paths(line.replace(b"\n", b"\r\n") * 2) == [b"", b""]
         assert paths(line.replace(b"\n", b"\r\n") + line) == [b"", b""]
 
 
 @pytest.mark.parametrize("length", [*range(4015, 4031), 9000])
-def test_a_first_line_of_any_length(backend: ModuleType, length: int) -> None:
+def test_crlf_is_detected_after_a_first_line_of_any_length(
+    backend: ModuleType, length: int
+) -> None:
     # Whether a text is CRLF is told by its first line, which is looked for in blocks.
     name = b"/" + b"x" * length
     text = header(name=name) + TEXT
@@ -136,7 +138,9 @@ def test_a_first_line_of_any_length(backend: ModuleType, length: int) -> None:
 
 @pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t  \t"])
 @pytest.mark.parametrize("every", [1, 2, 7])
-def test_other_runs_of_blanks(backend: ModuleType, blanks: bytes, every: int) -> None:
+def test_other_runs_of_blanks_change_nothing(
+    backend: ModuleType, blanks: bytes, every: int
+) -> None:
     lines = CAPTURE.removesuffix(b"\n").split(b"\n")
     for i in range(0, len(lines), every):
         if lines[i][:1].isupper():
@@ -152,7 +156,7 @@ def test_other_runs_of_blanks(backend: ModuleType, blanks: bytes, every: int) ->
 # ---- large
 
 
-def test_70_000_different_names(backend: ModuleType) -> None:
+def test_70_000_different_names_are_kept(backend: ModuleType) -> None:
     text = b"".join(header(i << 12, (i + 1) << 12, b"/%d" % i, inode=i) for i in range(70_000))
     table = fastsmaps.parse(text)
     assert len(table) == 70_000
@@ -162,7 +166,7 @@ def test_70_000_different_names(backend: ModuleType) -> None:
     assert table.totals().size == 70_000 << 12
 
 
-def test_a_name_longer_than_any_block(backend: ModuleType) -> None:
+def test_a_name_longer_than_a_block_is_complete(backend: ModuleType) -> None:
     name = b"/" + bytes(byte for byte in range(256) if byte != 10) * 400
     assert paths(header(name=name) + header(name=name + b"x") * 2) == [name] + [name + b"x"] * 2
 
@@ -216,7 +220,7 @@ print(parsed + failed)
 """
 
 
-def test_a_buffer_that_changes_while_it_is_parsed(backend: ModuleType) -> None:
+def test_a_buffer_that_changes_meanwhile_crashes_nothing(backend: ModuleType) -> None:
     choice = fastsmaps.BACKEND
     done = subprocess.run(
         [
@@ -235,7 +239,7 @@ def test_a_buffer_that_changes_while_it_is_parsed(backend: ModuleType) -> None:
 # ---- files
 
 
-def test_load_takes_every_way_to_name_a_file(backend: ModuleType, tmp_path: Path) -> None:
+def test_load_takes_paths_and_open_files(backend: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "sm\udcffaps"
     path.write_bytes(TEXT)
     rows = list(fastsmaps.parse(TEXT))
@@ -252,12 +256,12 @@ def test_load_takes_every_way_to_name_a_file(backend: ModuleType, tmp_path: Path
 
 
 @pytest.mark.parametrize("source", [None, 7, 1.5, [], object()], ids=type)
-def test_load_of_no_file(backend: ModuleType, source: Any) -> None:
+def test_load_of_another_type_is_a_type_error(backend: ModuleType, source: Any) -> None:
     with pytest.raises(TypeError):
         fastsmaps.load(source)
 
 
-def test_load_of_files_that_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
+def test_load_of_an_unreadable_file_is_a_read_error(backend: ModuleType, tmp_path: Path) -> None:
     for path, number in ((tmp_path, errno.EISDIR), (tmp_path / "none", errno.ENOENT)):
         with pytest.raises(fastsmaps.ReadError) as caught:
             fastsmaps.load(path)
@@ -277,7 +281,9 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("ending", COMPRESSORS)
-def test_compressed_files(backend: ModuleType, tmp_path: Path, ending: str) -> None:
+def test_compressed_files_are_recognized_by_content(
+    backend: ModuleType, tmp_path: Path, ending: str
+) -> None:
     compress = COMPRESSORS[ending]
     path = tmp_path / "by its first bytes, not its name"
     path.write_bytes(compress(CAPTURE))
@@ -296,7 +302,9 @@ def test_compressed_files(backend: ModuleType, tmp_path: Path, ending: str) -> N
 
 
 @pytest.mark.parametrize("ending", COMPRESSORS)
-def test_damaged_compressed_files(backend: ModuleType, tmp_path: Path, ending: str) -> None:
+def test_a_damaged_compressed_file_is_a_read_error(
+    backend: ModuleType, tmp_path: Path, ending: str
+) -> None:
     data = COMPRESSORS[ending](CAPTURE)
     for damaged in (data[:6], data[:-1], data[:40] + bytes(40) + data[80:]):
         with pytest.raises(fastsmaps.ReadError, match="the file is damaged") as caught:
@@ -310,7 +318,7 @@ def test_damaged_compressed_files(backend: ModuleType, tmp_path: Path, ending: s
 
 
 @pytest.mark.parametrize("ending", COMPRESSORS)
-def test_a_compressed_text_without_end(backend: ModuleType, tmp_path: Path, ending: str) -> None:
+def test_decompression_stops_at_max_bytes(backend: ModuleType, tmp_path: Path, ending: str) -> None:
     data = COMPRESSORS[ending](CAPTURE)
     path = tmp_path / "bomb"
     path.write_bytes(data)
@@ -321,7 +329,7 @@ def test_a_compressed_text_without_end(backend: ModuleType, tmp_path: Path, endi
     assert list(fastsmaps.load(path, max_bytes=len(CAPTURE))) == list(fastsmaps.parse(CAPTURE))
 
 
-def test_zstd_where_python_has_it(backend: ModuleType) -> None:
+def test_zstd_needs_python_3_14(backend: ModuleType) -> None:
     frame = b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00"  # of no bytes
     if sys.version_info >= (3, 14):
         assert len(fastsmaps.load(io.BytesIO(frame))) == 0
@@ -342,7 +350,7 @@ def test_a_damaged_text_names_its_file(backend: ModuleType, tmp_path: Path) -> N
     assert caught.value.path is None
 
 
-def test_an_open_file_that_cannot_be_read(backend: ModuleType) -> None:
+def test_an_unreadable_open_file_is_a_read_error(backend: ModuleType) -> None:
     with (
         open("/proc/self/mem", "rb", buffering=0) as file,
         pytest.raises(fastsmaps.ReadError, match="cannot read /proc/self/mem") as caught,

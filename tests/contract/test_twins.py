@@ -146,13 +146,15 @@ def documents(draw: st.DrawFn) -> bytes:
 
 @examples(600)
 @given(text=documents(), crlf=st.booleans())
-def test_documents(twins: Twins, text: bytes, crlf: bool) -> None:
+def test_generated_documents_are_parsed_alike(twins: Twins, text: bytes, crlf: bool) -> None:
     assert same(twins, text, crlf)
 
 
 @examples(200)
 @given(text=documents(), chunk_size=st.integers(1, 200), chunks=st.integers(1, 64))
-def test_chunk_borders(twins: Twins, text: bytes, chunk_size: int, chunks: int) -> None:
+def test_chunk_borders_change_nothing(
+    twins: Twins, text: bytes, chunk_size: int, chunks: int
+) -> None:
     whole = same(twins, text)
     for module in twins:
         assert read_in_chunks(module, text, chunk_size, chunks) == whole
@@ -173,7 +175,7 @@ SAVED = [
 
 @examples(500)
 @given(data=st.data())
-def test_damaged_texts(twins: Twins, data: st.DataObject) -> None:
+def test_damaged_texts_are_parsed_alike(twins: Twins, data: st.DataObject) -> None:
     text = bytearray(data.draw(st.sampled_from(SAVED)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, max(len(text) - 1, 0)))
@@ -189,7 +191,7 @@ def test_damaged_texts(twins: Twins, data: st.DataObject) -> None:
     same(twins, bytes(text), data.draw(st.booleans()))
 
 
-def test_every_byte_changed(twins: Twins) -> None:
+def test_every_changed_byte_is_parsed_alike(twins: Twins) -> None:
     text = (
         b"08048000-08049000 r-xp 00001000 fd:01 77 /bin/x\n"
         b"Rss:                   4 kB\nTHPeligible:           0\nVmFlags: rd ex \n"
@@ -203,7 +205,7 @@ def test_every_byte_changed(twins: Twins) -> None:
         same(twins, text[:at])
 
 
-def test_every_cut_of_a_record(twins: Twins) -> None:
+def test_every_cut_of_a_record_is_parsed_alike(twins: Twins) -> None:
     text = (DATA / "captures/7.2-amd64/zoo/smaps").read_bytes()[:2500]
     results = [same(twins, text[:end]) for end in range(len(text))]
     assert any(result[0] is ParseError for result in results)
@@ -212,7 +214,7 @@ def test_every_cut_of_a_record(twins: Twins) -> None:
 @pytest.mark.parametrize(
     "path", sorted(DATA.glob("captures/*/zoo/smaps")), ids=lambda p: p.parts[-3]
 )
-def test_pieces_of_real_files(twins: Twins, path: Path) -> None:
+def test_real_files_are_read_alike_in_any_chunks(twins: Twins, path: Path) -> None:
     text = path.read_bytes()
     whole = same(twins, text)
     for chunk_size, chunks in ((1, 64), (7, 1), (727, 3), (3000, 64), (65536, 1)):
@@ -235,14 +237,14 @@ def test_total_is_the_tables_sum(twins: Twins, path: Path) -> None:
                     assert sums == (module.parse(text).sums()[0] if text else None)
 
 
-def test_an_empty_file_is_no_table(twins: Twins) -> None:
+def test_an_empty_file_gives_none(twins: Twins) -> None:
     for module in twins:
         assert read_in_chunks(module, b"", 3000, 64) == (None,)
         assert len(module.parse(b"")) == 0
         assert module.parse(b"").sums() == [(0, {})]
 
 
-def test_a_text_ends_where_it_ends(twins: Twins) -> None:
+def test_mappings_after_vsyscall_are_read(twins: Twins) -> None:
     """The gate's record is the last of a process; a text of our making may go on after it."""
     first = record(0x1000, 0x2000, Rss=4)
     gate = record(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, b"[vsyscall]", Rss=0)
@@ -254,7 +256,7 @@ def test_a_text_ends_where_it_ends(twins: Twins) -> None:
                 assert read_in_chunks(module, text, chunk_size, 1) == whole
 
 
-def test_wrong_pieces(twins: Twins) -> None:
+def test_wrong_chunk_sizes_are_refused(twins: Twins) -> None:
     for module in twins:
         for chunk_size, chunks in ((0, 1), (1, 0), (1, 65)):
             with pytest.raises(ValueError, match="chunks"):
@@ -263,7 +265,7 @@ def test_wrong_pieces(twins: Twins) -> None:
             module.read(10**6, 3000, 64)
 
 
-def test_what_a_row_out_of_range_gives(twins: Twins) -> None:
+def test_a_row_out_of_range_is_an_index_error(twins: Twins) -> None:
     for module in twins:
         table = module.parse(b"1000-2000 r--p 0 0:0 0\nRss: 4 kB\n")
         with pytest.raises(IndexError):

@@ -89,14 +89,14 @@ def address(view: memoryview) -> int:
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
-def test_every_row_of_every_text(backend: ModuleType, path: Path) -> None:
+def test_arrow_rows_equal_as_dict(backend: ModuleType, path: Path) -> None:
     mappings = fastsmaps.parse(path.read_bytes())
     compare(mappings)
     for part in (mappings[3:17], mappings[::-3], mappings[1::2], mappings[:0], mappings[-1:]):
         compare(part)
 
 
-def test_types(backend: ModuleType) -> None:
+def test_columns_have_the_documented_types(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
     schema = pa.schema(mappings)
     one_of_few = pa.dictionary(pa.int32(), pa.string())
@@ -116,7 +116,7 @@ def test_types(backend: ModuleType) -> None:
     assert {"pss", "size_printed", "thp_eligible", "protection_key"} <= {*schema.names}
 
 
-def test_where_it_comes_from(backend: ModuleType) -> None:
+def test_metadata_names_the_origin(backend: ModuleType) -> None:
     mappings = fastsmaps.mappings("self")
     for table in (pa.table(mappings), pa.table(mappings[:2])):
         assert table.schema.metadata == {
@@ -128,7 +128,7 @@ def test_where_it_comes_from(backend: ModuleType) -> None:
     assert pa.schema(fastsmaps.parse(b"")).metadata.keys() == {b"fastsmaps.version"}
 
 
-def test_no_size_is_copied(backend: ModuleType) -> None:
+def test_number_columns_share_the_backends_memory(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
     for some in (mappings, mappings[5:20]):
         table = pa.table(some)
@@ -164,7 +164,7 @@ def test_absent_is_null(backend: ModuleType) -> None:
         assert part.column_names == table.column_names
 
 
-def test_no_flags_and_empty_flags_differ(backend: ModuleType) -> None:
+def test_missing_flags_are_null_and_empty_ones_a_list(backend: ModuleType) -> None:
     text = record(0x1000, 0x2000, Rss=1) + record(0x2000, 0x3000, Rss=1, flags=b"")
     assert pa.table(fastsmaps.parse(text))["vm_flags"].to_pylist() == [None, []]
     text += record(0x3000, 0x4000, Rss=1, flags=b"rd wr  ht ") + record(0x4000, 0x5000, Rss=1)
@@ -182,7 +182,7 @@ def test_no_flags_and_empty_flags_differ(backend: ModuleType) -> None:
     compare(fastsmaps.parse(text))
 
 
-def test_kinds(backend: ModuleType) -> None:
+def test_kind_and_deleted_match_the_rows(backend: ModuleType) -> None:
     names = (b"/dev/zero (deleted)", b"/dev/zero", b"", b"[heap]", b"/a (deleted)", b"/memfd:x")
     text = b"".join(
         record(at := i << 16, at + 4096, name, perms=perms, flags=flags, Rss=1)
@@ -205,7 +205,7 @@ def test_kinds(backend: ModuleType) -> None:
     assert {*pa.table(mappings)["kind"].to_pylist()} == kinds
 
 
-def test_hostile_names(backend: ModuleType) -> None:
+def test_names_that_are_not_utf8_are_escaped(backend: ModuleType) -> None:
     mappings = hostile()
     compare(mappings)
     compare(mappings[::-1])
@@ -220,7 +220,7 @@ def test_hostile_names(backend: ModuleType) -> None:
     ]
 
 
-def test_fields_of_tomorrow(backend: ModuleType) -> None:
+def test_unknown_fields_become_columns(backend: ModuleType) -> None:
     # Two labels with one name in Python, some named as attributes are, one whose value is a text.
     text = (
         header()
@@ -247,7 +247,9 @@ def test_fields_of_tomorrow(backend: ModuleType) -> None:
     ),
     st.slices(12),
 )
-def test_any_text(backend: ModuleType, rows: list[Any], part: slice) -> None:
+def test_generated_texts_match_their_rows(
+    backend: ModuleType, rows: list[Any], part: slice
+) -> None:
     mappings = fastsmaps.parse(
         b"".join(
             record(i << 16, (i << 16) + 4096, name, perms=perms, flags=flags, **fields)
@@ -258,7 +260,7 @@ def test_any_text(backend: ModuleType, rows: list[Any], part: slice) -> None:
     compare(mappings[part])
 
 
-def test_another_schema(backend: ModuleType) -> None:
+def test_a_requested_schema_is_honoured(backend: ModuleType) -> None:
     mappings = hostile()
     wanted = pa.schema(
         [
@@ -298,7 +300,7 @@ def compare_scan(scan: fastsmaps.Scan) -> Any:
     return table
 
 
-def test_scan(backend: ModuleType) -> None:
+def test_scan_rows_match(backend: ModuleType) -> None:
     with processes.workload("idle") as child, processes.zombie() as zombie:
         pids = [os.getpid(), child.pid, zombie, processes.dead_pid()]
         for workers in (1, 2):
@@ -328,7 +330,7 @@ def test_scan(backend: ModuleType) -> None:
     }
 
 
-def test_scan_of_all(backend: ModuleType) -> None:
+def test_a_scan_of_all_processes_matches(backend: ModuleType) -> None:
     scan = fastsmaps.scan(workers=2)
     table = compare_scan(scan)
     assert len(table) == len(scan)
@@ -343,7 +345,7 @@ def test_scan_of_all(backend: ModuleType) -> None:
     compare_scan(scan[:0])
 
 
-def test_sampler(backend: ModuleType) -> None:
+def test_a_samplers_scan_matches(backend: ModuleType) -> None:
     with fastsmaps.Sampler() as sampler:
         for _ in range(2):
             scan = sampler.sweep()
@@ -352,7 +354,7 @@ def test_sampler(backend: ModuleType) -> None:
     assert ages[os.getpid()] >= 0
 
 
-def test_scan_of_a_capture(backend: ModuleType, tmp_path: Path) -> None:
+def test_a_captures_scan_matches(backend: ModuleType, tmp_path: Path) -> None:
     rollup = (ZOO.parent / "smaps_rollup").read_bytes()
     files = {
         7: {"stat": b"7 (ba\xffd) S 1 " + b"0 " * 40, "smaps_rollup": rollup + kb("NewField", 3)},
@@ -394,7 +396,7 @@ def test_scan_of_a_capture(backend: ModuleType, tmp_path: Path) -> None:
 # ---- other packages
 
 
-def test_polars(backend: ModuleType) -> None:
+def test_polars_reads_every_table(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
     frame = polars.DataFrame(mappings)
     assert frame.columns == pa.table(mappings).column_names
@@ -412,7 +414,7 @@ def test_polars(backend: ModuleType) -> None:
     assert frame["pss"].to_list() == [scan[0].as_dict()["pss"]]
 
 
-def test_pandas(backend: ModuleType) -> None:
+def test_pandas_reads_every_table(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
     frame = pandas.DataFrame.from_arrow(mappings)
     assert list(frame.columns) == pa.table(mappings).column_names
@@ -430,7 +432,7 @@ def test_pandas(backend: ModuleType) -> None:
     assert frame["pss"].isna().tolist() == [outcome != "read" for outcome in frame["outcome"]]
 
 
-def test_duckdb(backend: ModuleType) -> None:
+def test_duckdb_queries_every_table(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
     totals = mappings.totals()
     assert sql("SELECT sum(pss), sum(size) FROM mappings").fetchall() == [(totals.pss, totals.size)]
@@ -467,7 +469,7 @@ for table in (fastsmaps.mappings("self"), fastsmaps.scan([1])):
 """
 
 
-def test_without_pyarrow() -> None:
+def test_without_pyarrow_the_error_names_the_extra() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
         env=commands.environment(),
@@ -480,7 +482,7 @@ def test_without_pyarrow() -> None:
     assert all(line.endswith('pip install "fastsmaps[arrow]"') for line in lines)
 
 
-def test_samples_have_a_schema() -> None:
+def test_samples_have_columns_and_a_schema() -> None:
     series = Series(10)
     totals = Totals({"Pss": 4096, "NewField": 8192}, None, "smaps_rollup")
     series.add(totals, elapsed=1, time=10**18, processes=1, unread=0, peak_rss=None)

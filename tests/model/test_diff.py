@@ -49,7 +49,7 @@ def told(changes: list[fastsmaps.Change]) -> list[tuple[Any, int | None]]:
 # ---- two tables
 
 
-def test_tables(backend: ModuleType) -> None:
+def test_changes_by_path_are_ordered_by_pss(backend: ModuleType) -> None:
     old = table(same=10, grew=10, shrank=50, went=7)
     new = table(came=3, shrank=9, same=10, grew=30)
     changes = diff(old, new)
@@ -71,7 +71,7 @@ def test_tables(backend: ModuleType) -> None:
     assert diff(old[:2], old[:2]) == []
 
 
-def test_groups_of_tables(backend: ModuleType) -> None:
+def test_changes_by_kind_and_by_function_agree(backend: ModuleType) -> None:
     old, new = table(**{"[heap]": 10, "/a": 1, "/b": 2}), table(**{"[heap]": 15, "/a": 4, "/c": 1})
     assert told(diff(old, new, by="kind")) == [("heap", 5 * KB), ("file", 2 * KB)]
     assert told(diff(old, new, "kind")) == told(diff(old, new, lambda mapping: mapping.kind))
@@ -80,7 +80,7 @@ def test_groups_of_tables(backend: ModuleType) -> None:
         diff(old, new, by="comm")
 
 
-def test_tables_without_figures(backend: ModuleType) -> None:
+def test_tables_of_maps_are_compared_by_size(backend: ModuleType) -> None:
     """Those of maps have only addresses: what is mapped is the change."""
     old = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x3000, b"/b"))
     new = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x5000, b"/b"))
@@ -89,7 +89,7 @@ def test_tables_without_figures(backend: ModuleType) -> None:
     assert diff(old, old) == []
 
 
-def test_ties_have_an_order(backend: ModuleType) -> None:
+def test_equal_changes_are_ordered_by_key(backend: ModuleType) -> None:
     old, new = table(), table(b=1, c=1, a=1)
     assert [change.key for change in diff(old, new)] == ["a", "b", "c"]
 
@@ -100,7 +100,7 @@ def ranges(*rows: tuple[int, int, bytes, int]) -> fastsmaps.Mappings:
     )
 
 
-def test_ranges(backend: ModuleType) -> None:
+def test_ranges_that_overlap_are_one_change(backend: ModuleType) -> None:
     """A mapping that grew downwards, one split by mprotect, two merged, one gone, one new."""
     old = ranges(
         (0x10000, 0x20000, b"", 10), (0x30000, 0x38000, b"", 5), (0x50000, 0x52000, b"", 1),
@@ -125,7 +125,7 @@ def test_ranges(backend: ModuleType) -> None:
         diff(*scans, by="range")
 
 
-def test_the_address_of_growth_in_a_live_process(backend: ModuleType) -> None:
+def test_growth_in_a_live_process_has_its_address(backend: ModuleType) -> None:
     """The kernel maps downwards, and merges what is next to each other and alike."""
     first = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     first[:] = bytes(len(first))
@@ -144,7 +144,7 @@ def test_the_address_of_growth_in_a_live_process(backend: ModuleType) -> None:
 # ---- two scans
 
 
-def test_scans() -> None:
+def test_changes_by_process_are_ordered_by_pss() -> None:
     old = scan(row(1, 10), row(2, 20), row(3, 30), row(4, 40))
     new = scan(row(1, 10), row(2, 25), row(3, 10), row(5, 50))
     changes = diff(old, new)
@@ -155,13 +155,13 @@ def test_scans() -> None:
     assert changes[0].old.size is None
 
 
-def test_a_number_used_again_is_two_processes() -> None:
+def test_a_reused_pid_makes_two_changes() -> None:
     old, new = scan(row(7, 10)), scan(row(7, 11, start_time=2.0))
     assert told(diff(old, new)) == [(7, 11), (7, -10)]
 
 
 @pytest.mark.parametrize("outcome", ["denied", "failed", "skipped"])
-def test_what_could_not_be_read_is_no_change(outcome: Outcome) -> None:
+def test_an_unread_process_is_left_out(outcome: Outcome) -> None:
     read, unread = scan(row(7, 10), row(8, 1)), scan(row(7, None, outcome), row(8, 2))
     for by in ("pid", "comm"):
         assert sum(change.pss or 0 for change in diff(read, unread, by)) == 1
@@ -169,19 +169,19 @@ def test_what_could_not_be_read_is_no_change(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["gone", "zombie"])
-def test_what_has_ended_has_nothing_left(outcome: Outcome) -> None:
+def test_an_ended_process_counts_as_0(outcome: Outcome) -> None:
     ended = row(7, None, outcome, start_time=1.0 if outcome == "zombie" else None)
     assert told(diff(scan(row(7, 10)), scan(ended))) == [(7, -10)]
     assert diff(scan(ended), scan(ended)) == []
 
 
-def test_without_memory_there_is_no_change() -> None:
+def test_kernel_threads_do_not_change() -> None:
     thread = scan(row(2, None, "kernel_thread"))
     assert diff(thread, thread) == []
     assert diff(thread, scan()) == []
 
 
-def test_groups_of_scans() -> None:
+def test_changes_by_words_and_functions() -> None:
     old = scan(row(1, 10, comm="a", cgroup="/x"), row(2, 20, comm="a"), row(3, 5, comm="b"))
     new = scan(row(1, 11, comm="a", cgroup="/x"), row(4, 40, comm="a"), row(3, 5, comm="b"))
     assert told(diff(old, new, by="comm")) == [("a", 21)]
@@ -191,13 +191,13 @@ def test_groups_of_scans() -> None:
         diff(old, new, by="kind")
 
 
-def test_a_table_and_a_scan(backend: ModuleType) -> None:
+def test_a_table_with_a_scan_is_a_type_error(backend: ModuleType) -> None:
     for old, new in ((table(), scan()), (scan(), table()), (1, 2), (table(), None)):
         with pytest.raises(TypeError, match="two Mappings or two Scans"):
             diff(old, new)  # type: ignore[arg-type]
 
 
-def test_live(backend: ModuleType) -> None:
+def test_live_growth_is_found(backend: ModuleType) -> None:
     before = fastsmaps.scan()
     table_before = fastsmaps.mappings()
     # Not from malloc(), which may hand out pages that were freed and are still resident.

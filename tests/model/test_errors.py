@@ -53,7 +53,7 @@ def told(error: Error) -> dict[str, Any]:
 
 @pytest.mark.thread_unsafe(reason="adds notes to errors that the module keeps")
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-def test_a_pickle_keeps_all_of_it(error: Error) -> None:
+def test_pickles_keep_every_attribute(error: Error) -> None:
     error.add_note("a note")
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(error, protocol))
@@ -62,7 +62,7 @@ def test_a_pickle_keeps_all_of_it(error: Error) -> None:
     assert told(copy.copy(error)) == told(copy.deepcopy(error)) == told(error)
 
 
-def test_a_path_that_was_told_later_is_kept_too() -> None:
+def test_pickles_keep_a_path_that_was_set_later() -> None:
     error = ParseError("problem", offset=0, line_number=1, line=b"x")
     error.path = "/saved"
     error.pid = 7
@@ -79,7 +79,7 @@ def test_a_path_that_was_told_later_is_kept_too() -> None:
         (ReadError, OSError, errno.EIO),
     ],
 )
-def test_errors_of_the_system(kind: Any, also: type[OSError], number: int) -> None:
+def test_system_errors_are_oserrors_with_errno(kind: Any, also: type[OSError], number: int) -> None:
     with pytest.raises(also) as caught:
         raise kind("message", pid=7, path="/proc/7")
     assert isinstance(caught.value, Error)
@@ -89,7 +89,7 @@ def test_errors_of_the_system(kind: Any, also: type[OSError], number: int) -> No
     assert kind("message", errno=errno.ENOMEM).errno == errno.ENOMEM
 
 
-def test_the_tree() -> None:
+def test_public_errors_have_the_documented_bases() -> None:
     classes = [getattr(fastsmaps, name) for name in fastsmaps.__all__]
     found = {c for c in classes if isinstance(c, type) and issubclass(c, BaseException)}
     assert found == {
@@ -119,7 +119,7 @@ def test_no_memory_map_says_why() -> None:
     assert str(error) == "process 2 is a kernel thread: it has no memory map"
 
 
-def test_a_parse_error_shows_a_line_that_does_no_harm() -> None:
+def test_a_parse_error_escapes_its_line() -> None:
     line = b"\x1b[2J\r\x00\xff\xc2\x9b" * 100
     error = ParseError("problem", offset=1, line_number=1, line=line)
     assert error.line == line

@@ -55,7 +55,7 @@ KNOWN = {
 }
 
 
-def test_every_field_of_every_kernel() -> None:
+def test_every_known_label_has_its_name() -> None:
     assert {label: python_name(label) for label in KNOWN} == KNOWN
     assert set(KNOWN) == {*SIZES, *PAGE_SIZES, *NUMBERS}
     assert {name: label for label, name in KNOWN.items()} == LABELS
@@ -82,22 +82,22 @@ def test_every_field_of_every_kernel() -> None:
         ("__X", "__x"),
     ],
 )
-def test_the_rule(label: str, name: str) -> None:
+def test_labels_become_snake_case(label: str, name: str) -> None:
     assert python_name(label) == name
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":")))
-def test_whatever_follows_a_capital_can_be_an_attribute(rest: str) -> None:
+def test_any_label_gives_an_identifier(rest: str) -> None:
     name = python_name("A" + rest)
     assert name.isidentifier()
     assert name == name.lower()
 
 
-def test_no_known_name_is_a_word_of_python() -> None:
+def test_no_known_name_is_a_keyword() -> None:
     assert not [name for name in LABELS if keyword.iskeyword(name) or keyword.issoftkeyword(name)]
 
 
-def test_absent() -> None:
+def test_absent_is_the_largest_64_bit_number() -> None:
     assert fastsmaps.ABSENT == ABSENT == 2**64 - 1
 
 
@@ -108,7 +108,7 @@ def test_absent() -> None:
         fastsmaps.Sample, fastsmaps.Totals,
     ],
 )  # fmt: skip
-def test_no_field_takes_the_name_of_an_attribute(cls: type) -> None:
+def test_every_attribute_is_reserved(cls: type) -> None:
     assert {name for name in dir(cls) if not name.startswith("_")} <= RESERVED
 
 

@@ -42,7 +42,7 @@ def host(tmp_path: Path) -> Path:
     return root
 
 
-def test_words() -> None:
+def test_words_are_split_and_checked() -> None:
     for word in WORDS:
         assert Keys(word).names == (word,)
     assert Keys("user,comm").names == Keys(["user", "comm"]).names == ("user", "comm")
@@ -64,7 +64,7 @@ def test_words() -> None:
             Keys(wrong)
 
 
-def test_what_a_pattern_gives() -> None:
+def test_a_pattern_gives_its_match_or_named_groups() -> None:
     row = row_of("java", "-Dapp=shop", "-Dzone=eu")
     for pattern, key in (
         ("app=(\\w+)", "app=shop"),  # the whole match
@@ -84,14 +84,14 @@ def test_what_a_pattern_gives() -> None:
     assert Keys("user,cmdline:shop")(row) == (None, "shop")
 
 
-def test_the_program() -> None:
+def test_exe_falls_back_to_comm_in_brackets() -> None:
     exe = Keys("exe")
     assert exe(row_of(exe="/usr/bin/java")) == exe(row_of(exe="/usr/bin/java (deleted)"))
     assert exe(row_of()) == "[java]"
     assert exe(fastsmaps.ProcessTotals(7, "gone")) is None
 
 
-def test_programs_of_live_processes(
+def test_exe_of_live_processes_and_of_a_capture(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
     """By the kernel's link, in a capture by its text; without the right, by the name."""
@@ -114,14 +114,16 @@ def test_programs_of_live_processes(
     assert row.exe in {group["exe"] for group in json_rows("ps", "--by", "exe")}
 
 
-def test_a_link_in_a_capture_is_not_followed(backend: ModuleType, host: Path) -> None:
+def test_an_exe_link_in_a_capture_is_not_followed(backend: ModuleType, host: Path) -> None:
     (host / "9/exe").symlink_to("/etc/hostname")
     rows = fastsmaps.scan(procfs=host, exe=True)
     assert rows.by_pid[9].exe is None
     assert rows.by_pid[7].exe == "/usr/lib/jvm/java (deleted)"
 
 
-def test_programs_without_rights(backend: ModuleType, idle: processes.Process) -> None:
+def test_exe_without_rights_is_comm_in_brackets(
+    backend: ModuleType, idle: processes.Process
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
 
@@ -135,7 +137,7 @@ def test_programs_without_rights(backend: ModuleType, idle: processes.Process) -
     assert key == f"[{fastsmaps.scan([idle.pid])[0].comm}]"
 
 
-def test_a_program_whose_first_thread_has_exited(backend: ModuleType) -> None:
+def test_exe_after_the_main_thread_has_exited(backend: ModuleType) -> None:
     with processes.workload("idle") as player:
         player.request("threads", 1)
         player.request("leave")
@@ -143,7 +145,7 @@ def test_a_program_whose_first_thread_has_exited(backend: ModuleType) -> None:
         assert row.exe == os.path.realpath(sys.executable)
 
 
-def test_groups_of_a_scan(backend: ModuleType, host: Path) -> None:
+def test_a_scan_groups_by_several_words(backend: ModuleType, host: Path) -> None:
     scan = fastsmaps.scan(procfs=host, exe=True, cmdline=True, cgroup=True)
     counts = {key: group.count for key, group in scan.group_by("exe,unit").items()}
     assert counts == {
@@ -158,7 +160,7 @@ def test_groups_of_a_scan(backend: ModuleType, host: Path) -> None:
     assert fastsmaps.diff(scan, scan, by="user,exe") == []
 
 
-def test_ps(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+def test_ps_groups_by_words_and_patterns(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     by = ("ps", "--procfs", str(host), "--by")
     rows = json_rows(*by, "user,cmdline:app=(?P<app>\\w+)")
     assert [(row["user"], row["cmdline"], row["processes"], row["unread"]) for row in rows] == [
@@ -181,7 +183,7 @@ def test_ps(backend: ModuleType, host: Path, tmp_path: Path) -> None:
             assert re.search("--by:? must (be|have) ", done.stderr)
 
 
-def test_unread_processes_of_groups(backend: ModuleType, host: Path) -> None:
+def test_groups_count_their_unread_processes(backend: ModuleType, host: Path) -> None:
     """A group's figures are of its processes that were read; the others are counted."""
     write_process(host, 10, b"web", uid=33, Rss=10)
     (host / "10/smaps_rollup").write_bytes(b"damaged\n")
@@ -194,7 +196,7 @@ def test_unread_processes_of_groups(backend: ModuleType, host: Path) -> None:
     assert "lost" not in run("ps", "--procfs", str(host), "--by", "comm").stdout
 
 
-def test_export(backend: ModuleType, host: Path) -> None:
+def test_export_labels_by_words_and_patterns(backend: ModuleType, host: Path) -> None:
     metrics = sweep_metrics(host, "exe")
     assert metrics.get("processes", exe="/usr/lib/jvm/java") == 2
     assert metrics.get("processes", exe="[db]") == 1
@@ -208,7 +210,7 @@ def test_export(backend: ModuleType, host: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["cmdline", "exe", "cmdline:(?s:.*)"])
-def test_hostile_labels(backend: ModuleType, host: Path, by: str) -> None:
+def test_hostile_labels_are_escaped_and_short(backend: ModuleType, host: Path, by: str) -> None:
     """They are escaped as other names are, and stay short."""
     for text in (*HOSTILE, b"x" * 100_000, b"\x1b" * 100_000):
         (host / "7/cmdline").write_bytes(text)
@@ -230,7 +232,7 @@ def rows_user(host: Path, pid: int) -> str:
     return user
 
 
-def test_diff_of_captures(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+def test_diff_groups_by_words_and_patterns(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     after = small_host(tmp_path / "after")
     for name in ("cmdline", "exe"):
         (after / "7" / name).write_bytes((host / "7" / name).read_bytes())
@@ -245,7 +247,7 @@ def test_diff_of_captures(backend: ModuleType, host: Path, tmp_path: Path) -> No
     assert (row["pid"], row["change"]) == (8, 40960)
 
 
-def test_what_takes_square_time_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quadratic_pattern_is_searched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     r"""As ``\w+\.jar`` does: 18 s for 64 KiB of one letter."""
     clock = 0.0
     sizes = []
@@ -266,7 +268,7 @@ def test_what_takes_square_time_is_searched_in_part(monkeypatch: pytest.MonkeyPa
     assert clock < 0.05
 
 
-def test_a_long_command_line_is_searched_whole() -> None:
+def test_a_fast_pattern_searches_a_long_command_line() -> None:
     """A class path of Java's, and the program behind it."""
     path = ":".join(f"/usr/lib/java/library-{i}.jar" for i in range(3_000))
     row = row_of("java", "-cp", path, "shop.Main")

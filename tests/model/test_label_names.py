@@ -43,7 +43,7 @@ def document(labels: tuple[str, ...], name: bytes = b"/a") -> bytes:
 
 
 @pytest.mark.parametrize(("labels", "names"), CASES)
-def test_mappings(
+def test_mappings_use_one_name_in_every_view(
     backend: ModuleType, tmp_path: Path, labels: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     table = fastsmaps.parse(document(labels))
@@ -77,7 +77,9 @@ def test_mappings(
 
 
 @pytest.mark.parametrize(("labels", "names"), CASES)
-def test_sums(backend: ModuleType, labels: tuple[str, ...], names: tuple[str, ...]) -> None:
+def test_totals_use_one_name_in_every_view(
+    backend: ModuleType, labels: tuple[str, ...], names: tuple[str, ...]
+) -> None:
     totals = fastsmaps.parse(document(labels)).totals()
     values = totals.as_dict()
     own = Fields(labels).names
@@ -114,7 +116,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_scans(backend: ModuleType, host: Path) -> None:
+def test_scans_use_one_name_in_every_view(backend: ModuleType, host: Path) -> None:
     scan = fastsmaps.scan(procfs=host)
     arrow = pa.table(scan)
     rows = {row["pid"]: row for row in json_rows("ps", "--procfs", str(host))}
@@ -135,7 +137,7 @@ def test_scans(backend: ModuleType, host: Path) -> None:
     assert {row["outcome"] for row in rows.values()} == {"read"}
 
 
-def test_changes(backend: ModuleType, tmp_path: Path) -> None:
+def test_changes_use_one_name_in_every_view(backend: ModuleType, tmp_path: Path) -> None:
     labels = ("Path", "Old", "New", "Change", "Key", "Old_Files", "RSS", "Rss", "Pss")
     paths = [tmp_path / name for name in ("one", "two")]
     for factor, path in enumerate(paths, 1):
@@ -147,7 +149,7 @@ def test_changes(backend: ModuleType, tmp_path: Path) -> None:
         assert row[{"Rss": "rss", "Pss": "pss"}.get(label, label)] == i * 1024
 
 
-def test_samples() -> None:
+def test_samples_use_one_name_in_every_view() -> None:
     """Names are those of the whole table, also where the first sample lacks a label."""
     series = Series(8)
     figures = ({"New_Field": 1}, {"New_Field": 2, "NewField": 3, "Elapsed": 4, "PSS": 5, "Pss": 6})
@@ -168,7 +170,7 @@ def test_samples() -> None:
     assert len({*samples.names}) == len(samples.names)
 
 
-def test_csv_of_samples_that_differ(tmp_path: Path) -> None:
+def test_csv_of_samples_has_the_tables_names(tmp_path: Path) -> None:
     """A file's columns are the table's: a sample alone would have another name for its field."""
     series = Series(8)
     some: tuple[dict[str, int], ...] = ({"NewField": 1}, {"New_Field": 2}, {"New_Field": 3})

@@ -104,7 +104,7 @@ INTERNAL = [
 
 
 @pytest.mark.parametrize(("name", "perms", "dev", "kind", "deleted"), INTERNAL)
-def test_kernels_own_objects(
+def test_objects_of_kernel_mounts_are_shmem(
     backend: ModuleType, name: bytes, perms: bytes, dev: bytes, kind: str, deleted: bool
 ) -> None:
     """Mapped shared, a name without a directory, a device number that the kernel made up."""
@@ -114,7 +114,7 @@ def test_kernels_own_objects(
     assert kind_of(name, perms.decode().lower(), [], dev.decode()) == kind
 
 
-def test_the_device_counts_row_by_row(backend: ModuleType) -> None:
+def test_kind_depends_on_each_rows_device(backend: ModuleType) -> None:
     """One name may be the kernel's object here and a file there."""
     rows = [(perms, dev) for perms in (b"rw-p", b"rw-s") for dev in (b"fe:00", b"00:05")]
     text = b"".join(
@@ -147,7 +147,9 @@ def test_the_device_counts_row_by_row(backend: ModuleType) -> None:
         (b"[heap]", "[heap]"),
     ],
 )
-def test_filename(backend: ModuleType, name: bytes, filename: str) -> None:
+def test_filename_undoes_the_kernels_escape(
+    backend: ModuleType, name: bytes, filename: str
+) -> None:
     mapping = fastsmaps.parse(header(name=name))[0]
     assert mapping.filename == filename
     assert mapping.raw_path == name
@@ -155,7 +157,7 @@ def test_filename(backend: ModuleType, name: bytes, filename: str) -> None:
 
 
 @pytest.mark.parametrize("dev", ["00:00", "fd:01", "103:00002", "fff:fffff"])
-def test_device_numbers(backend: ModuleType, dev: str) -> None:
+def test_st_dev_equals_makedev(backend: ModuleType, dev: str) -> None:
     mapping = fastsmaps.parse(header(dev=dev.encode()))[0]
     assert mapping.dev == dev
     major, minor = (int(part, 16) for part in dev.split(":"))
@@ -165,7 +167,7 @@ def test_device_numbers(backend: ModuleType, dev: str) -> None:
 
 
 @pytest.mark.parametrize("perms", ["".join(p) for p in itertools.product("r-", "w-", "x-", "ps")])
-def test_permissions(backend: ModuleType, perms: str) -> None:
+def test_permissions_stay_as_printed(backend: ModuleType, perms: str) -> None:
     assert fastsmaps.parse(header(perms=perms.encode()))[0].perms == perms
 
 
@@ -186,7 +188,7 @@ def test_capital_s_is_shared(backend: ModuleType) -> None:
     }  # fmt: skip
 
 
-def test_sharing_that_is_not_told(backend: ModuleType) -> None:
+def test_a_dash_for_sharing_is_not_shared(backend: ModuleType) -> None:
     # Early WSL1 prints "-" where p or s belongs.
     table = fastsmaps.parse(
         header(name=b"/usr/bin/node", perms=b"r-x-") + header(name=b"/dev/zero", perms=b"rw--")
@@ -196,13 +198,13 @@ def test_sharing_that_is_not_told(backend: ModuleType) -> None:
     assert list(table.group_by("kind")) == ["file", "anon"]
 
 
-def test_flags(backend: ModuleType) -> None:
+def test_missing_and_empty_flags_differ(backend: ModuleType) -> None:
     text = b"".join(record(flags=flags) for flags in (b"", b"rd", b"rd wr ?? ", b" rd  zz"))
     flags = [mapping.vm_flags for mapping in fastsmaps.parse(text + header())]
     assert flags == [(), ("rd",), ("rd", "wr", "??"), ("rd", "zz"), None]
 
 
-def test_androids_name_line(backend: ModuleType) -> None:
+def test_androids_name_line_names_an_unnamed_mapping(backend: ModuleType) -> None:
     name = b"Name:           [anon:x y]\n"
     unnamed, named, empty = json_rows(header() + name + header(name=b"/a") + name + header())
     assert (unnamed.path, unnamed.kind, unnamed.extra) == ("[anon:x y]", "anon_named", {})
@@ -210,7 +212,7 @@ def test_androids_name_line(backend: ModuleType) -> None:
     assert (empty.path, empty.kind, empty.extra) == ("", "anon", {})
 
 
-def test_rows_are_values(backend: ModuleType) -> None:
+def test_equal_rows_are_equal_and_hash_alike(backend: ModuleType) -> None:
     row, same = fastsmaps.parse(TEXT)[0], fastsmaps.parse(TEXT)[0]
     assert row == same
     assert row is not same
@@ -288,7 +290,7 @@ def test_rows_of_both_backends_are_equal(twins: tuple[ModuleType, ModuleType]) -
     assert list(map(hash, c)) == list(map(hash, python))
 
 
-def test_rows_are_equal_whatever_their_tables_hold_beside(backend: ModuleType) -> None:
+def test_equal_rows_of_different_tables_are_equal(backend: ModuleType) -> None:
     # The order of the columns, and columns that are None for a row, are the table's.
     one = header() + kb("Rss", 4) + kb("Pss", 3)
     other = header() + kb("Pss", 3) + kb("Rss", 4) + header(0x20000, 0x30000) + kb("Swap", 1)
@@ -311,12 +313,12 @@ def test_rows_are_equal_whatever_their_tables_hold_beside(backend: ModuleType) -
         record(0x10000, 0x12000, b"/lib/a", perms=b"r-xp", flags=b"rd ", Rss=8) + b"New: a b\n",
     ],
 )
-def test_rows_that_differ_in_one_thing(backend: ModuleType, changed: bytes) -> None:
+def test_rows_that_differ_in_one_value_are_unequal(backend: ModuleType, changed: bytes) -> None:
     text = record(0x10000, 0x12000, b"/lib/a", perms=b"r-xp", flags=b"rd ", Rss=8)
     assert fastsmaps.parse(text)[0] != fastsmaps.parse(changed)[0]
 
 
-def test_rows_do_not_change(backend: ModuleType) -> None:
+def test_rows_are_immutable(backend: ModuleType) -> None:
     row = fastsmaps.parse(TEXT + b"New: a b\n")[4]
     for name in ("start", "rss", "kind", "path", "extra", "new_attribute"):
         with pytest.raises(AttributeError, match="immutable"):
@@ -327,7 +329,7 @@ def test_rows_do_not_change(backend: ModuleType) -> None:
     assert row.extra == {"New": "a b"}
 
 
-def test_names_that_collide(backend: ModuleType) -> None:
+def test_a_colliding_field_keeps_the_kernels_spelling(backend: ModuleType) -> None:
     fields = b"Start: 1 kB\nKind: 2\nPath: 3 kB\nPSS: 4 kB\nPss: 5 kB\nAs_Dict: 6 kB\nExtra: 7\n"
     table = fastsmaps.parse(header(name=b"/a") + fields)
     row = table[0]
@@ -348,7 +350,7 @@ def test_names_that_collide(backend: ModuleType) -> None:
     assert totals.pss == 5120
 
 
-def test_as_dict(backend: ModuleType) -> None:
+def test_as_dict_has_every_value(backend: ModuleType) -> None:
     row = fastsmaps.parse(record(name=b"/a", flags=b"rd ", Size=8, Rss=4) + b"New: 7\n")[0]
     assert row.as_dict() == {
         "start": 0x10000, "end": 0x11000, "size": 4096, "perms": "rw-p", "offset": 0,
@@ -357,7 +359,7 @@ def test_as_dict(backend: ModuleType) -> None:
     }  # fmt: skip
 
 
-def test_what_a_row_shows_of_itself(backend: ModuleType) -> None:
+def test_repr_escapes_the_path(backend: ModuleType) -> None:
     row = fastsmaps.parse(header(name=b"/\x1b[2J\x00\r\xff\xc2\x9b31m"))[0]
     assert repr(row).isprintable()
     assert "00010000-00011000 rw-p file" in repr(row)
@@ -369,7 +371,7 @@ def test_what_a_row_shows_of_itself(backend: ModuleType) -> None:
     )
 
 
-def test_a_mapping_of_its_fields(backend: ModuleType) -> None:
+def test_a_row_follows_the_mapping_protocol(backend: ModuleType) -> None:
     for row in fastsmaps.parse(TEXT):
         values = row.as_dict()
         assert dict(row) == {**row} == dict(row.items()) == values

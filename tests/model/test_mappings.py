@@ -42,7 +42,7 @@ def test_every_slice_is_a_table_of_those_rows(backend: ModuleType) -> None:
         assert sum(group.count for group in part.group_by("kind").values()) == len(expected)
 
 
-def test_uss(backend: ModuleType) -> None:
+def test_uss_needs_both_private_fields(backend: ModuleType) -> None:
     text = (
         record(0x1000, 0x2000, Rss=9, Private_Clean=4, Private_Dirty=8)
         + record(0x2000, 0x3000, Rss=9, Private_Clean=4)
@@ -65,7 +65,7 @@ def test_uss(backend: ModuleType) -> None:
         assert none.column("uss").tolist() == [ABSENT] * len(none)
 
 
-def test_rss_and_swap(backend: ModuleType) -> None:
+def test_rss_swap_needs_both_fields(backend: ModuleType) -> None:
     text = record(0x1000, 0x2000, Rss=9, Swap=4) + record(0x2000, 0x3000, Rss=9)
     table = fastsmaps.parse(text)
     assert [row.rss_swap for row in table] == [row["rss_swap"] for row in table] == [13312, None]
@@ -83,7 +83,7 @@ def test_rss_and_swap(backend: ModuleType) -> None:
     assert fastsmaps.parse(record(Rss=1, Swap=1, RssSwap=5)).totals()["RssSwap"] == 5120
 
 
-def test_a_slice_of_a_slice(backend: ModuleType) -> None:
+def test_slices_of_slices_have_the_right_rows(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
     part = table[::-1][1:4][::2]
@@ -97,7 +97,7 @@ def test_a_slice_of_a_slice(backend: ModuleType) -> None:
         table["pss"]  # type: ignore[call-overload]
 
 
-def test_a_slice_tells_of_its_own_rows_alone(backend: ModuleType) -> None:
+def test_a_slice_describes_only_its_own_rows(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     assert table.fields == ("rss", "pss", "swap")
     assert table[1:2].fields == ("rss", "pss")
@@ -129,7 +129,7 @@ def test_a_view_outlives_its_table(backend: ModuleType) -> None:
     assert rows[0].pss == 2048
 
 
-def test_columns_of_numbers_without_unit(backend: ModuleType) -> None:
+def test_numbers_without_unit_are_columns_but_not_sizes(backend: ModuleType) -> None:
     text = header() + b"THPeligible:    1\nProtectionKey:  0\n" + header(0x20000, 0x30000)
     table = fastsmaps.parse(text)
     assert table.column("thp_eligible").tolist() == [1, ABSENT]
@@ -139,7 +139,7 @@ def test_columns_of_numbers_without_unit(backend: ModuleType) -> None:
     assert table[1].protection_key is None
 
 
-def test_a_field_in_kb_here_and_bare_there(backend: ModuleType) -> None:
+def test_a_field_with_mixed_units_is_not_summed(backend: ModuleType) -> None:
     table = fastsmaps.parse(header() + b"Next: 3 kB\n" + header(0x20000, 0x30000) + b"Next: 3\n")
     assert table.column("next").tolist() == [3072, 3]
     assert table.fields == ()
@@ -147,7 +147,7 @@ def test_a_field_in_kb_here_and_bare_there(backend: ModuleType) -> None:
         table.totals()["Next"]
 
 
-def test_names_that_are_none(backend: ModuleType) -> None:
+def test_an_unknown_column_is_a_key_error(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     for name in ("", "RSS", "rss ", "path", "vm_flags", "VmFlags", "Name", "USS", "kind"):
         with pytest.raises(KeyError, match=name or "''"):
@@ -162,7 +162,7 @@ def test_names_that_are_none(backend: ModuleType) -> None:
     assert table.absent("locked") == table.absent("Locked") == 5
 
 
-def test_an_empty_table(backend: ModuleType) -> None:
+def test_an_empty_table_has_no_totals(backend: ModuleType) -> None:
     table = fastsmaps.parse(b"")
     assert (len(table), list(table), table.fields, table.overlaps) == (0, [], (), False)
     assert (table.group_by("path"), table.group_by("kind"), table.find(0)) == ({}, {}, None)
@@ -175,13 +175,13 @@ def test_an_empty_table(backend: ModuleType) -> None:
         table[0]
 
 
-def test_where_a_text_comes_from_nobody_knows(backend: ModuleType) -> None:
+def test_a_texts_origin_is_none(backend: ModuleType) -> None:
     for table in (fastsmaps.parse(TEXT), fastsmaps.parse(TEXT)[1:]):
         assert (table.pid, table.procfs, table.taken_at) == (None, None, None)
     assert repr(fastsmaps.parse(TEXT)) == "<Mappings: 5 mappings>"
 
 
-def test_a_part_comes_from_where_its_whole_does() -> None:
+def test_a_slice_keeps_its_tables_origin() -> None:
     table = fastsmaps.mappings()
     part = table[::2]
     assert (part.pid, part.procfs) == (table.pid, table.procfs) == (os.getpid(), "/proc")
@@ -223,7 +223,7 @@ def test_groups_without_a_pss_are_ordered_by_size(backend: ModuleType) -> None:
     assert groups["/a"].totals.source == "maps"
 
 
-def test_a_field_that_a_group_lacks_is_none_there(backend: ModuleType) -> None:
+def test_a_field_that_a_group_lacks_is_none(backend: ModuleType) -> None:
     groups = fastsmaps.parse(TEXT).group_by("kind")
     assert list(groups) == ["heap", "anon", "file", "hugetlb"]
     assert (groups["heap"].totals.swap, groups["file"].totals.swap) == (None, 16384)
@@ -231,7 +231,7 @@ def test_a_field_that_a_group_lacks_is_none_there(backend: ModuleType) -> None:
     assert repr(groups["file"]).startswith("<Group of 2: <Totals pss=2.0 KiB")
 
 
-def test_a_function_may_group_by_whatever_is_hashable(backend: ModuleType) -> None:
+def test_a_function_may_group_by_any_hashable(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     assert list(table.group_by(lambda mapping: None)) == [None]
     assert sum(g.count for g in table.group_by(lambda mapping: mapping).values()) == 5
@@ -241,7 +241,7 @@ def test_a_function_may_group_by_whatever_is_hashable(backend: ModuleType) -> No
         table.group_by(lambda mapping: 1 // 0)
 
 
-def test_top(backend: ModuleType) -> None:
+def test_top_leaves_out_rows_without_a_value(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
     assert list(table.top(2)) == [rows[1], rows[3]]  # of equals the first comes first
@@ -284,7 +284,7 @@ def test_find_at_the_ends_of_memory(backend: ModuleType) -> None:
         assert table.find(address) is None
 
 
-def test_overlaps_are_looked_for_once(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlaps_are_computed_once(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows are looked at for them: find() must not do so for each address."""
     table = parse_ranges([(0, 1), (2, 3)])
     asked: list[str] = []
@@ -303,12 +303,12 @@ def test_overlaps_are_looked_for_once(backend: ModuleType, monkeypatch: pytest.M
     assert len(asked) == 2
 
 
-def test_a_torn_read_is_told(backend: ModuleType) -> None:
+def test_a_torn_read_overlaps(backend: ModuleType) -> None:
     assert fastsmaps.load(DATA / "handmade/torn-read/smaps").overlaps
     assert not fastsmaps.load(DATA / "handmade/zero-length/smaps").overlaps
 
 
-def test_a_mapping_of_16_tib(backend: ModuleType) -> None:
+def test_sums_beyond_16_tib_are_exact(backend: ModuleType) -> None:
     text = record(0x10000000000, 0x10000000000 + 16 * TIB, Size=2**34, Rss=2**34, Pss=2**34)
     table = fastsmaps.parse(text * 3)
     assert table[0].size == table[0].rss == table[0].size_printed == 16 * TIB
@@ -319,7 +319,7 @@ def test_a_mapping_of_16_tib(backend: ModuleType) -> None:
 # ---- smaller tables
 
 
-def test_filter(backend: ModuleType) -> None:
+def test_filter_keeps_the_matching_rows(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
     part = table.filter(lambda row: row.pss == 4096)
@@ -334,7 +334,7 @@ def test_filter(backend: ModuleType) -> None:
         table.filter(lambda row: 1 // 0)
 
 
-def test_sort(backend: ModuleType) -> None:
+def test_sort_puts_missing_values_last(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
     for by in ("start", "size", "rss", "Pss", "swap", "locked", "uss"):
@@ -353,7 +353,7 @@ def test_sort(backend: ModuleType) -> None:
         table.sort("foo")
 
 
-def test_to_dicts(backend: ModuleType) -> None:
+def test_to_dicts_equals_as_dict_of_each_row(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     assert table.to_dicts() == [row.as_dict() for row in table] == [dict(row) for row in table]
     assert table[:0].to_dicts() == []

@@ -62,13 +62,13 @@ LABELS = [
 
 
 @pytest.mark.parametrize(("name", "label"), LABELS)
-def test_label(backend: ModuleType, name: bytes, label: str) -> None:
+def test_names_get_their_label(backend: ModuleType, name: bytes, label: str) -> None:
     table = fastsmaps.parse(record(name=name, Pss=1))
     assert table[0].label == label
     assert list(table.group_by("label")) == [label]
 
 
-def test_unnamed_memory_has_its_kind(backend: ModuleType) -> None:
+def test_unnamed_memory_is_labelled_by_kind(backend: ModuleType) -> None:
     table = fastsmaps.parse(record(flags=b"rd ht", Pss=1) + record(0x20000, 0x21000, Pss=1))
     assert {*table.group_by("label")} == {"hugetlb", "anon"}
 
@@ -82,7 +82,7 @@ def text_of(names: list[bytes], pss: int = 64) -> bytes:
 STACKS = [b"[anon:stack_and_tls:%d]" % i for i in range(4000, 4040)]
 
 
-def test_stacks_of_threads_are_one_group(backend: ModuleType) -> None:
+def test_thread_stacks_are_one_group(backend: ModuleType) -> None:
     table = fastsmaps.parse(text_of([b"[anon:scudo:primary]", *STACKS, b"/a"]))
     groups = table.group_by("label")
     assert {label: (group.count, group.files) for label, group in groups.items()} == {
@@ -97,7 +97,7 @@ def test_stacks_of_threads_are_one_group(backend: ModuleType) -> None:
         table.group_by("x")
 
 
-def test_commands(backend: ModuleType, tmp_path: Path) -> None:
+def test_commands_group_by_label(backend: ModuleType, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("old", "new")]
     paths[0].write_bytes(text_of([*STACKS, b"[anon: Go: heap]"]))
     # Other threads: the same label, so what changed is the size alone.
@@ -118,7 +118,7 @@ def test_commands(backend: ModuleType, tmp_path: Path) -> None:
     assert (change.key, change.pss) == ("thread stacks", 10 << 16)
 
 
-def test_no_rule_is_hidden_by_an_earlier_one() -> None:
+def test_no_rule_hides_a_later_one() -> None:
     prefixes = [prefix for prefix, _ in RULES]
     for i, prefix in enumerate(prefixes):
         assert not any(prefix.startswith(earlier) for earlier in prefixes[:i])

@@ -44,7 +44,7 @@ def test_a_row_has_the_fields_of_its_totals() -> None:
         read["nonsense"]
 
 
-def test_columns() -> None:
+def test_columns_have_absent_or_nan_for_unknown_values() -> None:
     table = scan(row(1, 30, ppid=7, start_time=2.5), row(2))
     assert table.column("pss").tolist() == [30, fastsmaps.ABSENT]
     assert table.column("NewThing").tolist() == [60, fastsmaps.ABSENT]
@@ -65,7 +65,7 @@ def test_columns() -> None:
             table.column(name)
 
 
-def test_columns_of_a_part(backend: ModuleType) -> None:
+def test_a_field_of_the_sweep_is_known_in_a_part(backend: ModuleType) -> None:
     """A field that the sweep's table has is known, also where these rows lack it."""
     text = b"1000-2000 ---p 00000000 00:00 0 [rollup]\nPss: 4 kB\n"
     table = Rollups(_backend.parse(text + b"NewThing: 8 kB\n" + text, False))
@@ -75,7 +75,7 @@ def test_columns_of_a_part(backend: ModuleType) -> None:
     assert part.absent("new_thing") == 1
 
 
-def test_columns_of_live_processes(backend: ModuleType) -> None:
+def test_columns_of_live_processes_match_the_rows(backend: ModuleType) -> None:
     table = fastsmaps.scan()
     assert list(table.column("pss")) == [
         fastsmaps.ABSENT if row.pss is None else row.pss for row in table
@@ -87,7 +87,7 @@ def test_columns_of_live_processes(backend: ModuleType) -> None:
         table.top(1, "psss")
 
 
-def test_top_and_sort() -> None:
+def test_top_and_sort_order_missing_values_last() -> None:
     table = scan(row(1, 10), row(2), row(3, 30), row(4, 10))
     assert [row.pid for row in table.top(2)] == [3, 1]
     assert [row.pid for row in table.top(9)] == [3, 1, 4]
@@ -101,7 +101,7 @@ def test_top_and_sort() -> None:
         table.top("2")  # type: ignore[arg-type]
 
 
-def test_pickles_name_no_private_module() -> None:
+def test_scans_pickle_without_private_modules() -> None:
     table = scan(row(1, 30, cmdline=b"a\0b\0", comm="x"), row(2))
     for value in (table, table[0], table.cost):
         data = pickle.dumps(value)
@@ -110,7 +110,7 @@ def test_pickles_name_no_private_module() -> None:
         assert list(again) == list(value) if isinstance(value, Scan) else again == value
 
 
-def test_reprs() -> None:
+def test_reprs_show_counts_and_pss() -> None:
     table = scan(row(1, 3 << 20, comm="bash"), row(2))
     assert repr(table) == "<Scan of 2 processes, 1 read>"
     assert repr(table[:1]) == "<Scan of 1 process, 1 read>"
@@ -118,7 +118,7 @@ def test_reprs() -> None:
     assert repr(table[1]) == "<ProcessTotals 2 ? denied>"
 
 
-def test_the_type_of_outcomes() -> None:
+def test_outcome_lists_every_outcome() -> None:
     words = typing.get_args(fastsmaps.Outcome)
     assert set(words) == set(scan().coverage)
 

@@ -32,7 +32,7 @@ def fields(sizes: dict[str, int]) -> bytes:
 ROLLUP = header(0x10000, 0x20000, b"[rollup]", perms=b"---p") + kb("Rss", 8) + kb("Pss", 3)
 
 
-def test_every_field_that_the_kernel_has_had(backend: ModuleType) -> None:
+def test_every_known_size_is_summed(backend: ModuleType) -> None:
     sizes = {label: i for i, label in enumerate(SIZES, 1)}
     totals = fastsmaps.parse(fields(sizes) * 3).totals()
     for label, size in sizes.items():
@@ -50,7 +50,7 @@ def test_every_field_that_the_kernel_has_had(backend: ModuleType) -> None:
     }
 
 
-def test_what_is_absent_is_none_not_0(backend: ModuleType) -> None:
+def test_an_absent_field_is_none_not_0(backend: ModuleType) -> None:
     totals = totals_of(Rss=0)
     assert totals.rss == 0
     for name in (*NAMES, *SUMS):
@@ -61,7 +61,7 @@ def test_what_is_absent_is_none_not_0(backend: ModuleType) -> None:
     assert set(totals.as_dict()) == {"size", *SUMS, *NAMES}
 
 
-def test_what_is_never_summed(backend: ModuleType) -> None:
+def test_page_sizes_flags_and_keys_are_not_summed(backend: ModuleType) -> None:
     text = record(KernelPageSize=4, MMUPageSize=4, Rss=4)
     text += b"THPeligible:    1\nProtectionKey:  0\nNewCount: 7\nText: a b\nVmFlags: rd \n"
     totals = fastsmaps.parse(text).totals()
@@ -82,7 +82,7 @@ def test_a_record_without_the_field_is_left_out_of_its_sum(backend: ModuleType) 
     assert (totals.rss, totals.swap, totals.size) == (8192, 8192, 3 * 4096)
 
 
-def test_fields_of_tomorrow(backend: ModuleType) -> None:
+def test_unknown_sizes_are_summed_and_named(backend: ModuleType) -> None:
     totals = totals_of(NewField=3, Source=2, Uss=1)
     assert totals["NewField"] == totals["new_field"] == getattr(totals, "new_field") == 3072  # noqa: B009 - mypy does not know it
     # Where the name is taken, the kernel's still reaches it.
@@ -93,14 +93,14 @@ def test_fields_of_tomorrow(backend: ModuleType) -> None:
     assert values["uss"] is None
 
 
-def test_uss(backend: ModuleType) -> None:
+def test_uss_needs_both_private_fields(backend: ModuleType) -> None:
     assert totals_of(Private_Clean=1, Private_Dirty=2, Private_Hugetlb=2048).uss == 3072
     assert totals_of(Private_Clean=1).uss is None
     assert totals_of(Private_Dirty=1, Private_Hugetlb=1).uss is None
     assert totals_of(Private_Clean=0, Private_Dirty=0).uss == 0
 
 
-def test_where_they_come_from(backend: ModuleType) -> None:
+def test_source_names_the_file(backend: ModuleType) -> None:
     rollup = fastsmaps.parse(ROLLUP).totals()
     assert (rollup.source, rollup.size, rollup.rss, rollup.pss) == (
         "smaps_rollup", None, 8192, 3072,
@@ -116,7 +116,7 @@ def test_where_they_come_from(backend: ModuleType) -> None:
     assert fastsmaps.parse(header(name=b"[rollup]")).totals().source == "maps"
 
 
-def test_adding(backend: ModuleType) -> None:
+def test_a_sum_lacks_what_either_side_lacks(backend: ModuleType) -> None:
     a, b = totals_of(Rss=4, Pss=2), totals_of(Rss=8, Swap=1)
     both = a + b
     assert (both.rss, both.pss, both.swap, both.size) == (12288, None, None, 8192)
@@ -134,7 +134,7 @@ def test_adding(backend: ModuleType) -> None:
             a - other  # type: ignore[operator]
 
 
-def test_subtracting(backend: ModuleType) -> None:
+def test_a_difference_is_a_signed_change(backend: ModuleType) -> None:
     old = totals_of(Rss=8, Pss=2, Swap=1, Private_Clean=3, Private_Dirty=1)
     new = totals_of(Rss=4, Pss=5, Locked=1, Private_Clean=0, Private_Dirty=0)
     change = new - old
@@ -150,7 +150,7 @@ def test_subtracting(backend: ModuleType) -> None:
     assert repr(change) == "<Change pss=+3.0 KiB>"
 
 
-def test_equality_is_that_of_the_figures(backend: ModuleType) -> None:
+def test_equality_compares_the_values(backend: ModuleType) -> None:
     a = totals_of(Rss=4, Pss=2)
     assert a == totals_of(Pss=2, Rss=4)
     assert hash(a) == hash(totals_of(Pss=2, Rss=4))
@@ -163,7 +163,7 @@ def test_equality_is_that_of_the_figures(backend: ModuleType) -> None:
     assert len(changes) == 2
 
 
-def test_they_pickle_and_do_not_change(backend: ModuleType) -> None:
+def test_totals_pickle_and_are_immutable(backend: ModuleType) -> None:
     totals = totals_of(Rss=4, NewField=2)
     for value in (totals, totals - totals_of(Rss=8), Change(totals, totals, ("a", 1))):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -179,7 +179,7 @@ def test_they_pickle_and_do_not_change(backend: ModuleType) -> None:
     assert pickle.loads(pickle.dumps(totals)).source == "smaps"
 
 
-def test_an_attribute_that_is_none(backend: ModuleType) -> None:
+def test_an_unknown_attribute_is_an_attribute_error(backend: ModuleType) -> None:
     for name in ("nonsense", "Rss", "__wrapped__", "_private", "start"):
         with pytest.raises(AttributeError, match=f"no field '{name}'"):
             getattr(totals_of(Rss=4), name)
@@ -193,7 +193,9 @@ FIGURES = st.dictionaries(st.sampled_from(["rss", "pss", "swap"]), st.integers(0
 
 
 @given(a=FIGURES, b=FIGURES, c=FIGURES)
-def test_arithmetic(a: Totals, b: Totals, c: Totals) -> None:
+def test_addition_is_associative_and_subtraction_its_inverse(
+    a: Totals, b: Totals, c: Totals
+) -> None:
     assert a + b == b + a
     assert (a + b) + c == a + (b + c)
     for name in ("rss", "pss", "swap", "size"):
@@ -203,7 +205,7 @@ def test_arithmetic(a: Totals, b: Totals, c: Totals) -> None:
         assert getattr(a - b, name) == (first - second if known else None)
 
 
-def test_sums_of_more_than_64_bits(backend: ModuleType) -> None:
+def test_sums_beyond_64_bits_are_exact(backend: ModuleType) -> None:
     most = 2**54 - 1
     text = b"".join(
         header(0, 2**64 - 1) + kb("Rss", most) + kb("Pss", 2**32 - 2 + i) + kb("Swap", 2**32 - 3)
@@ -221,7 +223,7 @@ def test_sums_of_more_than_64_bits(backend: ModuleType) -> None:
     assert totals + totals == sum([totals, totals])
 
 
-def test_totals_are_a_mapping_of_their_fields(backend: ModuleType) -> None:
+def test_totals_follow_the_mapping_protocol(backend: ModuleType) -> None:
     totals = totals_of(Rss=4, Pss=2, NewField=3)
     for sums in (totals, totals - totals):
         values = sums.as_dict()

@@ -43,7 +43,7 @@ def shape(rows: list[fastsmaps.ProcessTotals]) -> list[tuple[int, int, int | Non
     return [(b.row.pid, b.depth, _pss(b), b.read, b.processes) for b in order]
 
 
-def test_sums() -> None:
+def test_each_branch_sums_its_descendants() -> None:
     rows = [row_of(4, 2, 40), row_of(1, 0, 1), row_of(2, 1, 2), row_of(3, 1, 3), row_of(5, 99, 5)]
     assert shape(rows) == [
         (1, 0, 46, 4, 4),
@@ -65,7 +65,7 @@ def test_unread_processes_are_counted() -> None:
     ]
 
 
-def test_a_number_that_was_used_again_is_not_a_parent() -> None:
+def test_a_younger_process_is_not_a_parent() -> None:
     rows = [row_of(1, 0, start=1), row_of(2, 1, start=9), row_of(3, 2, start=5)]
     assert [(pid, depth) for pid, depth, *_ in shape(rows)] == [(1, 0), (2, 1), (3, 0)]
     assert [row.pid for row in below(rows, [1])] == [1, 2]
@@ -75,7 +75,7 @@ def test_a_number_that_was_used_again_is_not_a_parent() -> None:
         assert [row.pid for row in below(rows, [1])] == [1, 2, 3]
 
 
-def test_circles() -> None:
+def test_cycles_are_broken() -> None:
     """A damaged capture may say anything; each process is there once."""
     own = [row_of(7, 7, 7)]
     assert shape(own) == [(7, 0, 7, 1, 1)]
@@ -92,7 +92,7 @@ def test_circles() -> None:
         assert sum(root.processes for root in roots) == 10
 
 
-def test_a_deep_tree() -> None:
+def test_a_tree_may_be_deeper_than_the_stack() -> None:
     rows = [row_of(pid, pid - 1) for pid in range(1, 20_001)]
     (root,) = forest(rows)
     assert root.totals is not None
@@ -101,7 +101,7 @@ def test_a_deep_tree() -> None:
     assert len(below(rows, [10_001])) == 10_000
 
 
-def test_descendants() -> None:
+def test_descendants_of_an_unknown_pid_is_a_key_error() -> None:
     rows = [row_of(1, 0, start=1), row_of(2, 1, start=9), row_of(3, 2, start=5)]
     scan = fastsmaps.Scan(rows, cost=Cost(0, 0), taken_at=0, procfs="/proc")
     assert [row.pid for row in scan.descendants(1)] == [1, 2]
@@ -125,7 +125,9 @@ def host(tmp_path: Path) -> Path:
     return root
 
 
-def test_ps_tree(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+def test_ps_tree_indents_children_below_parents(
+    backend: ModuleType, host: Path, tmp_path: Path
+) -> None:
     ps = ("ps", "--tree", "--procfs", str(host))
     rows = json_rows(*ps)
     assert [(row["pid"], row["depth"]) for row in rows] == [
@@ -155,7 +157,7 @@ def test_ps_tree(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_order_of_a_tree(backend: ModuleType, host: Path) -> None:
+def test_sort_orders_siblings(backend: ModuleType, host: Path) -> None:
     ps = ("ps", "--tree", "--procfs", str(host), "--sort")
     assert [row["pid"] for row in json_rows(*ps, "pid")] == [1, 10, 11, 12, 13, 20, 30]
     assert [row["pid"] for row in json_rows(*ps, "pss")] == [30, 1, 20, 10, 11, 12, 13]
@@ -164,7 +166,7 @@ def test_order_of_a_tree(backend: ModuleType, host: Path) -> None:
     assert "either --tree or --by" in run("ps", "--tree", "--by", "user", status=2).stderr
 
 
-def test_a_part_of_a_tree(backend: ModuleType, host: Path) -> None:
+def test_a_filtered_parent_leaves_its_children_as_roots(backend: ModuleType, host: Path) -> None:
     """The trees of some processes; and those whose parent --filter left out."""
     ps = ("ps", "--tree", "--procfs", str(host))
     rows = json_rows(*ps, "12", "13", "20", status=1)
@@ -174,7 +176,7 @@ def test_a_part_of_a_tree(backend: ModuleType, host: Path) -> None:
     assert run(*ps, "999", status=1).stderr.count("\n") == 1
 
 
-def test_totals_of_a_tree(backend: ModuleType, host: Path) -> None:
+def test_totals_of_overlapping_trees_count_once(backend: ModuleType, host: Path) -> None:
     totals = ("totals", "--procfs", str(host), "--tree")
     (row,) = json_rows(*totals, "10")
     assert (row["pid"], row["pss"], row["processes"], row["unread"]) == (10, 310 * KB, 3, 1)
@@ -194,7 +196,7 @@ def test_totals_of_a_tree(backend: ModuleType, host: Path) -> None:
     assert run(*totals, "0", status=1).stderr.count("\n") == 1
 
 
-def test_a_live_tree(backend: ModuleType, idle: processes.Process) -> None:
+def test_totals_of_a_live_tree(backend: ModuleType, idle: processes.Process) -> None:
     (row,) = json_rows("totals", "--tree", str(os.getpid()))
     (own,) = fastsmaps.scan([idle.pid])
     assert own.totals is not None

@@ -114,7 +114,7 @@ def commands(root: str, whole: str, out: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize("file", FILES)
-def test_each_file_of_a_capture(
+def test_a_damaged_file_of_a_capture_hurts_only_its_process(
     backend: ModuleType, host: Path, tmp_path: Path, file: str, kind: str
 ) -> None:
     whole = tmp_path / "whole"
@@ -180,7 +180,9 @@ def live_ways(pid: int, out: Path) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
-def test_each_file_of_a_process(backend: ModuleType, tmp_path: Path, file: str) -> None:
+def test_a_damaged_file_of_a_live_process_is_reported(
+    backend: ModuleType, tmp_path: Path, file: str
+) -> None:
     """As lxcfs mounts its own over some, here in a mount namespace of its own."""
     sources = {kind: tmp_path / f"{i}" for i, kind in enumerate(LIVE)}
     for kind, path in sources.items():

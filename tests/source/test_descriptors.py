@@ -28,7 +28,7 @@ def kept_of(pid: int) -> list[str]:
     return sorted(link[len(start) :] for link in processes.descriptors().values() if start in link)
 
 
-def test_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_descriptors_counts_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def count() -> list[int | None]:
         most = processes.next_descriptor() + 50
         processes.limit_descriptors(most)
@@ -55,14 +55,14 @@ def test_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first, second) == (same, less)
 
 
-def test_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unlimited_number_is_never_low(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: -1)
     assert (descriptors.free_descriptors() or 0) > 1 << 29
     assert descriptors.is_low(1 << 20)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_what_says_that_there_is_none(number: int) -> None:
+def test_exhaustion_is_found_in_causes_too(number: int) -> None:
     error = OSError(number, "no")
     assert descriptors.is_exhausted(error)
     assert descriptors.is_exhausted(fastsmaps.ReadError("no", errno=number))
@@ -74,7 +74,7 @@ def test_what_says_that_there_is_none(number: int) -> None:
     assert not descriptors.is_exhausted(None)
 
 
-def test_a_process_keeps_none_where_half_are_used(
+def test_no_descriptor_is_kept_once_half_are_used(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     def read() -> list[list[str]]:
@@ -92,7 +92,9 @@ def test_a_process_keeps_none_where_half_are_used(
     assert processes.run_in_child(read) == [["smaps", "smaps_rollup"], []]
 
 
-def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.Process) -> None:
+def test_kept_descriptors_are_given_up_when_none_is_free(
+    backend: ModuleType, idle: processes.Process
+) -> None:
     def read() -> list[Any]:
         processes.limit_descriptors(4 * processes.next_descriptor())
         with fastsmaps.Process(idle.pid) as process:
@@ -107,7 +109,7 @@ def test_a_process_gives_up_what_it_keeps(backend: ModuleType, idle: processes.P
     assert processes.run_in_child(read) == [True, ["smaps_rollup"], True, [], idle.pid, True]
 
 
-def test_what_is_kept_stays_where_that_is_of_no_use(
+def test_kept_descriptors_above_the_limit_stay(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     def read() -> bool:
@@ -121,7 +123,7 @@ def test_what_is_kept_stays_where_that_is_of_no_use(
     assert processes.run_in_child(read)
 
 
-def test_threads_without_enough(backend: ModuleType) -> None:
+def test_threads_without_descriptors_leave_the_rest_to_one(backend: ModuleType) -> None:
     """Each needs some at the same time; what could not be read then is read by one."""
 
     def read(free: int) -> set[str]:

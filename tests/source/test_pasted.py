@@ -154,7 +154,7 @@ WHOLE: dict[str, tuple[bytes, list[Mapping], int]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_all_of_it(backend: ModuleType, name: str) -> None:
+def test_each_kind_of_paste_gives_its_rows(backend: ModuleType, name: str) -> None:
     text, rows, skipped = WHOLE[name]
     table = lenient(text)
     assert list(table) == rows
@@ -162,7 +162,7 @@ def test_all_of_it(backend: ModuleType, name: str) -> None:
     assert sum(table.skipped.values()) == skipped
 
 
-def test_a_text_within_a_text(backend: ModuleType) -> None:
+def test_a_text_inside_json_is_read(backend: ModuleType) -> None:
     # Other text stands in its first and last lines.
     table = lenient(json.dumps({"smaps": A.decode()}).encode())
     assert list(table)[:2] == ROWS[1:3]
@@ -171,7 +171,7 @@ def test_a_text_within_a_text(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("crlf", [b"\n", b"\r\n"])
-def test_saved_texts_as_they_are(backend: ModuleType, crlf: bytes) -> None:
+def test_plain_saved_texts_are_read_as_strictly(backend: ModuleType, crlf: bytes) -> None:
     for path in sorted((DATA / "captures").glob("*/*/*maps*")):
         text = path.read_bytes()
         if path.suffix != ".tsv":
@@ -181,7 +181,7 @@ def test_saved_texts_as_they_are(backend: ModuleType, crlf: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", [b"$ cat\n", b"> ", b"  ", b"12:"])
-def test_saved_texts_in_disguise(backend: ModuleType, before: bytes) -> None:
+def test_saved_texts_with_prefixes_lose_nothing(backend: ModuleType, before: bytes) -> None:
     for path in sorted((DATA / "captures").glob("*/*/smaps*")):
         text = path.read_bytes()
         if path.suffix == ".tsv" or not text:
@@ -204,7 +204,7 @@ def figures(text: bytes) -> list[tuple[int, int | None, int | None]]:
     return [(row.start, row.rss, row.pss) for row in lenient(text)]
 
 
-def test_a_cut_anywhere(backend: ModuleType) -> None:
+def test_a_cut_smaps_gives_no_wrong_value(backend: ModuleType) -> None:
     """No cut at either end changes a figure, a flag or a name: it is there, or not known."""
     known = {row.start: row for row in ROWS}
     for text in (A, A.replace(b"\n", b"\r\n"), b"$ cat\n" + A, each(A, numbered(b"%d:"))):
@@ -226,7 +226,7 @@ def test_a_cut_anywhere(backend: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_a_cut_of_maps(backend: ModuleType) -> None:
+def test_a_cut_maps_gives_no_wrong_row(backend: ModuleType) -> None:
     known = {row.start: row for row in fastsmaps.parse(MAPS)}
     for at in range(len(MAPS) + 1):
         try:
@@ -272,14 +272,14 @@ def test_a_damaged_field_is_absent(backend: ModuleType, line: bytes, rss: int | 
         b"",
     ],
 )
-def test_fields_without_their_header(backend: ModuleType, damaged: bytes) -> None:
+def test_fields_without_their_header_are_left_out(backend: ModuleType, damaged: bytes) -> None:
     fields = b"Size: 4 kB\nRss:                   7 kB\nPss: 7 kB\n"
     table = lenient(B + damaged + fields + A)
     assert list(table) == OTHERS + ROWS
     assert table.skipped_lines == 3 + bool(damaged)
 
 
-def test_lines_of_another_process(backend: ModuleType) -> None:
+def test_fields_of_another_process_are_left_out(backend: ModuleType) -> None:
     # grep chose lines: process 11's header is not among them.
     text = b"/proc/10/smaps:" + HEAD + b"/proc/11/smaps:Rss:    99 kB\n"
     assert figures(text) == [(0x400000, None, None)]
@@ -294,7 +294,7 @@ def test_lines_of_another_process(backend: ModuleType) -> None:
         lenient(text)
 
 
-def test_folded_where_something_else_stands_between(backend: ModuleType) -> None:
+def test_lines_that_only_look_folded_are_not_joined(backend: ModuleType) -> None:
     """The Size is another range's, or the header is not as wide as others: nothing is joined."""
     a, b, c = (record(i << 12, (i + 1) << 12, b"/x%d" % i, Size=4, Rss=4) for i in (1, 2, 3))
     wide = record(16 << 12, 17 << 12, b"/" + b"x" * 40, Size=4, Rss=4)
@@ -309,7 +309,7 @@ def test_folded_where_something_else_stands_between(backend: ModuleType) -> None
     assert [row.path for row in lenient(first + b"\n/proc/2/smaps\n" + rest + c)] == ["/x3"]
 
 
-def test_folded_lines(backend: ModuleType) -> None:
+def test_a_folded_name_without_size_is_left_out(backend: ModuleType) -> None:
     # A mail program's: whether the mapping has no name, or the next line's, is not certain.
     start = HEAD.partition(b" /")[0].rstrip()
     text = start + b"\n/usr/bin/daemon\nRss: 4 kB\n" + B
@@ -317,13 +317,13 @@ def test_folded_lines(backend: ModuleType) -> None:
         assert list(lenient(folded)) == OTHERS
 
 
-def test_words_before_a_header(backend: ModuleType) -> None:
+def test_words_before_one_header_are_other_text(backend: ModuleType) -> None:
     with pytest.raises(ParseError, match="other text before"):
         lenient(b"The mapping " + HEAD)
     assert len(lenient(b"see " + HEAD + b"see " + B.partition(b"\n")[0] + b"\n")) == 2
 
 
-def test_several_in_one_text(backend: ModuleType) -> None:
+def test_several_files_in_one_text_are_read(backend: ModuleType) -> None:
     rollup = record(0x55AA00000000, 0x7FFC00021000, b"[rollup]", perms=b"---p", Rss=120, Pss=118)
     text = b"==> smaps_rollup <==\n" + rollup + b"\n==> smaps <==\n" + A
     table = lenient(text)
@@ -334,14 +334,14 @@ def test_several_in_one_text(backend: ModuleType) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf", b"\xff\xfe", b"\xef\xbb\xbf\r\n"]
 )
-def test_nothing(backend: ModuleType, text: bytes) -> None:
+def test_an_empty_text_has_no_mappings(backend: ModuleType, text: bytes) -> None:
     for table in (lenient(text), fastsmaps.parse(text)):
         assert (len(table), table.skipped_lines, table.totals().size) == (0, 0, None)
 
 
 @given(st.binary(max_size=300))
 @examples(300)
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes_give_rows_or_a_parse_error(data: bytes) -> None:
     try:
         lenient(data)
     except ParseError as error:
@@ -354,7 +354,7 @@ def test_any_bytes(data: bytes) -> None:
 
 @given(st.data())
 @examples(400)
-def test_damage_makes_no_figure(data: st.DataObject) -> None:
+def test_damage_makes_no_value(data: st.DataObject) -> None:
     """Bytes that are overwritten with what no number has take figures away, and make none."""
     text = bytearray(A)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -402,7 +402,7 @@ def _is_part(text: bytearray, label: bytes, number: int) -> bool:
         b"\\n" * 100_000,
     ],
 )
-def test_no_line_takes_long(text: bytes) -> None:
+def test_long_lines_take_linear_time(text: bytes) -> None:
     # Quadratic in the line's length, each of these would take minutes.
     try:
         assert list(lenient(text)) == ROWS
@@ -418,7 +418,9 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
-def test_load(backend: ModuleType, tmp_path: Path, name: str) -> None:
+def test_load_reads_pasted_and_compressed_texts(
+    backend: ModuleType, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "saved.txt"
     for text, skipped in ((A, 0), (b"$ cat\n" + each(A, numbered(b"%d:")), 1)):
         for data in (text, COMPRESSORS[name](text)):
@@ -482,7 +484,7 @@ CAUSES: dict[str, tuple[bytes, str, int, int]] = {
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_causes(backend: ModuleType, name: str) -> None:
+def test_the_error_names_the_likely_cause(backend: ModuleType, name: str) -> None:
     text, wanted, number, offset = CAUSES[name]
     with pytest.raises(ParseError) as caught:
         fastsmaps.parse(text)
@@ -502,7 +504,7 @@ def test_causes(backend: ModuleType, name: str) -> None:
         assert "try lenient=True" in str(error)
 
 
-def test_byte_order_marks(backend: ModuleType) -> None:
+def test_texts_with_a_byte_order_mark_are_decoded(backend: ModuleType) -> None:
     for code in ("utf-8-sig", "utf-16", "utf-32"):
         assert list(fastsmaps.parse(A.decode().encode(code))) == ROWS
         with pytest.raises(ParseError) as caught:
@@ -526,7 +528,7 @@ def note(*arguments: str, data: bytes, status: int = 0) -> str:
     return done.stderr.decode()
 
 
-def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
+def test_commands_report_the_lines_left_out(tmp_path: Path) -> None:
     path = tmp_path / "saved.txt"
     path.write_bytes(b"$ cat /proc/1/smaps\n" + A[:-3])
     for command in ("totals", "maps"):
@@ -542,7 +544,7 @@ def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"\n \r\n"])
-def test_an_empty_file(tmp_path: Path, text: bytes) -> None:
+def test_commands_fail_on_an_empty_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "empty"
     path.write_bytes(text)
     for arguments in (("totals",), ("maps",), ("maps", "--by", "kind"), ("diff", str(path))):
@@ -552,7 +554,7 @@ def test_an_empty_file(tmp_path: Path, text: bytes) -> None:
     assert "standard input is empty" in note("maps", "-", data=text, status=1)
 
 
-def test_a_file_that_is_no_smaps(tmp_path: Path) -> None:
+def test_commands_fail_on_a_file_that_is_not_smaps(tmp_path: Path) -> None:
     path = tmp_path / "saved"
     path.write_bytes(b"cat: /proc/1/smaps: Permission denied\n")
     for command in ("totals", "maps"):

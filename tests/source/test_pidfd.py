@@ -50,7 +50,7 @@ def by_pidfd(fd: Any, **options: Any) -> int:
         return process.pid
 
 
-def test_a_child(backend: ModuleType, child: processes.Process) -> None:
+def test_a_pidfd_opens_its_child(backend: ModuleType, child: processes.Process) -> None:
     with opened(child.pid) as fd:
         with fastsmaps.Process.from_pidfd(fd) as process:
             assert (process.pid, process.procfs) == (child.pid, "/proc")
@@ -60,7 +60,7 @@ def test_a_child(backend: ModuleType, child: processes.Process) -> None:
         assert by_pidfd(fd) == child.pid
 
 
-def test_a_child_that_ends(backend: ModuleType, child: processes.Process) -> None:
+def test_the_pidfd_of_an_ended_child_is_gone(backend: ModuleType, child: processes.Process) -> None:
     with opened(child.pid) as fd:
         child.kill()
         with fastsmaps.Process.from_pidfd(fd) as process:
@@ -73,7 +73,7 @@ def test_a_child_that_ends(backend: ModuleType, child: processes.Process) -> Non
             by_pidfd(fd)
 
 
-def test_itself_by_a_thread(backend: ModuleType) -> None:
+def test_a_thread_opens_its_own_process(backend: ModuleType) -> None:
     """Descriptors are a thread's: the main one may have left."""
     found = []
     with opened(os.getpid()) as fd:
@@ -83,7 +83,7 @@ def test_itself_by_a_thread(backend: ModuleType) -> None:
     assert found == [os.getpid()]
 
 
-def test_a_thread(backend: ModuleType, child: processes.Process) -> None:
+def test_a_threads_pidfd_is_refused(backend: ModuleType, child: processes.Process) -> None:
     (tid,) = child.request("threads", 1)
     with opened(child.pid, PIDFD_THREAD) as leader, opened(tid, PIDFD_THREAD) as other:
         assert by_pidfd(leader) == child.pid
@@ -96,7 +96,7 @@ def test_a_thread(backend: ModuleType, child: processes.Process) -> None:
             by_pidfd(other)
 
 
-def test_other_descriptors(backend: ModuleType) -> None:
+def test_other_descriptors_are_refused(backend: ModuleType) -> None:
     with contextlib.ExitStack() as stack:
         fds = [os.open(path, os.O_RDONLY) for path in ("/dev/null", "/proc/self", "/proc/self/fd")]
         fds += [os.open("/", os.O_PATH), *os.pipe(), os.eventfd(0)]
@@ -118,7 +118,7 @@ def test_other_descriptors(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["thread-self", "self"])
-def test_no_number_in_fdinfo(backend: ModuleType, tmp_path: Path, name: str) -> None:
+def test_fdinfo_without_a_pid_is_an_error(backend: ModuleType, tmp_path: Path, name: str) -> None:
     """As before Linux 5.2."""
     task = tmp_path / ("7/task/7" if name == "thread-self" else "7")
     (task / "fdinfo").mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_no_number_in_fdinfo(backend: ModuleType, tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("link", ["../../etc/task/7", "7/../8", "/7/task/8", "7", "0/task/0", ""])
-def test_a_link_of_somebody_else(tmp_path: Path, link: str) -> None:
+def test_a_foreign_thread_self_link_is_not_followed(tmp_path: Path, link: str) -> None:
     if link:
         (tmp_path / "thread-self").symlink_to(link)
     with opened(os.getpid()) as fd:
@@ -153,7 +153,7 @@ def test_a_link_of_somebody_else(tmp_path: Path, link: str) -> None:
             by_pidfd(fd, procfs=tmp_path / "nothing")
 
 
-def test_a_watch(backend: ModuleType, child: processes.Process) -> None:
+def test_a_watch_takes_the_pinned_process(backend: ModuleType, child: processes.Process) -> None:
     with opened(child.pid) as fd, fastsmaps.Process.from_pidfd(fd) as process:
         with fastsmaps.Watch(process, procfs="/nothing") as watch:
             pass
@@ -165,7 +165,7 @@ def test_a_watch(backend: ModuleType, child: processes.Process) -> None:
 # ---- other pid namespaces
 
 
-def test_a_child_where_proc_is_of_an_outer_namespace(backend: ModuleType) -> None:
+def test_a_child_below_an_outer_procfs_gets_its_outer_pid(backend: ModuleType) -> None:
     def inside() -> tuple[int, int, int | None, int | None]:
         with (
             processes.workload("idle") as process,
@@ -189,7 +189,9 @@ def test_a_child_where_proc_is_of_an_outer_namespace(backend: ModuleType) -> Non
     assert rss
 
 
-def test_a_namespace_without_the_process(backend: ModuleType, child: processes.Process) -> None:
+def test_a_namespace_without_the_process_is_an_error(
+    backend: ModuleType, child: processes.Process
+) -> None:
     """A container's procfs does not show this process, nor does a child of another one be there."""
     try:
         with processes.namespace() as outer, opened(child.pid) as fd:
@@ -217,7 +219,7 @@ def test_a_namespace_without_the_process(backend: ModuleType, child: processes.P
         )
 
 
-def test_a_number_used_again_meanwhile(
+def test_a_pid_reused_meanwhile_is_gone(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the number and the process's directory."""
@@ -247,7 +249,7 @@ def test_a_number_used_again_meanwhile(
         pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
 
 
-def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
+def test_counts_ours_only_in_our_pid_namespace(tmp_path: Path) -> None:
     assert Source("/proc").counts_ours()
     assert not Source(tmp_path).counts_ours()
     try:
@@ -259,7 +261,7 @@ def test_whose_numbers_a_procfs_has(tmp_path: Path) -> None:
         pytest.skip(f"no procfs of another pid namespace: {error}")
 
 
-def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
+def test_an_equal_number_in_both_namespaces_is_not_ours(tmp_path: Path) -> None:
     own = os.getpid()
     (tmp_path / "self").symlink_to(str(own))
     (tmp_path / str(own)).mkdir()
@@ -271,7 +273,7 @@ def test_the_same_number_in_both_namespaces(tmp_path: Path) -> None:
     assert not Source(tmp_path).counts_ours()
 
 
-def test_a_thread_whose_number_is_a_process_here(
+def test_threads_are_found_by_the_procfs_not_our_namespace(
     backend: ModuleType, child: processes.Process
 ) -> None:
     """Whether it is a thread is asked of /proc, not of our own pid namespace."""
@@ -296,7 +298,7 @@ def test_a_thread_whose_number_is_a_process_here(
     assert messages == [f"{tid} is a thread of process {child.pid}"] * 3
 
 
-def test_a_fork_with_the_same_number(backend: ModuleType) -> None:
+def test_own_process_differs_after_a_fork_with_the_same_pid(backend: ModuleType) -> None:
     """The first process of a namespace forks the first of another one: both have the number 1."""
 
     def inside() -> tuple[tuple[int, int], tuple[int, int], bool]:

@@ -119,7 +119,7 @@ def awk(path: str) -> dict[str, int]:
     return {label.rstrip(":"): int(size) * 1024 for label, size in pairs}
 
 
-def test_figures_are_the_kernels(odd: tuple[int, str, int]) -> None:
+def test_values_equal_the_kernels(odd: tuple[int, str, int]) -> None:
     pid, directory, _ = odd
     mappings = fastsmaps.mappings(pid)
     records = read(Path(f"/proc/{pid}/smaps").read_bytes())
@@ -149,7 +149,7 @@ def test_figures_are_the_kernels(odd: tuple[int, str, int]) -> None:
     assert any(m.kind == "shmem" and m.path == "/memfd:a memfd (deleted)" for m in mappings)
 
 
-def test_the_heap_and_the_rest_of_info(odd: tuple[int, str, int]) -> None:
+def test_info_has_the_heap_and_the_other_facts(odd: tuple[int, str, int]) -> None:
     pid, _, grown_from = odd
     with fastsmaps.Process(pid) as process:
         info = process.info(heap=True)
@@ -169,7 +169,7 @@ def test_the_heap_and_the_rest_of_info(odd: tuple[int, str, int]) -> None:
     assert info.start_time > 0
 
 
-def test_gone(backend: ModuleType) -> None:
+def test_an_ended_process_is_gone_even_if_pinned(backend: ModuleType) -> None:
     with running(WAIT) as child:
         assert line(child) == "ready"
         with fastsmaps.Process(child.pid) as process:
@@ -186,7 +186,7 @@ def test_gone(backend: ModuleType) -> None:
                 function(child.pid)
 
 
-def test_zombie(backend: ModuleType) -> None:
+def test_a_zombie_has_no_memory_map(backend: ModuleType) -> None:
     with running(WAIT) as child:
         assert line(child) == "ready"
         with fastsmaps.Process(child.pid) as process:
@@ -207,7 +207,7 @@ def read_to_its_end(pid: int, whole: int) -> None:
         assert len(fastsmaps.mappings(pid)) == whole
 
 
-def test_killed_while_it_is_read(backend: ModuleType) -> None:
+def test_a_process_killed_meanwhile_gives_no_partial_table(backend: ModuleType) -> None:
     many = """
 area = mmap.mmap(-1, 4000 * 8192)
 start = ctypes.addressof(ctypes.c_char.from_buffer(area))
@@ -227,7 +227,7 @@ for i in range(0, 4000, 2):
             killer.join()
 
 
-def test_exec_under_a_kept_descriptor(backend: ModuleType) -> None:
+def test_an_exec_is_followed_by_a_kept_descriptor(backend: ModuleType) -> None:
     program = "import sys; x = b'x' * 50_000_000; print('new', flush=True); sys.stdin.readline()"
     again = f"os.execv(sys.executable, [sys.executable, '-c', {program!r}])"
     with running(WAIT + again) as child:
@@ -245,7 +245,7 @@ def test_exec_under_a_kept_descriptor(backend: ModuleType) -> None:
             assert process.mappings().totals().rss == after
 
 
-def test_main_thread_has_left(backend: ModuleType) -> None:
+def test_an_exited_main_thread_is_read_through_another(backend: ModuleType) -> None:
     code = """
 def stay():
     main.join(0.0)
@@ -264,7 +264,7 @@ libc.pthread_exit(None)
         assert len(fastsmaps.mappings(child.pid)) > 10
 
 
-def test_kernel_thread(backend: ModuleType) -> None:
+def test_a_kernel_thread_has_no_memory_map(backend: ModuleType) -> None:
     try:
         flags = int(Path("/proc/2/stat").read_text().rpartition(")")[2].split()[6])
     except OSError:
@@ -276,7 +276,7 @@ def test_kernel_thread(backend: ModuleType) -> None:
             function(2)
 
 
-def test_not_permitted(backend: ModuleType) -> None:
+def test_a_refusal_names_the_missing_right(backend: ModuleType) -> None:
     # Root's process for nobody; for who is nobody already, init.
     target = os.getpid() if os.geteuid() == 0 else 1
     for function in (fastsmaps.totals, fastsmaps.mappings):
@@ -289,7 +289,7 @@ def test_not_permitted(backend: ModuleType) -> None:
         assert info == "None"
 
 
-def test_wrong_pids(backend: ModuleType) -> None:
+def test_a_wrong_pid_is_a_type_or_value_error(backend: ModuleType) -> None:
     for function in (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process):
         for wrong in (1.5, None, True, b"1", [1]):
             with pytest.raises(TypeError, match="pid"):
@@ -301,7 +301,7 @@ def test_wrong_pids(backend: ModuleType) -> None:
             function(2**31 - 1)
 
 
-def test_a_thread_names_its_process(backend: ModuleType) -> None:
+def test_a_threads_number_names_its_process(backend: ModuleType) -> None:
     told = threading.Event()
     done = threading.Event()
     tids: list[int] = []
@@ -324,7 +324,7 @@ def test_a_thread_names_its_process(backend: ModuleType) -> None:
         thread.join()
 
 
-def test_wrong_procfs(backend: ModuleType, tmp_path: Path) -> None:
+def test_a_wrong_procfs_is_reported(backend: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for wrong in (tmp_path, tmp_path / "nothing", file):
@@ -393,7 +393,7 @@ def test_a_damaged_capture_is_named(backend: ModuleType, capture: Path) -> None:
 
 
 @pytest.mark.thread_unsafe(reason="writes a file that all read")
-def test_a_time_beyond_all_numbers(backend: ModuleType, capture: Path) -> None:
+def test_a_start_time_beyond_a_float_is_damage(backend: ModuleType, capture: Path) -> None:
     text = (capture / "10/stat").read_bytes()
     comm, closed, rest = text.rpartition(b")")
     fields = rest.split(b" ")
@@ -438,7 +438,7 @@ def test_a_dropped_process_closes_its_descriptors(backend: ModuleType) -> None:
 
 
 @pytest.mark.thread_unsafe(reason="waits for a signal")
-def test_signals_are_heard_and_threads_share(backend: ModuleType) -> None:
+def test_signals_arrive_and_threads_share_a_process(backend: ModuleType) -> None:
     heard = []
     old = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
     try:
@@ -463,7 +463,7 @@ def test_signals_are_heard_and_threads_share(backend: ModuleType) -> None:
     assert counts == [110] * 80
 
 
-def test_a_cgroups_name_holds_any_character() -> None:
+def test_a_cgroup_name_may_hold_any_character() -> None:
     assert cgroup_path(b"0::/a\rb\x0bc\n", 1, "cgroup") == "/a\rb\x0bc"
     assert cgroup_path(b"4:memory:/m\n0::/\n", 1, "cgroup") == "/m"
     assert cgroup_path(b"", 1, "cgroup") is None

@@ -23,7 +23,7 @@ def rights(
     return Rights(effective, bounding, initial, modules)
 
 
-def test_an_ordinary_user() -> None:
+def test_an_ordinary_user_is_advised_cap_sys_ptrace() -> None:
     text = enough(rights())
     assert text.startswith("CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels")
     assert "it has to be effective" in text
@@ -31,13 +31,13 @@ def test_an_ordinary_user() -> None:
     assert "CAP_PERFMON" not in enough(rights(), perfmon=False)
 
 
-def test_a_capability_beyond_the_bounding_set() -> None:
+def test_advice_mentions_the_bounding_set() -> None:
     text = enough(rights(bounding=ALL & ~PTRACE))
     assert "not in the bounding set either" in text
 
 
 @pytest.mark.parametrize(("held", "name"), [(PERFMON, "CAP_PERFMON"), (ADMIN, "CAP_SYS_ADMIN")])
-def test_what_is_held_is_not_advised(held: int, name: str) -> None:
+def test_a_held_capability_is_not_advised(held: int, name: str) -> None:
     text = enough(rights(held))
     assert f"{name}, which this reader has, is not enough on this kernel" in text
     assert text.startswith("CAP_SYS_PTRACE would be enough")
@@ -45,7 +45,7 @@ def test_what_is_held_is_not_advised(held: int, name: str) -> None:
     assert "counts in its own user namespace alone" in enough(rights(held, initial=False))
 
 
-def test_with_ptrace_something_else_refuses() -> None:
+def test_with_ptrace_the_advice_names_security_modules() -> None:
     for advice in (enough(rights(ALL)), enough_against_hidepid(rights(PTRACE))):
         assert "would be enough" not in advice
         assert "a security module (AppArmor, SELinux, Landlock or another)" in advice
@@ -55,7 +55,7 @@ def test_with_ptrace_something_else_refuses() -> None:
     assert "CAP_PERFMON" not in enough(rights(PTRACE | PERFMON))
 
 
-def test_in_a_user_namespace() -> None:
+def test_capabilities_of_a_user_namespace_are_not_enough() -> None:
     for advice in (enough, enough_against_hidepid):
         with_ptrace = advice(rights(ALL, initial=False))
         assert "own user namespace alone" in with_ptrace
@@ -63,14 +63,14 @@ def test_in_a_user_namespace() -> None:
         assert "outside of this reader's user namespace" in advice(rights(initial=False))
 
 
-def test_hidepid() -> None:
+def test_against_hidepid_only_ptrace_is_advised() -> None:
     text = enough_against_hidepid(rights())
     assert text.startswith("CAP_SYS_PTRACE would be enough")
     assert text.endswith("the group of the mount option gid alone would not")
     assert "CAP_PERFMON" not in enough_against_hidepid(rights(PERFMON))
 
 
-def test_nothing_is_known() -> None:
+def test_unknown_rights_get_the_full_advice() -> None:
     """Where the reader has no /proc of its own."""
     assert enough(Rights()) == (
         "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only a "
@@ -78,7 +78,7 @@ def test_nothing_is_known() -> None:
     )
 
 
-def test_own_rights_are_of_now() -> None:
+def test_own_rights_are_current() -> None:
     mask = next(
         int(line.split()[1], 16)
         for line in Path("/proc/thread-self/status").read_text().splitlines()
@@ -93,7 +93,7 @@ def test_own_rights_are_of_now() -> None:
     assert processes.run_in_child(without) == 0
 
 
-def test_nothing_is_hidden_by_an_ordinary_directory(tmp_path: Path) -> None:
+def test_an_ordinary_directory_hides_nothing(tmp_path: Path) -> None:
     assert hidden_by(str(tmp_path)) is None
     assert hidden_by("/nowhere") is None
     if not linux.hides_processes():
@@ -109,7 +109,7 @@ def test_nothing_is_hidden_by_an_ordinary_directory(tmp_path: Path) -> None:
         ("hidepid=4", True),
     ],
 )
-def test_hidden_by_the_mount(options: str, hides: bool) -> None:
+def test_hidepid_of_the_mount_is_reported(options: str, hides: bool) -> None:
     def inside() -> tuple[str | None, str | None]:
         def stranger() -> str | None:
             linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
@@ -126,7 +126,7 @@ def test_hidden_by_the_mount(options: str, hides: bool) -> None:
     assert without is None or without.startswith("hidepid=")
 
 
-def test_hidden_from_a_user_namespace() -> None:
+def test_a_user_namespace_does_not_lift_hidepid() -> None:
     """All capabilities of one inside show nothing of those outside, nor does its group 0."""
     is_root = os.geteuid() == 0
 
@@ -153,7 +153,7 @@ def test_hidden_from_a_user_namespace() -> None:
     assert hidden in ("hidepid=2", "hidepid=invisible")
 
 
-def test_a_member_of_the_mounts_group_sees_all() -> None:
+def test_a_member_of_the_mounts_gid_sees_all() -> None:
     """Of the option gid; hidepid=4 knows no group."""
 
     def inside() -> str | None:

@@ -36,7 +36,7 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
-def test_the_gil_stays_off(backend: ModuleType) -> None:
+def test_the_extension_keeps_the_gil_off(backend: ModuleType) -> None:
     """An extension that is not made for it would turn it on again, with a warning."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c",
@@ -69,7 +69,7 @@ def parts_of(table: fastsmaps.Mappings, first: int = 0) -> list[object]:
     return [found[i] for i in range(len(PARTS))]
 
 
-def test_a_tables_parts_are_made_once_for_all(backend: ModuleType) -> None:
+def test_threads_share_the_parts_of_a_table(backend: ModuleType) -> None:
     # A field that is text, so that there is an `extra` too.
     text = ZOO.read_bytes().replace(b"\nVmFlags:", b"\nNew: of tomorrow\nVmFlags:")
     expected = parts_of(fastsmaps.parse(text))
@@ -79,7 +79,7 @@ def test_a_tables_parts_are_made_once_for_all(backend: ModuleType) -> None:
         assert got == [expected] * THREADS
 
 
-def test_texts_of_a_table_are_the_same_objects(backend: ModuleType) -> None:
+def test_a_tables_texts_stay_the_same_objects(backend: ModuleType) -> None:
     """What one thread was given stays when another one made its own meanwhile."""
     text = ZOO.read_bytes()
     for _ in range(50):
@@ -90,7 +90,7 @@ def test_texts_of_a_table_are_the_same_objects(backend: ModuleType) -> None:
         assert len({tuple(map(id, texts)) for texts in got}) == 1
 
 
-def test_texts_are_parsed_in_all_threads(backend: ModuleType) -> None:
+def test_parsing_in_many_threads_is_correct(backend: ModuleType) -> None:
     texts = [ZOO.read_bytes(), (DATA / "captures/7.2-amd64/child/smaps").read_bytes()]
     expected = [parts_of(fastsmaps.parse(text)) for text in texts]
 
@@ -103,7 +103,7 @@ def test_texts_are_parsed_in_all_threads(backend: ModuleType) -> None:
 # ---- processes
 
 
-def test_a_process_is_read_by_all_threads(backend: ModuleType) -> None:
+def test_a_process_read_by_many_threads_leaks_nothing(backend: ModuleType) -> None:
     with processes.workload("idle") as idle, fastsmaps.Process(idle.pid) as process:
         starts = [row.start for row in process.mappings()]
         before = processes.descriptors()
@@ -121,7 +121,7 @@ def test_a_process_is_read_by_all_threads(backend: ModuleType) -> None:
         assert len(processes.descriptors().keys() - before.keys()) <= 3
 
 
-def test_a_process_that_calls_exec(backend: ModuleType, tmp_path: Path) -> None:
+def test_threads_follow_an_exec(backend: ModuleType, tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in "ab"]
     with processes.workload("marked", files[0]) as child, fastsmaps.Process(child.pid) as process:
         over = threading.Event()
@@ -151,7 +151,7 @@ def test_a_process_that_calls_exec(backend: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_closing_in_all_threads(backend: ModuleType) -> None:
+def test_closing_in_many_threads_closes_once(backend: ModuleType) -> None:
     """A number closed twice may be another file's by then."""
     before = processes.descriptors()
     for _ in range(100):
@@ -163,7 +163,7 @@ def test_closing_in_all_threads(backend: ModuleType) -> None:
     assert processes.descriptors() == before
 
 
-def test_scans_in_all_threads(backend: ModuleType) -> None:
+def test_scanning_in_many_threads_is_correct(backend: ModuleType) -> None:
     with processes.workload("idle") as idle:
         pids = [idle.pid, os.getpid()]
 
@@ -177,7 +177,7 @@ def test_scans_in_all_threads(backend: ModuleType) -> None:
         assert all(run_in_threads(*[scan] * THREADS))
 
 
-def test_rows_of_a_scan_are_made_by_all_threads(backend: ModuleType) -> None:
+def test_threads_share_the_rows_of_a_scan(backend: ModuleType) -> None:
     with processes.workload("idle") as idle:
         for _ in range(20):
             scan = fastsmaps.scan([idle.pid, os.getpid()])
@@ -246,7 +246,7 @@ def until_refused(work: Callable[[], object], *looks: Callable[[], object]) -> N
     run_in_threads(act, look)
 
 
-def test_a_sweep_is_not_looked_at_while_it_is_taken(backend: ModuleType, root: int) -> None:
+def test_reading_a_busy_sweep_is_refused(backend: ModuleType, root: int) -> None:
     sweep = _backend.Sweep()
     mine = memoryview(array("i", [os.getpid()] * 20))
     assert sweep.take(root, mine[:1], 10) == 1
@@ -271,7 +271,7 @@ def check_sweep(sweep: _backend.Sweep) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_all_threads_take(backend: ModuleType, root: int) -> None:
+def test_a_sweep_is_taken_by_one_thread_at_a_time(backend: ModuleType, root: int) -> None:
     sweep = _backend.Sweep()
     mine = memoryview(array("i", [os.getpid()] * 5))
 
@@ -283,7 +283,7 @@ def test_a_sweep_that_all_threads_take(backend: ModuleType, root: int) -> None:
     check_sweep(sweep)
 
 
-def test_uses_that_all_threads_add_to(backend: ModuleType, text: int) -> None:
+def test_uses_are_added_by_one_thread_at_a_time(backend: ModuleType, text: int) -> None:
     alone = _backend.Uses()
     assert alone.add(text, CHUNK_SIZE, CHUNKS)
     expected = alone.result()
@@ -311,7 +311,7 @@ def test_uses_that_all_threads_add_to(backend: ModuleType, text: int) -> None:
     ]
 
 
-def test_uses_are_not_looked_at_while_added_to(backend: ModuleType, text: int) -> None:
+def test_reading_busy_uses_is_refused(backend: ModuleType, text: int) -> None:
     uses = _backend.Uses()
     until_refused(
         lambda: uses.add(text, CHUNK_SIZE, CHUNKS),

@@ -82,7 +82,7 @@ def check(rows: Any, *, names: bool = True) -> None:
             assert row.cmdline == tuple(files["cmdline"].decode().split("\0")[:-1])
 
 
-def test_scan(backend: ModuleType, procfs: Path) -> None:
+def test_a_scan_without_stat_reads_status(backend: ModuleType, procfs: Path) -> None:
     scan = fastsmaps.scan(procfs=procfs, cmdline=True, cgroup=True)
     check(scan)
     assert scan.coverage["zombie"] == 1
@@ -99,13 +99,13 @@ def test_scan(backend: ModuleType, procfs: Path) -> None:
     assert scan.group_by("user")[None].count == 3
 
 
-def test_sampler(backend: ModuleType, procfs: Path) -> None:
+def test_a_sampler_without_stat_reads_status(backend: ModuleType, procfs: Path) -> None:
     with fastsmaps.Sampler(procfs=procfs) as sampler:
         check(sampler.sweep())
         check(sampler.sweep())
 
 
-def test_one_process(backend: ModuleType, procfs: Path) -> None:
+def test_a_process_without_stat_reads_status(backend: ModuleType, procfs: Path) -> None:
     for pid in READ:
         assert fastsmaps.totals(pid, procfs=procfs).rss == 512 * 1024
         assert len(fastsmaps.mappings(pid, procfs=procfs)) == 1
@@ -120,7 +120,7 @@ def test_one_process(backend: ModuleType, procfs: Path) -> None:
             assert (caught.value.what, caught.value.pid) == (what, pid)
 
 
-def test_libs(backend: ModuleType, procfs: Path) -> None:
+def test_libs_without_stat_count_every_process(backend: ModuleType, procfs: Path) -> None:
     found = fastsmaps.libs(procfs=procfs)
     assert found["/usr/bin/daemon"].processes == len(READ)
     outcomes = [case[1] for case in PROCESSES.values()]
@@ -128,7 +128,9 @@ def test_libs(backend: ModuleType, procfs: Path) -> None:
     assert {name: count for name, count in found.coverage.items() if count} == wanted
 
 
-def test_captured_again(backend: ModuleType, procfs: Path, tmp_path: Path) -> None:
+def test_a_capture_of_the_capture_is_equal(
+    backend: ModuleType, procfs: Path, tmp_path: Path
+) -> None:
     check(capture(tmp_path / "again", procfs=procfs))
     check(fastsmaps.scan(procfs=tmp_path / "again", cmdline=True))
     assert fastsmaps.diff(
@@ -136,7 +138,7 @@ def test_captured_again(backend: ModuleType, procfs: Path, tmp_path: Path) -> No
     ) == []  # fmt: skip
 
 
-def test_a_damaged_status(backend: ModuleType, tmp_path: Path) -> None:
+def test_a_damaged_status_is_a_parse_error(backend: ModuleType, tmp_path: Path) -> None:
     for line in (b"PPid:\tx\n", b"Uid:\n", b"Threads:\t?\n"):
         (tmp_path / "7").mkdir(exist_ok=True)
         (tmp_path / "7/smaps").write_bytes(SMAPS)
@@ -146,7 +148,7 @@ def test_a_damaged_status(backend: ModuleType, tmp_path: Path) -> None:
         assert "status: line 2 (byte 8): not a line of status" in (row.error or "")
 
 
-def test_commands(procfs: Path, tmp_path: Path) -> None:
+def test_commands_without_stat_show_every_process(procfs: Path, tmp_path: Path) -> None:
     where = ("--procfs", str(procfs))
     rows = {row["pid"]: row for row in json_rows("ps", *where)}
     assert {pid: row["outcome"] for pid, row in rows.items()} == {
