@@ -1,4 +1,4 @@
-"""Memory and descriptors after thousands of calls, good ones and bad ones."""
+"""Memory and descriptors after thousands of calls, both successful and failing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from support.commands import environment
 from support.independent import DATA
 from support.smaps_texts import header, record
 
-# Each case is done so often that a leak of some bytes a line, or of one object a call, is more
-# than what allocators keep.
+# Each case runs so often that a leak of a few bytes per line, or of one object per call, exceeds
+# what allocators keep.
 SCRIPT = """
 import os, sys
 import fastsmaps
@@ -48,29 +48,29 @@ def texts():
     [mapping.extra for mapping in table[:3]], table.totals()
 
 def errors():
-    for one in bad:
+    for bad_text in bad:
         try:
-            fastsmaps.parse(one)
+            fastsmaps.parse(bad_text)
         except fastsmaps.ParseError:
             continue
-        raise AssertionError(one)
+        raise AssertionError(bad_text)
 
 def reads():
     len(_backend.read(fd, 3000, 64)), _backend.total(fd, 3000, 64, True)
     _backend.total(fd, 100, 3, False)
 
 def long_lines():
-    # The reading buffer grows for them, and is not kept.
-    mine = header.rstrip() + os.urandom(8).hex().encode() * 20000
-    memory = os.memfd_create("text")
-    os.write(memory, mine + b"\\nNew: " + mine)
-    _backend.read(memory, 3000, 64)
-    os.close(memory)
+    # The read buffer grows for them, and is not kept.
+    line = header.rstrip() + os.urandom(8).hex().encode() * 20000
+    fd = os.memfd_create("text")
+    os.write(fd, line + b"\\nNew: " + line)
+    _backend.read(fd, 3000, 64)
+    os.close(fd)
 
 def failed_reads():
-    for wrong in (-1, 10**6):
+    for invalid in (-1, 10**6):
         try:
-            _backend.read(wrong, 3000, 64)
+            _backend.read(invalid, 3000, 64)
         except OSError:
             pass
     other = os.memfd_create("text")
@@ -82,13 +82,13 @@ def failed_reads():
 
 def loads():
     fastsmaps.load(path)
-    for wrong in ("/", "/nothing", __file__ if "__file__" in globals() else "/proc/self/status"):
+    for invalid in ("/", "/missing", __file__ if "__file__" in globals() else "/proc/self/status"):
         try:
-            fastsmaps.load(wrong)
+            fastsmaps.load(invalid)
         except fastsmaps.Error:
             pass
 
-def own():
+def this_process():
     fastsmaps.totals(), fastsmaps.mappings()
     try:
         fastsmaps.totals(2**31 - 1)
@@ -125,7 +125,7 @@ after = descriptors(), rss()
 print(after[0] - before[0], after[1] - before[1])
 """
 
-# Calls, on C and in Python: about half a second each.
+# Numbers of calls on the C and the Python backend: about half a second each.
 CASES = {
     "parse": (2000, 150),
     "groups": (1500, 100),
@@ -135,7 +135,7 @@ CASES = {
     "long_lines": (150, 60),
     "failed_reads": (2000, 100),
     "loads": (1500, 100),
-    "own": (200, 60),
+    "this_process": (200, 60),
     "scans": (300, 100),
     "uses": (200, 60),
     "samples": (30, 15),
@@ -143,14 +143,13 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.uninstrumented(reason="what was freed is kept, so that its use is seen")
+@pytest.mark.uninstrumented(reason="freed memory is kept, to detect its use")
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_is_left_behind(backend: ModuleType, case: str) -> None:
-    choice = fastsmaps.BACKEND
-    calls = CASES[case][choice == "python"]
+def test_no_memory_or_descriptor_leaks(backend: ModuleType, case: str) -> None:
+    calls = CASES[case][fastsmaps.BACKEND == "python"]
     done = subprocess.run(
         [
-            *(sys.executable, "-c", SCRIPT, choice),
+            *(sys.executable, "-c", SCRIPT, fastsmaps.BACKEND),
             *(str(DATA / "captures/6.12-amd64/zoo/smaps"), case, str(calls)),
         ],
         env=environment(),
@@ -161,12 +160,12 @@ def test_nothing_is_left_behind(backend: ModuleType, case: str) -> None:
     assert done.returncode == 0, done.stderr
     descriptors, kilobytes = map(int, done.stdout.split())
     assert descriptors == 0
-    # Far above the noise of a few pages, far below one table (25 kB and more) a call.
+    # Far above the noise of a few pages, far below one table (25 kB and more) per call.
     assert kilobytes < 1500
 
 
-def traced(call: Callable[[], object], calls: int) -> int:
-    """Bytes that Python's allocators gave out in so many calls and never got back."""
+def leaked_bytes(call: Callable[[], object], calls: int) -> int:
+    """Bytes that Python's allocators handed out during the calls and never got back."""
     for _ in range(calls):
         call()
     tracemalloc.start()
@@ -180,7 +179,7 @@ def traced(call: Callable[[], object], calls: int) -> int:
         tracemalloc.stop()
 
 
-def test_no_object_is_left_behind(backend: ModuleType) -> None:
+def test_no_python_objects_leak(backend: ModuleType) -> None:
     text = record(name=b"/a", flags=b"rd ", Rss=4) + b"New: x y\n" + record(0x20000, 0x30000, Rss=8)
 
     def good() -> None:
@@ -194,12 +193,11 @@ def test_no_object_is_left_behind(backend: ModuleType) -> None:
             _backend.parse(text + b"Rss: 1 kB\n")
 
     for call in (good, bad):
-        assert traced(call, 200) < 20_000
+        assert leaked_bytes(call, 200) < 20_000
 
 
-def test_what_is_remembered_of_texts_is_bounded(backend: ModuleType) -> None:
-    # Other lines each time: what is kept of them for the next text must have an end, in lines
-    # and in bytes.
+def test_line_cache_is_bounded(backend: ModuleType) -> None:
+    # New lines each time: the cache for the next text must be bounded, in lines and in bytes.
     count = iter(range(10**6))
 
     def short() -> None:
@@ -210,5 +208,5 @@ def test_what_is_remembered_of_texts_is_bounded(backend: ModuleType) -> None:
         fields = b"New: %d %s\nVmFlags: %d %s\n" % (*(next(count), b"x " * 10_000) * 2,)
         assert len(_backend.parse(header(name=fields[:-1].replace(b"\n", b"")) + fields)) == 1
 
-    assert traced(short, 60) < 2_500_000
-    assert traced(long, 60) < 200_000
+    assert leaked_bytes(short, 60) < 2_500_000
+    assert leaked_bytes(long, 60) < 200_000

@@ -1,4 +1,4 @@
-"""Process.info(heap=True): what the kernel says of a process beside its mappings."""
+"""Process.info(heap=True): facts about a process other than its mappings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def status_of(pid: int, label: str) -> list[str]:
     pytest.skip(f"this kernel's status has no {label}")
 
 
-def test_heap_of_a_program_that_never_called_malloc(program: str, backend: ModuleType) -> None:
-    """Nothing but sbrk() moved its break: what it was told is what the kernel says."""
+def test_heap_moved_only_by_sbrk(program: str, backend: ModuleType) -> None:
+    """Only sbrk() moved the break, so the results of sbrk() are the kernel's values."""
     with processes.running(program, "brk") as child:
         before, after = child.report
         info = info_of(child.pid)
@@ -44,24 +44,24 @@ def test_heap_of_a_program_that_never_called_malloc(program: str, backend: Modul
 
 def test_heap_of_an_ordinary_process(tmp_path: Path, backend: ModuleType) -> None:
     with processes.workload("zoo", str(tmp_path)) as child:
-        facts, info = child.report, info_of(child.pid)
+        report, info = child.report, info_of(child.pid)
         table = fastsmaps.mappings(child.pid)
         heap = [mapping for mapping in table if mapping.kind == "heap"]
         assert info.heap == tuple((mapping.start, mapping.end) for mapping in heap)
         assert len(heap) >= 3
         assert "r--p" in [mapping.perms for mapping in heap]
-        # It had grown before it asked: sbrk(0) is above where the heap begins.
+        # The heap had grown before the report: sbrk(0) is above the start of the heap.
         assert info.start_brk is not None
         assert info.start_brk & -linux.PAGE == heap[0].start
-        assert info.start_brk < facts["brk before"] < facts["brk"] <= heap[-1].end
+        assert info.start_brk < report["brk before"] < report["brk"] <= heap[-1].end
         for name in ("heap", "heap, write-protected", "heap, its end"):
-            mapping = table.find(facts["mappings"][name]["start"])
+            mapping = table.find(report["mappings"][name]["start"])
             assert mapping in heap
         with fastsmaps.Process(child.pid) as process:
             assert process.info(heap=False).heap is None
 
 
-def test_what_ps_shows(backend: ModuleType) -> None:
+def test_info_matches_psutil_and_status(backend: ModuleType) -> None:
     with processes.workload("idle", "an argument", "", "new\nline\t\x1b[31m", "\udcff") as child:
         info, peer = info_of(child.pid), psutil.Process(child.pid)
         assert info.pid == child.pid
@@ -72,13 +72,13 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         assert info.cmdline[-4:] == ("an argument", "", "new\nline\t\x1b[31m", "\udcff")
         assert info.uid == os.geteuid()
         assert info.threads == 1
-        # The kernel's counters are approximate, also of a process that stands still.
+        # The kernel's counters are approximate, even for an idle process.
         assert info.peak_rss is not None
         assert abs(info.peak_rss - int(status_of(child.pid, "VmHWM")[0]) * 1024) < 2**21
-        # psutil adds the time of boot to it.
+        # psutil adds the boot time.
         assert abs(psutil.boot_time() + info.start_time - peer.create_time()) < 1
-        numbers = child.request("threads", 3)
-        assert len(numbers) == 3
+        tids = child.request("threads", 3)
+        assert len(tids) == 3
         later = info_of(child.pid)
         assert later.threads == 4
         assert later != info
@@ -86,19 +86,19 @@ def test_what_ps_shows(backend: ModuleType) -> None:
         assert {**again, "peak_rss": None} == {**later.as_dict(), "peak_rss": None}
 
 
-def test_cgroup(backend: ModuleType) -> None:
+def test_cgroup_of_memory_controller(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         lines = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
         paths = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines}
-        of_memory = [path for names, path in paths.items() if "memory" in names.split(",")]
-        expected = of_memory[0] if of_memory else paths.get("")
+        memory_paths = [path for names, path in paths.items() if "memory" in names.split(",")]
+        expected = memory_paths[0] if memory_paths else paths.get("")
         assert info_of(child.pid).cgroup == expected
 
 
 @pytest.mark.parametrize(
     "name", ["a) R 1 (b\n", ")", "(", "", " ) S 1", "\x1b[31m\t\r", "\udcff\udcfe", "x" * 15]
 )
-def test_hostile_name(backend: ModuleType, name: str) -> None:
+def test_info_with_hostile_process_name(backend: ModuleType, name: str) -> None:
     with processes.workload("idle") as child:
         child.request("name", name)
         info = info_of(child.pid)
@@ -110,7 +110,7 @@ def test_hostile_name(backend: ModuleType, name: str) -> None:
         assert len(fastsmaps.mappings(child.pid)) > 10
 
 
-def test_effective_user(backend: ModuleType) -> None:
+def test_uid_is_effective_uid(backend: ModuleType) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
     with processes.workload("idle") as child:
@@ -119,7 +119,7 @@ def test_effective_user(backend: ModuleType) -> None:
         assert info_of(child.pid).uid == linux.NOBODY
 
 
-def test_of_a_zombie(backend: ModuleType) -> None:
+def test_info_of_zombie(backend: ModuleType) -> None:
     with processes.zombie() as pid:
         info = info_of(pid)
         assert (info.pid, info.ppid) == (pid, os.getpid())
@@ -127,17 +127,17 @@ def test_of_a_zombie(backend: ModuleType) -> None:
         assert (info.start_brk, info.peak_rss) == (None, None)
 
 
-def test_of_a_kernel_thread(backend: ModuleType) -> None:
+def test_info_of_kernel_thread(backend: ModuleType) -> None:
     pid = processes.kernel_thread()
     if pid is None:
-        pytest.skip("no kernel thread is to be seen")
+        pytest.skip("no kernel thread is visible")
     info = info_of(pid)
     assert info.comm == os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()[:-1])
     assert (info.cmdline, info.heap, info.start_brk, info.peak_rss) == ((), (), None, None)
     assert info.uid == 0
 
 
-def test_after_the_main_thread_has_left(backend: ModuleType) -> None:
+def test_info_after_main_thread_exit(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         before = info_of(child.pid)
         child.request("leave")
@@ -149,7 +149,7 @@ def test_after_the_main_thread_has_left(backend: ModuleType) -> None:
         assert after.threads == 2
 
 
-def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
+def test_info_without_permission(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         child.request("undumpable")
 
@@ -157,11 +157,11 @@ def test_of_what_may_not_be_seen(backend: ModuleType) -> None:
             linux.keep_capabilities()
             return info_of(child.pid)
 
-        if linux.hides_processes() and os.getegid() != 0:  # the group that it is not hidden from
+        if linux.hides_processes() and os.getegid() != 0:  # root's group is exempt from hidepid
             with pytest.raises(fastsmaps.AccessDenied, match="hidepid"):
                 processes.run_in_child(read)
             return
-        info = processes.run_in_child(read)  # it has been pickled
+        info = processes.run_in_child(read)  # this pickles it
         assert (info.start_brk, info.heap) == (None, None)
         assert info.peak_rss
         assert info.cmdline

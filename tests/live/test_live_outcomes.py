@@ -1,4 +1,4 @@
-"""What may happen to a process: it has its typed error or its right answer, never a part of one."""
+"""Processes that exit, exec, fork or start threads: a typed error or a complete result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 Read = Callable[[int], object]
 
-#: Enough mappings that a read looks for signals within it: every 12 MB in the extension.
+#: Enough mappings that a read checks for signals midway: the extension does so every 12 MB.
 MANY = 45_000
 
 
@@ -52,7 +52,7 @@ def starts(table: fastsmaps.Mappings) -> list[int]:
 
 
 @every_read
-def test_gone_before(backend: ModuleType, read: Read) -> None:
+def test_dead_pid_raises_process_gone(backend: ModuleType, read: Read) -> None:
     pid = processes.dead_pid()
     with pytest.raises(fastsmaps.ProcessGone) as caught:
         read(pid)
@@ -63,7 +63,7 @@ def test_gone_before(backend: ModuleType, read: Read) -> None:
         read(pid)
 
 
-def test_gone_while_pinned(backend: ModuleType) -> None:
+def test_pinned_process_exits(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         process = fastsmaps.Process(child.pid)
         assert process.totals().rss
@@ -95,21 +95,21 @@ def many() -> Iterator[processes.Process]:
         yield child
 
 
-@pytest.mark.parametrize("fate", ["reaped", "zombie", "exec"])
+@pytest.mark.parametrize("change", ["reaped", "zombie", "exec"])
 @pytest.mark.parametrize("how", ["mappings", "Process", "kept", "sums"])
-def test_amid_a_reading(
+def test_process_ends_or_execs_during_read(
     many: processes.Process,
     backend: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     how: str,
-    fate: str,
+    change: str,
 ) -> None:
-    """It ends, or calls exec, when a third of its text has been read: nothing of that is left."""
+    """It ends or calls exec after a third of its text was read: that third is discarded."""
 
     def act() -> None:
-        if fate == "reaped":
+        if change == "reaped":
             many.reap()
-        elif fate == "zombie":
+        elif change == "zombie":
             many.kill()
         else:
             many.request("exec", "idle")
@@ -118,7 +118,7 @@ def test_amid_a_reading(
         if how == "mappings":
             return starts(fastsmaps.mappings(many.pid))
         if how == "sums":
-            # Through a kernel's eyes that has no rollup: smaps is summed.
+            # As on a kernel without rollups: smaps is summed.
             return fastsmaps.totals(many.pid).size
         return starts(process.mappings())
 
@@ -134,11 +134,11 @@ def test_amid_a_reading(
             result = read()
         except fastsmaps.Error as error:
             caught = error
-        assert done, "the reading ended within a millisecond: MANY is too few"
-    if fate == "reaped":
+        assert done, "the read ended within a millisecond: MANY is too small"
+    if change == "reaped":
         assert isinstance(caught, fastsmaps.ProcessGone)
         assert caught.pid == many.pid
-    elif fate == "zombie":
+    elif change == "zombie":
         assert isinstance(caught, fastsmaps.NoMemoryMap)
         assert caught.what == "zombie"
     else:
@@ -149,7 +149,7 @@ def test_amid_a_reading(
 
 
 @pytest.mark.parametrize("reap", [True, False])
-def test_killed_from_another_thread(backend: ModuleType, reap: bool) -> None:
+def test_process_killed_while_thread_reads(backend: ModuleType, reap: bool) -> None:
     for _ in range(3):
         with processes.workload("many", "20000") as child:
             full = len(fastsmaps.mappings(child.pid, sizes=False))
@@ -166,7 +166,7 @@ def test_killed_from_another_thread(backend: ModuleType, reap: bool) -> None:
 
 
 class Reader(threading.Thread):
-    """Reads a process's mappings until that fails."""
+    """Thread that reads a process's mappings until a read fails."""
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -201,31 +201,31 @@ def test_zombie(backend: ModuleType, read: Read) -> None:
 def test_kernel_thread(backend: ModuleType, read: Read) -> None:
     pid = processes.kernel_thread()
     if pid is None:
-        pytest.skip("no kernel thread is to be seen")
+        pytest.skip("no kernel thread is visible")
     with pytest.raises(fastsmaps.NoMemoryMap, match=f"process {pid} is a kernel thread") as caught:
         read(pid)
     assert (caught.value.what, caught.value.pid) == ("kernel thread", pid)
 
 
-def test_kernel_thread_to_another_user(backend: ModuleType) -> None:
+def test_kernel_thread_read_by_unprivileged_user(backend: ModuleType) -> None:
     pid = processes.kernel_thread()
     if pid is None:
-        pytest.skip("no kernel thread is to be seen")
+        pytest.skip("no kernel thread is visible")
 
-    def read() -> list[str]:
+    def read_all() -> list[str]:
         linux.become(linux.NOBODY if os.geteuid() == 0 else os.geteuid())
-        found = []
-        for way in READS.values():
+        outcomes = []
+        for read in READS.values():
             try:
-                way(pid)
+                read(pid)
             except fastsmaps.NoMemoryMap as error:
-                found.append(error.what)
+                outcomes.append(error.what)
             except fastsmaps.AccessDenied as error:
-                found.append("hidden" if "hidepid" in str(error) else str(error))
-        return found
+                outcomes.append("hidden" if "hidepid" in str(error) else str(error))
+        return outcomes
 
     outcome = "hidden" if linux.hides_processes() else "kernel thread"
-    assert processes.run_in_child(read) == [outcome] * len(READS)
+    assert processes.run_in_child(read_all) == [outcome] * len(READS)
 
 
 # ---- threads
@@ -245,7 +245,7 @@ def test_thread(backend: ModuleType, read: Read) -> None:
 
 
 @pytest.mark.parametrize("procfs", ["/proc/", Path("/proc"), "//proc/.", "/proc/self/root/proc"])
-def test_thread_through_other_paths(backend: ModuleType, procfs: str | Path) -> None:
+def test_thread_under_other_procfs_paths(backend: ModuleType, procfs: str | Path) -> None:
     with processes.workload("idle") as child:
         (tid,) = child.request("threads", 1)
         for read in (
@@ -258,22 +258,22 @@ def test_thread_through_other_paths(backend: ModuleType, procfs: str | Path) -> 
             read(child.pid)
 
 
-def test_main_thread_has_left(backend: ModuleType) -> None:
+def test_read_after_main_thread_exit(backend: ModuleType) -> None:
     with processes.workload("idle") as child, fastsmaps.Process(child.pid) as kept:
         before = kept.mappings(), kept.mappings(sizes=False), kept.totals()
         assert min(map(len, before[:2])) > 10
         tid = child.request("leave")
         assert linux.main_thread_ended(child.pid)
         assert Path(f"/proc/{child.pid}/smaps").read_bytes() == b""
-        with fastsmaps.Process(child.pid) as anew:
-            ways: list[Callable[[], fastsmaps.Mappings]] = [
+        with fastsmaps.Process(child.pid) as new:
+            reads: list[Callable[[], fastsmaps.Mappings]] = [
                 lambda: fastsmaps.mappings(child.pid),
                 kept.mappings,
-                anew.mappings,
-                anew.mappings,
+                new.mappings,
+                new.mappings,
             ]
-            for way in ways:
-                for attempt in processes.attempts(way, f"/proc/{child.pid}/task/{tid}/smaps"):
+            for read in reads:
+                for attempt in processes.attempts(read, f"/proc/{child.pid}/task/{tid}/smaps"):
                     with attempt as (table, (text,)):
                         records = independent.read(text)
                         assert starts(table) == [record.start for record in records]
@@ -281,35 +281,35 @@ def test_main_thread_has_left(backend: ModuleType) -> None:
                             record.fields["Pss"] for record in records
                         ]
                         assert table.pid == child.pid
-            for process in (kept, anew):
+            for process in (kept, new):
                 assert starts(process.mappings(sizes=False)) == starts(table)
             assert starts(fastsmaps.mappings(child.pid, sizes=False)) == starts(table)
             rollup = f"/proc/{child.pid}/task/{tid}/smaps_rollup"
-            for sums in (lambda: fastsmaps.totals(child.pid), kept.totals, anew.totals):
+            for sums in (lambda: fastsmaps.totals(child.pid), kept.totals, new.totals):
                 if os.path.exists(rollup):
-                    for instant in processes.attempts(sums, rollup):
-                        with instant as (totals, (text,)):
+                    for sums_attempt in processes.attempts(sums, rollup):
+                        with sums_attempt as (totals, (text,)):
                             assert totals.source == "smaps_rollup"
                             assert totals.pss == independent.read(text)[0].fields["Pss"]
 
 
-def test_threads_that_end_are_no_process_that_ends(backend: ModuleType) -> None:
-    """The main thread has left, and of the others each starts one more and ends."""
+def test_exiting_threads_are_not_reported_as_process_gone(backend: ModuleType) -> None:
+    """The main thread has ended, and each other thread starts the next one and ends."""
     with processes.workload("idle") as child:
         child.request("churn")
         while not linux.main_thread_ended(child.pid):
             os.sched_yield()
-        read = 0
+        successful = 0
         for _ in range(150):
             info = by_process(lambda process: process.info(heap=True))
-            for way in (fastsmaps.totals, fastsmaps.mappings, info):
+            for read in (fastsmaps.totals, fastsmaps.mappings, info):
                 try:
-                    assert way(child.pid)
+                    assert read(child.pid)
                 except fastsmaps.ReadError as error:
                     assert error.errno == errno.EAGAIN  # noqa: PT017
                 else:
-                    read += 1
-        assert read
+                    successful += 1
+        assert successful
 
 
 # ---- exec
@@ -334,11 +334,11 @@ def test_exec_under_kept_descriptors(backend: ModuleType, tmp_path: Path) -> Non
                         for attempt in processes.attempts(process.totals, rollup):
                             with attempt as (totals, (text,)):
                                 assert totals.by_label == independent.read(text)[0].fields
-                                # The directory's, and one of each file.
+                                # One descriptor for the directory and one for each file.
                                 assert len(processes.descriptors()) == opened + 4
 
 
-def test_exec_again_and_again(backend: ModuleType, tmp_path: Path) -> None:
+def test_repeated_exec_during_reads(backend: ModuleType, tmp_path: Path) -> None:
     script = tmp_path / "again"
     script.write_text('exec /bin/sh "$0"\n')
     with contextlib.ExitStack() as stack:
@@ -346,9 +346,9 @@ def test_exec_again_and_again(backend: ModuleType, tmp_path: Path) -> None:
         stack.callback(child.wait)
         stack.callback(child.kill)
         process = stack.enter_context(fastsmaps.Process(child.pid))
-        # On x86 the last record is always this page's, so a table that lacks its end shows.
+        # On x86 the last record is always this page's, so a truncated table is noticed.
         last = fastsmaps.mappings(sizes=False)[-1].path
-        ways: list[Callable[[], object]] = [
+        reads: list[Callable[[], object]] = [
             lambda: fastsmaps.mappings(child.pid),
             lambda: fastsmaps.mappings(child.pid, sizes=False),
             process.mappings,
@@ -359,9 +359,9 @@ def test_exec_again_and_again(backend: ModuleType, tmp_path: Path) -> None:
         ]
         results: list[object] = []
         for _ in range(60):
-            for way in ways:
+            for read in reads:
                 try:
-                    results.append(way())
+                    results.append(read())
                 except fastsmaps.ReadError as error:
                     assert error.errno == errno.EAGAIN  # noqa: PT017
         assert len(results) > 100
@@ -372,8 +372,8 @@ def test_exec_again_and_again(backend: ModuleType, tmp_path: Path) -> None:
             assert last != "[vsyscall]" or table[-1].path == last
 
 
-def test_fork_keeps_nothing(backend: ModuleType) -> None:
-    """While a process has called no exec since its fork, its memory may be its parent's."""
+def test_no_descriptor_kept_for_fork_without_exec(backend: ModuleType) -> None:
+    """A process that has not called exec since its fork may still share its parent's memory."""
     with processes.forked() as pid:
         opened = len(processes.descriptors())
         with fastsmaps.Process(pid) as process:
@@ -386,7 +386,7 @@ def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> Non
     with processes.running(program, "vfork") as parent:
         pid, size = parent.report
         with fastsmaps.Process(pid) as process:
-            # What it has now is its parent's.
+            # Its memory is still its parent's.
             for _ in range(2):
                 assert (process.totals().rss or 0) >= size
                 assert (process.mappings().totals().rss or 0) >= size
@@ -403,23 +403,23 @@ def test_opened_between_vfork_and_exec(program: str, backend: ModuleType) -> Non
         parent.finish()
 
 
-# ---- a number used again
+# ---- reused pids
 
 
-def test_number_used_again(backend: ModuleType) -> None:
-    def use_again() -> tuple[bool, list[str]]:
+def test_reused_pid_raises_process_gone(backend: ModuleType) -> None:
+    def reuse_pid() -> tuple[bool, list[str]]:
         with processes.workload("idle") as first:
             pinned = fastsmaps.Process(first.pid)
             assert pinned.totals().rss
             assert len(pinned.mappings()) > 10
             untouched = fastsmaps.Process(first.pid)
-            number = first.pid
-        linux.set_next_pid(number)
+            pid = first.pid
+        linux.set_next_pid(pid)
         with processes.workload("idle") as second:
-            if second.pid != number:
-                raise linux.Unavailable("the kernel gave another number")
-            assert fastsmaps.totals(number).rss
-            assert len(fastsmaps.mappings(number)) > 10
+            if second.pid != pid:
+                raise linux.Unavailable("the kernel assigned another pid")
+            assert fastsmaps.totals(pid).rss
+            assert len(fastsmaps.mappings(pid)) > 10
             outcomes = []
             for process in (pinned, untouched):
                 for read in (process.totals, process.mappings, process.info, process.totals):
@@ -427,23 +427,23 @@ def test_number_used_again(backend: ModuleType) -> None:
                         outcomes.append(repr(read()))
                     except fastsmaps.ProcessGone as error:
                         outcomes.append(f"{error.pid} is gone")
-            return outcomes == [f"{number} is gone"] * 8, outcomes
+            return outcomes == [f"{pid} is gone"] * 8, outcomes
 
     try:
-        fine, outcomes = processes.run_in_namespaces(use_again)
+        passed, outcomes = processes.run_in_namespaces(reuse_pid)
     except linux.Unavailable as error:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
-    assert fine, outcomes
+        pytest.skip(f"no pid namespace in which pids can be chosen: {error}")
+    assert passed, outcomes
 
 
-# ---- numbers that are none
+# ---- invalid pids
 
 TYPES = [None, True, 1.0, b"1", [1], Fraction(1), object()]
 VALUES = [0, -1, 2**31, 2**32 + 1, 2**64, -(2**70), "1", "", "self ", "thread-self", "self/task"]
 
 
 @every_read
-def test_what_is_no_pid(backend: ModuleType, read: Callable[[object], object]) -> None:
+def test_invalid_pid_arguments(backend: ModuleType, read: Callable[[object], object]) -> None:
     for pid in TYPES:
         with pytest.raises(TypeError, match="pid"):
             read(pid)
@@ -453,19 +453,19 @@ def test_what_is_no_pid(backend: ModuleType, read: Callable[[object], object]) -
 
 
 class Index:
-    """Not an int, but usable as one."""
+    """A number that is not an int: it has only `__index__`."""
 
     def __index__(self) -> int:
         return os.getpid()
 
 
 @every_read
-def test_what_is_a_pid(backend: ModuleType, read: Callable[[object], object]) -> None:
+def test_valid_pid_arguments(backend: ModuleType, read: Callable[[object], object]) -> None:
     for pid in ("self", os.getpid(), Index()):
         assert read(pid)
 
 
 @every_read
-def test_pid_beyond_all(backend: ModuleType, read: Read) -> None:
+def test_largest_pid_raises_process_gone(backend: ModuleType, read: Read) -> None:
     with pytest.raises(fastsmaps.ProcessGone):
         read(2**31 - 1)

@@ -1,4 +1,4 @@
-"""Who may not read, and what the error says would be enough."""
+"""Reads without enough permission: the error and the capabilities that it names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 T = TypeVar("T")
 
 ROOT = os.geteuid() == 0
-WAYS: dict[str, Callable[[int], object]] = {
+READS: dict[str, Callable[[int], object]] = {
     "totals": fastsmaps.totals,
     "mappings": fastsmaps.mappings,
     "maps": lambda pid: fastsmaps.mappings(pid, sizes=False),
@@ -42,25 +42,25 @@ def read_through(pid: int, read: Callable[[fastsmaps.Process], object]) -> objec
         return read(process)
 
 
-Answers = dict[str, "fastsmaps.AccessDenied | str"]
+Outcomes = dict[str, "fastsmaps.AccessDenied | str"]
 
 
-def answers(pid: int) -> Answers:
-    """What each way to read gives: the refusal, or the name of what came."""
-    found: Answers = {}
+def read_all(pid: int) -> Outcomes:
+    """Call all READS; return the error or the type's name for each."""
+    outcomes: Outcomes = {}
     with processes.same_descriptors():
-        for name, way in WAYS.items():
+        for name, read in READS.items():
             try:
-                found[name] = type(way(pid)).__name__
+                outcomes[name] = type(read(pid)).__name__
             except fastsmaps.AccessDenied as error:
-                found[name] = error
+                outcomes[name] = error
             except fastsmaps.Error as error:
-                found[name] = repr(error)
-    return found
+                outcomes[name] = repr(error)
+    return outcomes
 
 
-def as_stranger(function: Callable[[], T], *capabilities: int) -> T:
-    """In a child that has no rights but these: as nobody if it may, else as who we are."""
+def run_unprivileged(function: Callable[[], T], *capabilities: int) -> T:
+    """Run in a child with only these capabilities, as nobody if we are root."""
 
     def read() -> T:
         linux.become(linux.NOBODY if ROOT else os.geteuid(), *capabilities)
@@ -70,21 +70,21 @@ def as_stranger(function: Callable[[], T], *capabilities: int) -> T:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[int]:
-    """The pid of a process that only who has capabilities may read."""
+def undumpable_process() -> Iterator[int]:
+    """Start a process that only a reader with capabilities may read; yield its pid."""
     with processes.workload("idle") as child:
         child.request("undumpable")
         yield child.pid
 
 
-def assert_denied(found: Answers, pid: int) -> None:
-    # Not from the mount option's group, which is root's if none is told: root without capabilities.
-    if linux.hides_processes() and found["Process"] != "NoneType":
-        assert_hidden(found, pid)
+def assert_denied(outcomes: Outcomes, pid: int) -> None:
+    # Root without capabilities still sees it: the mount option gid= defaults to root's group.
+    if linux.hides_processes() and outcomes["Process"] != "NoneType":
+        assert_hidden(outcomes, pid)
         return
-    assert found.pop("Process") == "NoneType"  # its directory may be opened
-    assert found.keys() == FILES.keys()
-    for name, error in found.items():
+    assert outcomes.pop("Process") == "NoneType"  # its directory may be opened
+    assert outcomes.keys() == FILES.keys()
+    for name, error in outcomes.items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
         assert isinstance(error, PermissionError)
         assert error.errno == errno.EACCES
@@ -96,38 +96,38 @@ def assert_denied(found: Answers, pid: int) -> None:
         assert "hidepid" not in str(error)
 
 
-def assert_hidden(found: Answers, pid: int) -> None:
-    assert found.keys() == WAYS.keys()
-    for name, error in found.items():
+def assert_hidden(outcomes: Outcomes, pid: int) -> None:
+    assert outcomes.keys() == READS.keys()
+    for name, error in outcomes.items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
         assert error.pid == pid
         assert "hidepid" in str(error)
 
 
-def test_another_users(backend: ModuleType) -> None:
+def test_process_of_another_user_is_denied(backend: ModuleType) -> None:
     if ROOT:
         with processes.workload("idle") as child:
-            assert_denied(as_stranger(lambda: answers(child.pid)), child.pid)
+            assert_denied(run_unprivileged(lambda: read_all(child.pid)), child.pid)
     else:
-        # Somebody else's always: it has most rights of all.
+        # Process 1 normally belongs to root.
         if os.path.exists("/proc/1") and os.stat("/proc/1").st_uid == os.geteuid():
             pytest.skip("the first process is our own")
-        assert_denied(answers(1), 1)
+        assert_denied(read_all(1), 1)
 
 
-def test_not_dumpable(backend: ModuleType) -> None:
-    """One's own, but without the right to its memory: it is root's, or its program set that."""
+def test_undumpable_process_is_denied(backend: ModuleType) -> None:
+    """A process that clears PR_SET_DUMPABLE is unreadable even for its own user."""
 
-    def read() -> Answers:
+    def read() -> Outcomes:
         linux.keep_capabilities()
-        return answers(pid)
+        return read_all(pid)
 
-    with guarded() as pid:
+    with undumpable_process() as pid:
         assert_denied(processes.run_in_child(read), pid)
 
 
-def test_what_is_read_before_it_is_forbidden(backend: ModuleType) -> None:
-    """Rights are asked when a file is opened: descriptors that are kept go on."""
+def test_kept_descriptors_stay_readable(backend: ModuleType) -> None:
+    """The kernel checks permission when a file is opened, so kept descriptors still work."""
 
     def read() -> bool:
         with fastsmaps.Process(child.pid) as process:
@@ -145,23 +145,23 @@ def test_what_is_read_before_it_is_forbidden(backend: ModuleType) -> None:
 @pytest.mark.skipif(not ROOT, reason="only root can give a child single capabilities")
 @pytest.mark.parametrize("capability", [linux.CAP_SYS_PTRACE, linux.CAP_PERFMON])
 def test_one_capability_is_enough(backend: ModuleType, capability: int) -> None:
-    """What the message names. CAP_PERFMON: on newer kernels, so the kernel is asked first."""
+    """Each capability that the error names is enough; CAP_PERFMON only on newer kernels."""
 
-    def bare() -> bool:
+    def can_read() -> bool:
         try:
             return bool(Path(f"/proc/{pid}/smaps").read_bytes())
         except (PermissionError, FileNotFoundError):  # not found: /proc is mounted with hidepid=2
             return False
 
-    with guarded() as pid:
+    with undumpable_process() as pid:
         try:
-            allowed = as_stranger(bare, capability)
-            found = as_stranger(lambda: answers(pid), capability)
-        except linux.Unavailable as refused:
-            pytest.skip(f"this root has not that capability: {refused}")
+            allowed = run_unprivileged(can_read, capability)
+            outcomes = run_unprivileged(lambda: read_all(pid), capability)
+        except linux.Unavailable as error:
+            pytest.skip(f"root lacks this capability here: {error}")
         if not allowed and capability == linux.CAP_PERFMON:
             pytest.skip("CAP_PERFMON opens no smaps on this kernel, or with this /proc")
-    assert found == {
+    assert outcomes == {
         "totals": "Totals",
         "mappings": "Mappings",
         "maps": "Mappings",
@@ -175,61 +175,58 @@ def test_one_capability_is_enough(backend: ModuleType, capability: int) -> None:
 
 
 def with_hidepid(value: str, read: Callable[[int], T], looked_up: bool = False) -> T:
-    """What a reader without rights gets of a process that is guarded, on such a /proc."""
+    """Read an undumpable process without privileges, on a /proc with these mount options."""
 
     def inside() -> T:
-        with guarded() as pid:
+        with undumpable_process() as pid:
             if looked_up:
                 os.listdir(f"/proc/{pid}")
-            return as_stranger_there(lambda: read(pid))
+            return processes.run_in_child(lambda: unprivileged(pid))
 
-    def as_stranger_there(function: Callable[[], T]) -> T:
-        def stranger() -> T:
-            # In a user namespace of our own there is one user alone.
-            linux.become(linux.NOBODY if ROOT else 0)
-            return function()
-
-        return processes.run_in_child(stranger)
+    def unprivileged(pid: int) -> T:
+        # A user namespace of our own has only one user.
+        linux.become(linux.NOBODY if ROOT else 0)
+        return read(pid)
 
     try:
         return processes.run_in_namespaces(inside, value)
-    except linux.Unavailable as refused:
-        pytest.skip(f"no /proc with {value}: {refused}")
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with {value}: {error}")
 
 
-# By number on all kernels; names came with 5.8. The group (root's if it is not told) is not ours.
+# Numbers work on all kernels, names since 5.8. The group (default: root's) is not ours.
 OPTIONS = ["hidepid=1,gid=4321", "hidepid=2,gid=4321", "hidepid=4"]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_hidepid(backend: ModuleType, options: str) -> None:
-    def read(pid: int) -> tuple[int, Answers, bool]:
-        return pid, answers(pid), os.path.exists(f"/proc/{pid}/stat")
+def test_hidepid_raises_access_denied(backend: ModuleType, options: str) -> None:
+    def read(pid: int) -> tuple[int, Outcomes, bool]:
+        return pid, read_all(pid), os.path.exists(f"/proc/{pid}/stat")
 
-    pid, found, visible = with_hidepid(options, read)
+    pid, outcomes, visible = with_hidepid(options, read)
     assert not visible
-    assert found.keys() == WAYS.keys()
-    for name, error in found.items():
+    assert outcomes.keys() == READS.keys()
+    for name, error in outcomes.items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
-        # Under ASan, what starts the process looks itself up, as in the next test.
-        refused = options == "hidepid=4" and error.errno == errno.EPERM
-        assert refused or error.errno == (errno.EPERM if "=1" in options else errno.EACCES)
+        # Under ASan the starting process looks up its own directory, as in the next test.
+        looked_up = options == "hidepid=4" and error.errno == errno.EPERM
+        assert looked_up or error.errno == (errno.EPERM if "=1" in options else errno.EACCES)
         assert error.pid == pid
         assert "hidepid" in str(error)
         assert "CAP_SYS_PTRACE would be enough" in str(error)
         assert str(pid) in str(error)
 
 
-def test_hidepid_4_refuses_what_was_looked_up(backend: ModuleType) -> None:
-    """By who may: the kernel has found it, and hides it no longer."""
-    for name, error in with_hidepid("hidepid=4", answers, looked_up=True).items():
+def test_hidepid_4_after_privileged_lookup(backend: ModuleType) -> None:
+    """After a lookup by a privileged process the kernel no longer hides it."""
+    for name, error in with_hidepid("hidepid=4", read_all, looked_up=True).items():
         assert isinstance(error, fastsmaps.AccessDenied), (name, error)
         assert error.errno == errno.EPERM
         assert "hidepid" in str(error)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_scan_under_hidepid(backend: ModuleType, options: str) -> None:
+def test_scan_under_hidepid(backend: ModuleType, options: str) -> None:
     outcome, error = with_hidepid(
         options, lambda pid: next((row.outcome, row.error) for row in fastsmaps.scan([pid]))
     )
@@ -241,58 +238,58 @@ def test_a_scan_under_hidepid(backend: ModuleType, options: str) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:])
-def test_hidden_from_its_own_user(backend: ModuleType, options: str) -> None:
-    """A signal can be sent to it, but it cannot be seen: that is not gone."""
+def test_hidden_own_process_is_not_gone(backend: ModuleType, options: str) -> None:
+    """A process that can be signalled but not seen exists."""
 
-    def inside() -> Answers:
-        def read() -> Answers:
+    def inside() -> Outcomes:
+        def read() -> Outcomes:
             linux.keep_capabilities()
-            return answers(pid)
+            return read_all(pid)
 
-        with guarded() as pid:
+        with undumpable_process() as pid:
             return processes.run_in_child(read)
 
     try:
-        found = processes.run_in_namespaces(inside, options)
-    except linux.Unavailable as refused:
-        pytest.skip(f"no /proc with {options}: {refused}")
-    for name, error in found.items():
-        assert isinstance(error, fastsmaps.AccessDenied), (name, error)
-        assert "hidepid" in str(error)
+        outcomes = processes.run_in_namespaces(inside, options)
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with {options}: {error}")
+    for name, outcome in outcomes.items():
+        assert isinstance(outcome, fastsmaps.AccessDenied), (name, outcome)
+        assert "hidepid" in str(outcome)
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:])
-def test_hidden_after_it_was_opened(backend: ModuleType, options: str) -> None:
-    """Its directory is held, and nothing is found in it any more: that is not gone."""
+def test_process_hidden_after_open_is_not_gone(backend: ModuleType, options: str) -> None:
+    """No file is found through its open directory, and still it is not gone."""
 
     def inside() -> tuple[int, list[object]]:
         def read() -> list[object]:
             with fastsmaps.Process(child.pid) as process:
                 child.request("undumpable")
                 linux.keep_capabilities()
-                found: list[object] = []
-                for way in (process.totals, process.mappings, process.info):
+                results: list[object] = []
+                for method in (process.totals, process.mappings, process.info):
                     try:
-                        found.append(way())
+                        results.append(method())
                     except fastsmaps.Error as error:
-                        found.append(error)
-                return found
+                        results.append(error)
+                return results
 
         with processes.workload("idle") as child:
             return child.pid, processes.run_in_child(read)
 
     try:
-        pid, found = processes.run_in_namespaces(inside, options)
-    except linux.Unavailable as refused:
-        pytest.skip(f"no /proc with {options}: {refused}")
-    for error in found:
-        assert isinstance(error, fastsmaps.AccessDenied), error
-        assert error.pid == pid
-        assert "hidepid" in str(error)
+        pid, results = processes.run_in_namespaces(inside, options)
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with {options}: {error}")
+    for result in results:
+        assert isinstance(result, fastsmaps.AccessDenied), result
+        assert result.pid == pid
+        assert "hidepid" in str(result)
 
 
-def test_a_command_line_that_is_forbidden_is_none(backend: ModuleType) -> None:
-    """And no (), which a kernel thread has."""
+def test_denied_cmdline_is_none(backend: ModuleType) -> None:
+    """None, and not (), which is a kernel thread's."""
     rows = with_hidepid("hidepid=1", lambda pid: list(fastsmaps.scan([pid], cmdline=True)))
     assert [(row.outcome, row.cmdline) for row in rows] == [("denied", None)]
 
@@ -300,76 +297,73 @@ def test_a_command_line_that_is_forbidden_is_none(backend: ModuleType) -> None:
 @pytest.mark.parametrize("options", OPTIONS)
 def test_gone_under_hidepid(backend: ModuleType, options: str) -> None:
     def read(_: int) -> list[str]:
-        # A fork of the stranger's, which is gone; hidden processes are no excuse for it.
-        return [type(error).__name__ for error in errors(processes.dead_pid())]
+        # A dead child of the unprivileged reader is gone, not hidden.
+        return [type(error).__name__ for error in read_errors(processes.dead_pid())]
 
-    def errors(pid: int) -> list[Exception]:
-        found: list[Exception] = []
-        for way in WAYS.values():
+    def read_errors(pid: int) -> list[Exception]:
+        errors: list[Exception] = []
+        for read in READS.values():
             try:
-                way(pid)
+                read(pid)
             except fastsmaps.Error as error:
-                found.append(error)
-        return found
+                errors.append(error)
+        return errors
 
-    assert with_hidepid(options, read) == ["ProcessGone"] * len(WAYS)
+    assert with_hidepid(options, read) == ["ProcessGone"] * len(READS)
 
 
-def test_hidden_in_another_mount(backend: ModuleType, tmp_path: Path) -> None:
-    """Not /proc, but of the same pid namespace: signals tell there too."""
+def test_hidepid_of_second_procfs_mount(backend: ModuleType, tmp_path: Path) -> None:
+    """Not mounted at /proc, but of the same pid namespace, so signals show that it exists."""
 
-    def inside() -> Answers:
+    def inside() -> Outcomes:
         linux.mount_proc(tmp_path, "hidepid=2,gid=4321")
 
-        def stranger() -> Answers:
+        def unprivileged() -> Outcomes:
             linux.keep_capabilities()
-            found: Answers = {}
+            outcomes: Outcomes = {}
             for name, read in (("totals", fastsmaps.totals), ("mappings", fastsmaps.mappings)):
                 try:
-                    found[name] = repr(read(pid, procfs=tmp_path))
+                    outcomes[name] = repr(read(pid, procfs=tmp_path))
                 except fastsmaps.AccessDenied as error:
-                    found[name] = error
-            return found
+                    outcomes[name] = error
+            return outcomes
 
-        with guarded() as pid:
-            return processes.run_in_child(stranger)
+        with undumpable_process() as pid:
+            return processes.run_in_child(unprivileged)
 
     try:
-        found = processes.run_in_namespaces(inside)
-    except linux.Unavailable as refused:
-        pytest.skip(f"no second procfs: {refused}")
-    for error in found.values():
-        assert isinstance(error, fastsmaps.AccessDenied), error
-        assert f"hidepid of {tmp_path}" in str(error)
+        outcomes = processes.run_in_namespaces(inside)
+    except linux.Unavailable as error:
+        pytest.skip(f"no second procfs: {error}")
+    for outcome in outcomes.values():
+        assert isinstance(outcome, fastsmaps.AccessDenied), outcome
+        assert f"hidepid of {tmp_path}" in str(outcome)
 
 
 # ---- captures
 
 
-def test_capture_that_may_not_be_read(backend: ModuleType, tmp_path: Path) -> None:
-    """No capability of the kernel's is missing there, but the files' permissions."""
+def test_unreadable_capture_names_no_capability(backend: ModuleType, tmp_path: Path) -> None:
+    """The files' permissions are the cause, which no capability message would explain."""
     (tmp_path / "7").mkdir()
     for name in ("maps", "smaps", "smaps_rollup"):
         (tmp_path / "7" / name).touch(mode=0)
     (tmp_path / "8").mkdir(mode=0)
 
-    def read() -> list[fastsmaps.Error]:
-        found: list[fastsmaps.Error] = []
-        for pid in (7, 8):
-            for way in (fastsmaps.totals, fastsmaps.mappings):
-                try:
-                    way(pid, procfs=tmp_path)
-                except fastsmaps.Error as error:
-                    found.append(error)
-        return found
-
-    def without_rights() -> list[fastsmaps.Error]:
+    def read_unprivileged() -> list[fastsmaps.Error]:
         linux.keep_capabilities()
-        return read()
+        errors: list[fastsmaps.Error] = []
+        for pid in (7, 8):
+            for read in (fastsmaps.totals, fastsmaps.mappings):
+                try:
+                    read(pid, procfs=tmp_path)
+                except fastsmaps.Error as error:
+                    errors.append(error)
+        return errors
 
-    found = processes.run_in_child(without_rights)
-    assert len(found) == 4
-    for error in found:
+    errors = processes.run_in_child(read_unprivileged)
+    assert len(errors) == 4
+    for error in errors:
         assert isinstance(error, fastsmaps.AccessDenied), error
         assert "CAP" not in str(error)
         assert "capture" in str(error)

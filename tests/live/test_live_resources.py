@@ -1,4 +1,4 @@
-"""Descriptors, memory, signals, threads and forks: what a reader costs who runs it."""
+"""Descriptors, memory, signals, threads and forks of the reading process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.threads import run_in_threads
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
-MANY = 45_000  # as in test_live_outcomes.py: a read of these looks for signals within
+MANY = 45_000  # as in test_live_outcomes.py: a read of these checks for signals midway
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def starts(table: fastsmaps.Mappings) -> list[int]:
 # ---- descriptors
 
 
-def test_none_is_left_after_errors(
+def test_no_descriptor_left_after_errors(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -62,26 +62,26 @@ def test_none_is_left_after_errors(
         (7, tmp_path),
         (8, tmp_path),
         (7, tmp_path / "file"),
-        (7, tmp_path / "nothing"),
+        (7, tmp_path / "missing"),
     ]
     with processes.zombie() as pid:
         cases.append((pid, "/proc"))
         before = processes.descriptors()
-        for number, procfs in cases:
+        for case, procfs in cases:
             for sizes in (True, False):
                 with pytest.raises(fastsmaps.Error):
-                    fastsmaps.mappings(number, sizes=sizes, procfs=procfs)
+                    fastsmaps.mappings(case, sizes=sizes, procfs=procfs)
             with pytest.raises(fastsmaps.Error):
-                fastsmaps.totals(number, procfs=procfs)
+                fastsmaps.totals(case, procfs=procfs)
             with (
                 pytest.raises(fastsmaps.Error),
-                fastsmaps.Process(number, procfs=procfs) as process,
+                fastsmaps.Process(case, procfs=procfs) as process,
             ):
                 process.totals()
-            assert processes.descriptors() == before, (number, procfs)
+            assert processes.descriptors() == before, (case, procfs)
 
 
-def test_a_process_that_is_dropped_is_closed(backend: ModuleType, idle: processes.Process) -> None:
+def test_dropped_process_closes_descriptors(backend: ModuleType, idle: processes.Process) -> None:
     before = processes.descriptors()
     process = fastsmaps.Process(idle.pid)
     process.totals()
@@ -92,12 +92,12 @@ def test_a_process_that_is_dropped_is_closed(backend: ModuleType, idle: processe
     assert processes.descriptors() == before
 
 
-def test_a_process_is_not_copied(backend: ModuleType, idle: processes.Process) -> None:
-    """A copy would close the descriptors of the first, or what has their numbers then."""
+def test_process_cannot_be_copied_or_pickled(backend: ModuleType, idle: processes.Process) -> None:
+    """A copy would close the original's descriptors, or later ones with the same numbers."""
     with fastsmaps.Process(idle.pid) as process:
-        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="neither copied nor pickled"):
-                way(process)
+                duplicate(process)
         assert process.totals().rss
 
 
@@ -111,12 +111,12 @@ def test_no_descriptor_is_inherited(backend: ModuleType, idle: processes.Process
         assert not any(os.get_inheritable(int(fd)) for fd in new)
 
 
-def test_none_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
-    def read() -> list[tuple[int | None, bool]]:
-        found = []
+def test_no_free_descriptor_raises_emfile(backend: ModuleType, idle: processes.Process) -> None:
+    def read_all() -> list[tuple[int | None, bool]]:
+        errors = []
         process = fastsmaps.Process(idle.pid)
         process.totals()
-        ways: list[Callable[[], object]] = [
+        reads: list[Callable[[], object]] = [
             lambda: fastsmaps.totals(idle.pid),
             lambda: fastsmaps.totals(),
             lambda: fastsmaps.mappings(idle.pid),
@@ -126,19 +126,19 @@ def test_none_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
             process.info,
         ]
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # A descriptor's number must be below the limit, so from 0 none is left.
+        # A descriptor's number must be below the limit, so a limit of 0 leaves none.
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-        for way in ways:
+        for read in reads:
             try:
-                way()
+                read()
             except fastsmaps.ReadError as error:
-                found.append((error.errno, "Too many open files" in str(error)))
+                errors.append((error.errno, "Too many open files" in str(error)))
         assert process.totals().rss  # its descriptor is kept
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert all(way() for way in ways)
-        return found
+        assert all(read() for read in reads)
+        return errors
 
-    assert processes.run_in_child(read) == [(errno.EMFILE, True)] * 7
+    assert processes.run_in_child(read_all) == [(errno.EMFILE, True)] * 7
 
 
 # ---- memory
@@ -149,8 +149,8 @@ def rss() -> int:
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """How far the peak of this process's memory rises above where it stood."""
-    # 5 sets the peak to what is used now: proc_pid_clear_refs(5).
+    """Bytes by which the call raises the peak of this process's memory."""
+    # 5 resets the peak to the current Rss: proc_pid_clear_refs(5).
     Path("/proc/self/clear_refs").write_text("5")
     before = rss()
     call()
@@ -160,27 +160,29 @@ def peak_of(call: Callable[[], object]) -> int:
     raise AssertionError("no VmHWM")
 
 
-@pytest.mark.uninstrumented(reason="what was freed is kept")
-def test_reading_again_and_again_takes_no_more(backend: ModuleType) -> None:
+@pytest.mark.uninstrumented(reason="freed memory is kept")
+def test_repeated_large_reads_do_not_grow_memory(backend: ModuleType) -> None:
     def read() -> int:
-        def some(count: int) -> int:
+        def rss_after(count: int) -> int:
             for _ in range(count):
                 fastsmaps.mappings(child.pid).column("rss")
             return rss()
 
-        return -some(4) + some(12)
+        return -rss_after(4) + rss_after(12)
 
     with processes.workload("many", "20000") as child:
-        # A table is 4 MB and more: one of four that was lost would show. Of pure Python's a heap
-        # that was not whole by then took 3 MB once.
+        # A table has 4 MB and more, so one leaked in four would be noticed. In pure Python a heap
+        # that was still growing once added 3 MB.
         assert processes.run_in_child(read) < 10_000_000
 
 
-@pytest.mark.uninstrumented(reason="what was freed is kept")
-def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Process) -> None:
+@pytest.mark.uninstrumented(reason="freed memory is kept")
+def test_repeated_small_reads_do_not_grow_memory(
+    backend: ModuleType, idle: processes.Process
+) -> None:
     gone = processes.dead_pid()
 
-    def turn(process: fastsmaps.Process) -> None:
+    def round_of_reads(process: fastsmaps.Process) -> None:
         fastsmaps.totals(idle.pid)
         fastsmaps.mappings(idle.pid)
         process.totals()
@@ -195,21 +197,21 @@ def test_small_readings_leave_nothing(backend: ModuleType, idle: processes.Proce
     def read() -> int:
         with fastsmaps.Process(idle.pid) as process:
             for _ in range(30):
-                turn(process)
+                round_of_reads(process)
             before = rss()
             for _ in range(100):
-                turn(process)
+                round_of_reads(process)
             return rss() - before
 
-    # Far below 10 kB a turn, of which each holds two tables of 30 kB.
+    # Far below 10 kB per round, which makes two tables of 30 kB.
     assert processes.run_in_child(read) < 1_000_000
 
 
-def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) -> None:
-    """33 MB of it come through a buffer of constant size."""
+def test_peak_memory_excludes_text(backend: ModuleType, many: processes.Process) -> None:
+    """33 MB of text pass through a buffer of constant size."""
 
     def read() -> tuple[int, int]:
-        fastsmaps.mappings(os.getpid())  # what is allocated once
+        fastsmaps.mappings(os.getpid())  # one-time allocations
         fd = os.open(f"/proc/{many.pid}/smaps", os.O_RDONLY)
         table = peak_of(lambda: _backend.read(fd, CHUNK_SIZE, CHUNKS))
         sums = peak_of(lambda: _backend.total(fd, CHUNK_SIZE, CHUNKS, True))
@@ -227,23 +229,23 @@ def test_the_text_is_never_held(backend: ModuleType, many: processes.Process) ->
 # ---- signals
 
 
-def test_a_signal_is_handled_while_reading(backend: ModuleType, many: processes.Process) -> None:
-    seen: list[int] = []
+def test_signal_handler_runs_during_read(backend: ModuleType, many: processes.Process) -> None:
+    counts: list[int] = []
 
     def act() -> None:
-        seen.append(len(processes.descriptors()))
+        counts.append(len(processes.descriptors()))
 
     before = len(processes.descriptors())
     with processes.interrupting(act) as done:
         table = fastsmaps.mappings(many.pid)
         assert done
     assert len(table) > MANY
-    assert seen == [before + 1]  # that of smaps: it ran within the reading
+    assert counts == [before + 1]  # smaps was open: the handler ran during the read
     assert starts(table) == starts(fastsmaps.mappings(many.pid))
 
 
 @pytest.mark.parametrize("how", ["mappings", "Process", "kept", "sums"])
-def test_interrupt(
+def test_sigint_interrupts_read(
     backend: ModuleType, many: processes.Process, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     def act() -> None:
@@ -254,19 +256,19 @@ def test_interrupt(
     process = fastsmaps.Process(many.pid)
     if how == "kept":
         process.mappings()
-    ways: dict[str, Callable[[], object]] = {
+    reads: dict[str, Callable[[], object]] = {
         "mappings": lambda: fastsmaps.mappings(many.pid),
         "Process": process.mappings,
         "kept": process.mappings,
         "sums": lambda: fastsmaps.totals(many.pid),
     }
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with processes.interrupting(act), pytest.raises(KeyboardInterrupt):
-            ways[how]()
+            reads[how]()
     finally:
-        signal.signal(signal.SIGINT, before)
-    assert ways[how]()  # and all is as it was
+        signal.signal(signal.SIGINT, previous)
+    assert reads[how]()  # the next read works
     assert starts(process.mappings(sizes=False)) == starts(
         fastsmaps.mappings(many.pid, sizes=False)
     )
@@ -276,7 +278,7 @@ def test_interrupt(
 # ---- threads
 
 
-def test_threads_use_the_same_functions(backend: ModuleType, idle: processes.Process) -> None:
+def test_concurrent_reads_in_threads(backend: ModuleType, idle: processes.Process) -> None:
     with processes.workload("many", "1000") as other:
         expected = {pid: starts(fastsmaps.mappings(pid)) for pid in (idle.pid, other.pid)}
         assert expected[idle.pid] != expected[other.pid]
@@ -290,22 +292,22 @@ def test_threads_use_the_same_functions(backend: ModuleType, idle: processes.Pro
         run_in_threads(*(lambda pid=pid: read(pid) for pid in [*expected] * 2))
 
 
-def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
-    """While it calls exec, each closes descriptors that another one reads."""
+def test_threads_share_process_object_during_exec(backend: ModuleType, tmp_path: Path) -> None:
+    """At each exec, threads close descriptors that other threads are reading."""
     files = {str(tmp_path / name) for name in "ab"}
     with processes.workload("marked", min(files)) as child, fastsmaps.Process(child.pid) as process:
-        over = threading.Event()
+        finished = threading.Event()
         before = processes.descriptors()
 
         def read() -> None:
-            while not over.is_set():
+            while not finished.is_set():
                 for table in (process.mappings(), process.mappings(sizes=False)):
                     names = {mapping.path for mapping in table}
-                    # Either program, or the new one on its way there; never two in one.
+                    # One of the programs, or the new one before it maps its file; never both.
                     assert len(names & files) <= 1
-                    # A mapping that grew between two reads is told twice; no other is.
-                    twice = [b.path for a, b in itertools.pairwise(table) if b.start < a.end]
-                    assert set(twice) <= {"[heap]", "[stack]"}
+                    # Only a mapping that grew between two reads may occur twice.
+                    repeated = [b.path for a, b in itertools.pairwise(table) if b.start < a.end]
+                    assert set(repeated) <= {"[heap]", "[stack]"}
                 assert process.totals().rss is not None
 
         def act() -> None:
@@ -314,7 +316,7 @@ def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
                     for file in sorted(files):
                         child.request("exec", "marked", file)
             finally:
-                over.set()
+                finished.set()
 
         run_in_threads(act, read, read, read)
         new = processes.descriptors().keys() - before.keys()
@@ -325,37 +327,37 @@ def test_threads_share_a_process(backend: ModuleType, tmp_path: Path) -> None:
 # ---- forks
 
 
-def test_reading_in_a_fork(backend: ModuleType, idle: processes.Process) -> None:
+def test_reads_in_forked_child(backend: ModuleType, idle: processes.Process) -> None:
     with fastsmaps.Process(idle.pid) as process, fastsmaps.Process() as own:
         expected = starts(process.mappings())
         parents = starts(own.mappings())
 
         def read() -> tuple[bool, ...]:
-            mine = fastsmaps.mappings()
+            own_table = fastsmaps.mappings()
             return (
                 starts(fastsmaps.mappings(idle.pid)) == expected,
                 starts(process.mappings()) == expected,
                 bool(process.totals().rss),
-                mine.pid == os.getpid() == fastsmaps.Process().pid != own.pid,
-                # Pinned: who opened it stays meant, also here.
+                own_table.pid == os.getpid() == fastsmaps.Process().pid != own.pid,
+                # Still the process that opened it, not this child.
                 own.info(heap=True).pid == os.getppid(),
                 len(set(starts(own.mappings())) & set(parents)) > 10,
             )
 
         for _ in range(2):
             assert processes.run_in_child(read) == (True,) * 6
-        # Explicit offsets: the child's reading has moved nothing.
+        # The child's reads use explicit offsets, so they did not move the file position.
         assert starts(process.mappings()) == expected
 
 
-@pytest.mark.parametrize(("piece", "pieces"), [(3000, 64), (15288, 12), (64440, 2), (3000, 1)])
-def test_whether_the_process_waits_is_looked_at_with_any_pieces(
-    many: processes.Process, twins: tuple[ModuleType, ModuleType], piece: int, pieces: int
+@pytest.mark.parametrize(("size", "count"), [(3000, 64), (15288, 12), (64440, 2), (3000, 1)])
+def test_lock_wait_is_checked_with_any_chunk_size(
+    many: processes.Process, twins: tuple[ModuleType, ModuleType], size: int, count: int
 ) -> None:
-    """Pieces of larger pages, and those of a timeout: 33 MB, a look at least every half MB."""
+    """Chunks for larger pages and for a timeout: 33 MB, one check at least every half MB."""
     strace = shutil.which("strace")
     if strace is None:
-        pytest.skip("strace is not here")
+        pytest.skip("strace is not installed")
     code = (
         "import sys; from fastsmaps._backend import _csmaps\n"
         "with open(sys.argv[1], 'rb') as file: _csmaps.read(file.fileno(), *map(int, sys.argv[2:]))"
@@ -364,11 +366,11 @@ def test_whether_the_process_waits_is_looked_at_with_any_pieces(
     done = subprocess.run(
         [
             *(strace, "-f", "-qq", "-e", "trace=getrusage", "-e", "signal=none"),
-            *(sys.executable, "-c", code, smaps, str(piece), str(pieces)),
+            *(sys.executable, "-c", code, smaps, str(size), str(count)),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode and "ptrace" in done.stderr:
-        pytest.skip(f"strace may not: {done.stderr}")
+        pytest.skip(f"strace is not permitted: {done.stderr}")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("getrusage(RUSAGE_THREAD") > len(Path(smaps).read_bytes()) // 500_000

@@ -1,4 +1,4 @@
-"""Other directories than /proc: another namespace's, captures, and what is neither."""
+"""procfs= arguments other than /proc: another pid namespace, captures, other directories."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 KERNELS = sorted(path.name for path in (DATA / "captures").iterdir() if path.is_dir())
 
-Ways = dict[str, Callable[..., object]]
-WAYS: Ways = {
+READS: dict[str, Callable[..., object]] = {
     "totals": fastsmaps.totals,
     "mappings": fastsmaps.mappings,
     "maps": lambda pid, procfs: fastsmaps.mappings(pid, sizes=False, procfs=procfs),
     "Process": lambda pid, procfs: fastsmaps.Process(pid, procfs=procfs).close(),
 }
-every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 
 
-# ---- mistyped
+# ---- neither a procfs nor a capture
 
 
-@every_way
+@every_read
 def test_neither_procfs_nor_capture(
-    backend: ModuleType, tmp_path: Path, way: Callable[..., object]
+    backend: ModuleType, tmp_path: Path, read: Callable[..., object]
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     empty = tmp_path / "empty"
     empty.mkdir()
-    for procfs, says in (
-        (tmp_path / "nothing", "is not a directory"),
-        (f"{tmp_path}/nothing/at/all", "is not a directory"),
+    for procfs, message in (
+        (tmp_path / "missing", "is not a directory"),
+        (f"{tmp_path}/missing/directory", "is not a directory"),
         (file, "is not a directory"),
         ("", "is not a directory"),
         ("/prco", "is not a directory"),
@@ -53,29 +52,29 @@ def test_neither_procfs_nor_capture(
         ("/", "is neither a procfs nor a capture"),
     ):
         for pid in (1, os.getpid(), "self"):
-            with pytest.raises(fastsmaps.Error, match=says) as caught:
-                way(pid, procfs=procfs)
-            assert type(caught.value) is fastsmaps.NotProcfs  # and not that the process is gone
+            with pytest.raises(fastsmaps.Error, match=message) as caught:
+                read(pid, procfs=procfs)
+            assert type(caught.value) is fastsmaps.NotProcfs  # not ProcessGone
             assert caught.value.path == str(procfs)
             assert repr(str(procfs)) in str(caught.value)
             assert caught.value.pid == (None if pid == "self" else pid)
-    for wrong in (b"/proc", None, 3, tmp_path.as_posix().encode()):
+    for invalid in (b"/proc", None, 3, tmp_path.as_posix().encode()):
         with pytest.raises(TypeError):
-            way(1, procfs=wrong)
+            read(1, procfs=invalid)
 
 
-def test_a_directory_without_processes(backend: ModuleType, tmp_path: Path) -> None:
+def test_directory_without_processes(backend: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "1a").mkdir()
     with fastsmaps.Sampler(procfs=tmp_path) as sampler:
-        for look in (
+        for read in (
             lambda: fastsmaps.scan(procfs=tmp_path),
             lambda: fastsmaps.libs(procfs=tmp_path),
             lambda: fastsmaps.capture(tmp_path / "saved", procfs=tmp_path),
             sampler.sweep,
         ):
             with pytest.raises(fastsmaps.NotProcfs, match="neither a procfs nor a capture"):
-                look()
-    # A capture of nobody is one nevertheless.
+                read()
+    # A capture of no process is still a capture.
     fastsmaps.capture(tmp_path / "saved", [])
     assert len(fastsmaps.scan(procfs=tmp_path / "saved")) == 0
 
@@ -94,11 +93,11 @@ def test_paths_to_procfs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -
             fastsmaps.totals(processes.dead_pid(), procfs=procfs)
 
 
-# ---- of another pid namespace
+# ---- another pid namespace
 
 
-def test_from_within_a_namespace(backend: ModuleType) -> None:
-    """A procfs that counts otherwise than os.getpid(): a host's in a container."""
+def test_outer_procfs_in_pid_namespace(backend: ModuleType) -> None:
+    """The pids there differ from os.getpid(), as in a container that sees the host's procfs."""
 
     def inside() -> tuple[int, int | None, int, int, bool]:
         table = fastsmaps.mappings()
@@ -115,8 +114,8 @@ def test_from_within_a_namespace(backend: ModuleType) -> None:
     assert here
 
 
-def test_into_a_namespace(backend: ModuleType) -> None:
-    """A container's procfs, seen from outside: it has no number for us."""
+def test_inner_procfs_from_outer_namespace(backend: ModuleType) -> None:
+    """A container's procfs seen from outside has no pid for this process."""
     try:
         with processes.namespace() as outer:
             pid = outer.report["pid"]
@@ -126,13 +125,13 @@ def test_into_a_namespace(backend: ModuleType) -> None:
             assert (table.pid, len(table)) == (1, len(fastsmaps.mappings(pid)))
             with fastsmaps.Process(1, procfs=procfs) as process:
                 assert process.info(heap=True).pid == 1
-            for way in WAYS.values():
+            for read in READS.values():
                 with pytest.raises(fastsmaps.Error, match="pid namespace") as caught:
-                    way("self", procfs=procfs)
+                    read("self", procfs=procfs)
                 assert type(caught.value) is fastsmaps.NotInNamespace
-                # A number that is only ours says nothing of what is there.
+                # A pid that exists only in our namespace does not exist there.
                 with pytest.raises(fastsmaps.ProcessGone):
-                    way(2**22 - 1, procfs=procfs)
+                    read(2**22 - 1, procfs=procfs)
     except linux.Unavailable as error:
         pytest.skip(f"no procfs of another pid namespace: {error}")
 
@@ -141,14 +140,14 @@ def test_into_a_namespace(backend: ModuleType) -> None:
 
 
 def capture(tmp_path: Path, kernel: str) -> dict[str, int]:
-    """Saved processes by their numbers, as procfs has them; gives the number of each."""
-    numbers = {}
+    """Copy the saved processes of a kernel to directories named by pid; return the pids."""
+    pids = {}
     for directory in (DATA / "captures" / kernel).iterdir():
-        number = int((directory / "stat").read_bytes().split()[0])
-        shutil.copytree(directory, tmp_path / str(number))
-        numbers[directory.name] = number
-    assert numbers.keys() == {"zoo", "child", "zombie", "kthread"}
-    return numbers
+        pid = int((directory / "stat").read_bytes().split()[0])
+        shutil.copytree(directory, tmp_path / str(pid))
+        pids[directory.name] = pid
+    assert pids.keys() == {"zoo", "child", "zombie", "kthread"}
+    return pids
 
 
 def text_of(tmp_path: Path, pid: int, name: str) -> bytes:
@@ -165,10 +164,10 @@ def assert_rows(table: fastsmaps.Mappings, records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_capture(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
-    numbers = capture(tmp_path, kernel)
+def test_saved_capture_matches_its_texts(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
+    pids = capture(tmp_path, kernel)
     for name in ("zoo", "child"):
-        pid = numbers[name]
+        pid = pids[name]
         rollup = independent.read(text_of(tmp_path, pid, "smaps_rollup"))[0]
         smaps = independent.read(text_of(tmp_path, pid, "smaps"))
         maps = independent.read(text_of(tmp_path, pid, "maps"))
@@ -191,7 +190,7 @@ def test_capture(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
             info = process.info(heap=True)
         assert info.pid == pid
         assert info.comm == {"zoo": "zoo", "child": "zoo (child) x)"}[name]
-        assert info.ppid == {"zoo": 1, "child": numbers["zoo"]}[name]
+        assert info.ppid == {"zoo": 1, "child": pids["zoo"]}[name]
         assert (info.uid, info.threads) == (0, 1)
         fields = text_of(tmp_path, pid, "stat").rpartition(b")")[2].split()
         assert info.start_brk == int(fields[44])
@@ -200,15 +199,17 @@ def test_capture(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
         peak = re.search(rb"^VmHWM:\s*(\d+) kB$", text_of(tmp_path, pid, "status"), re.MULTILINE)
         assert peak is not None
         assert info.peak_rss == int(peak[1]) * 1024
-        # Nobody saved these.
+        # These were not saved.
         assert (info.cmdline, info.cgroup) == (None, None)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_capture_of_what_has_no_memory(backend: ModuleType, tmp_path: Path, kernel: str) -> None:
-    numbers = capture(tmp_path, kernel)
+def test_capture_of_zombie_and_kernel_thread(
+    backend: ModuleType, tmp_path: Path, kernel: str
+) -> None:
+    pids = capture(tmp_path, kernel)
     for name, what in (("zombie", "zombie"), ("kthread", "kernel thread")):
-        pid = numbers[name]
+        pid = pids[name]
         with fastsmaps.Process(pid, procfs=tmp_path) as process:
             for read in (
                 lambda pid=pid: fastsmaps.totals(pid, procfs=tmp_path),
@@ -224,21 +225,21 @@ def test_capture_of_what_has_no_memory(backend: ModuleType, tmp_path: Path, kern
         assert info.start_brk is None
 
 
-@every_way
-def test_capture_without_that_process(
-    backend: ModuleType, tmp_path: Path, way: Callable[..., object]
+@every_read
+def test_pid_missing_from_capture(
+    backend: ModuleType, tmp_path: Path, read: Callable[..., object]
 ) -> None:
-    numbers = capture(tmp_path, KERNELS[0])
-    for pid in (max(numbers.values()) + 1, os.getpid(), "self"):
+    pids = capture(tmp_path, KERNELS[0])
+    for pid in (max(pids.values()) + 1, os.getpid(), "self"):
         with pytest.raises(fastsmaps.Error, match=f"does not hold process {pid}") as caught:
-            way(pid, procfs=tmp_path)
+            read(pid, procfs=tmp_path)
         assert type(caught.value) is fastsmaps.NotCaptured
         assert caught.value.pid == (None if pid == "self" else pid)
         assert caught.value.path == f"{tmp_path}/{pid}"
 
 
-def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
-    """The smemcap of smem saves smaps, stat and cmdline; others save smaps alone."""
+def test_capture_with_missing_files(backend: ModuleType, tmp_path: Path) -> None:
+    """The smemcap of smem saves smaps, stat and cmdline; others save only smaps."""
     zoo = DATA / "captures" / KERNELS[0] / "zoo"
     records = independent.read((zoo / "smaps").read_bytes())
     rss = sum(record.fields["Rss"] for record in records)
@@ -267,11 +268,11 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
     assert info.cmdline == ("/bin/zoo", "-v", "")
     assert (info.heap, info.uid, info.peak_rss) == (None, None, None)
     (directory / "smaps").unlink()
-    for way in (fastsmaps.totals, fastsmaps.mappings):
+    for read in (fastsmaps.totals, fastsmaps.mappings):
         with pytest.raises(
             fastsmaps.NotCaptured, match="smaps is missing from the capture"
         ) as caught:
-            way(7, procfs=tmp_path)
+            read(7, procfs=tmp_path)
         assert (caught.value.pid, caught.value.path) == (7, f"{directory}/smaps")
     (tmp_path / "fastsmaps.json").write_text("{}")
     with pytest.raises(fastsmaps.NotCaptured, match="json there lists what was denied"):
@@ -293,7 +294,7 @@ def test_capture_of_some_files(backend: ModuleType, tmp_path: Path) -> None:
         ("maps", b"nonsense\n", b"nonsense"),
     ],
 )
-def test_damaged_files(
+def test_damaged_file_raises_parse_error(
     backend: ModuleType, tmp_path: Path, name: str, text: bytes, line: bytes
 ) -> None:
     zoo = DATA / "captures" / KERNELS[0] / "zoo"
@@ -330,7 +331,7 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
                 process.totals,
             ]
             for read in reads:
-                # Pss moves whenever another process starts or ends; these have no part in it.
+                # Unlike Pss, these do not change when another process starts or ends.
                 own = ("Rss", "Anonymous", "Swap")
                 for attempt in processes.attempts(read, smaps, labels=own):
                     with attempt as (totals, (text,)):
@@ -344,7 +345,7 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
                         assert totals.anonymous is not None
                         assert totals.rss is not None
                         assert 0 < totals.anonymous <= totals.pss <= totals.rss
-            # The program changes, the file's descriptor is kept: the sum is the new one's.
+            # After an exec the kept descriptor must give the new program's sum.
             child.request("exec", "many", "3000")
             assert len(process.mappings()) > 3000
             totals, records = process.totals(), independent.read(Path(smaps).read_bytes())
@@ -360,9 +361,9 @@ def test_kernel_without_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPa
 def test_kernel_without_smaps(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     processes.hide_files(monkeypatch, "smaps", "smaps_rollup")
     with processes.workload("idle") as child:
-        for way in (fastsmaps.totals, fastsmaps.mappings):
+        for read in (fastsmaps.totals, fastsmaps.mappings):
             with pytest.raises(fastsmaps.Error, match="CONFIG_PROC_PAGE_MONITOR") as caught:
-                way(child.pid)
+                read(child.pid)
             assert type(caught.value) is fastsmaps.NotSupported
             assert caught.value.pid == child.pid
             assert str(caught.value.path).endswith("/smaps")
@@ -374,8 +375,8 @@ def test_kernel_without_smaps(backend: ModuleType, monkeypatch: pytest.MonkeyPat
 # ---- other failures
 
 
-def broken(tmp_path: Path, name: str, failure: str) -> str:
-    """A capture in which one file opens and cannot be read."""
+def broken_capture(tmp_path: Path, name: str, failure: str) -> str:
+    """Write a capture in which one file can be opened but not read."""
     zoo = DATA / "captures" / KERNELS[0] / "zoo"
     directory = tmp_path / "7"
     directory.mkdir()
@@ -396,42 +397,42 @@ def broken(tmp_path: Path, name: str, failure: str) -> str:
 
 @pytest.mark.parametrize("failure", ["EISDIR", "EFBIG", "ELOOP", "EINVAL"])
 @pytest.mark.parametrize("name", ["smaps", "smaps_rollup", "maps", "stat", "status"])
-def test_failures_keep_their_number(
+def test_read_error_keeps_errno(
     backend: ModuleType, tmp_path: Path, name: str, failure: str
 ) -> None:
-    procfs = broken(tmp_path, name, failure)
+    procfs = broken_capture(tmp_path, name, failure)
 
-    def through(read: Callable[[fastsmaps.Process], object]) -> None:
+    def by_process(method: Callable[[fastsmaps.Process], object]) -> None:
         with fastsmaps.Process(7, procfs=procfs) as process:
-            read(process)
+            method(process)
 
-    ways: dict[str, list[Callable[[], object]]] = {
+    reads: dict[str, list[Callable[[], object]]] = {
         "smaps": [
             lambda: fastsmaps.mappings(7, procfs=procfs),
-            lambda: through(fastsmaps.Process.mappings),
+            lambda: by_process(fastsmaps.Process.mappings),
         ],
         "smaps_rollup": [
             lambda: fastsmaps.totals(7, procfs=procfs),
-            lambda: through(fastsmaps.Process.totals),
+            lambda: by_process(fastsmaps.Process.totals),
         ],
         "maps": [
             lambda: fastsmaps.mappings(7, sizes=False, procfs=procfs),
-            lambda: through(lambda process: process.info(heap=True)),
+            lambda: by_process(lambda process: process.info(heap=True)),
         ],
-        "stat": [lambda: through(fastsmaps.Process.info)],
-        "status": [lambda: through(fastsmaps.Process.info)],
+        "stat": [lambda: by_process(fastsmaps.Process.info)],
+        "status": [lambda: by_process(fastsmaps.Process.info)],
     }
-    for way in ways[name]:
+    for read in reads[name]:
         with pytest.raises(fastsmaps.ReadError) as caught:
-            way()
-        error, number = caught.value, getattr(errno, failure)
-        assert error.errno == number
+            read()
+        error = caught.value
+        assert error.errno == getattr(errno, failure)
         assert (error.pid, error.path) == (7, f"{procfs}/7/{name}")
-        says = {"EISDIR": "Is a directory", "EFBIG": "more than", "ELOOP": "is a symbolic link"}
-        assert says.get(failure, "is not a regular file") in str(error)
+        messages = {"EISDIR": "Is a directory", "EFBIG": "more than", "ELOOP": "is a symbolic link"}
+        assert messages.get(failure, "is not a regular file") in str(error)
 
 
 def test_name_too_long(backend: ModuleType) -> None:
-    for way in WAYS.values():
+    for read in READS.values():
         with pytest.raises(fastsmaps.Error):
-            way(7, procfs="/proc/" + "x" * 5000)
+            read(7, procfs="/proc/" + "x" * 5000)

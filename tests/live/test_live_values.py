@@ -1,4 +1,4 @@
-"""The figures of a process that stands still, against whoever else can read them."""
+"""Values of an idle process, compared with other readers: awk, psutil, pmap, stat()."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from support import independent, linux, processes
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
-# Sums over the records of a file, by label: sizes alone. Also how many records there are.
+# Prints the number of records, then the sum of each field with a size over all records.
 AWK = r"""
 /^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][sp] / { records++; next }
 $3 == "kB" { sum[$1] += $2 }
 END { printf "%d\n", records; for (label in sum) printf "%s %.0f\n", label, sum[label] }
 """
-# The kernel cuts these to kB once a record: a rollup and the sum of its smaps may differ.
-CUT = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}
+# The kernel truncates these to kB per record, so a rollup can exceed the sum of its smaps.
+TRUNCATED = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}
 NOT_SUMMED = {"KernelPageSize", "MMUPageSize"}
 
 
@@ -74,9 +74,7 @@ def mapping_of(process: processes.Process, name: str) -> fastsmaps.Mapping:
 # ---- the whole table
 
 
-def test_every_row_is_what_another_reader_finds(
-    zoo: processes.Process, backend: ModuleType
-) -> None:
+def test_rows_match_independent_parser(zoo: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
         with attempt as (table, (text,)):
             records = independent.read(text)
@@ -92,7 +90,7 @@ def test_every_row_is_what_another_reader_finds(
                     assert (row.size_printed if label == "Size" else row[label]) == value
 
 
-def test_columns_are_what_another_reader_finds(zoo: processes.Process, backend: ModuleType) -> None:
+def test_columns_match_independent_parser(zoo: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
         with attempt as (table, (text,)):
             records = independent.read(text)
@@ -106,7 +104,7 @@ def test_columns_are_what_another_reader_finds(zoo: processes.Process, backend: 
             assert not table.overlaps
 
 
-def test_sums_are_those_of_awk(zoo: processes.Process, backend: ModuleType) -> None:
+def test_sums_match_awk(zoo: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(lambda: fastsmaps.mappings(zoo.pid), smaps_of(zoo)):
         with attempt as (table, (text,)):
             count, sums = awk_sums(text)
@@ -118,7 +116,7 @@ def test_sums_are_those_of_awk(zoo: processes.Process, backend: ModuleType) -> N
                 assert sums[label] == totals[label] == sum(row[label] or 0 for row in table)
 
 
-def test_totals_are_the_rollups_by_awk(zoo: processes.Process, backend: ModuleType) -> None:
+def test_totals_match_rollup_by_awk(zoo: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(lambda: fastsmaps.totals(zoo.pid), rollup_of(zoo)):
         with attempt as (totals, (text,)):
             count, sums = awk_sums(text)
@@ -145,62 +143,62 @@ def test_smaps_and_rollup_agree(zoo: processes.Process, backend: ModuleType) -> 
             assert summed.rss
             assert summed.private_dirty
             for label in summed.by_label:
-                one, other = summed[label], rollup[label]
+                by_smaps, by_rollup = summed[label], rollup[label]
                 if label == "Size":
                     continue
-                assert one is not None
-                assert other is not None
-                if label in CUT:
-                    assert 0 <= other - one < 1024 * len(table), label
+                assert by_smaps is not None
+                assert by_rollup is not None
+                if label in TRUNCATED:
+                    assert 0 <= by_rollup - by_smaps < 1024 * len(table), label
                 else:
-                    assert one == other, label
+                    assert by_smaps == by_rollup, label
 
 
-def test_maps_are_the_headers_of_smaps(zoo: processes.Process, backend: ModuleType) -> None:
+def test_maps_match_smaps_headers(zoo: processes.Process, backend: ModuleType) -> None:
     with fastsmaps.Process(zoo.pid) as process:
-        for read in (lambda **how: fastsmaps.mappings(zoo.pid, **how), process.mappings):
-            whole, headers = read(), read(sizes=False)
-            assert headers.fields == ()
-            assert len(headers) == len(whole)
-            for one, other in zip(headers, whole, strict=True):
-                assert one.rss is None
-                assert one.vm_flags is None
+        for read in (lambda **options: fastsmaps.mappings(zoo.pid, **options), process.mappings):
+            smaps, maps = read(), read(sizes=False)
+            assert maps.fields == ()
+            assert len(maps) == len(smaps)
+            for row, expected in zip(maps, smaps, strict=True):
+                assert row.rss is None
+                assert row.vm_flags is None
                 for name in (
                     "start", "end", "perms", "offset", "dev", "inode", "raw_path", "kind",
                 ):  # fmt: skip
-                    assert getattr(one, name) == getattr(other, name)
-    assert headers.totals().source == "maps"
-    assert headers.totals().size == whole.totals().size
+                    assert getattr(row, name) == getattr(expected, name)
+    assert maps.totals().source == "maps"
+    assert maps.totals().size == smaps.totals().size
 
 
-def test_psutil_agrees_on_totals(zoo: processes.Process, backend: ModuleType) -> None:
+def test_totals_match_psutil(zoo: processes.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
     for attempt in processes.attempts(
         lambda: (fastsmaps.totals(zoo.pid), peer.memory_full_info()), rollup_of(zoo)
     ):
-        with attempt as ((totals, figures), _):
-            assert totals.private_hugetlb in (0, None)  # which psutil takes to be part of its uss
-            assert (totals.pss, totals.uss, totals.swap) == (figures.pss, figures.uss, figures.swap)
+        with attempt as ((totals, info), _):
+            assert totals.private_hugetlb in (0, None)  # psutil counts it in uss
+            assert (totals.pss, totals.uss, totals.swap) == (info.pss, info.uss, info.swap)
 
 
-def test_psutil_agrees_on_each_mapping(zoo: processes.Process, backend: ModuleType) -> None:
+def test_mappings_match_psutil(zoo: processes.Process, backend: ModuleType) -> None:
     peer = psutil.Process(zoo.pid)
     for attempt in processes.attempts(
         lambda: (fastsmaps.mappings(zoo.pid), peer.memory_maps(grouped=False)), smaps_of(zoo)
     ):
         with attempt as ((table, rows), _):
             assert len(rows) == len(table)
-            for mine, its in zip(table, rows, strict=True):
-                assert its.addr == f"{mine.start:08x}-{mine.end:08x}"
-                assert its.perms == mine.perms
+            for mapping, row in zip(table, rows, strict=True):
+                assert row.addr == f"{mapping.start:08x}-{mapping.end:08x}"
+                assert row.perms == mapping.perms
                 for name in (
                     "rss", "pss", "shared_clean", "shared_dirty", "private_clean", "private_dirty",
                     "referenced", "anonymous", "swap",
                 ):  # fmt: skip
-                    assert getattr(its, name) == mine[name]
+                    assert getattr(row, name) == mapping[name]
 
 
-def test_pmap_agrees(zoo: processes.Process, backend: ModuleType) -> None:
+def test_mappings_match_pmap(zoo: processes.Process, backend: ModuleType) -> None:
     pmap = shutil.which("pmap")
     if pmap is None:
         pytest.skip("no pmap")
@@ -218,10 +216,10 @@ def test_pmap_agrees(zoo: processes.Process, backend: ModuleType) -> None:
             _, heads, *lines, _, last, end = text.split(b"\n")
             names = heads.decode().split()
             if names[:5] != ["Address", "Perm", "Offset", "Device", "Inode"] or end:
-                pytest.skip("another pmap than procps's")
-            # In KB; the name comes last, and stands still in no column. While pmap runs it shares
-            # its libraries with the process: only the Pss of what no other program maps can be
-            # compared.
+                pytest.skip("not the pmap of procps")
+            # In KB; the path comes last and has no fixed column. While pmap runs, it shares
+            # libraries with the process, so Pss is compared only for memory that no other program
+            # maps.
             names = names[5:-1]
             rows = {int(line.split()[0], 16): line.split()[5 : 5 + len(names)] for line in lines}
             assert len(rows) == len(table)
@@ -260,25 +258,25 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kind(zoo: processes.Process, backend: ModuleType, name: str) -> None:
+def test_kind_of_mapping(zoo: processes.Process, backend: ModuleType, name: str) -> None:
     mapping = mapping_of(zoo, name)
     assert mapping.kind == KINDS[name]
     assert mapping.deleted is (name in ("deleted", "called deleted"))
 
 
 def file_system(path: str) -> str:
-    """The type of the file system that holds the path, after /proc/self/mountinfo."""
+    """Type of the file system that contains the path, from /proc/self/mountinfo."""
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         if fields[2] == number:
             return fields[fields.index("-") + 1]
-    return "one with numbers of its own"
+    return "a file system with other device numbers"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
+def test_path_of_mapped_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
     expected, mapping = expected_mapping(zoo, name), mapping_of(zoo, name)
     real = bytes.fromhex(expected["file"])
     assert mapping.start == expected["start"]
@@ -287,12 +285,12 @@ def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
     raw = real.replace(b"\n", b"\\012") + (b" (deleted)" if name == "deleted" else b"")
     assert mapping.raw_path == raw
     assert mapping.path == os.fsdecode(raw)
-    # What nobody can tell from the text: these two are not what they look like.
-    lookalikes = {
+    # The text is ambiguous for these two: they look like an escaped and a deleted path.
+    ambiguous = {
         "literal 012": real.replace(b"\\012", b"\n"),
         "called deleted": real.removesuffix(b" (deleted)"),
     }
-    assert os.fsencode(mapping.filename) == lookalikes.get(name, real)
+    assert os.fsencode(mapping.filename) == ambiguous.get(name, real)
     assert mapping.shared_clean is not None
     assert mapping.rss == 2 * linux.PAGE
     assert mapping.perms == ("rw-p" if name == "plain" else "rw-s")
@@ -300,12 +298,12 @@ def test_file(zoo: processes.Process, backend: ModuleType, name: str) -> None:
         assert len(raw) > 3000
 
 
-def test_file_has_the_numbers_of_stat(zoo: processes.Process, backend: ModuleType) -> None:
+def test_device_and_inode_match_stat(zoo: processes.Process, backend: ModuleType) -> None:
     expected, mapping = expected_mapping(zoo, "plain"), mapping_of(zoo, "plain")
     real = os.fsdecode(bytes.fromhex(expected["file"]))
     assert mapping.inode == os.stat(real).st_ino
     kind = file_system(real)
-    if kind in ("btrfs", "overlay", "one with numbers of its own"):
+    if kind in ("btrfs", "overlay", "a file system with other device numbers"):
         pytest.skip(f"on {kind}, stat and maps name different devices")
     assert mapping.st_dev == os.stat(real).st_dev
 
@@ -360,11 +358,11 @@ def test_hugetlb(zoo: processes.Process, backend: ModuleType) -> None:
 def test_special_mappings(zoo: processes.Process, backend: ModuleType) -> None:
     kinds = fastsmaps.mappings(zoo.pid).group_by("kind")
     assert kinds["stack"].count == 1
-    assert kinds["special"].count >= 1  # [vdso] and what goes with it
+    assert kinds["special"].count >= 1  # [vdso] and [vvar]
     assert sum(group.count for group in kinds.values()) == len(fastsmaps.mappings(zoo.pid))
 
 
-def test_self_is_this_process(backend: ModuleType) -> None:
+def test_self_reads_this_process(backend: ModuleType) -> None:
     own = fastsmaps.mappings()
     assert own.pid == fastsmaps.Process().pid == os.getpid()
     assert own.find(id(own)) is not None
