@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from types import ModuleType
 
 from support import processes
 from support.commands import json_rows, run
+from support.independent import DATA
 
 
 def test_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
@@ -58,3 +60,23 @@ def test_what_damage_hides_is_no_change(backend: ModuleType, saved: str, tmp_pat
     assert len(json_rows("ps", "--procfs", str(cut), status=1)) == 1
     for pair in ((saved, str(cut)), (str(cut), saved)):
         assert json_rows("diff", *pair, status=1) == []
+
+
+def test_diff_names_each_process(backend: ModuleType, tmp_path: Path) -> None:
+    """A pid that was used again is two changes: one process went, one came."""
+    for name, processes_of in {
+        "old": {"7": "zoo", "8": "zoo"}, "new": {"7": "child", "9": "zoo"},
+    }.items():  # fmt: skip
+        for pid, saved_process in processes_of.items():
+            shutil.copytree(DATA / "captures/6.12-amd64" / saved_process, tmp_path / name / pid)
+            stat = tmp_path / name / pid / "stat"
+            stat.write_bytes(pid.encode() + stat.read_bytes().lstrip(b"0123456789"))
+    pair = (str(tmp_path / "old"), str(tmp_path / "new"))
+    rows = json_rows("diff", *pair)
+    found = {(row["pid"], row["comm"], row["change"] > 0) for row in rows}
+    child = "zoo (child) x)"
+    assert found == {(7, "zoo", False), (7, child, True), (8, "zoo", False), (9, "zoo", True)}
+    assert len(rows) == 4
+    assert json_rows("diff", *pair, "--by", "pid") == rows
+    assert [row["comm"] for row in json_rows("diff", *pair, "--filter", "child")] == [child]
+    assert "COMM" in run("diff", *pair).stdout

@@ -26,6 +26,7 @@ from fastsmaps.cli.records_output import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from fastsmaps._model.grouping import Keys
     from fastsmaps._model.mappings import Mappings
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         status = status or opened.status
     names = _names(args, before)
     changes = fastsmaps.diff(before, after, by=args.by)
-    records = [_record(names, change) for change in changes]
+    records = [_record(names, _key(change, before, after), change) for change in changes]
     if args.filter:
         records = [
             record
@@ -134,7 +135,7 @@ def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]
     """What the changes are of."""
     if args.by is None or isinstance(args.by, str):
         if isinstance(before, fastsmaps.Scan):
-            return ("pid",)
+            return "pid", "comm"
         return ("range", "path") if args.by == "range" else (args.by or "path",)
     names: tuple[str, ...] = args.by.names
     return names
@@ -145,11 +146,22 @@ def _known(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
     return [*_names(args, before), "old", "new", "change", *files, *UNREAD]
 
 
-def _record(names: tuple[str, ...], change: Change) -> Record:
+def _key(change: Change, before: Mappings | Scan, after: Mappings | Scan) -> tuple[Any, ...]:
+    """Return the values of _names(); the key of a process is its pid alone."""
+    key = change.key
+    if isinstance(key, int) and isinstance(before, fastsmaps.Scan):
+        assert isinstance(after, fastsmaps.Scan)
+        row = after.by_pid.get(key)
+        if row is None or row.totals is not change.new:  # the pid was used again
+            row = before.by_pid[key]
+        return key, row.comm
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _record(names: tuple[str, ...], key: tuple[Any, ...], change: Change) -> Record:
     """Pss before and after (size, where there is no Pss), and the changes of all figures."""
     figure = "size" if change.pss is None else "pss"
     old, new = change.old[figure], change.new[figure]
-    key = change.key if len(names) > 1 else (change.key,)
     head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
     if change.files is not None:
         head["old_files"], head["new_files"] = change.files
