@@ -117,10 +117,33 @@ def check_timeout(timeout: float | None) -> float | None:
     return None if timeout is None else check_number("timeout", timeout, 0, float("inf"))
 
 
+def check_type(name: str, value: object, expected: str, types: type | tuple[type, ...]) -> None:
+    """Raise TypeError for a value of any other type than `types`."""
+    if not isinstance(value, types):
+        raise wrong(name, expected, value)
+
+
 def check_str(name: str, value: object, expected: str = "a str") -> None:
     """Raise TypeError for any other type than str."""
-    if not isinstance(value, str):
-        raise wrong(name, expected, value)
+    check_type(name, value, expected, str)
+
+
+def check_strs(name: str, values: Iterable[str]) -> list[str]:
+    """Return the texts as a list; raise TypeError for anything but an iterable of str."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise wrong(name, "an iterable of str", values)
+    texts = list(values)
+    for text in texts:
+        check_str(f"each of {name}", text)
+    return texts
+
+
+def check_path(name: str, path: object, expected: str = "a path") -> str:
+    """Return the path of a file as a str; raise TypeError for anything else."""
+    try:
+        return os.fsdecode(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise wrong(name, expected, path) from None
 
 
 def check_function(name: str, value: object, *, optional: bool = True) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fastsmaps._arguments import check_strs, check_type
 from fastsmaps._model.arrow import EXTRA, MAPPING, PROCESS, UINT64, column_of, lists_of, utf8
 from fastsmaps._output.files import atomic_file
 
@@ -23,12 +24,16 @@ def table_of(
     in `texts`. Texts are UTF-8, bytes that are none as ``\xff``. What a row lacks is null, and so
     is a value that does not fit the type.
 
-    `records` are gone through once for each column, so an iterator will not do. Raises TypeError
-    for what cannot be gone through, AttributeError for rows that are no dicts and for an ``extra``
-    that is none.
+    `records` are read once for each column, so they must be a sequence. Raises TypeError for
+    wrong arguments, and for a row or an ``extra`` that is not a dict.
     """
     import pyarrow as pa
 
+    check_type("records", records, "a sequence of dicts", Sequence)
+    for record in records:
+        check_type("each of records", record, "a dict", dict)
+        check_type("extra", record.get("extra") or {}, "a dict", dict)
+    names, texts = check_strs("names", names), check_strs("texts", texts)
     kinds = {
         **MAPPING,
         **PROCESS,
@@ -57,13 +62,14 @@ def table_of(
 def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
     """Writes a pyarrow.Table as a Parquet file, whole or not at all, for its owner alone (0600).
 
-    Mappings, a Scan or Samples become one by ``pyarrow.table()``. Raises OSError where it cannot
-    be written, of which FileExistsError is for a name that anything but a regular file has;
-    AttributeError or TypeError for what is no table, TypeError for what is no path.
+    ``pyarrow.table()`` makes one of Mappings, a Scan or Samples. Raises OSError if the file cannot
+    be written (FileExistsError if `path` exists and is not a regular file), TypeError for wrong
+    arguments.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    check_type("table", table, "a pyarrow.Table", pa.Table)
     # Both are read by all engines. Of 20,000 mappings zstd's file is half of snappy's (120 kB).
     compression = "zstd" if pa.Codec.is_available("zstd") else "snappy"
     with atomic_file(path) as file:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeAlias
 
+from fastsmaps._arguments import check_timeout, check_type
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import By, key_of
@@ -34,6 +35,7 @@ from fastsmaps._source.process import Process
 
 try:
     import plotly.graph_objects as go
+    from plotly.basedatatypes import BaseFigure
     from plotly.offline import get_plotlyjs
 except ImportError as error:
     raise ImportError(f'{error}: pip install "fastsmaps[plot]"') from error
@@ -71,6 +73,9 @@ _FONT = "system-ui, sans-serif"
 _WITHOUT_PATH = ("heap", "anon")
 
 
+_TITLE = ("a str or None", (str, type(None)))
+
+
 class _Tile:
     """A part of a treemap: what it is called, how large it is, what is told of it, its parts.
 
@@ -106,9 +111,13 @@ def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
     Pss it is Rss or size, and says so. Of many tiles the smallest are drawn as one. `title`
     stands above it. Without a row it is one tile of 0.
 
-    Raises TypeError for what cannot be gone through, AttributeError for rows of another kind.
+    Raises TypeError for wrong arguments.
     """
+    check_type("m", m, "an iterable of Mapping rows", Iterable)
+    check_type("title", title, *_TITLE)
     rows = list(m)
+    for row in rows:
+        check_type("each of m", row, "a Mapping", Mapping)
     figure = _figure_of(rows)
     root = _Tile("all mappings")
     _add(root, rows, figure, ranges=True)
@@ -131,10 +140,12 @@ def processes(
     differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
     each mapping's Pss down to a KiB.
 
-    Nothing raises for one process. Raises ValueError for another `by`, TypeError where that
-    function gives what is not hashable and for a `timeout` that is no number, AttributeError for
-    what is no Scan.
+    A process that cannot be read raises nothing. Raises TypeError and ValueError for wrong
+    arguments, TypeError also if the function `by` returns a value that is not hashable.
     """
+    check_type("scan", scan, "a Scan", Scan)
+    check_type("title", title, *_TITLE)
+    check_timeout(timeout)
     group_of = None if by is None else key_of(by)
     until = None if timeout is None else time.monotonic() + timeout
     figure = _figure_of([scan.totals()])
@@ -163,9 +174,11 @@ def processes(
 def samples(samples: Samples, *, title: str | None = None) -> Figure:
     """Pss, Uss, Rss and swap of a Watch over time, and VmHWM beside them.
 
-    Swap is drawn where there was some. Without a sample there is no line. Raises AttributeError or
-    KeyError for what is no Samples.
+    Swap is drawn if there was some. Without a sample there is no line. Raises TypeError for wrong
+    arguments.
     """
+    check_type("samples", samples, "Samples", Samples)
+    check_type("title", title, *_TITLE)
     known = samples.fields
     largest = [v for name in ("peak_rss", "rss") for v in samples.column(name) if v != ABSENT]
     unit, divisor = _unit(max(largest, default=0))
@@ -369,9 +382,10 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as one HTML page of some 5 MB, whole or not at all (mode 0600).
 
     The page holds plotly.js and loads nothing. Raises OSError where it cannot be written, of which
-    FileExistsError is for a name that anything but a regular file has; AttributeError for what is
-    no figure, TypeError for what is no path.
+    FileExistsError is for a name that anything but a regular file has; TypeError for wrong
+    arguments.
     """
+    check_type("figure", figure, "a plotly figure", BaseFigure)
     title = figure.layout.title.text or "fastsmaps"
     text = html_page(figure.to_json(), title, get_plotlyjs())
     with atomic_file(path) as file:

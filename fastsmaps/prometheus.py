@@ -11,7 +11,7 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps._arguments import check_function, check_int, check_number
+from fastsmaps._arguments import check_function, check_int, check_number, check_timeout
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._output.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
 
@@ -154,6 +154,7 @@ class Collector:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether the first sweep is over; waits until it is, at most `timeout` seconds."""
+        check_timeout(timeout)
         self.collect()
         return self._first.wait(timeout)
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from fastsmaps._arguments import Procfs, check_function
+from fastsmaps._arguments import Procfs, check_function, check_path
 from fastsmaps._errors import (
     CaptureError,
     Error,
@@ -76,7 +76,7 @@ def capture(
     """
     from fastsmaps._capture.writers import target_of  # its imports take 10 ms
 
-    path = os.fsdecode(target)
+    path = check_path("target", target)
     source = Source(procfs)
     check_function("progress", progress)
     begun, cpu = time.monotonic(), time.thread_time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from fastsmaps._arguments import check_function, check_int, check_path
 from fastsmaps._errors import CaptureError, Error, is_foreign
 from fastsmaps._source.compressed import Damage, Decompressed
 
@@ -48,10 +49,11 @@ class open_capture:  # noqa: N801 - called like a function
         max_bytes: int = 16 << 30,
         max_members: int = 1_000_000,
     ) -> None:
-        self._path = os.fsdecode(file)
+        check_function("on_error", on_error)
+        self._path = check_path("file", file)
         self._on_error = on_error
-        self._max_bytes = max_bytes
-        self._max_members = max_members
+        self._max_bytes = check_int("max_bytes", max_bytes, 0)
+        self._max_members = check_int("max_members", max_members, 0)
         self._temporary: Temporary | None = None
 
     def __enter__(self) -> str:

@@ -7,6 +7,8 @@ import errno
 import os
 import stat as _modes
 
+from fastsmaps._arguments import check_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +63,7 @@ def check(path: Path) -> None:
 def _begin(path: Path) -> tuple[str, Temporary]:
     from fastsmaps._output.temporary import UNFINISHED, Temporary  # its imports take 5 ms
 
-    target = os.fsdecode(path)
+    target = check_path("path", path)
     try:
         if not _modes.S_ISREG(os.lstat(target).st_mode):
             raise FileExistsError(errno.EEXIST, "exists and is not a regular file", target)

@@ -7,7 +7,7 @@ import io
 import os
 
 from fastsmaps import _backend
-from fastsmaps._arguments import check_int, wrong
+from fastsmaps._arguments import check_int, check_path, wrong
 from fastsmaps._errors import NotSupported, ParseError, ReadError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._source.compressed import Damage, Decompressed
@@ -152,10 +152,10 @@ def load(
     raises.
     """
     max_bytes = check_int("max_bytes", max_bytes, 0)
-    try:
-        name = getattr(source, "name", None) if hasattr(source, "read") else os.fsdecode(source)
-    except TypeError:
-        raise wrong("source", "a path or an open binary file", source) from None
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+    else:
+        name = check_path("source", source, "a path or an open binary file")
     path = name if isinstance(name, str) else None
     try:
         if hasattr(source, "read"):
