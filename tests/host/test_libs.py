@@ -1,4 +1,4 @@
-"""libs(): each mapped file over all processes."""
+"""libs(): memory of each mapped file over all processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.commands import json_rows, run
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
 
-def test_a_file_of_many(backend: ModuleType, tmp_path: Path) -> None:
+def test_processes_of_mapped_file_are_counted(backend: ModuleType, tmp_path: Path) -> None:
     marks = [tmp_path / name for name in ("one", "two")]
     with contextlib.ExitStack() as stack:
         children = [
@@ -48,9 +48,9 @@ def test_a_file_of_many(backend: ModuleType, tmp_path: Path) -> None:
     assert all(path.startswith("/") for path in everything)
 
 
-def test_sums_are_those_of_the_tables(backend: ModuleType) -> None:
-    with processes.workload("idle") as one, processes.workload("idle") as other:
-        pids = [one.pid, other.pid]
+def test_libs_match_sums_of_mappings(backend: ModuleType) -> None:
+    with processes.workload("idle") as first, processes.workload("idle") as second:
+        pids = [first.pid, second.pid]
         libs = fastsmaps.libs(pids)
         expected: dict[str, tuple[int, int]] = {}
         for pid in pids:
@@ -61,18 +61,18 @@ def test_sums_are_those_of_the_tables(backend: ModuleType) -> None:
         assert {path: (use.totals.rss, use.processes) for path, use in libs.items()} == expected
 
 
-def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
+def test_libs_coverage_and_errors(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child, processes.zombie() as ended:
         (tid,) = child.request("threads", 1)
-        numbers = [child.pid, ended, processes.dead_pid(), tid]
-        libs = fastsmaps.libs(numbers)
-        assert {word: count for word, count in libs.coverage.items() if count} == {
+        pids = [child.pid, ended, processes.dead_pid(), tid]
+        libs = fastsmaps.libs(pids)
+        assert {outcome: count for outcome, count in libs.coverage.items() if count} == {
             "read": 1,
             "zombie": 1,
             "gone": 1,
             "failed": 1,
         }
-        assert list(libs.errors) == numbers[1:]
+        assert list(libs.errors) == pids[1:]
         assert all(str(pid) in error for pid, error in libs.errors.items())
         assert pickle.loads(pickle.dumps(libs)).errors == libs.errors
     (tmp_path / "7").mkdir()
@@ -84,11 +84,11 @@ def test_what_cannot_be_read(backend: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="pids must be an iterable of ints, got int 5"):
         fastsmaps.libs(5)  # type: ignore[arg-type]
     with pytest.raises(fastsmaps.Error):
-        fastsmaps.libs(procfs=tmp_path / "nothing")
+        fastsmaps.libs(procfs=tmp_path / "missing")
 
 
-def test_a_label_without_a_unit_is_no_size(backend: ModuleType, tmp_path: Path) -> None:
-    """In one process, and so nowhere; but not where that process cannot be read whole."""
+def test_label_without_unit_is_not_summed(backend: ModuleType, tmp_path: Path) -> None:
+    """One process without the unit is enough, but not if its text has an error."""
     header = b"1000-2000 r--p 00000000 00:01 7 /x\n"
     texts = [
         header + b"Rss: 4 kB\nOne: 4 kB\nNew: 1 kB\n",
@@ -111,10 +111,10 @@ def test_a_label_without_a_unit_is_no_size(backend: ModuleType, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("pids", [(7, 8), (8, 7)])
-def test_the_path_orders_files_of_equal_pss(
+def test_files_of_equal_pss_are_sorted_by_path(
     backend: ModuleType, tmp_path: Path, pids: tuple[int, int]
 ) -> None:
-    """Which worker reads which process must not show."""
+    """The order must not depend on which worker reads which process."""
     for number, path, inode in zip((*pids, 9, 10), "baaa", (3, 2, 1, 3), strict=True):
         (tmp_path / str(number)).mkdir()
         header = f"00400000-00401000 r--p 00000000 08:01 {inode:<26} /{path}\n"
@@ -125,15 +125,15 @@ def test_the_path_orders_files_of_equal_pss(
     assert [inode for _, inode in libs["/a"].parts] == [1, 2, 3]
 
 
-def test_a_refused_process_comes_first(backend: ModuleType, tmp_path: Path) -> None:
-    """What it left behind makes no size of the next one's flags."""
+def test_parse_error_leaves_no_state_for_next_process(backend: ModuleType, tmp_path: Path) -> None:
+    """The next process's THPeligible must not be taken for a size."""
     record = b"1000-2000 r--p 00000000 00:01 7 /x\nRss: 4 kB\nTHPeligible: 1\n"
     uses = _backend.Uses()
-    for name, text in (("refused", record + b"?\n"), ("good", record)):
+    for name, text in (("invalid", record + b"?\n"), ("valid", record)):
         path = tmp_path / name
         path.write_bytes(text)
         with open(path, "rb") as file:
-            if name == "refused":
+            if name == "invalid":
                 with pytest.raises(fastsmaps.ParseError):
                     uses.add(file.fileno(), 3000, 8)
             else:
@@ -147,7 +147,7 @@ MEMFD = b"/memfd:pool (deleted)"
 
 
 def mapped(start: int, name: bytes, dev: bytes, inode: int, rss: int) -> bytes:
-    """One page of a file."""
+    """A record that maps one page of a file."""
     address = b"%x-%x" % (start, start + 4096)
     return address + b" rw-s 00000000 %s %d %s\nRss: %d kB\nPss: %d kB\n" % (
         dev, inode, name, rss, rss,
@@ -156,7 +156,7 @@ def mapped(start: int, name: bytes, dev: bytes, inode: int, rss: int) -> bytes:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Two containers with a libc of their own each, and memfds that share a name."""
+    """Fake /proc: containers with different libc files, and memfds of the same name."""
     texts = {
         7: mapped(0x1000, b"/lib/libc.so", b"fe:00", 5, 8)
         + mapped(0x2000, b"/lib/libc.so", b"fe:00", 5, 4)
@@ -165,7 +165,7 @@ def host(tmp_path: Path) -> Path:
         8: mapped(0x1000, b"/lib/libc.so", b"fe:00", 9, 16)
         + mapped(0x2000, b"/lib/other.so", b"fe:00", 5, 3)
         + mapped(0x3000, MEMFD, b"00:01", 2, 2),
-        # The same inode of another device; and a file that both map.
+        # The same inode number on another device; and a file that 8 maps too.
         9: mapped(0x1000, b"/lib/libc.so", b"fe:01", 5, 1)
         + mapped(0x2000, b"/lib/other.so", b"fe:00", 5, 3),
     }
@@ -176,10 +176,10 @@ def host(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_files_of_one_path_are_told_apart(backend: ModuleType, host: Path, workers: int) -> None:
+def test_same_path_different_files(backend: ModuleType, host: Path, workers: int) -> None:
     libs = fastsmaps.libs(procfs=host, workers=workers)
-    found = {path: (use.files, use.processes, use.totals.rss) for path, use in libs.items()}
-    assert found == {
+    uses = {path: (use.files, use.processes, use.totals.rss) for path, use in libs.items()}
+    assert uses == {
         "/lib/libc.so": (3, 3, 29 << 10),
         "/lib/other.so": (1, 2, 6 << 10),
         os.fsdecode(MEMFD): (2, 2, 5 << 10),
@@ -194,7 +194,7 @@ def test_files_of_one_path_are_told_apart(backend: ModuleType, host: Path, worke
         ("fe:01", 5): (1, 1, 1 << 10, 4096),
     }
     assert list(parts) == [("fe:00", 9), ("fe:00", 5), ("fe:01", 5)]
-    # A process that maps two of the files is one process of the path.
+    # A process that maps two of the files counts as one process of the path.
     memfds = libs[os.fsdecode(MEMFD)].parts
     assert [memfds["00:01", inode].processes for inode in (1, 2)] == [1, 2]
     ((file, part),) = libs["/lib/other.so"].parts.items()
@@ -205,7 +205,7 @@ def test_files_of_one_path_are_told_apart(backend: ModuleType, host: Path, worke
     assert "3 files" in repr(libs["/lib/libc.so"])
 
 
-def test_files_of_one_path_are_rows(backend: ModuleType, host: Path, tmp_path: Path) -> None:
+def test_command_lists_each_file_of_a_path(backend: ModuleType, host: Path, tmp_path: Path) -> None:
     rows = json_rows("libs", "--procfs", str(host))
     libc = [row for row in rows if row["path"] == "/lib/libc.so"]
     assert [(row["dev"], row["inode"], row["processes"], row["rss"]) for row in libc] == [
@@ -215,12 +215,12 @@ def test_files_of_one_path_are_rows(backend: ModuleType, host: Path, tmp_path: P
     head, *lines = run("libs", "--procfs", str(host)).stdout.splitlines()
     assert head.split() == ["PSS", "USS", "RSS", "SWAP", "PROCESSES", "DEV", "INODE", "PATH"]
     assert lines[0].split() == ["16", "-", "16", "-", "1", "fe:00", "9", "/lib/libc.so"]
-    # Where every path is one file, its number says nothing.
+    # The file columns are left out where each path is one file.
     head, *_ = run("libs", "--procfs", str(host), "--filter", "other").stdout.splitlines()
     assert head.split() == ["PSS", "USS", "RSS", "SWAP", "PROCESSES", "PATH"]
 
 
-def test_files_of_one_path_in_one_row(backend: ModuleType, host: Path) -> None:
+def test_command_by_path_merges_files(backend: ModuleType, host: Path) -> None:
     rows = json_rows("libs", "--by", "path", "--procfs", str(host))
     assert [(row["path"], row["files"], row["processes"]) for row in rows] == [
         ("/lib/libc.so", 3, 3), ("/lib/other.so", 1, 2), (os.fsdecode(MEMFD), 2, 2),
@@ -252,7 +252,7 @@ def test_fields_of_libs(backend: ModuleType, host: Path) -> None:
     assert text == "path,dev,inode,processes,pss_dirty\n"
 
 
-def test_groups_count_files(backend: ModuleType, host: Path) -> None:
+def test_group_by_path_counts_files(backend: ModuleType, host: Path) -> None:
     table = fastsmaps.mappings(7, procfs=host)
     groups = table.group_by("path")
     assert {path: (group.count, group.files) for path, group in groups.items()} == {
@@ -273,7 +273,7 @@ def test_groups_count_files(backend: ModuleType, host: Path) -> None:
     assert "FILES" not in run(*words, "--filter", "libc").stdout
 
 
-def test_a_replaced_file_is_one_change(backend: ModuleType, host: Path) -> None:
+def test_diff_of_replaced_file_is_one_change(backend: ModuleType, host: Path) -> None:
     old, new = (fastsmaps.mappings(pid, procfs=host) for pid in (7, 8))
     changes = {change.key: change for change in fastsmaps.diff(old, new)}
     assert {path: (change.rss, change.files) for path, change in changes.items()} == {
@@ -292,7 +292,7 @@ def test_a_replaced_file_is_one_change(backend: ModuleType, host: Path) -> None:
 
 
 def test_files_of_a_live_process(backend: ModuleType) -> None:
-    """Two memfds of one name, and two areas of shared anonymous memory."""
+    """Two memfds of the same name, and two shared anonymous mappings."""
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             fd = os.memfd_create("of this test")

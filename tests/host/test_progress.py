@@ -1,4 +1,4 @@
-"""How far a long piece of work is: what it tells, and what a terminal shows of it."""
+"""Progress of long operations: the callback's arguments and the line on a terminal."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from support.independent import DATA
 
 SAVED = DATA / "captures/7.2-amd64/zoo"
 
-# The command on a file system that never answers for the third process.
-_SILENT = """
+# The command on a file system where reads of the third process hang.
+_HANGING = """
 import os, signal
 from fastsmaps._source.source import Source
 from fastsmaps.cli.main import entry
 
-opened = Source.open
+real_open = Source.open
 
-def open_(source, name, directory=-1):
+def hanging_open(source, name, directory=-1):
     if "3" in (name.split("/")[0], os.readlink(f"/proc/self/fd/{directory}").rsplit("/")[-1]):
         signal.pause()
-    return opened(source, name, directory)
+    return real_open(source, name, directory)
 
-Source.open = open_
+Source.open = hanging_open
 entry()
 """
 
@@ -45,54 +45,54 @@ def host(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "line"),
     [
         (["ps", "--json"], "reading processes 2/5"),
-        # Of two threads one would go on.
+        # With two threads one would continue.
         (["libs", "--workers", "1"], "reading mappings 2/5"),
         (["capture", "-o", "saved.tar"], "saving processes 2/5"),
     ],
 )
-def test_how_far_it_is(
+def test_progress_line_on_terminal(
     backend: ModuleType,
     host: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    said: str,
+    line: str,
 ) -> None:
     monkeypatch.chdir(host.parent)
-    command = [sys.executable, "-c", _SILENT]
+    command = [sys.executable, "-c", _HANGING]
     with Job(*arguments, "--procfs", str(host), command=command) as job:
-        job.until(lambda: said in job.text)
+        job.until(lambda: line in job.text)
 
 
-@pytest.mark.parametrize("work", [fastsmaps.scan, fastsmaps.libs, "capture", "replay"])
-def test_what_is_told(
-    backend: ModuleType, tmp_path: Path, work: str | Callable[..., object]
+@pytest.mark.parametrize("operation", [fastsmaps.scan, fastsmaps.libs, "capture", "replay"])
+def test_progress_calls_reach_total(
+    backend: ModuleType, tmp_path: Path, operation: str | Callable[..., object]
 ) -> None:
     steps: list[tuple[int, int]] = []
 
     def progress(done: int, total: int) -> None:
         steps.append((done, total))
 
-    more: dict[str, Any] = {"progress": progress}
+    options: dict[str, Any] = {"progress": progress}
     with processes.workload("idle") as child:
         pids = [os.getpid(), child.pid, os.getpid(), 2**22 + 1]
-        if work == "capture":
-            fastsmaps.capture(tmp_path / "saved", pids, **more)
-        elif work == "replay":
+        if operation == "capture":
+            fastsmaps.capture(tmp_path / "saved", pids, **options)
+        elif operation == "replay":
             fastsmaps.capture(tmp_path / "saved.tar", pids)
             with fastsmaps.open_capture(tmp_path / "saved.tar") as saved:
-                fastsmaps.scan(procfs=saved, **more)
+                fastsmaps.scan(procfs=saved, **options)
         else:
-            assert callable(work)
-            work(pids, **more)
+            assert callable(operation)
+            operation(pids, **options)
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
-    assert {total for _, total in steps} == {2 if work == "replay" else 3}
+    assert {total for _, total in steps} == {2 if operation == "replay" else 3}
 
 
-def test_the_excluded_are_no_work(backend: ModuleType) -> None:
+def test_excluded_processes_are_not_in_total(backend: ModuleType) -> None:
     steps: list[tuple[int, int]] = []
     with processes.workload("idle") as child:
         fastsmaps.scan(

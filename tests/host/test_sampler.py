@@ -1,4 +1,4 @@
-"""Sampler: sweeps within a budget, with the age of every figure."""
+"""Sampler: sweeps within a CPU budget, with the age of every value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def idle() -> Iterator[processes.Process]:
 
 
 def sweep_until_read(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessTotals:
-    """Sweeps until the process has figures; with a budget of a whole core that is soon."""
+    """Sweep until the process has values, which is soon with a budget of a whole core."""
     deadline = time.monotonic() + processes.TIMEOUT
     while time.monotonic() < deadline:
         row = sampler.sweep().by_pid.get(pid)
@@ -42,7 +42,7 @@ def sweep_until_read(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessT
     raise AssertionError(f"{pid} was never read")
 
 
-def test_the_first_sweep_reads_all(backend: ModuleType) -> None:
+def test_first_sweep_reads_everything(backend: ModuleType) -> None:
     with idle() as child, fastsmaps.Sampler(budget=0.0001) as sampler:
         scan = sampler.sweep()
         row = scan.by_pid[child.pid]
@@ -55,11 +55,11 @@ def test_the_first_sweep_reads_all(backend: ModuleType) -> None:
         later = sampler.sweep().by_pid[child.pid]
         assert later.age is not None
         assert later.age >= row.age
-        assert scan.by_pid[child.pid] is row  # a scan stays as it was
+        assert scan.by_pid[child.pid] is row  # earlier scans do not change
 
 
 @pytest.mark.thread_unsafe(reason="counts descriptors")
-def test_who_comes_and_goes(backend: ModuleType) -> None:
+def test_started_and_ended_processes(backend: ModuleType) -> None:
     with fastsmaps.Sampler(budget=1) as sampler:
         sampler.sweep()
         with idle() as child:
@@ -70,7 +70,7 @@ def test_who_comes_and_goes(backend: ModuleType) -> None:
         assert not any(link.startswith(statm) for link in processes.descriptors().values())
 
 
-def test_an_exec_starts_anew(backend: ModuleType) -> None:
+def test_exec_resets_estimate(backend: ModuleType) -> None:
     with idle() as child, fastsmaps.Sampler(budget=1) as sampler:
         before = sweep_until_read(sampler, child.pid)
         child.request("exec", "many", "1000")
@@ -85,12 +85,12 @@ def test_an_exec_starts_anew(backend: ModuleType) -> None:
         assert before.pid == row.pid
 
 
-def test_growth_is_seen_at_once(backend: ModuleType) -> None:
-    """Also where the budget allows no rollup: the estimate has it."""
+def test_growth_appears_in_next_sweep(backend: ModuleType) -> None:
+    """Growth appears as an estimate even where the budget allows no rollup."""
     with fastsmaps.Sampler(budget=0.9) as sampler:
         before = sampler.sweep().by_pid[os.getpid()].totals
         assert before is not None
-        # Not from malloc(), which may hand out pages that were freed and are still resident.
+        # Not from malloc(), which may return freed pages that are still resident.
         block = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(bytes(64 * MIB))
         row = sampler.sweep().by_pid[os.getpid()]
@@ -105,7 +105,7 @@ def test_growth_is_seen_at_once(backend: ModuleType) -> None:
         assert len(block) == 64 * MIB
 
 
-def test_estimates() -> None:
+def test_estimate_scales_by_rss() -> None:
     totals = fastsmaps.Totals(
         {
             "Rss": 30 * MIB,
@@ -119,23 +119,23 @@ def test_estimates() -> None:
         None,
         "smaps_rollup",
     )
-    then = (30 * MIB, 20 * MIB)
-    grown = estimate(totals, then, (40 * MIB, 20 * MIB))
+    earlier = (30 * MIB, 20 * MIB)
+    grown = estimate(totals, earlier, (40 * MIB, 20 * MIB))
     assert (grown.rss, grown.pss, grown.pss_anon) == (40 * MIB, 25 * MIB, 20 * MIB)
     assert (grown.private_dirty, grown.swap) == (20 * MIB, 3 * MIB)
     assert (grown.pss_file, grown.locked) == (4 * MIB, None)
-    shared = estimate(totals, then, (40 * MIB, 30 * MIB))
+    shared = estimate(totals, earlier, (40 * MIB, 30 * MIB))
     assert (shared.pss_file, shared.pss_shmem, shared.pss) == (6 * MIB, 1.5 * MIB, 17.5 * MIB)
-    less = estimate(totals, then, (25 * MIB, 20 * MIB))
+    less = estimate(totals, earlier, (25 * MIB, 20 * MIB))
     assert (less.rss, less.pss_anon, less.pss) == (25 * MIB, 5 * MIB, 10 * MIB)
-    assert estimate(totals, then, then) == totals
-    assert estimate(totals, then, (0, 0)).pss == 0
+    assert estimate(totals, earlier, earlier) == totals
+    assert estimate(totals, earlier, (0, 0)).pss == 0
     old = fastsmaps.Totals({"Rss": 30 * MIB, "Pss": 15 * MIB}, None, "smaps")
-    assert estimate(old, then, (40 * MIB, 20 * MIB)).pss == 25 * MIB
+    assert estimate(old, earlier, (40 * MIB, 20 * MIB)).pss == 25 * MIB
     assert estimate(old, (0, 0), (4096, 0)).pss == 15 * MIB + 4096
 
 
-def test_what_is_skipped(backend: ModuleType) -> None:
+def test_max_rss_and_exclude_are_skipped(backend: ModuleType) -> None:
     with idle() as child:
         with fastsmaps.Sampler(max_rss=1, exclude={os.getpid()}) as sampler:
             scan = sampler.sweep()
@@ -158,8 +158,8 @@ def outcomes(scan: fastsmaps.Scan, pids: set[int]) -> set[str]:
 @pytest.mark.host
 @pytest.mark.thread_unsafe(reason="forks")
 @pytest.mark.parametrize("free", [6, 10, 20, 40])
-def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
-    """The rest is for the program, however much of it that has open already."""
+def test_sampler_keeps_a_quarter_of_free_descriptors(backend: ModuleType, free: int) -> None:
+    """The program keeps three quarters, however many descriptors it has open already."""
 
     def sweep() -> list[tuple[set[str], int]]:
         processes.limit_descriptors(4 * processes.next_descriptor())
@@ -167,28 +167,28 @@ def test_a_quarter_of_what_is_free(backend: ModuleType, free: int) -> None:
         for fd in held[:free]:
             os.close(fd)
         before = len(processes.descriptors())
-        found = []
+        results = []
         with fastsmaps.Sampler(budget=1) as sampler:
             for _ in range(3):
                 scan = sampler.sweep()
-                found.append((outcomes(scan, pids), len(processes.descriptors()) - before))
-            more = processes.fill_descriptors()
-        found.append((set(), free - len(more)))
-        return found
+                results.append((outcomes(scan, pids), len(processes.descriptors()) - before))
+            still_free = processes.fill_descriptors()
+        results.append((set(), free - len(still_free)))
+        return results
 
     with idles(6) as pids:
-        found = processes.run_in_child(sweep)
-    for read, _ in found[:3]:
+        results = processes.run_in_child(sweep)
+    for read, _ in results[:3]:
         assert read == {"read"}
-    kept = {kept for _, kept in found}
+    kept = {kept for _, kept in results}
     assert kept == {free // 4}  # there are more processes than that
 
 
 @pytest.mark.host
 @pytest.mark.thread_unsafe(reason="forks")
-def test_a_limit_that_changes(backend: ModuleType) -> None:
+def test_changed_descriptor_limit_is_followed(backend: ModuleType) -> None:
     def sweep() -> list[tuple[set[str], int]]:
-        found = []
+        results = []
         above = processes.next_descriptor()
         processes.limit_descriptors(above)
         processes.fill_descriptors()
@@ -198,29 +198,29 @@ def test_a_limit_that_changes(backend: ModuleType) -> None:
             for limit in (above + 8, 4 * above + 60, above + 12, above + 8, 4 * above + 60):
                 processes.limit_descriptors(limit)
                 scan = sampler.sweep()
-                found.append((outcomes(scan, pids), len(processes.descriptors()) - before))
-        found.append((set(), len(processes.descriptors()) - before))
-        return found
+                results.append((outcomes(scan, pids), len(processes.descriptors()) - before))
+        results.append((set(), len(processes.descriptors()) - before))
+        return results
 
     with idles(6) as pids:
-        found = processes.run_in_child(sweep)
-    assert [read for read, _ in found[:5]] == [{"read"}] * 5
-    kept = [kept for _, kept in found]
+        results = processes.run_in_child(sweep)
+    assert [read for read, _ in results[:5]] == [{"read"}] * 5
+    kept = [kept for _, kept in results]
     assert [kept[0], kept[2], kept[3], kept[5]] == [2, 3, 2, 0]
     assert min(kept[1], kept[4]) >= 6
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
-def test_descriptors_are_given_up(
+def test_kept_descriptors_are_released_when_none_are_free(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    """Where the count said something else: other threads open files, and others fill the system."""
+    """The count of free descriptors can be outdated: other threads and processes open files."""
 
     def sweep() -> list[tuple[set[str], int]]:
-        # Other processes that end free a descriptor each, and none is missing then.
+        # Only these: each other process that ends would free a descriptor.
         monkeypatch.setattr("fastsmaps._source.source.Source.pids", lambda _: sorted(pids))
         processes.limit_descriptors(4 * processes.next_descriptor())
-        found = []
+        results = []
         before = len(processes.descriptors())
         with fastsmaps.Sampler(budget=1) as sampler:
             sampler.sweep()
@@ -234,16 +234,15 @@ def test_descriptors_are_given_up(
                 monkeypatch.setattr(sampler, "_credit", 60.0)
                 scan = sampler.sweep()
                 kept = len(processes.descriptors()) - before - len(held) + left
-                found.append((outcomes(scan, pids), kept))
-        return found
+                results.append((outcomes(scan, pids), kept))
+        return results
 
     with idles(6) as pids:
-        found = processes.run_in_child(sweep)
-    assert found == [({"read"}, 0)] * 2
+        assert processes.run_in_child(sweep) == [({"read"}, 0)] * 2
 
 
-def test_a_first_sweep_that_failed_is_made_again(backend: ModuleType) -> None:
-    """It reads all, whatever it takes: what came to nothing was not the first one."""
+def test_failed_first_sweep_is_repeated(backend: ModuleType) -> None:
+    """The first successful sweep reads all processes, whatever the budget."""
 
     def sweep() -> set[str]:
         processes.limit_descriptors(processes.next_descriptor())
@@ -261,33 +260,33 @@ def test_a_first_sweep_that_failed_is_made_again(backend: ModuleType) -> None:
 
 
 @pytest.mark.host
-def test_the_whole_system_has_none_left(
+def test_enfile_releases_kept_descriptors(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENFILE at the listing of /proc, as long as it keeps some."""
+    """Listing /proc fails with ENFILE as long as the sampler keeps descriptors."""
     with idle() as child, fastsmaps.Sampler(budget=1) as sampler:
         before = sampler.sweep().by_pid[child.pid]
         kept = len(processes.descriptors())
-        listdir = os.listdir
+        real_listdir = os.listdir
 
-        def listed(path: Any) -> list[str]:
+        def fake_listdir(path: Any) -> list[str]:
             if path == "/proc" and sampler._kept:
                 raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
-            return listdir(path)
+            return real_listdir(path)
 
-        monkeypatch.setattr(os, "listdir", listed)
+        monkeypatch.setattr(os, "listdir", fake_listdir)
         monkeypatch.setattr(sampler, "_credit", 60.0)
         assert sampler.sweep().by_pid[child.pid].start_time == before.start_time
         assert len(processes.descriptors()) < kept
         monkeypatch.setattr(sampler, "_credit", 60.0)
         sampler.sweep()
-        assert sampler._kept == 0  # not yet again
+        assert sampler._kept == 0  # none kept again yet
 
 
-def test_figures_stay_where_none_can_be_read(
+def test_last_values_stay_without_descriptors(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is kept that could be given up: what was read before is still what is known."""
+    """No kept descriptor can be released, so the last values stay."""
 
     def sweep() -> list[tuple[str, bool]]:
         processes.limit_descriptors(4 * processes.next_descriptor())
@@ -295,7 +294,7 @@ def test_figures_stay_where_none_can_be_read(
             monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: None)
             before = sampler.sweep().by_pid[child.pid]
             held = processes.fill_descriptors()
-            os.close(held[0])  # for /proc alone
+            os.close(held[0])  # only enough for /proc
             monkeypatch.setattr(sampler, "_credit", 60.0)
             after = sampler.sweep().by_pid[child.pid]
             same = before.totals is not None and after.totals == before.totals
@@ -307,12 +306,10 @@ def test_figures_stay_where_none_can_be_read(
         assert processes.run_in_child(sweep) == [("read", True)] * 2
 
 
-def test_a_number_used_again_starts_anew(
-    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a kept descriptor, too: another process of the same program."""
+def test_reused_pid_gets_new_values(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without a kept descriptor and with the same program."""
 
-    def use_again() -> list[str]:
+    def reuse_pid() -> list[str]:
         with fastsmaps.Sampler(budget=1) as sampler:
             monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
             with idle() as first:
@@ -322,26 +319,26 @@ def test_a_number_used_again_starts_anew(
             linux.set_next_pid(first.pid)
             with idle() as second:
                 if second.pid != first.pid:
-                    raise linux.Unavailable("the kernel gave another number")
-                # No rollup is affordable: what is told is what looks found.
+                    raise linux.Unavailable("the kernel assigned another pid")
+                # No rollup is affordable: the sampler reads only stat and statm.
                 monkeypatch.setattr(sampler, "_rollup", 3600.0)
-                looked = sampler.sweep().by_pid[second.pid]
+                estimated = sampler.sweep().by_pid[second.pid]
                 monkeypatch.setattr(sampler, "_rollup", 0.0)
                 read = sweep_until_read(sampler, second.pid)
-            mixed = [row for row in (looked, read) if row.start_time == before.start_time]
+            mixed = [row for row in (estimated, read) if row.start_time == before.start_time]
             return [repr(row) for row in mixed]
 
     try:
-        assert processes.run_in_namespaces(use_again) == []
+        assert processes.run_in_namespaces(reuse_pid) == []
     except linux.Unavailable as error:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
+        pytest.skip(f"no pid namespace in which pids can be chosen: {error}")
 
 
 @pytest.mark.parametrize("statm", [None, b"", b"nonsense\n"])
-def test_a_capture_without_statm(
+def test_sampler_on_capture_without_statm(
     backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statm: bytes | None
 ) -> None:
-    """As smem's are: its figures stay, whatever the budget allows."""
+    """As smemcap writes it: its values stay, whatever the budget allows."""
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_bytes(STAT % 7)
     (tmp_path / "7" / "smaps").write_bytes(SMAPS)
@@ -351,7 +348,7 @@ def test_a_capture_without_statm(
         if statm is not None:
             monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
         (first,) = sampler.sweep()
-        # Enough to look at it, not to read it again.
+        # Enough credit to check the process, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)
         monkeypatch.setattr(sampler, "_rollup", 3600.0)
         (second,) = sampler.sweep()
@@ -361,10 +358,10 @@ def test_a_capture_without_statm(
         assert row.totals.rss == 12288
 
 
-def test_its_life(backend: ModuleType) -> None:
-    for wrong in (0, -1, 1.5):
+def test_sampler_arguments_and_close(backend: ModuleType) -> None:
+    for invalid in (0, -1, 1.5):
         with pytest.raises(ValueError, match="budget"):
-            fastsmaps.Sampler(budget=wrong)
+            fastsmaps.Sampler(budget=invalid)
     sampler = fastsmaps.Sampler()
     sampler.sweep()
     with pytest.raises(TypeError, match="neither copied nor pickled"):
@@ -373,54 +370,55 @@ def test_its_life(backend: ModuleType) -> None:
     sampler.close()
     with pytest.raises(ValueError, match="closed"):
         sampler.sweep()
-    with fastsmaps.Sampler(procfs="/nothing") as other, pytest.raises(fastsmaps.Error):
+    with fastsmaps.Sampler(procfs="/missing") as other, pytest.raises(fastsmaps.Error):
         other.sweep()
 
 
 @pytest.mark.thread_unsafe(reason="forks")
-def test_as_another_user(backend: ModuleType) -> None:
+def test_sampler_as_another_user(backend: ModuleType) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
     with idle() as child:
 
-        def look() -> str | None:
+        def scan_unprivileged() -> str | None:
             linux.become(linux.NOBODY)
             with fastsmaps.Sampler() as sampler:
                 row = sampler.sweep().by_pid.get(child.pid)
                 return None if row is None else row.outcome
 
-        assert processes.run_in_child(look) == (None if linux.hides_processes() else "denied")
+        outcome = processes.run_in_child(scan_unprivileged)
+        assert outcome == (None if linux.hides_processes() else "denied")
 
 
-def test_a_denied_process_is_not_tried_at_every_sweep(
+def test_denied_process_is_retried_rarely(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a security module refuses, each try is a line in the host's audit log."""
+    """With a security module each attempt adds a line to the host's audit log."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
 
-    def tries(pause: float, sweeps: int) -> tuple[int, list[str]]:
+    def count_reads(pause: float, sweeps: int) -> tuple[int, list[str]]:
         linux.become(linux.NOBODY)
-        tried: list[int] = []
-        one = sweeper.Sweeper.read_one
+        pids: list[int] = []
+        real_read_one = sweeper.Sweeper.read_one
 
-        def counted(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
-            tried.append(pid)
-            return one(self, pid)
+        def counting_read_one(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
+            pids.append(pid)
+            return real_read_one(self, pid)
 
-        monkeypatch.setattr(sweeper.Sweeper, "read_one", counted)
+        monkeypatch.setattr(sweeper.Sweeper, "read_one", counting_read_one)
         monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
-        with fastsmaps.Sampler(budget=1.0) as watching:
+        with fastsmaps.Sampler(budget=1.0) as unprivileged:
             outcomes: list[str] = [
-                watching.sweep().by_pid[child.pid].outcome for _ in range(sweeps)
+                unprivileged.sweep().by_pid[child.pid].outcome for _ in range(sweeps)
             ]
-            while pause == 0 and tried.count(child.pid) < 2:
-                outcomes.append(watching.sweep().by_pid[child.pid].outcome)
-        return tried.count(child.pid), outcomes
+            while pause == 0 and pids.count(child.pid) < 2:
+                outcomes.append(unprivileged.sweep().by_pid[child.pid].outcome)
+        return pids.count(child.pid), outcomes
 
     with processes.workload("idle") as child:
         child.request("undumpable")
-        count, outcomes = processes.run_in_child(lambda: tries(1e6, 10))
+        count, outcomes = processes.run_in_child(lambda: count_reads(1e6, 10))
         assert (count, set(outcomes)) == (1, {"denied"})
-        count, outcomes = processes.run_in_child(lambda: tries(0, 1))
+        count, outcomes = processes.run_in_child(lambda: count_reads(0, 1))
         assert (count, set(outcomes)) == (2, {"denied"})

@@ -1,4 +1,4 @@
-"""scan(): many processes in one sweep, each with what became of it."""
+"""scan(): many processes in one sweep, each with its outcome."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stat(pid: int) -> list[str]:
     )
 
 
-def test_a_row_is_what_the_kernel_says(backend: ModuleType, idle: processes.Process) -> None:
+def test_row_matches_kernel(backend: ModuleType, idle: processes.Process) -> None:
     def read() -> fastsmaps.ProcessTotals:
         (row,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
         return row
@@ -63,7 +63,7 @@ def test_a_row_is_what_the_kernel_says(backend: ModuleType, idle: processes.Proc
                 row.pid = 1
 
 
-def test_all_processes(backend: ModuleType, idle: processes.Process) -> None:
+def test_scan_of_all_processes(backend: ModuleType, idle: processes.Process) -> None:
     scan = fastsmaps.scan()
     assert {idle.pid, os.getpid()} <= scan.by_pid.keys()
     assert scan.by_pid[idle.pid].outcome == "read"
@@ -85,35 +85,38 @@ def test_columns_groups_and_sums(backend: ModuleType, idle: processes.Process) -
     assert [row.outcome for row in scan] == ["read", "zombie", "read"]
     column = scan.column("pss")
     assert (column.format, column.readonly, column.contiguous) == ("Q", True, True)
-    figures = [row.totals.pss if row.totals else fastsmaps.ABSENT for row in scan]
-    assert column.tolist() == figures == scan.column("Pss").tolist()
+    values = [row.totals.pss if row.totals else fastsmaps.ABSENT for row in scan]
+    assert column.tolist() == values == scan.column("Pss").tolist()
     assert scan.column("pid").tolist() == [idle.pid, ended, os.getpid()]
     assert scan.column("start_time").format == "d"
     assert all(math.isnan(age) for age in scan.column("age"))
     totals = scan.totals()
-    assert totals.rss == sum(figure for figure in scan.column("rss") if figure != fastsmaps.ABSENT)
+    assert totals.rss == sum(value for value in scan.column("rss") if value != fastsmaps.ABSENT)
     (group,) = scan.group_by(lambda row: "all").values()
     assert (group.count, group.totals) == (2, totals)
     by_user = scan.group_by("user")
     assert list(by_user) == [scan[0].user]
-    assert sum(one.count for one in scan.group_by("comm").values()) == 2
+    assert sum(group.count for group in scan.group_by("comm").values()) == 2
     assert list(scan[1:]) == [scan[1], scan[2]]
-    for wrong in ("nonsense", "cpu"):
+    for unknown in ("nonsense", "cpu"):
         with pytest.raises(KeyError):
-            scan.column(wrong)
+            scan.column(unknown)
     with pytest.raises(ValueError, match="one or several of comm"):
         scan.group_by("nonsense")
-    nothing = fastsmaps.scan([])
-    assert (len(nothing), nothing.totals().pss, nothing.group_by("comm")) == (0, None, {})
+    empty = fastsmaps.scan([])
+    assert (len(empty), empty.totals().pss, empty.group_by("comm")) == (0, None, {})
     with pytest.raises(KeyError):
-        nothing.column("nonsense")
+        empty.column("nonsense")
 
 
 def test_rows_and_columns_agree(
     backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the sweeps' tables as from the rows, also where rollups have not the same fields."""
-    (tmp_path / "self").symlink_to("1")  # so it is a procfs
+    """A scan gives the same from the sweep's tables as from rows, even if rollups differ in fields.
+
+    Iterating a scan makes its rows.
+    """
+    (tmp_path / "self").symlink_to("1")  # makes it a procfs
     monkeypatch.setattr("fastsmaps._source.source.Source.is_kernel_mount", lambda *_: True)
     rest = b"S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
     for pid in range(1, 41):
@@ -130,20 +133,20 @@ def test_rows_and_columns_agree(
         return fastsmaps.scan(pids or None, procfs=tmp_path, workers=workers)
 
     for pids in ((), (1, 2, 4), (3, 6), (3, 1)):
-        swept, made = scan(*pids), scan(*pids)
-        totals = [row.totals for row in made if row.totals]
-        assert len(totals) == len(made) == len(pids or range(40))
-        assert swept.totals() == sum(totals[1:], totals[0]) == made.totals()
+        by_tables, by_rows = scan(*pids), scan(*pids)
+        totals = [row.totals for row in by_rows if row.totals]
+        assert len(totals) == len(by_rows) == len(pids or range(40))
+        assert by_tables.totals() == sum(totals[1:], totals[0]) == by_rows.totals()
         for name in ("pss", "uss", "rss_swap", "Private_Dirty", "swap", "size"):
-            figures = [one[name] for one in totals]
-            expected = [fastsmaps.ABSENT if one is None else one for one in figures]
-            assert swept.column(name).tolist() == made.column(name).tolist() == expected
-        groups, again = (
-            {key: (group.count, group.totals) for key, group in one.group_by("comm").items()}
-            for one in (swept, made)
+            values = [row_totals[name] for row_totals in totals]
+            expected = [fastsmaps.ABSENT if value is None else value for value in values]
+            assert by_tables.column(name).tolist() == by_rows.column(name).tolist() == expected
+        groups, groups_by_rows = (
+            {key: (group.count, group.totals) for key, group in table.group_by("comm").items()}
+            for table in (by_tables, by_rows)
         )
-        assert groups == again
-        assert list(groups) == list(again)
+        assert groups == groups_by_rows
+        assert list(groups) == list(groups_by_rows)
     column = scan(1, 3, workers=1).column("Next")
     assert column.tolist() == scan(1, 3).column("next").tolist() == [1024, fastsmaps.ABSENT]
     assert "Next" not in scan().totals().by_label
@@ -151,7 +154,7 @@ def test_rows_and_columns_agree(
         scan(3, 6).column("next")
 
 
-def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:
+def test_scan_descendants(backend: ModuleType, idle: processes.Process) -> None:
     with processes.workload("idle") as other:
         scan = fastsmaps.scan([os.getpid(), idle.pid, other.pid])
     tree = scan.descendants(os.getpid())
@@ -162,29 +165,29 @@ def test_a_tree(backend: ModuleType, idle: processes.Process) -> None:
         scan.descendants(2**30)
 
 
-@pytest.mark.thread_unsafe(reason="has a dialogue with a process that all read")
-def test_every_outcome(backend: ModuleType, idle: processes.Process) -> None:
+@pytest.mark.thread_unsafe(reason="sends requests to a process that all threads share")
+def test_every_outcome_is_reported(backend: ModuleType, idle: processes.Process) -> None:
     (tid,) = idle.request("threads", 1)
     with processes.zombie() as ended:
-        numbers = [ended, processes.dead_pid(), tid]
+        pids = [ended, processes.dead_pid(), tid]
         expected = ["zombie", "gone", "failed"]
         if (thread := processes.kernel_thread()) is not None:
-            numbers.append(thread)
+            pids.append(thread)
             expected.append("kernel_thread")
-        scan = fastsmaps.scan(numbers, workers=2)
+        scan = fastsmaps.scan(pids, workers=2)
     assert [row.outcome for row in scan] == expected
-    assert [row.pid for row in scan] == numbers
+    assert [row.pid for row in scan] == pids
     for row in scan:
         assert row.error
         assert row.totals is None
     assert f"a thread of process {idle.pid}" in (scan[2].error or "")
     assert scan[0].comm == scan[0].comm
     assert scan[0].ppid == os.getpid()
-    # Each once, in the order asked for.
+    # Each process once, in the order of the argument.
     assert [row.pid for row in fastsmaps.scan([idle.pid, tid, idle.pid])] == [idle.pid, tid]
 
 
-def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
+def test_scan_after_main_thread_exit(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         child.request("leave")
         (row,) = fastsmaps.scan([child.pid])
@@ -192,7 +195,7 @@ def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
         assert row.totals is not None
         assert row.totals.rss
         assert row.ppid == os.getpid()
-        # The main thread's statm says 0 by now.
+        # The main thread's statm is 0 by now.
         (row,) = fastsmaps.scan([child.pid], min_rss=linux.PAGE)
         assert row.outcome == "read"
         (row,) = fastsmaps.scan([child.pid], max_rss=linux.PAGE)
@@ -200,7 +203,7 @@ def test_one_that_left_its_main_thread(backend: ModuleType) -> None:
         assert f"above max_rss={linux.PAGE}" in (row.error or "")
 
 
-def test_limits(backend: ModuleType, idle: processes.Process) -> None:
+def test_min_rss_and_max_rss(backend: ModuleType, idle: processes.Process) -> None:
     pid = idle.pid
     rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * linux.PAGE
     cases: list[tuple[dict[str, Any], str]] = [
@@ -208,16 +211,16 @@ def test_limits(backend: ModuleType, idle: processes.Process) -> None:
         ({"max_rss": rss // 4}, f"above max_rss={rss // 4}"),
         ({"max_rss": 0}, "above max_rss=0"),
     ]
-    for limits, word in cases:
+    for limits, reason in cases:
         (row,) = fastsmaps.scan([pid], **limits)
         assert row.outcome == "skipped"
-        assert word in (row.error or "")
+        assert reason in (row.error or "")
         assert row.comm is not None
     (row,) = fastsmaps.scan([pid], min_rss=rss // 4, max_rss=rss * 4)
     assert row.outcome == "read"
 
 
-def test_what_is_excluded(backend: ModuleType, idle: processes.Process) -> None:
+def test_exclude_by_pid_and_function(backend: ModuleType, idle: processes.Process) -> None:
     pids = [idle.pid, os.getpid()]
     by_number = fastsmaps.scan(pids, exclude={idle.pid})
     seen = []
@@ -235,7 +238,7 @@ def test_what_is_excluded(backend: ModuleType, idle: processes.Process) -> None:
     assert all(comm and uid is not None and totals is None for _, comm, uid, totals in seen)
 
 
-def test_a_timeout_holds_for_exclude(
+def test_timeout_applies_before_exclude(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
     fastsmaps.capture(tmp_path / "saved", [idle.pid])
@@ -249,12 +252,12 @@ def test_a_timeout_holds_for_exclude(
         (row,) = fastsmaps.scan([idle.pid], procfs=procfs, timeout=0, exclude=exclude)
         assert row.outcome == "skipped"
         assert "the time was over" in (row.error or "")
-    assert asked == []  # a first look at thousands of processes takes time, too
+    assert asked == []  # reading stat of thousands of processes takes time too
     (row,) = fastsmaps.scan([idle.pid], timeout=3600, exclude=exclude)
     assert (row.outcome, asked) == ("read", [row.comm])
 
 
-def test_when_the_time_is_over(backend: ModuleType, idle: processes.Process) -> None:
+def test_timeout_skips_processes(backend: ModuleType, idle: processes.Process) -> None:
     scan = fastsmaps.scan([idle.pid, os.getpid()], timeout=0)
     assert [row.outcome for row in scan] == ["skipped", "skipped"]
     assert all("the time was over" in (row.error or "") for row in scan)
@@ -262,10 +265,10 @@ def test_when_the_time_is_over(backend: ModuleType, idle: processes.Process) -> 
     assert [row.outcome for row in scan] == ["read", "read"]
 
 
-def test_a_large_process_is_left_in_its_midst(
+def test_timeout_stops_within_large_process(
     backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above some size it is summed from pieces of smaps, which can stop on the way."""
+    """Above some size a process is summed from chunks of smaps, so that it can stop midway."""
     module = sys.modules["fastsmaps._host.sweeper"]
     monkeypatch.setattr(module, "_LARGE_BYTES", linux.PAGE)
     (row,) = fastsmaps.scan([idle.pid], timeout=3600)
@@ -284,7 +287,7 @@ def test_a_large_process_is_left_in_its_midst(
         os.close(fd)
 
 
-def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
+def test_scan_arguments(backend: ModuleType, tmp_path: Path) -> None:
     cases: list[tuple[type[Exception], dict[str, Any]]] = [
         (TypeError, {"pids": ["self"]}),
         (TypeError, {"pids": 1}),
@@ -294,15 +297,15 @@ def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
         (TypeError, {"min_rss": "4 MiB"}),
         (TypeError, {"max_rss": float("inf")}),
         (TypeError, {"procfs": 7}),
-        (fastsmaps.Error, {"procfs": tmp_path / "nothing"}),
-        (fastsmaps.Error, {"procfs": tmp_path / "nothing", "pids": [1]}),
+        (fastsmaps.Error, {"procfs": tmp_path / "missing"}),
+        (fastsmaps.Error, {"procfs": tmp_path / "missing", "pids": [1]}),
     ]
     for error, arguments in cases:
         with pytest.raises(error):
             fastsmaps.scan(**arguments)
 
 
-def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
+def test_scan_capture(backend: ModuleType, tmp_path: Path) -> None:
     for i, name in enumerate(("zoo", "child", "kthread", "zombie"), 10):
         shutil.copytree(DATA / "captures/6.12-amd64" / name, tmp_path / str(i))
     (tmp_path / "20").mkdir()
@@ -310,14 +313,16 @@ def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
     scan = fastsmaps.scan(procfs=tmp_path, workers=2)
     outcomes = [row.outcome for row in scan]
     assert outcomes == ["read", "read", "kernel_thread", "zombie", "failed"]
-    whole = fastsmaps.load(DATA / "captures/6.12-amd64/zoo/smaps_rollup").totals()
-    assert scan[0].totals == whole
+    expected = fastsmaps.load(DATA / "captures/6.12-amd64/zoo/smaps_rollup").totals()
+    assert scan[0].totals == expected
     assert fastsmaps.scan([10], procfs=tmp_path, max_rss=1)[0].outcome == "skipped"
     assert fastsmaps.scan([10], procfs=tmp_path, exclude=lambda row: True)[0].error == "excluded"
 
 
-def test_another_procfs(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
-    """The procfs of a kernel without smaps_rollup: smaps is summed."""
+def test_procfs_without_smaps_rollup(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
+    """As on a kernel without smaps_rollup: smaps is summed."""
     (tmp_path / "self").symlink_to(str(idle.pid))
     (tmp_path / str(idle.pid)).mkdir()
     for name in ("stat", "status", "smaps"):
@@ -332,20 +337,20 @@ def test_another_procfs(backend: ModuleType, idle: processes.Process, tmp_path: 
 
 @pytest.mark.thread_unsafe(reason="forks")
 @pytest.mark.parametrize("undumpable", [False, True])
-def test_as_another_user(backend: ModuleType, undumpable: bool) -> None:
+def test_scan_as_another_user(backend: ModuleType, undumpable: bool) -> None:
     with processes.workload("idle") as child:
         if undumpable:
             child.request("undumpable")
 
-        def look() -> tuple[fastsmaps.ProcessTotals, fastsmaps.ProcessTotals]:
+        def scan_unprivileged() -> tuple[fastsmaps.ProcessTotals, fastsmaps.ProcessTotals]:
             linux.become(linux.NOBODY if ROOT else os.geteuid())
             row, own = fastsmaps.scan([child.pid, os.getpid()])
             return row, own
 
-        row, own = processes.run_in_child(look)
+        row, own = processes.run_in_child(scan_unprivileged)
         denied = ROOT or undumpable
         hidden = denied and linux.hides_processes()
-        # The effective user, as ps shows it, also of one that is not dumpable.
+        # The effective user, as ps shows it, even for an undumpable process.
         known = (None, None) if hidden else (os.geteuid(), os.getpid())
         assert (row.pid, row.uid, row.ppid) == (child.pid, *known)
         assert row.outcome == ("denied" if denied else "read")
@@ -373,7 +378,7 @@ def test_limits_of_any_size(
         fastsmaps.scan([idle.pid], **{name: ~limit for name, limit in limits.items()})
 
 
-def test_hostile_names(backend: ModuleType) -> None:
+def test_hostile_process_names(backend: ModuleType) -> None:
     with processes.workload("idle") as child:
         name = os.fsdecode(b") R 1 2\x1b[3\xff\n")
         assert child.request("name", name) == "named"
@@ -399,7 +404,7 @@ for _ in range(int(sys.argv[1])):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "exec"])
-def test_processes_born_and_dead_meanwhile(backend: ModuleType, way: str) -> None:
+def test_processes_start_and_exit_during_scan(backend: ModuleType, way: str) -> None:
     scans = 0
     with processes.running(sys.executable, "-c", SPAWNER, "750", way) as child:
         comms = (Path(f"/proc/{child.pid}/comm").read_text().rstrip("\n"), "true")
@@ -411,15 +416,15 @@ def test_processes_born_and_dead_meanwhile(backend: ModuleType, way: str) -> Non
                 if row.outcome == "read":
                     assert row.totals is not None
                     assert row.totals.rss is not None
-                    if child.pid in (row.pid, row.ppid):  # others may have any name, also none
+                    if child.pid in (row.pid, row.ppid):  # others may have any name or none
                         assert row.comm in comms
                 elif row.outcome == "failed":
-                    # One that called exec, or lost its reader, twenty times over.
+                    # It called exec or ended during each of twenty attempts.
                     assert "during each of" in (row.error or "")
     assert scans > 0
 
 
-def test_many_threads_at_once(backend: ModuleType, idle: processes.Process) -> None:
+def test_concurrent_scans_in_threads(backend: ModuleType, idle: processes.Process) -> None:
     failures: list[BaseException] = []
 
     def scan() -> None:
@@ -438,7 +443,7 @@ def test_many_threads_at_once(backend: ModuleType, idle: processes.Process) -> N
     assert failures == []
 
 
-def test_a_giant_among_small_ones(backend: ModuleType, idle: processes.Process) -> None:
+def test_large_process_among_small_ones(backend: ModuleType, idle: processes.Process) -> None:
     with processes.workload("many", "65000") as many:
         scan = fastsmaps.scan([idle.pid, many.pid, os.getpid()], workers=2)
         assert [row.outcome for row in scan] == ["read"] * 3
@@ -447,7 +452,7 @@ def test_a_giant_among_small_ones(backend: ModuleType, idle: processes.Process) 
 
 
 @pytest.mark.thread_unsafe(reason="limits the process's descriptors")
-def test_no_descriptor_to_be_had(backend: ModuleType, idle: processes.Process) -> None:
+def test_missing_descriptor_fails_row(backend: ModuleType, idle: processes.Process) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -457,7 +462,7 @@ def test_no_descriptor_to_be_had(backend: ModuleType, idle: processes.Process) -
         with contextlib.suppress(OSError):
             while True:
                 held.append(os.open("/dev/null", os.O_RDONLY))
-        os.close(held.pop())  # of procfs itself
+        os.close(held.pop())  # for the procfs directory
         (row,) = fastsmaps.scan([idle.pid])
         assert row.outcome == "failed"
         assert "open files" in (row.error or "")
@@ -482,7 +487,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_signal(backend: ModuleType, idle: processes.Process) -> None:
+def test_sigint_interrupts_scan(backend: ModuleType, idle: processes.Process) -> None:
     command = [sys.executable, "-c", INTERRUPTED, str(idle.pid)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()

@@ -1,4 +1,4 @@
-"""Memory that several processes have in common as a whole is counted once."""
+"""Memory of processes that share one address space is counted once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def comparable() -> None:
+def needs_kcmp() -> None:
     pid = os.getpid()
     if not Source("/proc").counts_ours() or _backend.same_memory(pids(pid)) != [0]:
         pytest.skip("kcmp(2) is not permitted here, or this Python has no number for it")
@@ -47,16 +47,16 @@ def pids(*numbers: int) -> memoryview:
     return memoryview(array("i", numbers))
 
 
-def is_counted_once(scan: fastsmaps.Scan, members: list[int]) -> None:
-    """The first of them has the figures; the others say where they are."""
-    eldest, *others = members
-    assert scan.by_pid[eldest].outcome == "read"
-    assert scan.by_pid[eldest].shares_memory_with is None
+def assert_counted_once(scan: fastsmaps.Scan, members: list[int]) -> None:
+    """Check that the first process has the values and that the others refer to it."""
+    oldest, *others = members
+    assert scan.by_pid[oldest].outcome == "read"
+    assert scan.by_pid[oldest].shares_memory_with is None
     for pid in others:
         row = scan.by_pid[pid]
-        assert (row.outcome, row.totals, row.shares_memory_with) == ("skipped", None, eldest)
+        assert (row.outcome, row.totals, row.shares_memory_with) == ("skipped", None, oldest)
         assert row.error == (
-            f"shares all its memory with process {eldest}, where it is counted "
+            f"shares all its memory with process {oldest}, where it is counted "
             "(vfork, or clone with CLONE_VM)"
         )
         assert row.comm is not None
@@ -66,16 +66,16 @@ def is_counted_once(scan: fastsmaps.Scan, members: list[int]) -> None:
     assert scan.sharing_known
 
 
-FAMILIES = ["vfork", "clone", "chain", "orphan", "siblings", "main-exited"]
+SHARING_ROLES = ["vfork", "clone", "chain", "orphan", "siblings", "main-exited"]
 
 
-def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
+def test_commands_count_shared_memory_once(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "vfork") as (parent, child):
         expected = fastsmaps.totals(parent).rss
-        for named in ((parent,), (child, parent)):
-            (row,) = json_rows("totals", "--tree", *map(str, named))
+        for arguments in ((parent,), (child, parent)):
+            (row,) = json_rows("totals", "--tree", *map(str, arguments))
             assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
-        # Alone it has what it has.
+        # Requested alone, the child has the values.
         (row,) = json_rows("totals", "--tree", str(child))
         assert (row["rss"], row["processes"], row["unread"]) == (expected, 1, 0)
         rows = {row["pid"]: row for row in json_rows("ps", "--tree")}
@@ -87,23 +87,23 @@ def test_commands_count_it_once(backend: ModuleType, program: str) -> None:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("role", FAMILIES)
-def test_counted_once(backend: ModuleType, program: str, role: str) -> None:
+@pytest.mark.parametrize("role", SHARING_ROLES)
+def test_scan_counts_shared_memory_once(backend: ModuleType, program: str, role: str) -> None:
     with sharing_processes(program, role) as members:
         for order in (members, members[::-1]):
-            is_counted_once(fastsmaps.scan(order), members)
-            is_counted_once(fastsmaps.scan(order, workers=2), members)
-            is_counted_once(fastsmaps.scan(order, timeout=60), members)
+            assert_counted_once(fastsmaps.scan(order), members)
+            assert_counted_once(fastsmaps.scan(order, workers=2), members)
+            assert_counted_once(fastsmaps.scan(order, timeout=60), members)
         scan = fastsmaps.scan()
-        is_counted_once(scan._part(scan.by_pid[pid] for pid in members), members)
+        assert_counted_once(scan._part(scan.by_pid[pid] for pid in members), members)
         again = pickle.loads(pickle.dumps(scan))
         assert list(again) == list(scan)
         assert again.sharing_known == scan.sharing_known
 
 
-@pytest.mark.parametrize("role", FAMILIES)
-def test_asked_for_alone(backend: ModuleType, program: str, role: str) -> None:
-    """Nothing else counts it there."""
+@pytest.mark.parametrize("role", SHARING_ROLES)
+def test_process_scanned_alone_is_read(backend: ModuleType, program: str, role: str) -> None:
+    """No other row counts its memory then."""
     with sharing_processes(program, role) as members:
         for pid in members:
             (row,) = fastsmaps.scan([pid])
@@ -118,30 +118,30 @@ def test_asked_for_alone(backend: ModuleType, program: str, role: str) -> None:
         assert sorted(outcomes) == ["read", *["skipped"] * (len(members) - 2)]
 
 
-def test_limits_hold(backend: ModuleType, program: str) -> None:
+def test_limits_with_shared_memory(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "vfork") as members:
         scan = fastsmaps.scan(members, max_rss=1)
         assert [row.shares_memory_with for row in scan] == [None, None]
         assert scan.coverage["skipped"] == 2
         scan = fastsmaps.scan(members, min_rss=1)
-        is_counted_once(scan, members)
+        assert_counted_once(scan, members)
 
 
-def test_two_that_their_creator_left(backend: ModuleType, program: str) -> None:
+def test_memory_shared_after_creator_exec(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "creator-exec") as (creator, first, second):
         shared_memory.wait_for_exec("sleep", creator)
         for order in ([first, second, creator], [creator, second, first]):
             scan = fastsmaps.scan(order)
             assert scan.by_pid[creator].outcome == "read"
-            is_counted_once(fastsmaps.scan([first, second]), [first, second])
+            assert_counted_once(fastsmaps.scan([first, second]), [first, second])
             assert scan.by_pid[second].shares_memory_with == first
 
 
-def test_groups_trees_and_columns(backend: ModuleType, program: str) -> None:
+def test_groups_and_trees_count_shared_memory_once(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "vfork") as members:
         scan = fastsmaps.scan()
         (group,) = [
-            one for name, one in scan.group_by("comm").items() if name == shared_memory.NAME
+            group for name, group in scan.group_by("comm").items() if name == shared_memory.NAME
         ]
         assert (group.count, group.totals) == (1, scan.by_pid[members[0]].totals)
         tree = scan.descendants(members[0])
@@ -153,7 +153,7 @@ def test_groups_trees_and_columns(backend: ModuleType, program: str) -> None:
         assert (branch.processes, branch.read, branch.totals) == (1, 1, group.totals)
 
 
-def test_forks_are_all_counted(backend: ModuleType, program: str) -> None:
+def test_fork_is_not_shared_memory(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "fork") as members:
         scan = fastsmaps.scan(members)
         assert [row.outcome for row in scan] == ["read", "read"]
@@ -161,8 +161,8 @@ def test_forks_are_all_counted(backend: ModuleType, program: str) -> None:
         assert not sharing.waits_in_vfork(members[1], members[0], Source("/proc"))
 
 
-def test_many_forks(backend: ModuleType) -> None:
-    """Prefork servers, whose children do nothing: to the byte they may be the same."""
+def test_idle_forks_are_counted_separately(backend: ModuleType) -> None:
+    """Idle children of a prefork server may have exactly equal values and still are separate."""
     with processes.forked() as first, processes.forked() as second, processes.forked() as third:
         scan = fastsmaps.scan([os.getpid(), first, second, third])
         assert scan.coverage["read"] == 4
@@ -171,7 +171,7 @@ def test_many_forks(backend: ModuleType) -> None:
         assert places == [0, 1, 2, 3, 0]
 
 
-def test_a_fork_between_vfork_and_exec(backend: ModuleType, program: str) -> None:
+def test_fork_between_vfork_and_exec(backend: ModuleType, program: str) -> None:
     with sharing_processes(program, "worker") as (worker, child):
         with fastsmaps.Process(worker) as process:
             master = process.info(heap=True).ppid
@@ -181,7 +181,7 @@ def test_a_fork_between_vfork_and_exec(backend: ModuleType, program: str) -> Non
         assert scan[0].shares_memory_with == worker
 
 
-def test_zombies_have_nothing_in_common(backend: ModuleType) -> None:
+def test_zombies_do_not_share_memory(backend: ModuleType) -> None:
     with processes.zombie() as first, processes.zombie() as second:
         assert _backend.same_memory(pids(first, second)) == [0, 0]
         scan = fastsmaps.scan([first, second])
@@ -194,38 +194,38 @@ def test_zombies_have_nothing_in_common(backend: ModuleType) -> None:
         assert known.groups(members) == []
 
 
-def test_same_memory(twins: Any, program: str) -> None:
+def test_same_memory_backends_agree(twins: Any, program: str) -> None:
     with sharing_processes(program, "chain") as members, processes.forked() as fork:
         gone = processes.dead_pid()
-        numbers = pids(fork, members[2], gone, os.getpid(), *members, fork, 2**31 - 1)
+        compared = pids(fork, members[2], gone, os.getpid(), *members, fork, 2**31 - 1)
         expected = [0, 1, None, 3, 1, 1, 1, 0, None]
         for name in ("c", "python"):
-            assert _backend.exports(name)["same_memory"](numbers) == expected
+            assert _backend.exports(name)["same_memory"](compared) == expected
             assert _backend.exports(name)["same_memory"](pids()) == []
 
 
-# ---- what changes meanwhile
+# ---- changes during a scan
 
 
 @pytest.fixture
-def at_settling(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Functions to be called after all was read, before it is decided."""
+def before_settling(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Functions to call after all processes were read, before sharing is decided."""
     acts: list[Any] = []
-    before = sweeper.Sweeper.settle
+    real_settle = sweeper.Sweeper.settle
 
     def settle(self: sweeper.Sweeper) -> None:
         while acts:
             acts.pop()()
-        before(self)
+        real_settle(self)
 
     monkeypatch.setattr(sweeper.Sweeper, "settle", settle)
     return acts
 
 
-def test_an_exec_before_it_is_decided(
-    backend: ModuleType, program: str, at_settling: list[Any]
+def test_exec_before_sharing_is_decided(
+    backend: ModuleType, program: str, before_settling: list[Any]
 ) -> None:
-    """It is another program then, which nothing else counts."""
+    """The child has its own memory after the exec, which no other row counts."""
     with processes.running(program, "vfork") as process:
         parent, child, _ = process.report
 
@@ -234,7 +234,7 @@ def test_an_exec_before_it_is_decided(
             process.popen.stdin.write(b"x")
             assert process.read_line() == [child, 0, 0]
 
-        at_settling.append(act)
+        before_settling.append(act)
         scan = fastsmaps.scan([parent, child])
         assert [row.outcome for row in scan] == ["read", "read"]
         again = fastsmaps.totals(child)
@@ -246,30 +246,30 @@ def test_an_exec_before_it_is_decided(
         )
 
 
-def test_an_end_before_it_is_decided(
-    backend: ModuleType, program: str, at_settling: list[Any]
+def test_exit_before_sharing_is_decided(
+    backend: ModuleType, program: str, before_settling: list[Any]
 ) -> None:
     with sharing_processes(program, "clone") as (parent, child):
-        at_settling.append(lambda: end(child))
+        before_settling.append(lambda: kill(child))
         scan = fastsmaps.scan([child, parent])
         assert [row.outcome for row in scan] == ["zombie", "read"]
     with sharing_processes(program, "clone") as (parent, child):
-        # Nothing counts it any more but the child: the parent was read before it ended.
-        at_settling.append(lambda: end(parent))
+        # Only the child counts it now: the parent was read and then ended.
+        before_settling.append(lambda: kill(parent))
         scan = fastsmaps.scan([parent, child])
         assert [row.outcome for row in scan] == ["zombie", "read"]
 
 
-def end(pid: int) -> None:
+def kill(pid: int) -> None:
     os.kill(pid, 9)
     while not linux.main_thread_ended(pid):
         os.sched_yield()
 
 
-# ---- who else adds up
+# ---- Watch, libs(), Sampler, capture()
 
 
-def test_watching_a_tree(backend: ModuleType, program: str) -> None:
+def test_watched_tree_counts_shared_memory_once(backend: ModuleType, program: str) -> None:
     with (
         sharing_processes(program, "vfork") as members,
         fastsmaps.Watch(members[0], tree=True) as watch,
@@ -280,22 +280,22 @@ def test_watching_a_tree(backend: ModuleType, program: str) -> None:
     assert SIZE <= sample.totals.rss < 2 * SIZE
 
 
-def test_libs(backend: ModuleType, program: str) -> None:
-    for role in FAMILIES:
+def test_libs_count_shared_memory_once(backend: ModuleType, program: str) -> None:
+    for role in SHARING_ROLES:
         with sharing_processes(program, role) as members:
-            for numbers in (members, members[::-1]):
-                found = fastsmaps.libs(numbers)
-                assert found[program].processes == 1
-                assert found.coverage["read"] == 1
-                assert found.coverage["skipped"] == len(members) - 1
-                assert found.errors == {pid: error_of(members[0]) for pid in members[1:]}
+            for order in (members, members[::-1]):
+                libs = fastsmaps.libs(order)
+                assert libs[program].processes == 1
+                assert libs.coverage["read"] == 1
+                assert libs.coverage["skipped"] == len(members) - 1
+                assert libs.errors == {pid: error_of(members[0]) for pid in members[1:]}
             for pid in members:
                 assert fastsmaps.libs([pid])[program].processes == 1
     with sharing_processes(program, "fork") as members:
         assert fastsmaps.libs(members)[program].processes == 2
 
 
-def test_a_sampler(backend: ModuleType, program: str) -> None:
+def test_sampler_counts_shared_memory_once(backend: ModuleType, program: str) -> None:
     with processes.running(program, "vfork") as process, fastsmaps.Sampler(budget=1) as sampler:
         parent, child, _ = process.report
         for _ in range(3):
@@ -307,13 +307,13 @@ def test_a_sampler(backend: ModuleType, program: str) -> None:
         assert process.popen.stdin is not None
         process.popen.stdin.write(b"x")
         assert process.read_line() == [child, 0, 0]
-        row = wait_for_figures(sampler, child)
+        row = sweep_until_read(sampler, child)
         assert row.shares_memory_with is None
         assert row.totals is not None
         assert row.totals.rss == fastsmaps.totals(child).rss
 
 
-def wait_for_figures(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessTotals:
+def sweep_until_read(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessTotals:
     while True:
         row = sampler.sweep().by_pid[pid]
         if row.totals is not None:
@@ -321,31 +321,33 @@ def wait_for_figures(sampler: fastsmaps.Sampler, pid: int) -> fastsmaps.ProcessT
 
 
 @pytest.mark.host
-def test_a_sampler_meets_them_one_by_one(backend: ModuleType, program: str) -> None:
+def test_sampler_with_new_sharing_processes(backend: ModuleType, program: str) -> None:
     with fastsmaps.Sampler(budget=1) as sampler:
         sampler.sweep()
-        for role in FAMILIES:
+        for role in SHARING_ROLES:
             with sharing_processes(program, role) as members:
-                wait_for_figures(sampler, members[0])
+                sweep_until_read(sampler, members[0])
                 for _ in range(2):
                     scan = sampler.sweep()
-                    is_counted_once(scan._part(scan.by_pid[pid] for pid in members), members)
+                    assert_counted_once(scan._part(scan.by_pid[pid] for pid in members), members)
 
 
-def test_a_sampler_loses_the_one_that_was_counted(backend: ModuleType, program: str) -> None:
+def test_sampler_after_exit_of_counted_process(backend: ModuleType, program: str) -> None:
     with (
         sharing_processes(program, "clone") as (parent, child),
         fastsmaps.Sampler(budget=1) as sampler,
     ):
         assert sampler.sweep().by_pid[child].totals is None
-        end(parent)
-        row = wait_for_figures(sampler, child)
+        kill(parent)
+        row = sweep_until_read(sampler, child)
         assert row.totals is not None
         assert row.totals.rss == fastsmaps.totals(child).rss
 
 
-@pytest.mark.parametrize("role", [*FAMILIES, "fork"])
-def test_a_capture(backend: ModuleType, program: str, tmp_path: Path, role: str) -> None:
+@pytest.mark.parametrize("role", [*SHARING_ROLES, "fork"])
+def test_capture_counts_shared_memory_once(
+    backend: ModuleType, program: str, tmp_path: Path, role: str
+) -> None:
     with sharing_processes(program, role) as members:
         saved = fastsmaps.capture(tmp_path / "a", members[::-1])
     assert saved.sharing_known
@@ -355,21 +357,23 @@ def test_a_capture(backend: ModuleType, program: str, tmp_path: Path, role: str)
     if role == "fork":
         assert scan.coverage["read"] == 2
         return
-    is_counted_once(scan, members)
-    is_counted_once(saved, members)
+    assert_counted_once(scan, members)
+    assert_counted_once(saved, members)
     assert fastsmaps.libs(procfs=tmp_path / "a")[program].processes == 1
     with fastsmaps.Sampler(procfs=tmp_path / "a") as sampler:
-        is_counted_once(sampler.sweep(), members)
-        is_counted_once(sampler.sweep(), members)
-    # Alone it is read, and the capture of a capture says the same.
+        assert_counted_once(sampler.sweep(), members)
+        assert_counted_once(sampler.sweep(), members)
+    # Requested alone it is read, and a capture of the capture has the same rows.
     (row,) = fastsmaps.scan([members[1]], procfs=tmp_path / "a")
     assert row.outcome == "read"
     fastsmaps.capture(tmp_path / "b", procfs=tmp_path / "a")
-    is_counted_once(fastsmaps.scan(procfs=tmp_path / "b"), members)
+    assert_counted_once(fastsmaps.scan(procfs=tmp_path / "b"), members)
 
 
-def test_notes_that_lie(backend: ModuleType, program: str, tmp_path: Path) -> None:
-    """A capture cannot hide what has called exec since its fork, nor by naming who is not there."""
+def test_false_sharing_notes_hide_nothing(
+    backend: ModuleType, program: str, tmp_path: Path
+) -> None:
+    """A capture's notes cannot hide a process that called exec, nor refer to a missing one."""
     with sharing_processes(program, "fork") as members:
         fastsmaps.capture(tmp_path / "a", members)
     notes = json.loads((tmp_path / "a" / "fastsmaps.json").read_bytes())
@@ -385,30 +389,30 @@ def test_notes_that_lie(backend: ModuleType, program: str, tmp_path: Path) -> No
         assert not fastsmaps.scan(procfs=tmp_path / "a").sharing_known
 
 
-# ---- where nothing may be compared
+# ---- where kcmp(2) cannot be used
 
 
 @pytest.fixture
-def incomparable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where /proc is of another pid namespace."""
+def no_kcmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behave as if /proc were of another pid namespace."""
     monkeypatch.setattr("fastsmaps._source.source.Source.counts_ours", lambda _: False)
 
 
-@pytest.mark.usefixtures("incomparable")
-def test_a_parent_that_waits(backend: ModuleType, program: str) -> None:
-    """What /proc shows is enough between vfork and exec."""
+@pytest.mark.usefixtures("no_kcmp")
+def test_vfork_parent_is_recognised_without_kcmp(backend: ModuleType, program: str) -> None:
+    """Between vfork and exec /proc shows enough to recognise the sharing."""
     with sharing_processes(program, "vfork") as members:
         for order in (members, members[::-1]):
-            is_counted_once(fastsmaps.scan(order), members)
+            assert_counted_once(fastsmaps.scan(order), members)
             assert fastsmaps.libs(order)[program].processes == 1
         with fastsmaps.Sampler() as sampler:
             scan = sampler.sweep()
             assert scan.by_pid[members[1]].shares_memory_with == members[0]
 
 
-@pytest.mark.usefixtures("incomparable")
+@pytest.mark.usefixtures("no_kcmp")
 @pytest.mark.parametrize("role", ["clone", "chain", "siblings", "fork"])
-def test_what_is_not_known_is_said(
+def test_unknown_sharing_is_reported(
     backend: ModuleType, program: str, tmp_path: Path, role: str
 ) -> None:
     with sharing_processes(program, role) as members:
@@ -425,8 +429,8 @@ def test_what_is_not_known_is_said(
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
-def test_another_user(backend: ModuleType, program: str) -> None:
-    """Neither may be read, so nothing counts twice."""
+def test_sharing_of_denied_processes(backend: ModuleType, program: str) -> None:
+    """Neither process may be read, so no memory is counted twice."""
     with sharing_processes(program, "clone") as members:
 
         def inside() -> fastsmaps.Scan:
@@ -439,8 +443,8 @@ def test_another_user(backend: ModuleType, program: str) -> None:
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
-def test_the_right_to_read_but_not_to_compare(backend: ModuleType, program: str) -> None:
-    """CAP_PERFMON alone, on newer kernels."""
+def test_sharing_unknown_with_cap_perfmon(backend: ModuleType, program: str) -> None:
+    """CAP_PERFMON alone, on newer kernels, permits reading but not kcmp()."""
     with (
         sharing_processes(program, "vfork") as waiting,
         sharing_processes(program, "clone") as clones,
@@ -453,13 +457,13 @@ def test_the_right_to_read_but_not_to_compare(backend: ModuleType, program: str)
         first, second = processes.run_in_child(inside)
         if first.coverage["denied"]:
             pytest.skip("this kernel wants CAP_SYS_PTRACE")
-        is_counted_once(first, waiting)
+        assert_counted_once(first, waiting)
         assert second.coverage["read"] == 2
         assert not second.sharing_known
 
 
-def test_a_foreign_namespace(backend: ModuleType, program: str) -> None:
-    """The numbers of the outer /proc are nobody's here, or a stranger's."""
+def test_sharing_in_foreign_pid_namespace(backend: ModuleType, program: str) -> None:
+    """The outer /proc's pids are unused here or belong to other processes."""
     with (
         sharing_processes(program, "vfork") as waiting,
         sharing_processes(program, "fork") as forks,
@@ -474,24 +478,26 @@ def test_a_foreign_namespace(backend: ModuleType, program: str) -> None:
             pytest.skip(str(error))
         if first.coverage["denied"]:
             pytest.skip("another user namespace may not read these")
-        is_counted_once(first, waiting)
+        assert_counted_once(first, waiting)
         assert second.coverage["read"] == 2
         assert not second.sharing_known
 
 
-@pytest.mark.parametrize("role", FAMILIES)
-def test_among_many_forks(
+@pytest.mark.parametrize("role", SHARING_ROLES)
+def test_sharing_found_above_fork_limit(
     backend: ModuleType, program: str, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
-    """What its parent does not explain is compared with any number of others."""
+    """A process whose parent does not explain its sharing is compared with all others."""
     monkeypatch.setattr(sharing, "MAX_FORKS", 1)
     with sharing_processes(program, role) as members:
-        is_counted_once(fastsmaps.scan(members[::-1]), members)
+        assert_counted_once(fastsmaps.scan(members[::-1]), members)
     with processes.forked() as first, processes.forked() as second:
         assert fastsmaps.scan([first, second, os.getpid()]).coverage["read"] == 3
 
 
-def test_excluded_from_a_capture(backend: ModuleType, program: str, tmp_path: Path) -> None:
+def test_excluded_process_does_not_hide_sharing_one(
+    backend: ModuleType, program: str, tmp_path: Path
+) -> None:
     with sharing_processes(program, "vfork") as (parent, child):
         fastsmaps.capture(tmp_path / "a", [parent, child])
         for exclude in ([parent], lambda row: row.pid == parent):

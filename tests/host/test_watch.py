@@ -1,4 +1,4 @@
-"""Watch: one process over time."""
+"""Watch: samples of one process or tree over time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.commands import environment
 from support.independent import DATA
 
 MIB = 1 << 20
-#: Often, and as much of a core as it takes: so that nothing is waited for in vain.
+#: Sample often, with a whole core as the budget, so that tests need not wait long.
 OFTEN: dict[str, Any] = {"interval": 0.005, "budget": 1}
 
 # Handles the requests on its standard input and reports each one's end.
@@ -41,7 +41,7 @@ lifetime, parent = os.pipe()
 def grow(mib):
     held.append(mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     for _ in range(mib << 4):
-        held[-1].write(b"x" * 65536)  # not all at once: nothing else grows
+        held[-1].write(b"x" * 65536)  # in small blocks, so that only the mapping grows
 
 def shrink():
     held.pop().close()
@@ -80,12 +80,12 @@ def no_leak() -> Iterator[None]:
     assert threading.active_count() == threads
 
 
-def acting() -> contextlib.AbstractContextManager[processes.Process]:
+def actor() -> contextlib.AbstractContextManager[processes.Process]:
     return processes.running(sys.executable, "-EsSB", "-c", ACTOR)
 
 
 def until(watch: fastsmaps.Watch, condition: Callable[[fastsmaps.Sample], bool]) -> None:
-    """Until what it saw last is so."""
+    """Wait until the last sample meets the condition."""
     import time
 
     deadline = time.monotonic() + processes.TIMEOUT
@@ -99,10 +99,10 @@ def pss(sample: fastsmaps.Sample) -> int:
     return sample.totals.pss
 
 
-# ---- what it finds
+# ---- samples of processes
 
 
-def test_nothing_seen_yet() -> None:
+def test_watch_before_start() -> None:
     watch = fastsmaps.Watch()
     assert (watch.peaks, watch.growth, watch.count, watch.duration) == ({}, None, 0, 0.0)
     with pytest.raises(ValueError, match="has not begun"):
@@ -110,7 +110,7 @@ def test_nothing_seen_yet() -> None:
 
 
 def test_growth_and_peak(backend: ModuleType) -> None:
-    with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
+    with actor() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         first = watch.samples[0]
         child.request("grow", 32)
         until(watch, lambda sample: pss(sample) > pss(first) + 31 * MIB)
@@ -126,7 +126,7 @@ def test_growth_and_peak(backend: ModuleType) -> None:
     assert last.elapsed <= watch.duration
     assert watch.peak_rss is not None
     assert watch.peak.totals.rss is not None
-    # Counters of a kernel's processors are added up now and then: some pages are missing.
+    # The kernel keeps per-CPU counters and merges them now and then, so pages may be missing.
     assert watch.peak_rss > watch.peak.totals.rss - MIB
     assert set(watch.peaks) == {"pss", "uss", "rss", "swap"}
     assert watch.outcome == "read"
@@ -139,7 +139,7 @@ def test_growth_and_peak(backend: ModuleType) -> None:
     assert watch.after.totals().rss == last.totals.rss
 
 
-def test_this_process(backend: ModuleType) -> None:
+def test_watch_this_process(backend: ModuleType) -> None:
     with fastsmaps.Watch(interval=3600) as watch:
         assert watch.pid == os.getpid()
         assert (watch.count, len(watch.samples)) == (1, 1)
@@ -149,23 +149,23 @@ def test_this_process(backend: ModuleType) -> None:
     assert "2 looks, read" in repr(watch)
 
 
-def test_without_growth(backend: ModuleType) -> None:
-    with acting() as child, fastsmaps.Watch(child.pid, growth=False, **OFTEN) as watch:
+def test_watch_without_growth(backend: ModuleType) -> None:
+    with actor() as child, fastsmaps.Watch(child.pid, growth=False, **OFTEN) as watch:
         child.request("grow", 8)
         until(watch, lambda sample: pss(sample) > 8 * MIB)
     assert (watch.before, watch.after, watch.growth) == (None, None, None)
 
 
 @pytest.mark.parametrize("outcome", ["gone", "zombie"])
-def test_its_end(backend: ModuleType, outcome: str) -> None:
-    with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
+def test_watched_process_ends(backend: ModuleType, outcome: str) -> None:
+    with actor() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         first = watch.samples[0]
         child.request("grow", 8)
         until(watch, lambda sample: pss(sample) > pss(first) + 7 * MIB)
         until(watch, lambda _: watch.after is not None)
         (child.kill if outcome == "zombie" else child.reap)()
         assert watch.wait(processes.TIMEOUT)
-        # Ended or ending when it was looked at: between these two it has no memory yet.
+        # It had ended or was ending when it was sampled; an ending process has no memory.
         assert watch.outcome in ("gone", "zombie")
         if outcome == "zombie":
             assert watch.outcome == "zombie"
@@ -177,8 +177,8 @@ def test_its_end(backend: ModuleType, outcome: str) -> None:
     assert watch.duration == duration
 
 
-def test_an_exec_is_followed(backend: ModuleType) -> None:
-    with acting() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
+def test_watch_follows_exec(backend: ModuleType) -> None:
+    with actor() as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         child.request("grow", 32)
         until(watch, lambda sample: pss(sample) > 32 * MIB)
         again = [sys.executable, "-EsSB", "-c", ACTOR]
@@ -193,7 +193,7 @@ def test_an_exec_is_followed(backend: ModuleType) -> None:
     assert pss(watch.peak) > 32 * MIB
 
 
-def test_a_main_thread_that_left(backend: ModuleType) -> None:
+def test_watch_after_main_thread_exit(backend: ModuleType) -> None:
     with processes.workload("idle") as child, fastsmaps.Watch(child.pid, **OFTEN) as watch:
         child.request("leave")
         until(watch, lambda sample: sample.peak_rss is None)
@@ -204,8 +204,8 @@ def test_a_main_thread_that_left(backend: ModuleType) -> None:
     assert watch.peak_rss
 
 
-def test_a_tree(backend: ModuleType) -> None:
-    with acting() as child, fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
+def test_watch_tree(backend: ModuleType) -> None:
+    with actor() as child, fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
         first = watch.samples[0]
         assert (first.processes, first.unread) == (1, 0)
         child.request("fork", 24)
@@ -216,24 +216,24 @@ def test_a_tree(backend: ModuleType) -> None:
         child.request("reap")
         until(watch, lambda sample: sample.processes == 1)
     assert pss(watch.samples[-1]) < 24 * MIB < pss(watch.peak)
-    # VmHWM is a figure of one process.
+    # VmHWM is a value of one process, so a tree has none.
     assert watch.peak_rss is None
     assert "peak_rss" not in watch.samples.fields
 
 
-def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest of it still counts: here there is no descriptor left for the root."""
+def test_watch_tree_with_unread_root(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes still count: here no descriptor is left for the root."""
 
     def scan(pids: Any = None, **options: Any) -> fastsmaps.Scan:
-        found = fastsmaps.scan(pids, **options)
+        result = fastsmaps.scan(pids, **options)
         if pids is None:
-            return found
-        return found._part(
+            return result
+        return result._part(
             row.replace(outcome="failed", totals=None) if row.pid == child.pid else row
-            for row in found
+            for row in result
         )
 
-    with acting() as child:
+    with actor() as child:
         child.request("fork", 24)
         monkeypatch.setattr("fastsmaps._host.watch.scan", scan)
         with fastsmaps.Watch(child.pid, tree=True, **OFTEN) as watch:
@@ -243,8 +243,8 @@ def test_a_tree_whose_root_has_no_row(backend: ModuleType, monkeypatch: pytest.M
         assert pss(sample) > 24 * MIB
 
 
-def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    with acting() as child:
+def test_watch_without_smaps_rollup(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    with actor() as child:
         with monkeypatch.context() as patch:
             processes.hide_files(patch, "smaps_rollup")
             with fastsmaps.Watch(child.pid, **OFTEN) as watch:
@@ -254,8 +254,8 @@ def test_an_old_kernel(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
         assert totals.rss == fastsmaps.totals(child.pid).rss
 
 
-def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
-    """It stands still, but is read as everything else."""
+def test_watch_capture(backend: ModuleType, tmp_path: Path) -> None:
+    """A capture does not change, but is sampled like a process."""
     shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "7")
     (tmp_path / "7/status").unlink(missing_ok=True)
     with fastsmaps.Watch(7, procfs=tmp_path, **OFTEN) as watch:
@@ -265,7 +265,7 @@ def test_a_capture(backend: ModuleType, tmp_path: Path) -> None:
     assert {sample.totals for sample in watch.samples} == {fastsmaps.totals(7, procfs=tmp_path)}
 
 
-def test_a_capture_without_pss_and_rss(backend: ModuleType, tmp_path: Path) -> None:
+def test_watch_capture_without_pss_and_rss(backend: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "7")
     (tmp_path / "7/smaps_rollup").unlink(missing_ok=True)
     (tmp_path / "7/smaps").write_text("1000-2000 rw-p 00000000 00:00 0\nSwap: 4 kB\n")
@@ -276,20 +276,20 @@ def test_a_capture_without_pss_and_rss(backend: ModuleType, tmp_path: Path) -> N
         _ = watch.peak
 
 
-# ---- how it looks
+# ---- schedule, budget and limits
 
 
-def test_looks_are_due_at_multiples(backend: ModuleType) -> None:
+def test_samples_are_scheduled_at_multiples_of_interval(backend: ModuleType) -> None:
     with fastsmaps.Watch(interval=0.004, budget=1, growth=False) as watch:
         until(watch, lambda _: watch.count > 100)
     elapsed = watch.samples.column("elapsed").tolist()
     ticks = [math.floor(seconds / 0.004) for seconds in elapsed[1:-1]]  # the last one is extra
     assert ticks == sorted(set(ticks))
-    assert watch._tick == watch.count + watch.skipped  # the next one, as if none had been late
+    assert watch._tick == watch.count + watch.skipped  # late samples count as skipped
 
 
-def test_a_budget(backend: ModuleType) -> None:
-    """A look in two hours is all that this one allows."""
+def test_budget_skips_samples(backend: ModuleType) -> None:
+    """This budget allows one sample in two hours."""
     with fastsmaps.Watch(interval=0.001, budget=1e-9) as watch:
         assert not watch.wait(0.05)
         assert watch.count == 1
@@ -297,8 +297,8 @@ def test_a_budget(backend: ModuleType) -> None:
     assert watch.count == 2
 
 
-def test_bounded(backend: ModuleType) -> None:
-    with acting() as child:
+def test_max_samples_bounds_memory(backend: ModuleType) -> None:
+    with actor() as child:
         often: dict[str, Any] = {"interval": 0.001, "budget": 1, "growth": False}
         with fastsmaps.Watch(child.pid, max_samples=10, **often) as watch:
             first = watch.samples[0]
@@ -314,32 +314,32 @@ def test_bounded(backend: ModuleType) -> None:
     assert elapsed == sorted(set(elapsed))
 
 
-def totals_of(number: int, **more: int) -> fastsmaps.Totals:
-    return fastsmaps.Totals({"Rss": number, "Pss": number // 2, **more}, None, "smaps_rollup")
+def totals_of(rss: int, **fields: int) -> fastsmaps.Totals:
+    return fastsmaps.Totals({"Rss": rss, "Pss": rss // 2, **fields}, None, "smaps_rollup")
 
 
 @given(
     st.lists(st.integers(0, 2**40), min_size=1, max_size=200),
     st.integers(2, 9),
 )
-def test_what_is_kept(numbers: list[int], most: int) -> None:
-    series = Series(most)
-    for i, number in enumerate(numbers):
-        series.add(totals_of(number), elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
+def test_kept_samples_cover_whole_series(values: list[int], maximum: int) -> None:
+    series = Series(maximum)
+    for i, value in enumerate(values):
+        series.add(totals_of(value), elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
         samples = series.samples()
-        seen = numbers[: i + 1]
-        assert len(samples) <= most + 1 + 2
+        seen = values[: i + 1]
+        assert len(samples) <= maximum + 1 + 2
         assert max(samples.column("pss")) == max(seen) // 2
         places = [round(seconds * 1e9) for seconds in samples.column("elapsed")]
         assert places == sorted(set(places))
         assert [seen[place] for place in places] == list(samples.column("rss"))
         assert (places[0], places[-1]) == (0, i)
-        # No stretch is empty: two neighbours are at most four times the mean apart.
-        assert all(b - a <= max(4, 8 * len(seen) // most) for a, b in itertools.pairwise(places))
+        # No gap is large: two neighbours are at most four times the mean distance apart.
+        assert all(b - a <= max(4, 8 * len(seen) // maximum) for a, b in itertools.pairwise(places))
         assert series.peaks()["rss"].totals.rss == max(seen)
 
 
-def test_read_by_others_meanwhile(backend: ModuleType) -> None:
+def test_samples_read_by_threads(backend: ModuleType) -> None:
     problems: list[str] = []
 
     def read(watch: fastsmaps.Watch) -> None:
@@ -361,13 +361,13 @@ def test_read_by_others_meanwhile(backend: ModuleType) -> None:
     assert watch.count >= 300
 
 
-# ---- its life
+# ---- start, stop and failure
 
 
-def test_stopped_early(backend: ModuleType) -> None:
-    for before in (True, False):
+def test_stop(backend: ModuleType) -> None:
+    for stop_before_start in (True, False):
         watch = fastsmaps.Watch(interval=3600)
-        if before:
+        if stop_before_start:
             watch.stop()
         with watch:
             watch.stop()
@@ -377,7 +377,7 @@ def test_stopped_early(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("interval", [0.001, 3600])
-def test_it_keeps_no_interpreter_alive(backend: ModuleType, interval: float) -> None:
+def test_watch_does_not_delay_interpreter_exit(backend: ModuleType, interval: float) -> None:
     code = (
         "import fastsmaps\n"
         f"watch = fastsmaps.Watch(interval={interval}, budget=1).__enter__()\n"
@@ -391,7 +391,7 @@ def test_it_keeps_no_interpreter_alive(backend: ModuleType, interval: float) -> 
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
 
-def test_a_fork_does_not_go_on(backend: ModuleType) -> None:
+def test_watch_stops_in_fork(backend: ModuleType) -> None:
     with fastsmaps.Watch(**OFTEN) as watch:
 
         def inside() -> tuple[int, int]:
@@ -403,9 +403,9 @@ def test_a_fork_does_not_go_on(backend: ModuleType) -> None:
         until(watch, lambda _: watch.count > count)
 
 
-def test_wrong_use(backend: ModuleType) -> None:
-    wrong: dict[str, Any]
-    for wrong, name in (
+def test_watch_arguments(backend: ModuleType) -> None:
+    arguments: dict[str, Any]
+    for arguments, name in (
         ({"interval": 0}, "interval"),
         ({"interval": -1}, "interval"),
         ({"interval": math.nan}, "interval"),
@@ -415,7 +415,7 @@ def test_wrong_use(backend: ModuleType) -> None:
         ({"pid": 0}, "pid"),
     ):
         with pytest.raises(ValueError, match=name):
-            fastsmaps.Watch(**wrong)
+            fastsmaps.Watch(**arguments)
     watch = fastsmaps.Watch()
     assert (watch.duration, watch.count, watch.peaks, len(watch.samples)) == (0, 0, {}, 0)
     with pytest.raises(ValueError, match="not begun"):
@@ -424,7 +424,7 @@ def test_wrong_use(backend: ModuleType) -> None:
         watch.__enter__()
 
 
-def test_what_cannot_be_watched(backend: ModuleType) -> None:
+def test_watch_unreadable_process(backend: ModuleType) -> None:
     with pytest.raises(fastsmaps.ProcessGone), fastsmaps.Watch(processes.dead_pid()):
         raise AssertionError
     with (
@@ -435,8 +435,8 @@ def test_what_cannot_be_watched(backend: ModuleType) -> None:
         raise AssertionError
 
 
-def test_a_failure_meanwhile(backend: ModuleType) -> None:
-    """A program that nobody may read is no longer its own user's to look at."""
+def test_access_denied_during_watch(backend: ModuleType) -> None:
+    """After an exec of a program without read permission its own user may not read it."""
     program = shutil.which("cat")
     assert program is not None
 
@@ -448,24 +448,24 @@ def test_a_failure_meanwhile(backend: ModuleType) -> None:
             secret = f"{directory}/cat"
             shutil.copy(program, secret)
             os.chmod(secret, 0o111)
-            ours, theirs = os.pipe()
+            reader, writer = os.pipe()
             child = os.fork()
             if child == 0:
-                os.close(theirs)
-                os.read(ours, 1)
-                os.dup2(ours, 0)
+                os.close(writer)
+                os.read(reader, 1)
+                os.dup2(reader, 0)
                 os.execv(secret, [secret])
             watch = fastsmaps.Watch(child, **OFTEN)
             try:
                 with watch:
-                    os.write(theirs, b"x")
+                    os.write(writer, b"x")
                     assert watch.wait(processes.TIMEOUT)
                     if in_body:
                         raise LookupError
             except (fastsmaps.AccessDenied, LookupError) as error:
                 return type(error).__name__, watch.outcome
             finally:
-                os.close(theirs)
+                os.close(writer)
                 os.waitpid(child, 0)
         return "", watch.outcome
 
@@ -479,7 +479,7 @@ def test_a_failure_meanwhile(backend: ModuleType) -> None:
 # ---- the table
 
 
-def test_samples(backend: ModuleType) -> None:
+def test_samples_table(backend: ModuleType) -> None:
     with fastsmaps.Watch(interval=3600) as watch:
         pass
     samples = watch.samples
@@ -493,8 +493,8 @@ def test_samples(backend: ModuleType) -> None:
         column = samples.column(name)
         assert column.readonly
         assert column.contiguous
-        wanted = [sample.as_dict()[name] for sample in samples]
-        assert [None if value == fastsmaps.ABSENT else value for value in column] == wanted
+        expected = [sample.as_dict()[name] for sample in samples]
+        assert [None if value == fastsmaps.ABSENT else value for value in column] == expected
     assert {"elapsed", "time", "processes", "peak_rss", "pss", "uss"} < set(samples.fields)
     assert "size" not in samples.fields  # a rollup has none
     assert set(samples.column("size")) == {fastsmaps.ABSENT}
@@ -509,10 +509,10 @@ def test_samples(backend: ModuleType) -> None:
     assert "Sample at" in repr(first)
 
 
-def test_a_field_that_comes_later() -> None:
+def test_field_that_appears_later() -> None:
     series = Series(10)
-    for i, more in enumerate(({}, {"Next": 5}, {})):
-        series.add(totals_of(1, **more), elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
+    for i, fields in enumerate(({}, {"Next": 5}, {})):
+        series.add(totals_of(1, **fields), elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
     samples = series.samples()
     assert samples.column("Next").tolist() == [fastsmaps.ABSENT, 5, fastsmaps.ABSENT]
     assert samples.column("next").tolist() == samples.column("Next").tolist()
