@@ -16,7 +16,10 @@ from fastsmaps import (
     Error,
     NoMemoryMap,
     NotAProcess,
+    NotCaptured,
+    NotInNamespace,
     NotProcfs,
+    NotSupported,
     ParseError,
     ProcessGone,
     ReadError,
@@ -34,6 +37,9 @@ ERRORS: list[Error] = [
     NotAProcess(7, pid=8, path="/proc/8/status"),
     NotProcfs("/prco", pid=7),
     NotProcfs("/prco", "not a directory"),
+    NotCaptured("message", pid=7, path="/capture/7/smaps"),
+    NotInNamespace("message", path="/proc/self"),
+    NotSupported("message", pid=7, path="/proc/7/smaps"),
     ParseError("problem", offset=5, line_number=2, line=b"\xff\n", pid=7, path="/saved"),
     # With nothing but the message.
     Error("message"),
@@ -100,7 +106,10 @@ def test_public_errors_have_the_documented_bases() -> None:
         CaptureError,
         NoMemoryMap,
         NotAProcess,
+        NotCaptured,
+        NotInNamespace,
         NotProcfs,
+        NotSupported,
         ParseError,
     }
     assert all(issubclass(c, Error) for c in found)
