@@ -62,7 +62,7 @@ def whole_parser() -> argparse.ArgumentParser:
         for action in commands[name]._actions:
             if action.dest == "workers":
                 # It depends on the machine that this runs on.
-                action.default = "as many as there are processors, at most 4,"
+                action.default = "the number of processors, at most 4"
     return top
 
 
@@ -100,7 +100,7 @@ def man_page() -> str:
         "environment",
         "=",
         ".TP\nFASTSMAPS_BACKEND\n"
-        + roff('"auto", "c" or "python": whether the compiled core is used; "auto" unless told.')
+        + roff('"auto", "c" or "python": whether the compiled core is used (default: "auto").')
         + "\n.TP\nNO_COLOR\nNo colour on a terminal.",
     )
     page.add_section(

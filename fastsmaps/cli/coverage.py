@@ -13,20 +13,15 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.processes import Scan
 
-# How each outcome is shown; kernel threads have no memory that could be missing.
-_WORDS = {
-    "denied": "denied",
-    "gone": "gone meanwhile",
-    "zombie": "ended and not yet reaped",
-    "skipped": "skipped",
-    "failed": "failed",
-}
-
 
 def read_of(coverage: Mapping[str, int]) -> str:
     """As in "412 of 430 processes read, 15 denied"."""
     processes = sum(coverage.values()) - coverage.get("kernel_thread", 0)
-    missed = [f", {coverage[name]} {word}" for name, word in _WORDS.items() if coverage.get(name)]
+    missed = [
+        f", {count} {outcome}"
+        for outcome, count in coverage.items()
+        if count and outcome not in ("read", "kernel_thread")
+    ]
     return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
 
 
@@ -50,7 +45,7 @@ def note(
     if reason:
         text += f"\nfailed: {escaped(reason)}"
     if hidden_by:
-        text += f"\n{procfs} hides processes of others from this reader ({hidden_by})"
+        text += f"\n{procfs} hides other users' processes ({hidden_by})"
     if coverage.get("denied") and not Source(procfs).is_capture:
         text += f"\ndenied: {enough(own_rights())}"
     return text

@@ -33,7 +33,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fields",
         metavar="FIELD,...",
-        help="these figures instead of the usual ones; in JSON, CSV and Parquet instead of all",
+        help="print these fields; default: the usual ones in tables, otherwise all",
     )
 
 

@@ -46,7 +46,7 @@ def address_of(text: str, port: int) -> tuple[str, int]:
     fine = number.isascii() and number.isdecimal() and len(number) < 6 and int(number) < 1 << 16
     if not text or not fine or (":" in bare) != (host == f"[{bare}]") or (host and not bare):
         shown = repr(text[:80])
-        raise WrongUse(f"--listen: ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, not {shown}")
+        raise WrongUse(f"--listen: expected ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, got {shown}")
     return bare, int(number)
 
 
@@ -67,7 +67,8 @@ def name_of(host: str) -> str:
         name = head
     name = name.removesuffix(".")
     if not name or any(sign in name for sign in "/:@[] "):
-        raise WrongUse(f"--allow-host: a host name such as metrics.example, not {host[:80]!r}")
+        shown = repr(host[:80])
+        raise WrongUse(f"--allow-host: expected a host name such as metrics.example, got {shown}")
     return name
 
 
@@ -119,7 +120,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except UnicodeError:  # an empty or overlong part between two dots
-            raise OSError(errno.EINVAL, "no name of a host") from None
+            raise OSError(errno.EINVAL, "not a host name") from None
         self.address_family, _, _, _, address = found[0]
         self.answers: Mapping[str, Answer] = {}
         self._open: dict[socket.socket, float] = {}
@@ -184,7 +185,7 @@ class Server(socketserver.ThreadingTCPServer):
 
         error = sys.exc_info()[1]
         if isinstance(error, Exception) and not isinstance(error, OSError):
-            print_error(f"no answer was given: {error!r}")
+            print_error(f"cannot answer a request: {error!r}")
 
     def _end(self, request: socket.socket) -> None:
         """Its thread, which waits for the client, finds it closed."""
@@ -207,11 +208,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return False
         hosts = self.headers.get_all("Host", [])
         if self.command not in _METHODS:
-            self._answer(405, b"Only GET and HEAD are answered.\n", {"Allow": ", ".join(_METHODS)})
+            self._answer(405, b"Only GET and HEAD are supported.\n", {"Allow": ", ".join(_METHODS)})
         elif len(hosts) > 1:
             self.send_error(400)
         elif hosts and "*" not in self.server.names and not is_served(hosts[0], self.server.names):
-            self._answer(421, b"No answer for this host name; --allow-host NAME allows one.\n", {})
+            self._answer(421, b"This host name is not allowed; see --allow-host.\n", {})
         else:
             return True
         return False

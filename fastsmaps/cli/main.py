@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 #: The commands, and the line that the list of them shows; a module is imported when it is used.
 COMMANDS = {
     "ps": "every process with its Pss, Uss, Rss and swap",
-    "totals": "all that the kernel sums up of some processes",
+    "totals": "every summed field of the given processes",
     "maps": "the mappings of a process",
-    "libs": "each mapped file over all processes",
-    "diff": "what grew and shrank between two looks",
-    "top": "what ps shows, live, within a budget",
-    "watch": "a process over time, its peak and what grew",
-    "capture": "saves what the others replay with --procfs",
-    "export": "metrics of groups of processes, for Prometheus",
+    "libs": "mapped files, summed over all processes",
+    "diff": "what grew and shrank between two points in time",
+    "top": "a live ps, within a CPU budget",
+    "watch": "a process over time: its peak and what grew",
+    "capture": "save processes for the other commands to read with --procfs",
+    "export": "Prometheus metrics for groups of processes",
 }
 
 EXAMPLES = """\
 examples:
   fastsmaps                            every process, largest Pss first
-  fastsmaps totals 1234                all that the kernel sums up of process 1234
-  fastsmaps maps 1234 --by kind        heap, stack, files, ... of it
+  fastsmaps totals 1234                every summed field of process 1234
+  fastsmaps maps 1234 --by kind        its heap, stack, files, ...
   fastsmaps maps saved.smaps.xz        the mappings of a saved smaps
   fastsmaps diff 1234 --after 60       what grew within a minute
-  fastsmaps watch -- make              a command's memory from its start to its end
-  fastsmaps capture -o host7.tar.gz    saves this machine's processes ...
-  fastsmaps ps --procfs host7.tar.gz   ... and shows them elsewhere
-  fastsmaps export --by unit           metrics for Prometheus, by systemd's units
+  fastsmaps watch -- make              a command's memory from start to end
+  fastsmaps capture -o host7.tar.gz    save this machine's processes ...
+  fastsmaps ps --procfs host7.tar.gz   ... and show them elsewhere
+  fastsmaps export --by unit           Prometheus metrics by systemd unit
 
-`fastsmaps COMMAND --help` has more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0; 1
-where something that was named could not be read, and where --filter matches nothing; 2 for wrong
-use.
+Run `fastsmaps COMMAND --help` for more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0 on
+success; 1 if a named process or file could not be read, or if --filter matches nothing; 2 for a
+usage error.
 """
 
 
@@ -126,7 +126,7 @@ def entry() -> NoReturn:
         endings.die(end.number)
     except MemoryError:  # while _status() handled another
         _reserve.clear()
-        print_error("there is not enough memory")
+        print_error("out of memory")
         status = 1
     except KeyboardInterrupt:
         endings.over()
@@ -179,7 +179,7 @@ def _status() -> int:
         _abandon(sys.stdout)
         status = 1
     if without_memory:  # told here, where what the exception kept is free for it
-        print_error("there is not enough memory")
+        print_error("out of memory")
     return status
 
 

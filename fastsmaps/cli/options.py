@@ -49,40 +49,42 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool =
     """
     group = parser.add_argument_group("output")
     form = group.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as JSON, in bytes")
-    form.add_argument("--csv", action="store_true", help="as CSV, in bytes")
+    form.add_argument("--json", action="store_true", help="print JSON, in bytes")
+    form.add_argument("--csv", action="store_true", help="print CSV, in bytes")
     parser.set_defaults(parquet=None)
     if parquet:
         form.add_argument(
             "--parquet",
             metavar="FILE",
             type=parquet_file,
-            help="into a Parquet file, in bytes, each row with its host and time",
+            help="write a Parquet file, in bytes, with host and time in each row",
         )
     group.add_argument(
-        "--human", action="store_true", help="sizes with their unit; otherwise tables are in KiB"
+        "--human", action="store_true", help="print sizes with units (default: tables in KiB)"
     )
     group.add_argument(
         "--sort",
         metavar="FIELD",
-        help="by any field of --json: figures downwards, text upwards; "
-        "--sort=-FIELD is always downwards, --sort=+FIELD always upwards",
+        help="sort by any field of --json: numbers descending, text ascending; "
+        "--sort=-FIELD is always descending, --sort=+FIELD always ascending",
     )
-    group.add_argument("--limit", metavar="N", type=count, help="only the first N")
+    group.add_argument("--limit", metavar="N", type=count, help="print only the first N")
     group.add_argument(
         "--filter",
         metavar="REGEX",
         type=pattern,
-        help=f"only those whose {filters} has a match for it (as far as it is kept: "
-        "128 KiB); exit status 1 where nothing has"
-        if filters == "command line"
-        else f"only those whose {filters} has a match for it; exit status 1 where nothing has",
+        help=f"print only rows whose {filters} matches; exit status 1 if none does",
     )
+    add_procfs(parser)
+
+
+def add_procfs(parser: argparse.ArgumentParser) -> None:
+    """Add --procfs."""
     parser.add_argument(
         "--procfs",
         default="/proc",
         metavar="DIR|CAPTURE",
-        help="another procfs (a host's, in a container), or what `fastsmaps capture` saved",
+        help="read another procfs (a host's, mounted in a container) or a capture",
     )
 
 
@@ -98,7 +100,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         type=size,
         default=size(MAX_RSS),
-        help=f'skip processes with a larger Rss ({MAX_RSS} unless told; K M G T; "none": none)',
+        help=f'skip processes with a larger Rss, in K, M, G or T, or "none" (default: {MAX_RSS})',
     )
 
 
@@ -109,7 +111,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=min(4, os.cpu_count() or 1),
-        help="threads that read at once (%(default)s unless told)",
+        help="number of threads that read (default: %(default)s)",
     )
 
 
@@ -119,7 +121,7 @@ def size(text: str) -> int | None:
         return None
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1048576, 500M or 1.5G")
+        raise argparse.ArgumentTypeError(f"expected a size such as 500M or 1.5G, got {text!r}")
     number, unit = match[1], _UNITS[match[2].upper()]
     return int(float(number) * unit) if "." in number else int(number) * unit
 
@@ -154,7 +156,7 @@ def pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        message = f"{text!r} is no regular expression: {error}"
+        message = f"invalid regular expression {text!r}: {error}"
         raise argparse.ArgumentTypeError(message) from None
 
 
@@ -169,7 +171,7 @@ def keys(text: str) -> Keys:
 def count(text: str) -> int:
     """A number of things, 0 too."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of things")
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
     return int(text)
 
 
@@ -177,7 +179,7 @@ def positive(text: str) -> int:
     """A number of things, at least one."""
     number = count(text)
     if not 0 < number <= 1 << 20:
-        raise argparse.ArgumentTypeError(f"{text!r}: 1 or more")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1048576, got {text!r}")
     return number
 
 
@@ -189,7 +191,7 @@ def seconds(text: str) -> float:
         number = -1.0
     # A month is the most that select() and sleep() certainly take.
     if not 0 <= number <= 31 * 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"expected seconds, at most 31 days, got {text!r}")
     return number
 
 
@@ -200,5 +202,23 @@ def share(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share of a core: above 0, at most 1")
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, got {text!r}")
     return number
+
+
+def add_sampling(parser: argparse.ArgumentParser, *, interval: float, budget: float = 0.01) -> None:
+    """Add --interval and --budget."""
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=seconds,
+        default=interval,
+        help="time between two samples (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="SHARE",
+        type=share,
+        default=budget,
+        help="share of one core to use (default: %(default)s); large processes get fewer samples",
+    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def add_plot(parser: argparse._ActionsContainer, what: str) -> None:
     """The option; `what` is what the picture is."""
     parser.add_argument(
-        "--plot", metavar="FILE", type=plot_file, help=f"saves {what}, as one HTML page"
+        "--plot", metavar="FILE", type=plot_file, help=f"save {what} as one HTML page"
     )
 
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-WHAT = 'a process\'s number, "self", a file with the text of smaps, or "-" (standard input)'
+WHAT = 'a pid, "self", a file with the text of smaps, or "-" (standard input)'
 
 
 def add_target(parser: argparse.ArgumentParser, *, many: bool) -> None:
@@ -32,7 +32,7 @@ def pid_of(target: str) -> int | str:
         return target
     number = int(target) if len(target) < 20 else 2**63
     if not 0 < number < 2**31:
-        raise fastsmaps.Error(f"{target} is no process's number")
+        raise fastsmaps.Error(f"{target} is not a valid pid")
     return number
 
 
@@ -61,7 +61,7 @@ def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
     if table.skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in table.skipped.items())
         noun = "line" if table.skipped_lines == 1 else "lines"
-        print_error(f"{name}: {table.skipped_lines} {noun} left out: {kinds}")
+        print_error(f"{name}: {table.skipped_lines} {noun} skipped: {kinds}")
     if not len(table):
         raise fastsmaps.Error(f"{name} is empty: nothing was read", path=target)
     return table
@@ -75,7 +75,7 @@ def pids_of(targets: list[str]) -> list[int]:
     for target in targets:
         number = pid_of(target) if is_pid(target) else target
         if not isinstance(number, int):
-            raise WrongUse(f"{target!r} is no process's number")
+            raise WrongUse(f"expected a pid, got {target!r}")
         numbers.append(number)
     return numbers
 

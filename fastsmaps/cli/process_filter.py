@@ -125,7 +125,7 @@ def users_of(names: str) -> list[int]:
             numbers.append(pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):
             if not (name.isascii() and name.isdecimal() and len(name) < 11):
-                raise WrongUse(f"--user: there is no user {name!r}") from None
+                raise WrongUse(f"--user: unknown user {name!r}") from None
             numbers.append(int(name))
     return numbers
 

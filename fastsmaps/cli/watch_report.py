@@ -115,7 +115,7 @@ def _json(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, en
                 "exit_code": ended.exit_code,
                 "duration": watch.duration,
                 "interval": watch.interval,
-                "looks": watch.count,
+                "samples": watch.count,
                 "skipped": watch.skipped,
                 "peak_rss": watch.peak_rss,
                 "ru_maxrss": ended.largest,
@@ -148,7 +148,7 @@ def _report(
         lines += [_looks(watch, samples), "", *_figures(args, watch, samples, ended)]
         lines += _growth(args, watch, samples)
     else:
-        lines.append("it ended before it could be looked at")
+        lines.append("it ended before the first sample")
     return "".join(f"{escaped(line)}\n" for line in lines)
 
 
@@ -160,17 +160,17 @@ def _end(watch: fastsmaps.Watch, ended: Ended) -> str:
         return f"ended by signal {-ended.exit_code} {after}"
     if watch.outcome in ("gone", "zombie"):
         return f"ended {after}"
-    return f"not read any more {after}" if ended.failure else f"watched for {watch.duration:.1f} s"
+    return f"reading failed {after}" if ended.failure else f"watched for {watch.duration:.1f} s"
 
 
 def _looks(watch: fastsmaps.Watch, samples: Samples) -> str:
-    text = f"{watch.count} looks, one every {watch.interval:g} s"
+    text = f"{watch.count} samples, one every {watch.interval:g} s"
     if watch.skipped:
-        text += f", {watch.skipped} left out: looks take too long for that, or for --budget"
+        text += f", {watch.skipped} skipped: samples take too long for the interval or for --budget"
     if watch.tree:
         text += f"; up to {max(samples.column('processes'))} processes"
         if unread := max(samples.column("unread")):
-            text += f", up to {unread} of them not read"
+            text += f", up to {unread} of them unread"
     return text
 
 

@@ -206,7 +206,7 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
         answer, body = exporter.request("/-/healthy")
         assert (answer.status, body) == (200, b"fastsmaps is healthy.\n")
         answer, body = exporter.request("/-/ready")
-        assert (answer.status, body) == (503, b"The first sweep is under way.\n")
+        assert (answer.status, body) == (503, b"The first sweep has not ended yet.\n")
         with gate.open("w"):
             until(lambda: exporter.request("/-/ready")[0].status == 200)
         assert exporter.request("/-/ready")[1] == b"fastsmaps is ready.\n"
@@ -263,7 +263,7 @@ def test_allowed_hosts(given: str, name: str) -> None:
 
 @pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
 def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
-    with pytest.raises(WrongUse, match="--allow-host: a host name such as "):
+    with pytest.raises(WrongUse, match="--allow-host: expected a host name such as "):
         http_server.name_of(given)
 
 

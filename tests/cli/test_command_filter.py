@@ -156,7 +156,7 @@ def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> No
     assert done.stderr == "fastsmaps: no process matches --user '4294967294'\n"
     for name in ("no such user", "", "1,,2", "99999999999"):
         done = run("ps", "--user", name, status=2)
-        assert done.stderr.startswith("fastsmaps: --user: there is no user ")
+        assert done.stderr.startswith("fastsmaps: --user: unknown user ")
 
 
 def test_of_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:

@@ -72,7 +72,15 @@ def test_on_a_terminal(backend: ModuleType, without_rich: bool) -> None:
 @pytest.mark.parametrize("without_rich", [False, True])
 def test_top(backend: ModuleType, without_rich: bool) -> None:
     text = on_terminal("top", "--interval", "3600", keys="rRcq", without_rich=without_rich)
-    for word in ("by pss", "by rss", "by command", "q quits", "COMMAND", "budget 1.0%", "upwards"):
+    for word in (
+        "by pss",
+        "by rss",
+        "by command",
+        "q quits",
+        "COMMAND",
+        "budget 1.0%",
+        "ascending",
+    ):
         assert word in text
     assert text.rstrip().endswith("\x1b[?1049l")
     assert "\x1b[?25h" in text
@@ -82,16 +90,16 @@ def test_top(backend: ModuleType, without_rich: bool) -> None:
     ("sort", "keys", "downwards", "told"),
     [
         ("pid", "q", False, "by pid:"),
-        ("pid", "Rq", True, "by pid downwards:"),
+        ("pid", "Rq", True, "by pid descending:"),
         ("+pid", "q", False, "by pid:"),
-        ("-pid", "q", True, "by pid downwards:"),
+        ("-pid", "q", True, "by pid descending:"),
         ("-pid", "Rq", False, "by pid:"),
         ("command", "q", False, "by command:"),
         ("+command", "q", False, "by command:"),
-        ("-command", "q", True, "by command downwards:"),
+        ("-command", "q", True, "by command descending:"),
         ("-pid", "cq", False, "by command:"),
-        ("pss", "cRq", True, "by command downwards:"),
-        ("+pss", "q", False, "by pss upwards:"),
+        ("pss", "cRq", True, "by command descending:"),
+        ("+pss", "q", False, "by pss ascending:"),
         ("+pss", "Rq", True, "by pss:"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_process_for_some_time(
     assert report["start"]["rss"] == report["end"]["rss"] == report["peaks"]["rss"]["rss"] == rss
     with saved.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == report["looks"] >= 2
+    assert len(rows) == report["samples"] >= 2
     assert list(rows[0]) == list(report["start"])
     assert {row["rss"] for row in rows} == {str(rss)}
     assert {row["nonlinear"] for row in rows} == {""}  # not printed is not 0
@@ -218,7 +218,7 @@ def test_a_command_where_proc_is_of_an_outer_pid_namespace(
     assert report["pid"] not in (inner, inner + 1)
     assert report["peaks"]["pss"]["pss"] > 24 * MIB
     assert tree or report["peak_rss"] > 24 * MIB
-    assert report["looks"] > 1
+    assert report["samples"] > 1
 
 
 def test_a_stranger_who_has_its_number_in_proc(
@@ -279,10 +279,10 @@ def test_a_short_one(backend: ModuleType) -> None:
     for _ in range(3):
         report = watched("--", "true")
         assert report["exit_code"] == 0
-        assert (report["looks"] == 0) == (report["start"] is None) == (report["peaks"] == {})
+        assert (report["samples"] == 0) == (report["start"] is None) == (report["peaks"] == {})
         assert report["peak_rss"] != 0
         text = run("watch", "true").stderr
-        assert ("before it could be looked at" in text) != ("VmHWM" in text)
+        assert ("before the first sample" in text) != ("VmHWM" in text)
 
 
 def test_signals_are_forwarded(backend: ModuleType) -> None:

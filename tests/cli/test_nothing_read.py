@@ -118,7 +118,7 @@ def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
         pytest.skip(f"no /proc with hidepid=2: {error}")
     assert hidden_by in ("hidepid=2", "hidepid=invisible")
     for text in (ps, libs):
-        assert f"/proc hides processes of others from this reader ({hidden_by})" in text
+        assert f"/proc hides other users' processes ({hidden_by})" in text
     assert parse_metrics(metrics).get("processes_hidden") == 1
     assert fastsmaps.scan([os.getpid()]).hidden_by is None  # nothing else was asked for
 

@@ -163,7 +163,9 @@ def test_sort_orders_siblings(backend: ModuleType, host: Path) -> None:
     assert [row["pid"] for row in json_rows(*ps, "pss")] == [30, 1, 20, 10, 11, 12, 13]
     assert [row["pid"] for row in json_rows(*ps, "+tree_pss", "--limit", "2")] == [30, 1]
     assert "no field 'nonsense'" in run(*ps, "nonsense", status=2).stderr
-    assert "either --tree or --by" in run("ps", "--tree", "--by", "user", status=2).stderr
+    assert (
+        "--tree and --by cannot be combined" in run("ps", "--tree", "--by", "user", status=2).stderr
+    )
 
 
 def test_a_filtered_parent_leaves_its_children_as_roots(backend: ModuleType, host: Path) -> None:

@@ -533,10 +533,10 @@ def test_commands_report_the_lines_left_out(tmp_path: Path) -> None:
     path.write_bytes(b"$ cat /proc/1/smaps\n" + A[:-3])
     for command in ("totals", "maps"):
         done = run(command, str(path), "--json")
-        assert done.stderr == (f"fastsmaps: {path}: 2 lines left out: 1 other text, 1 cut off\n")
+        assert done.stderr == (f"fastsmaps: {path}: 2 lines skipped: 1 other text, 1 cut off\n")
         assert json.loads(done.stdout)
     assert note("totals", "-", data=b"$ x\n" + A) == (
-        "fastsmaps: standard input: 1 line left out: 1 other text\n"
+        "fastsmaps: standard input: 1 line skipped: 1 other text\n"
     )
     assert note("totals", "-", data=A) == ""
     path.write_bytes(A)

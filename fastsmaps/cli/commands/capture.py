@@ -1,4 +1,4 @@
-"""fastsmaps capture: saves what the other commands replay with --procfs."""
+"""fastsmaps capture: save processes for the other commands to read with --procfs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = """\
   fastsmaps capture -o host7.tar.gz        all processes, in one file
   fastsmaps capture -o bug42 1234 1235     these two, in a directory
   fastsmaps capture -o web.tar --filter nginx
-  fastsmaps ps --procfs host7.tar.gz       looks at it
+  fastsmaps ps --procfs host7.tar.gz       show it
 """
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         required=True,
-        help="a tar by its name (.tar .tar.gz .tgz .tar.xz), otherwise a new directory",
+        help="a new directory, or a tar archive if it ends in .tar, .tar.gz, .tgz or .tar.xz",
     )
     parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
     add_output(parser, filters="command line")

@@ -1,4 +1,4 @@
-"""fastsmaps diff: what grew and shrank between two looks, by path."""
+"""fastsmaps diff: what grew and shrank between two points in time, by path."""
 
 from __future__ import annotations
 
@@ -49,17 +49,20 @@ _TABLE_WORDS = ("path", "kind", "label", "range")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared."""
     parser.add_argument("old", metavar="OLD", help=f"{WHAT}; or a capture of many processes")
-    parser.add_argument("new", metavar="NEW", nargs="?", help="the same, later")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the same at a later time")
     parser.add_argument(
-        "--after", metavar="SECONDS", type=seconds, help="one process, now and after so long"
+        "--after",
+        metavar="SECONDS",
+        type=seconds,
+        help="compare a process with itself after this time",
     )
     parser.add_argument(
         "--by",
         type=_by,
         metavar="KEY",
-        help=f"path (the default), kind, label or range; of captures {BY}, without it each process",
+        help=f"path (default), kind, label or range; for captures {BY}; default: each process",
     )
-    add_output(parser, filters="path (or whatever --by tells)")
+    add_output(parser, filters="path (or value of --by)")
 
 
 def _by(text: str) -> str | Keys:
@@ -69,14 +72,14 @@ def _by(text: str) -> str | Keys:
 def run(args: argparse.Namespace) -> int:
     """Prints the changes, the largest first."""
     if (args.new is None) == (args.after is None):
-        raise WrongUse("diff: either OLD and NEW, or one PID with --after SECONDS")
+        raise WrongUse("diff: expected OLD and NEW, or one PID with --after SECONDS")
     status = 0
     with open_procfs(args.procfs) as opened:
         before: Mappings | Scan
         after: Mappings | Scan
         if args.after is not None:
             if not is_pid(args.old):
-                raise WrongUse("diff: --after is for a process, by its number")
+                raise WrongUse("diff: --after needs a pid")
             # Pinned: another process that gets its number meanwhile is an error, no change.
             with fastsmaps.Process(pid_of(args.old), procfs=opened.procfs) as process:
                 before = process.mappings()
@@ -114,12 +117,12 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
     """WrongUse for what cannot be compared, or not so."""
     many = isinstance(before, fastsmaps.Scan)
     if many != isinstance(after, fastsmaps.Scan):
-        raise WrongUse("diff: two captures of many processes, or a process (or its text) each")
+        raise WrongUse("diff: cannot compare a capture of many processes with a single process")
     if many and args.by in _TABLE_WORDS:
-        raise WrongUse(f"diff: --by for captures: {BY}, not {args.by}")
+        raise WrongUse(f"diff: --by for captures must be {BY}, got {args.by}")
     if not many and args.by not in (None, *_TABLE_WORDS):
         words = ", ".join(_TABLE_WORDS)
-        raise WrongUse(f"diff: --by for a process: one of {words}, not {args.by}")
+        raise WrongUse(f"diff: --by for a process must be one of {words}, got {args.by}")
     if args.sort:
         names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
         parse_sort(args.sort, list(names))

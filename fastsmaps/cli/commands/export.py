@@ -11,7 +11,7 @@ import time
 import fastsmaps
 from fastsmaps._output import groups
 from fastsmaps._source.source import Source
-from fastsmaps.cli.options import BY, WrongUse, add_limits, positive, seconds, share
+from fastsmaps.cli.options import BY, WrongUse, add_limits, add_procfs, add_sampling, positive
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.signals import Ended
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps export                           http://127.0.0.1:19779/metrics, by comm
-  fastsmaps export --by unit                 by systemd's units; also: user, cgroup, pid
+  fastsmaps export --by unit                 by systemd unit; also: user, cgroup, pid
   fastsmaps export --by user,comm            by both
-  fastsmaps export --listen 192.0.2.7:19779  for a Prometheus on another machine
+  fastsmaps export --listen 192.0.2.7:19779  for Prometheus on another machine
   fastsmaps export --listen :19779           on all addresses of this machine
-  fastsmaps export --mappings                how near processes are to vm.max_map_count
-  fastsmaps export --budget 0.05             may take 5 % of a core instead of 1 %
-  fastsmaps export --once                    the metrics of now, on standard output
+  fastsmaps export --mappings                how close processes are to vm.max_map_count
+  fastsmaps export --budget 0.05             use up to 5 % of a core instead of 1 %
+  fastsmaps export --once                    print the current metrics and exit
 """
 
 _PORT = 19779
@@ -52,48 +52,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         metavar="LABEL,...",
         default="comm",
-        help=f"a series for each of these: {BY} (comm)",
+        help=f"group processes by {BY} (default: comm)",
     )
     parser.add_argument(
         "--limit",
         metavar="N",
         type=positive,
         default=100,
-        help=f'the N largest groups, the rest as "{groups.OTHER}" (100)',
+        help=f'report the N largest groups, the rest as "{groups.OTHER}" (default: 100)',
     )
     parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
         default=f"127.0.0.1:{_PORT}",
-        help="where to listen (%(default)s); :PORT is all addresses",
+        help="where to listen (default: %(default)s); :PORT listens on all addresses",
     )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="answer requests for this host name too, besides localhost, addresses and this "
-        'machine\'s own name; "*" allows any',
+        help="also answer requests for this host name; localhost, addresses and this machine's "
+        'own name are always answered; "*" allows any',
     )
-    parser.add_argument(
-        "--budget", metavar="SHARE", type=share, default=0.01, help="of one core (0.01)"
-    )
-    parser.add_argument(
-        "--interval", metavar="SECONDS", type=seconds, default=5.0, help="between two sweeps (5)"
-    )
+    add_sampling(parser, interval=5.0)
     parser.add_argument(
         "--mappings",
         action="store_true",
-        help="count each process's mappings too, and report vm.max_map_count (reads maps)",
+        help="also count each process's mappings (reads maps) and report vm.max_map_count",
     )
-    parser.add_argument("--once", action="store_true", help="print the metrics, and listen nowhere")
+    parser.add_argument("--once", action="store_true", help="print the metrics once and exit")
     add_limits(parser)
-    parser.add_argument(
-        "--procfs",
-        default="/proc",
-        metavar="DIR|CAPTURE",
-        help="another procfs (a host's, in a container), or what `fastsmaps capture` saved",
-    )
+    add_procfs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -204,7 +194,7 @@ def _ready(collector: Collector) -> tuple[int, bytes, Mapping[str, str]]:
     """Ready once the first sweep ended, also if it failed: fastsmaps_up says so."""
     if collector.wait(0):
         return 200, b"fastsmaps is ready.\n", {}
-    return 503, b"The first sweep is under way.\n", {}
+    return 503, b"The first sweep has not ended yet.\n", {}
 
 
 class _Metrics:

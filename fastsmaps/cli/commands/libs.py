@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps libs --limit 20            the twenty files with most Pss
+  fastsmaps libs --limit 20            the twenty files with the most Pss
   fastsmaps libs --filter '\\.so'       shared libraries
-  fastsmaps libs --sort processes      what most processes map
-  fastsmaps libs --by path             different files of one path in one row
-  fastsmaps libs --fields rss,uss      these figures instead
-  fastsmaps libs 1234 1235             of these alone
+  fastsmaps libs --sort processes      most widely mapped first
+  fastsmaps libs --by path             one row for all files of a path
+  fastsmaps libs --fields rss,uss      these fields instead of the usual ones
+  fastsmaps libs 1234 1235             of these processes only
   fastsmaps libs --parquet libs.parquet  for DuckDB, Spark, pandas: with host and time
 """
 

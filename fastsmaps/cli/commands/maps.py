@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps maps 1234                           all of them, by address
-  fastsmaps maps 1234 --by path --limit 10      the ten files with most Pss
+  fastsmaps maps 1234                           all mappings, by address
+  fastsmaps maps 1234 --by path --limit 10      the ten files with the most Pss
   fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
   fastsmaps maps 1234 --by label                malloc, Java heap, thread stacks, each file, ...
-  fastsmaps maps 1234 --fields rss,swap,locked  these figures instead
-  fastsmaps maps 1234 --fields rss --csv        addresses, perms, kind, path and rss, for programs
+  fastsmaps maps 1234 --fields rss,swap,locked  these fields instead of the usual ones
+  fastsmaps maps 1234 --fields rss --csv        rss with address, perms, kind and path, for scripts
   fastsmaps maps 1234 --filter 'libc' --json
-  fastsmaps maps 1234 --plot out.html           a picture of them
+  fastsmaps maps 1234 --plot out.html           a treemap
 """
 
 # The fields that are no size.
@@ -55,7 +55,7 @@ _USUAL = ("size", *DEFAULT_SIZES)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process, and what is shown of it."""
     add_target(parser, many=False)
-    parser.add_argument("--by", choices=("path", "kind", "label"), help="summed by these")
+    parser.add_argument("--by", choices=("path", "kind", "label"), help="sum mappings by this")
     add_fields(parser)
     add_output(parser, filters="path", parquet=True)
     add_plot(parser, "a treemap of Pss, kind > path > range")
@@ -69,9 +69,11 @@ def run(args: argparse.Namespace) -> int:
             mappings = mappings_of(args.target, opened.procfs)
         if mappings.overlaps:
             if mappings.pid is None:
-                print_error("ranges overlap: several processes, or one map that changed meanwhile")
+                print_error(
+                    "ranges overlap: several processes, or a map that changed while being read"
+                )
             else:
-                print_error("ranges overlap: the map changed while it was read")
+                print_error("ranges overlap: the map changed while being read")
         if args.filter:
             mappings = mappings.filter(lambda mapping: args.filter.search(mapping.path))
         if args.plot:

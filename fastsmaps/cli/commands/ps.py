@@ -52,21 +52,21 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps ps --by user             a line a user; also comm, cgroup, unit, exe, cmdline
-  fastsmaps ps --by user,comm        ... and name
-  fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  a line a name; those without are one line
-  fastsmaps ps --filter python       those whose command line has "python"
-  fastsmaps ps --sort swap --limit 9 the nine with most swap
-  fastsmaps ps --sort rss+swap       most memory in use, swapped out or not
+  fastsmaps ps --by user             one line per user; also comm, cgroup, unit, exe, cmdline
+  fastsmaps ps --by user,comm        one line per user and name
+  fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  one line per --name
+  fastsmaps ps --filter python       only command lines that contain "python"
+  fastsmaps ps --sort swap --limit 9 the nine with the most swap
+  fastsmaps ps --sort rss+swap       by memory in use, including swap
   fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
-  fastsmaps ps --json                all fields of the kernel, in bytes
-  fastsmaps ps --filter . --json     ... and command lines, which take longer to read
-  fastsmaps ps --cgroup --csv        ... and the cgroup of each, which does so too
+  fastsmaps ps --json                every field the kernel reports, in bytes
+  fastsmaps ps --filter . --json     ... and command lines (slower)
+  fastsmaps ps --cgroup --csv        ... and cgroups (slower)
   fastsmaps ps --parquet here.parquet  for DuckDB, Spark, pandas: with host and time
-  fastsmaps ps --plot all.html       a picture: which processes, and what in them
-  fastsmaps ps --tree                below each other, each with the sum of its whole tree
+  fastsmaps ps --plot all.html       a treemap of processes and their mappings
+  fastsmaps ps --tree                each process below its parent, with the sum of its tree
   fastsmaps ps --tree 1234           the tree of process 1234
-  fastsmaps ps --max-rss 1G          leaves out what takes long to read
+  fastsmaps ps --max-rss 1G          skip large processes, which take long to read
 """
 
 
@@ -80,16 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", metavar="NAME,...", help="only processes of these users, by name or number"
     )
+    parser.add_argument("--by", metavar="KEY,...", type=keys, help=f"sum processes by {BY}")
     parser.add_argument(
-        "--by", metavar="KEY,...", type=keys, help=f"a line for each of these instead: {BY}"
-    )
-    parser.add_argument(
-        "--cgroup", action="store_true", help="read the cgroup of each process too, and show it"
+        "--cgroup", action="store_true", help="also read and show the cgroup of each process"
     )
     parser.add_argument(
         "--tree",
         action="store_true",
-        help="each process below its parent, with the sum of its tree; with PIDs their trees",
+        help="each process below its parent, with the sum of its tree; with PID only those trees",
     )
     add_fields(parser)
     add_limits(parser)
@@ -97,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-rss", metavar="SIZE", type=size, help="skip processes with a smaller Rss"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, help="skip what is not read by then"
+        "--timeout", metavar="SECONDS", type=seconds, help="skip processes not read by then"
     )
     add_workers(parser)
     add_output(parser, filters="command line", parquet=True)
@@ -107,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints every process."""
     if args.tree and args.by:
-        raise WrongUse("ps: either --tree or --by")
+        raise WrongUse("ps: --tree and --by cannot be combined")
     # Command lines cost 15 us a process: they are read for people, and to be filtered by.
     shown = (is_table(args) and not args.by) or args.plot is not None
     asked = needed(args, _FIELDS)
@@ -191,7 +189,7 @@ def _known(args: argparse.Namespace) -> list[str]:
 
 def _note(scan: Scan) -> str:
     limit = scan.max_map_count
-    text = "" if limit is None else f"\nvm.max_map_count: {limit} mappings a process at most"
+    text = "" if limit is None else f"\nvm.max_map_count: at most {limit} mappings per process"
     return note_of(scan) + text
 
 

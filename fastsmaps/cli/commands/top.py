@@ -1,4 +1,4 @@
-"""fastsmaps top: what ps shows, live, within a budget."""
+"""fastsmaps top: a live ps, within a CPU budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
 from fastsmaps.cli.coverage import note_of, read_of
-from fastsmaps.cli.options import add_limits, add_output, count, is_table, seconds, share
+from fastsmaps.cli.options import add_limits, add_output, add_sampling, count, is_table
 from fastsmaps.cli.output import CommandLine, plain_lines
 from fastsmaps.cli.process_filter import Match, check_matches
 from fastsmaps.cli.procfs_option import open_procfs
@@ -36,34 +36,29 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps top                          sort by a key: p Pss, u Uss, r Rss, s swap, c command
-  fastsmaps top --budget 0.05            takes up to 5 % of a core instead of 1 %
-  fastsmaps top --filter python          those whose command line has "python"
-  fastsmaps top --iterations 3 --json    three looks, for programs
+  fastsmaps top                          sort with a key: p Pss, u Uss, r Rss, s swap, c command
+  fastsmaps top --budget 0.05            use up to 5 % of a core instead of 1 %
+  fastsmaps top --filter python          only command lines that contain "python"
+  fastsmaps top --iterations 3 --json    three samples, for scripts
 
-keys: p u r s c sort, R turns the order round, q quits. ~ marks what is an estimate: scaled by
-the Rss of now since the figures were read.
+keys: p u r s c sort, R reverses the order, q quits. ~ marks an estimate: a value read earlier,
+scaled by the current Rss.
 """
 
 _KEYS = {"p": "pss", "u": "uss", "r": "rss", "s": "swap", "c": "command"}
-_DIRECTIONS = {"+": " upwards", "-": " downwards"}
+_DIRECTIONS = {"+": " ascending", "-": " descending"}
 _HEADS = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "AGE", "COMMAND")
 _LEFT = ("USER", "COMMAND")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How often, and how much it may cost."""
-    parser.add_argument(
-        "--budget", metavar="SHARE", type=share, default=0.01, help="of one core (0.01)"
-    )
-    parser.add_argument(
-        "--interval", metavar="SECONDS", type=seconds, default=2.0, help="between two looks (2)"
-    )
+    add_sampling(parser, interval=2.0)
     parser.add_argument(
         "--iterations",
         metavar="N",
         type=count,
-        help="ends after so many looks (one where standard output is no terminal)",
+        help="stop after N samples (default: 1 if standard output is not a terminal)",
     )
     add_limits(parser)
     add_output(parser, filters="command line")
@@ -206,7 +201,7 @@ class _Screen:
         unit = size_format(self.args)
         head = [
             f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
-            f"budget {self.args.budget:.1%}, oldest figure {max(ages, default=0):.0f} s; by "
+            f"budget {self.args.budget:.1%}, oldest value {max(ages, default=0):.0f} s; by "
             + self.field
             + ("" if direction == own else _DIRECTIONS[direction])
             + ": p u r s c R, q quits",

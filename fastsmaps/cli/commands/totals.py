@@ -1,4 +1,4 @@
-"""fastsmaps totals: all that the kernel sums up of some processes."""
+"""fastsmaps totals: every summed field of the given processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps totals 1234              a line a field
-  fastsmaps totals --tree 1234       of 1234 and all that descend from it, together
+  fastsmaps totals 1234              one line per field
+  fastsmaps totals --tree 1234       the sum of 1234 and all its descendants
   fastsmaps totals self 1 --human    two processes side by side
-  fastsmaps totals 1234 --json       in bytes; null is what the kernel did not print
+  fastsmaps totals 1234 --json       in bytes; null for what the kernel did not report
   xzcat saved.xz | fastsmaps totals -
 """
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tree",
         action="store_true",
-        help="the sum of these processes and all that descend from them, each counted once",
+        help="sum these processes and all their descendants, each counted once",
     )
     add_output(parser, filters="command line")
 
@@ -122,7 +122,7 @@ def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
     for target in args.target:
         number = number_of(target, procfs)
         if number is None:
-            raise WrongUse(f"totals --tree is about processes, and {target!r} is not a pid")
+            raise WrongUse(f"totals: --tree expected a pid, got {target!r}")
         pid_of(target)  # Error for a number that no process has
         pids.append(number)
     return pids

@@ -12,11 +12,11 @@ import fastsmaps
 from fastsmaps._source.source import Source
 from fastsmaps.cli.options import (
     WrongUse,
+    add_sampling,
     count,
     file_to_write,
     parquet_file,
     seconds,
-    share,
 )
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.plot_option import add_plot
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
 EXAMPLES = """\
-  fastsmaps watch 1234                        process 1234 until it ends, or until Ctrl-C
-  fastsmaps watch 1234 --for 60 --csv out.csv a minute of it, saved
-  fastsmaps watch -- python work.py --fast    a command; its exit status is passed on
-  fastsmaps watch --plot out.html -- make     and a picture of it
-  fastsmaps watch --tree -- make -j8          with all processes that descend from it
-  fastsmaps watch -o report -- make           the report in a file
+  fastsmaps watch 1234                        process 1234 until it ends or Ctrl-C
+  fastsmaps watch 1234 --for 60 --csv out.csv one minute, samples saved
+  fastsmaps watch -- python work.py --fast    a command, and exit with its status
+  fastsmaps watch --plot out.html -- make     with a plot
+  fastsmaps watch --tree -- make -j8          including all descendants
+  fastsmaps watch -o report -- make           write the report to a file
 
 The report of a process goes to standard output, that of a command to standard error.
 """
@@ -54,48 +54,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="+",
         metavar="PID|COMMAND",
-        help='a process\'s number or "self"; anything else is a command: "--" before it keeps '
-        "its options apart from these",
+        help='a pid or "self"; anything else is a command to run; put "--" before it if it has '
+        "options",
     )
     parser.add_argument(
-        "--interval", metavar="SECONDS", type=seconds, default=0.1, help="between two looks (0.1)"
+        "--for",
+        dest="time",
+        metavar="SECONDS",
+        type=seconds,
+        help="stop after this time",
     )
+    add_sampling(parser, interval=0.1, budget=0.05)
     parser.add_argument(
-        "--for", dest="time", metavar="SECONDS", type=seconds, help="ends the watch of a PID"
-    )
-    parser.add_argument(
-        "--budget",
-        metavar="SHARE",
-        type=share,
-        default=0.05,
-        help="of one core, for looks (0.05): of large processes there are fewer",
-    )
-    parser.add_argument(
-        "--tree", action="store_true", help="with all processes that descend from it, summed"
+        "--tree", action="store_true", help="sum the process and all its descendants"
     )
     parser.add_argument(
         "--no-growth", dest="growth", action="store_false", help="do not read mappings"
     )
     group = parser.add_argument_group("output")
     group.add_argument(
-        "-o", "--output", metavar="FILE", type=file_to_write, help="the report goes there"
+        "-o", "--output", metavar="FILE", type=file_to_write, help="write the report to this file"
     )
-    group.add_argument("--json", action="store_true", help="the report as JSON, in bytes")
+    group.add_argument("--json", action="store_true", help="print the report as JSON, in bytes")
+    group.add_argument("--human", action="store_true", help="print sizes with units (default: KiB)")
     group.add_argument(
-        "--human", action="store_true", help="sizes with their unit; otherwise in KiB"
+        "--limit",
+        metavar="N",
+        type=count,
+        default=10,
+        help="the N mappings that grew most (default: 10)",
     )
     group.add_argument(
-        "--limit", metavar="N", type=count, default=10, help="the N mappings that grew most (10)"
+        "--csv", metavar="FILE", type=file_to_write, help="save all samples as CSV, in bytes"
     )
     group.add_argument(
-        "--csv", metavar="FILE", type=file_to_write, help="saves all samples as CSV, in bytes"
+        "--parquet", metavar="FILE", type=parquet_file, help="save all samples as Parquet"
     )
-    group.add_argument(
-        "--parquet", metavar="FILE", type=parquet_file, help="saves all samples as Parquet"
-    )
-    add_plot(group, "its course over time")
+    add_plot(group, "a plot of memory over time")
     parser.add_argument(
-        "--procfs", default="/proc", metavar="DIR", help="another procfs, for a PID of that"
+        "--procfs", default="/proc", metavar="DIR", help="read the PID from another procfs"
     )
 
 
@@ -104,9 +101,9 @@ def run(args: argparse.Namespace) -> int:
     gc.enable()  # off for commands that end soon
     target = args.target[0]
     if is_pid(target) and len(args.target) > 1:
-        raise WrongUse(f"watch: one process, or a command; a program of that name is ./{target}")
+        raise WrongUse(f"watch: expected one pid; to run a program of that name use ./{target}")
     if not is_pid(target) and args.time is not None:
-        raise WrongUse("watch: --for is for a PID; `timeout SECONDS COMMAND` ends a command")
+        raise WrongUse("watch: --for needs a pid; to end a command use `timeout SECONDS COMMAND`")
     return _watch_process(args) if is_pid(target) else _watch_command(args)
 
 
@@ -249,8 +246,8 @@ def _followed(pid: int, procfs: str) -> fastsmaps.Process:
         fd = os.pidfd_open(pid)
     except (OSError, AttributeError) as error:
         raise fastsmaps.Error(
-            f"{procfs} is of another pid namespace, where this system cannot say which process "
-            f"the command is: pidfd_open: {error}",
+            f"{procfs} belongs to another pid namespace, and the command's pid there cannot be "
+            f"found: pidfd_open: {error}",
             path=procfs,
         ) from None
     with _closed(fd):
