@@ -245,7 +245,7 @@ def test_every_argument_has_a_case() -> None:
 
 
 class Index:
-    """An int as numpy has them."""
+    """An int like numpy's."""
 
     def __init__(self, value: int) -> None:
         self.value = value

@@ -1,6 +1,6 @@
-"""Both backends on texts that are nearly always whole, in chunks, and where they once differed.
+"""Both backends on mostly complete texts, in chunks, and on texts where they once differed.
 
-test_twins.py goes through every kind of line, most often wrong ones. Here records are like those
+test_twins.py covers every kind of line, mostly wrong ones. Here records are like those
 before them, but for what makes the fast paths (match_slots, _Slot) end and begin again.
 """
 
@@ -42,7 +42,7 @@ def file_of(text: bytes) -> Iterator[int]:
 
 
 def check_reads(twins: Twins, text: bytes, *ways: tuple[int, int]) -> Any:
-    """Read in these chunks, a text is what it is when parsed at once: table, sums or error."""
+    """Check that reading in these chunks gives what parsing gives: table, sums or error."""
     whole = total = same(twins, text)
     if not text:
         whole = total = (None,)  # nothing at offset 0
@@ -65,9 +65,9 @@ def total_of(twin: ModuleType, *args: Any) -> Any:
     return (None,) if sums is None else sums
 
 
-# ---- texts that are whole, or damaged in one place
+# ---- texts that are complete, or damaged in one place
 
-# Eight digits, a cell of 32 bits and its two reserved values, and the most that fits.
+# Eight digits, a 32-bit cell and its two reserved values, and the largest value.
 NUMBERS = st.one_of(
     st.integers(0, 9),
     st.sampled_from([9_999_999, 99_999_999, 100_000_000, 2**54 - 1]),
@@ -90,7 +90,7 @@ FLAGS = st.sampled_from([b"VmFlags: rd wr mr \n", b"VmFlags: rd \n", b"VmFlags: 
 
 @st.composite
 def records(draw: st.DrawFn, layout: list[str]) -> bytes:
-    """A record of these fields, some left out, and some new ones among them."""
+    """Draw a record of these fields, without some of them and with new ones."""
     labels = [label for label in layout if draw(st.integers(0, 9))]
     if not draw(st.integers(0, 5)):
         labels = draw(st.permutations(labels))
@@ -101,7 +101,7 @@ def records(draw: st.DrawFn, layout: list[str]) -> bytes:
         lines.append(draw(FLAGS))
     odd = draw(st.integers(0, 20))
     if odd < 6:
-        # A label of tomorrow: bare, in kB or a text, one way here and another way there.
+        # A label of a newer kernel: a number, kB or text, which may change between records.
         value = draw(st.sampled_from([b"7", b"7 kB", b"18446744073709551614", b"x y", b""]))
         lines.insert(draw(st.integers(0, len(lines))), b"New%d: %s\n" % (odd, value))
     if odd in (5, 6):
@@ -133,7 +133,7 @@ SPANS = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A document with a span, or a line, taken out, repeated or replaced."""
+    """Draw a document with a span or a line removed, repeated or replaced."""
     text = draw(documents())
     at = draw(st.integers(0, len(text)))
     end = at + draw(st.integers(0, 20))
@@ -197,7 +197,7 @@ def test_lines_longer_than_the_buffers_are_complete(twins: Twins) -> None:
 
 
 def test_a_long_run_of_blanks_takes_linear_time(twins: Twins) -> None:
-    # Looking on from each of its places would take minutes.
+    # A search from each place would take minutes.
     for blanks in (b" " * 200_000, b"\t\r" * 100_000):
         assert same(twins, header() + b"New: a" + blanks + b"b\n")[0] == 1
         assert same(twins, header() + b"Rss:" + blanks)[2] == len(header())
@@ -210,7 +210,7 @@ def test_a_long_run_of_blanks_takes_linear_time(twins: Twins) -> None:
 
 @pytest.mark.parametrize("zeros", [1, 10, 25, 5000])
 def test_leading_zeros_are_parsed_alike(twins: Twins, zeros: int) -> None:
-    # int() refuses 4,300 digits, whatever they are.
+    # int() refuses 4,300 digits, even zeros.
     line = b"1000-2000 rw-p 0 0:0 " + b"0" * zeros + b"7 /x\n"
     fields = b"Rss: " + b"0" * zeros + b"8 kB\nNew: " + b"0" * zeros + b"9\n"
     same(twins, line + fields)
@@ -236,7 +236,7 @@ def test_a_repeated_field_is_reported_before_too_many(twins: Twins) -> None:
 
 
 def test_too_many_text_fields_are_refused(twins: Twins) -> None:
-    # Each would be compared with all others of its record.
+    # Each is compared with all others of its record.
     lines = [b"T%d: x\n" % i for i in range(257)]
     assert same(twins, header() + b"".join(lines[:256]))[0] == 1
     assert problem(same(twins, header() + b"".join(lines))) == PROBLEMS[errors.TOO_MANY]

@@ -1,4 +1,4 @@
-"""The fuzzer's kept inputs, of which each reached something that the others did not."""
+"""The fuzzer's corpus: each input covers code that the others do not."""
 
 from __future__ import annotations
 

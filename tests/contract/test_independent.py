@@ -1,4 +1,4 @@
-"""The corpus of tests/data and the slow reader that made its tables, checked against hand.
+"""The corpus of tests/data and the slow reader that made its tables, checked by hand.
 
 Whatever is typed out below was read off the texts by eye, never taken from the reader.
 """
@@ -71,14 +71,14 @@ def test_every_kernel_has_every_file() -> None:
 
 @pytest.mark.parametrize("rollup", sorted(DATA.glob("captures/*/*/smaps_rollup")), ids=name_of)
 def test_rollup_smaps_and_maps_agree(rollup: Path) -> None:
-    # The processes stood still, so three files made by three walks must say the same.
+    # The processes were stopped, so the three files, from three walks, must agree.
     smaps = read(rollup.with_name("smaps").read_bytes())
     maps = read(rollup.with_name("maps").read_bytes())
     assert [(r.start, r.end, r.perms, r.offset, r.dev, r.inode, r.name) for r in smaps] == [
         (r.start, r.end, r.perms, r.offset, r.dev, r.inode, r.name) for r in maps
     ]
     (whole,) = read(rollup.read_bytes())
-    # The page that arm kernels map into every process is listed, but is not the process's own.
+    # The page that arm kernels map into every process is listed, but not the process's own.
     last = [r for r in smaps if r.name != b"[vectors]"][-1]
     assert (whole.start, whole.end) == (smaps[0].start, last.end)
     for label in whole.fields.keys() - ROLLUP_ONLY:
@@ -141,7 +141,7 @@ def test_captured_names_are_exact() -> None:
     by_name = {r.name: r for r in records("captures/5.10-amd64/zoo/smaps")}
     assert by_name[b"/tmp/[heap]"].kind == "file"
     assert by_name[b"/tmp/gone (deleted)"].deleted
-    # A file that is really called so: the text cannot tell.
+    # A file of that name: the text cannot show the difference.
     assert by_name[b"/tmp/really (deleted)"].deleted
     assert not by_name[b"/memfd:zoo memfd (deleted)"].deleted
 
@@ -296,7 +296,7 @@ def test_flags_keep_unknown_codes() -> None:
     assert found[1] == ["rd", "wr", "mr", "mw", "me", "??", "ac", "??"]
     assert found[-1] == ["ex"]
     assert all(r.vm_flags is None for r in records("handmade/flags/maps"))
-    # A file of hugetlbfs shows what it is in its flags alone, and maps has none.
+    # Only its flags identify a file of hugetlbfs, and maps has none.
     in_smaps, in_maps = (records(f"handmade/flags/{text}")[4] for text in ("smaps", "maps"))
     assert (in_smaps.kind, in_smaps.deleted) == ("hugetlb", False)
     assert (in_maps.kind, in_maps.deleted) == ("file", True)

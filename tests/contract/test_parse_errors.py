@@ -1,4 +1,4 @@
-"""What is no smaps, and where."""
+"""Texts that are not smaps: the problem and its place."""
 
 from __future__ import annotations
 

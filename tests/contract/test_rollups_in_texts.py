@@ -1,4 +1,4 @@
-"""Several rollups in one text, and rollups beside the smaps of their process or of others."""
+"""Several rollups in one text, and rollups with the smaps of their process or of others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rollup(start: int, end: int, **fields: int) -> bytes:
 
 
 def smaps(start: int, end: int, rss: int, *, stack: bool = True) -> bytes:
-    """A process from `start` to `end`: program, heap, stack, gate; `rss` kB in three parts."""
+    """Return a process from `start` to `end`: program, heap, stack, gate; `rss` kB in all."""
     parts = [
         record(start, start + 0x1000, b"/bin/x", perms=b"r-xp", Rss=rss // 4, Pss=rss // 4),
         record(start + 0x2000, start + 0x9000, b"[heap]", Rss=rss - rss // 2, Pss=1),
@@ -50,7 +50,7 @@ KB = 1024
 
 
 def check(text: bytes, rss: int, source: str, rows: int | None = None) -> fastsmaps.Mappings:
-    """All views agree on `rss` kB."""
+    """Check that all views agree on `rss` kB."""
     table = fastsmaps.parse(text)
     totals = table.totals()
     assert (totals.rss, totals.source) == (rss * KB, source)
@@ -71,16 +71,16 @@ def check(text: bytes, rss: int, source: str, rows: int | None = None) -> fastsm
 
 def test_several_rollups_are_summed(backend: ModuleType) -> None:
     for count in (1, 2, 3):
-        for some in itertools.permutations("ABC", count):
-            text = b"".join(R[name] for name in some)
-            wanted = sum({"A": 1000, "B": 300, "C": 70}[name] for name in some)
+        for names in itertools.permutations("ABC", count):
+            text = b"".join(R[name] for name in names)
+            wanted = sum({"A": 1000, "B": 300, "C": 70}[name] for name in names)
             table = check(text, wanted, "smaps_rollup", count)
             assert [row.size for row in table] == [None] * count
             assert table.column("size").tolist() == [ABSENT] * count
             assert (table.absent("size"), len(table.top(9, "size"))) == (count, 0)
             assert table.find(A[0]) is None
             assert not table.overlaps
-    # One layout: a process and the children it forked, or one process at several times.
+    # One layout: a process and its forked children, or one process at several times.
     check(R["A"] * 3, 3000, "smaps_rollup", 3)
 
 
@@ -117,12 +117,12 @@ def test_a_rollup_with_other_smaps_is_added(backend: ModuleType) -> None:
         assert table.group_by("path")["[rollup]"].totals.source == "smaps_rollup"
         assert table.find(B[0]).path == "/bin/x"  # type: ignore[union-attr]
         assert table.find(A[0] + 7) is None
-    for other in "AC":  # ranges that lie within each other
+    for other in "AC":  # nested ranges
         for text in (R["B"] + S[other], S[other] + R["B"]):
             check(text, {"A": 1300, "C": 370}[other], "mixed", 5)
     check(R["C"] + S["A"] + R["A"] + S["B"], 1370, "mixed", 9)
     check(S["A"] + R["A"] + R["B"], 1300, "mixed", 5)
-    # A forked child's rollup has the layout of the smaps beside its parent's: one of the two.
+    # The rollup of a forked child has the range of its parent's smaps: one of the two.
     check(S["A"] + R["A"] + R["A"], 2000, "mixed", 5)
 
 
@@ -134,9 +134,9 @@ def test_the_rollup_of_an_excerpt_is_left_out(backend: ModuleType) -> None:
         assert wanted
         for text in (R["A"] + part, part + R["A"]):
             assert check(text, wanted // KB, "smaps").totals() == fastsmaps.parse(part).totals()
-    # More than the whole has is of another process.
+    # An excerpt with a larger Rss belongs to another process.
     check(rollup(*A, Rss=10, Pss=5) + head, 760, "mixed")
-    # Something lower was mapped between the two reads.
+    # A lower mapping was added between the two reads.
     check(R["A"] + smaps(A[0] - 0x5000, A[1], 1000), 1000, "smaps", 4)
 
 
@@ -144,9 +144,9 @@ def test_a_field_that_one_rollup_lacks_is_none(backend: ModuleType) -> None:
     first = rollup(*A, Rss=1, Pss_Anon=1)
     totals = fastsmaps.parse(first + rollup(*B, Rss=2)).totals()
     assert (totals.rss, totals.pss_anon) == (3 * KB, None)
-    beside = fastsmaps.parse(S["B"] + first).totals()
-    assert (beside.rss, beside.pss_anon, beside.pss) == (301 * KB, None, None)
-    # A repeated rollup takes its own fields with it.
+    mixed = fastsmaps.parse(S["B"] + first).totals()
+    assert (mixed.rss, mixed.pss_anon, mixed.pss) == (301 * KB, None, None)
+    # A repeated rollup is left out with its own fields.
     table = fastsmaps.parse(rollup(*A, Rss=1000, Pss_Anon=1) + S["A"])
     assert table.fields == ("rss", "pss")
     assert table.totals().pss_anon is None
@@ -226,7 +226,7 @@ def test_arrow_columns_equal_the_rows(backend: ModuleType) -> None:
 
 
 def test_a_captures_files_may_hold_rollups(backend: ModuleType, tmp_path: Path) -> None:
-    """The same in a directory that is read as if it were /proc, whichever file holds both."""
+    """A capture gives the same, whichever file holds both."""
     stat = b"%d (x) S 1 1 1 0 -1 4194304 " + b"0 " * 44 + b"\n"
     texts = {
         10: {"smaps": R["A"] + S["A"]},
@@ -242,25 +242,18 @@ def test_a_captures_files_may_hold_rollups(backend: ModuleType, tmp_path: Path) 
     again = tmp_path / "again"
     for procfs in (tmp_path, again):
         assert {pid: fastsmaps.totals(pid, procfs=procfs).rss for pid in texts} == wanted
-        assert {row.pid: row.rss for row in map(_figures, fastsmaps.scan(procfs=procfs))} == wanted
+        assert {row.pid: row.rss for row in fastsmaps.scan(procfs=procfs)} == wanted
         for pid in texts:
             assert fastsmaps.mappings(pid, procfs=procfs).totals().rss == wanted[pid]
             with fastsmaps.Process(pid, procfs=procfs) as process:
                 assert process.totals().rss == wanted[pid]
         if procfs is tmp_path:
-            assert {row.pid: row.rss for row in map(_figures, capture(again, procfs=tmp_path))} == (
-                wanted
-            )
-
-
-class _figures:  # noqa: N801
-    def __init__(self, row: fastsmaps.ProcessTotals) -> None:
-        assert row.totals is not None
-        self.pid, self.rss = row.pid, row.totals.rss
+            rows = capture(again, procfs=tmp_path)
+            assert {row.pid: row.rss for row in rows} == wanted
 
 
 def test_many_rollups_and_runs_take_linear_time(backend: ModuleType) -> None:
-    # Nothing pairs: each run is an excerpt of no rollup here.
+    # Nothing pairs: no rollup covers a run.
     parts = []
     for i in range(2000):
         parts.append(rollup(0x1000 * i, 0x1000 * i + 0x1000, Rss=1))

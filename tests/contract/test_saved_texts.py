@@ -94,7 +94,7 @@ def test_rollup_and_maps_agree_with_smaps(backend: ModuleType, path: Path) -> No
         assert getattr(sums, name) == getattr(rollup, name)
     assert sums.pss is not None
     assert rollup.pss is not None
-    # Each mapping's Pss is cut to kB, the rollup's once.
+    # The Pss of each mapping is rounded down to kB, the rollup's only once.
     assert 0 <= rollup.pss - sums.pss <= 1024 * len(smaps)
 
 
@@ -144,7 +144,7 @@ def test_labels_keep_the_order_of_the_text(backend: ModuleType, path: Path) -> N
 
 @pytest.mark.parametrize("path", TEXTS, ids=IDS)
 def test_androids_name_is_never_lost(backend: ModuleType, path: Path) -> None:
-    # Either it gives the path, or it is in extra, because the header has a name.
+    # It gives the path, or is in extra if the header has a name.
     headers = fastsmaps.parse(
         b"".join(
             line + b"\n"

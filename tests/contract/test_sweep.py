@@ -1,4 +1,4 @@
-"""The backends' Sweep, Uses and statms: the twins must give the same."""
+"""The backends' Sweep, Uses and statms: both backends must give the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def twins(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[int]:
-    """A procfs of files: what a process cannot be made to say."""
+    """Make a procfs of files, with texts that no live process has."""
     plain = STAT % (10, b"a) b (c")
     cases: dict[int, dict[str, bytes | None]] = {
         10: {
@@ -67,8 +67,8 @@ def root(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def figures(sweep: Any) -> list[Any]:
-    """Each row, with its rollup instead of the place of it."""
+def rows_of(sweep: Any) -> list[Any]:
+    """Return each row, with its rollup instead of the rollup's place."""
     table = sweep.table
     rows = []
     for i in range(len(sweep)):
@@ -104,9 +104,9 @@ def test_sweeps_of_both_backends_are_equal(
         at = 0
         while at < len(pids):
             at += sweep.take(root, pids[at:], 0.0)
-            assert len(sweep) == at  # no time: one each
+            assert len(sweep) == at  # no time: one process each
         assert sweep.outcomes(3) == sweep.outcomes()[3:]
-        found.append(figures(sweep))
+        found.append(rows_of(sweep))
     assert all(one == found[0] for one in found)
     by_pid = {row[0]: row for row in found[0][:-1]}
     assert found[0][-1] == by_pid[10]
@@ -135,7 +135,7 @@ def test_invalid_pids_are_not_read(twins: list[dict[str, Any]], root: int) -> No
 
 
 def test_a_table_read_between_two_takes_grows(twins: list[dict[str, Any]], tmp_path: Path) -> None:
-    """Looked at between two takes, as a Sampler does; no kernel calls a rollup anything else."""
+    """A Sampler reads it between two takes; the names are unlike any kernel's."""
     for pid in (1, 2, 3):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_bytes(STAT % (pid, b"a"))
@@ -155,7 +155,7 @@ def test_a_table_read_between_two_takes_grows(twins: list[dict[str, Any]], tmp_p
 def test_fields_without_a_header_go_to_no_process(
     twins: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """No kernel writes such a rollup; a file system that plays procfs may."""
+    """No kernel writes such a rollup, but another file system may."""
     for pid, rollup in enumerate((ROLLUP, b"New: 3 kB\nRss: 9 kB\n", ROLLUP + b"nonsense\n"), 1):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_bytes(STAT % (pid, b"a"))
@@ -164,7 +164,7 @@ def test_fields_without_a_header_go_to_no_process(
     for twin in twins:
         sweep = twin["Sweep"]()
         sweep.take(root, memoryview(array("i", [1, 2, 3, 2, 1])), 1.0)
-        rows = [row[1:3] for row in figures(sweep)]
+        rows = [row[1:3] for row in rows_of(sweep)]
         good = ("read", {"Rss": 8192, "Pss": 4096, "Swap": 0})
         assert rows == [good, *[("other", None)] * 3, good]
     os.close(root)

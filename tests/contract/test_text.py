@@ -1,4 +1,4 @@
-"""parse() and load(): what they take, and what they make of line ends."""
+"""parse() and load(): their arguments, and line ends."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_contiguous_buffer_is_parsed(backend: ModuleType, name: str) -> No
 )
 def test_an_empty_text_has_no_totals(backend: ModuleType, data: Any) -> None:
     table = fastsmaps.parse(data)
-    # Nothing was read: that is not "has nothing".
+    # Nothing was read, which is not the same as no memory.
     assert (len(table), table.totals().size, table.totals().rss) == (0, None, None)
     assert (table.group_by("path"), table.group_by("kind"), [*table.top(3, "size")]) == ({}, {}, [])
     assert fastsmaps.parse(TEXT)[7:].totals().size is None
@@ -89,7 +89,7 @@ def test_an_object_without_bytes_is_a_type_error(backend: ModuleType, data: Any)
 def test_a_buffer_is_released_after_parsing(backend: ModuleType) -> None:
     data = bytearray(TEXT)
     table = fastsmaps.parse(data)
-    data += b"nonsense\n"  # a BufferError while anybody holds it
+    data += b"nonsense\n"  # a BufferError while it is exported
     with pytest.raises(fastsmaps.ParseError):
         fastsmaps.parse(data)
     data.clear()
@@ -107,7 +107,7 @@ def test_a_name_may_end_in_cr(backend: ModuleType) -> None:
     a, b = header(name=b"/a\r"), header(name=b"/b")
     assert paths(a + b) == [b"/a\r", b"/b"]
     assert paths(b + a) == [b"/b", b"/a\r"]
-    # Only where every line ends so are they the line's.
+    # They belong to the line end only if every line has them.
     assert paths(a + a) == [b"/a", b"/a"]
     assert paths((a + b).replace(b"\n", b"\r\n")) == [b"/a\r", b"/b"]
 
@@ -128,7 +128,7 @@ def test_crlf_after_a_header_without_a_name_is_parsed(backend: ModuleType) -> No
 def test_crlf_is_detected_after_a_first_line_of_any_length(
     backend: ModuleType, length: int
 ) -> None:
-    # Whether a text is CRLF is told by its first line, which is looked for in blocks.
+    # The first line decides whether a text is CRLF; its end is searched in blocks.
     name = b"/" + b"x" * length
     text = header(name=name) + TEXT
     assert paths(text) == [name, b"/a", b""]
@@ -171,7 +171,7 @@ def test_a_name_longer_than_a_block_is_complete(backend: ModuleType) -> None:
     assert paths(header(name=name) + header(name=name + b"x") * 2) == [name] + [name + b"x"] * 2
 
 
-# Run apart: what it looks for would end the whole run.
+# In a process of its own: a crash would end the whole run.
 CHANGING = """
 import sys, threading, time
 import fastsmaps
@@ -247,7 +247,7 @@ def test_load_takes_paths_and_open_files(backend: ModuleType, tmp_path: Path) ->
     assert list(fastsmaps.load(str(path))) == rows
     with path.open("rb") as file:
         assert list(fastsmaps.load(file)) == rows
-        assert len(fastsmaps.load(file)) == 0  # from where it stands
+        assert len(fastsmaps.load(file)) == 0  # from its current place
     with os.fdopen(os.open(path, os.O_RDONLY), "rb") as numbered:
         assert list(fastsmaps.load(numbered)) == rows
     assert list(fastsmaps.load(io.BytesIO(TEXT))) == rows

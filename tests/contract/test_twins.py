@@ -1,4 +1,4 @@
-"""The twins against each other: values and errors, whole texts and every chunk border."""
+"""Both backends against each other: values and errors, in one piece and in chunks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags
 
 
 def content(table: Any) -> tuple[Any, ...]:
-    """All that a table says."""
+    """Return all content of a table."""
     keys = (*HEADER_KEYS, *table.labels)
     groups = array("I", [i % 3 for i in range(len(table))])
     return (
@@ -42,7 +42,7 @@ def content(table: Any) -> tuple[Any, ...]:
 
 
 def outcome(function: Any, *args: Any) -> tuple[Any, ...]:
-    """The table's content, or all that the error says."""
+    """Return the table's content, or the error's."""
     try:
         table = function(*args)
     except ParseError as error:
@@ -92,7 +92,7 @@ NAMES = st.one_of(
 
 @st.composite
 def fields(draw: st.DrawFn) -> bytes:
-    """A field line, mostly as a kernel writes it."""
+    """Draw a field line, mostly as a kernel writes it."""
     kind = draw(st.integers(0, 9))
     if kind == 0:
         flags = draw(st.lists(st.sampled_from(["rd", "wr", "mr", "ht", "??", "sd"]), max_size=12))
@@ -115,7 +115,7 @@ def fields(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def documents(draw: st.DrawFn) -> bytes:
-    """Records that are alike, with now and then one that is not."""
+    """Draw similar records, and now and then a different one."""
     layout = draw(st.lists(fields(), max_size=8, unique_by=lambda line: line.split(b":")[0]))
     address = draw(st.sampled_from([0, 0x8048000, 0x55AA00000000, 0xFFFF800000000000]))
     lines = []
@@ -245,7 +245,7 @@ def test_an_empty_file_gives_none(twins: Twins) -> None:
 
 
 def test_mappings_after_vsyscall_are_read(twins: Twins) -> None:
-    """The gate's record is the last of a process; a text of our making may go on after it."""
+    """[vsyscall] is the last record of a process, but a made-up text may go on after it."""
     first = record(0x1000, 0x2000, Rss=4)
     gate = record(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, b"[vsyscall]", Rss=0)
     beyond = record(0xFFFFFFFFFF700000, 0xFFFFFFFFFF701000, Rss=8)

@@ -1,4 +1,4 @@
-"""Mappings and Scan in Arrow's hands: pyarrow, polars, pandas and DuckDB take them as they are."""
+"""Mappings, Scan and Samples as Arrow tables for pyarrow, polars, pandas and DuckDB."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from support import commands, processes
 from support.independent import DATA, texts
 from support.smaps_texts import header, kb, record
 
-# Typed, it would be None for a statement without an answer.
+# Untyped: mypy would take the result for None, as of a statement without one.
 sql: Any = duckdb.sql
 
 TEXTS = texts()
 IDS = [str(path.relative_to(DATA)) for path in TEXTS]
 ZOO = DATA / "captures/7.2-amd64/zoo/smaps"
 
-# Bytes that are no UTF-8 beside a name that looks like them; what a terminal, SQL, HTML or a
-# reader of lines would act on.
+# Bytes that are not UTF-8, and a name that looks like their escape; text that a terminal, SQL,
+# HTML or a reader of lines would act on.
 HOSTILE = (
     b"/tmp/\xff", b"/tmp/\\xff", b"/tmp/\xed\xa0\x80", b"/tmp/\xe2\x80\xaeevil", b"/tmp/a\\012b",
     b"/tmp/\x1b[31mred", b"/tmp/'; DROP TABLE m; --", b"/tmp/<script>alert(1)</script>",
@@ -58,7 +58,7 @@ def readable(text: str) -> str:
 
 
 def expected(mapping: fastsmaps.Mapping) -> dict[str, Any]:
-    """The row as Arrow shows it."""
+    """Return the row as Arrow shows it."""
     flags = mapping.vm_flags
     return {
         **mapping.as_dict(),
@@ -80,7 +80,7 @@ def compare(mappings: fastsmaps.Mappings) -> None:
 
 
 def address(view: memoryview) -> int:
-    """Where it is; pyarrow is asked for a buffer of its own."""
+    """Return the column's address, from a buffer that pyarrow makes of it."""
     found: int = pa.py_buffer(view).address
     return found
 
@@ -130,20 +130,20 @@ def test_metadata_names_the_origin(backend: ModuleType) -> None:
 
 def test_number_columns_share_the_backends_memory(backend: ModuleType) -> None:
     mappings = fastsmaps.load(ZOO)
-    for some in (mappings, mappings[5:20]):
-        table = pa.table(some)
-        names = ["start", "end", "offset", "inode", "size_printed", *some.fields[1:]]
+    for part in (mappings, mappings[5:20]):
+        table = pa.table(part)
+        names = ["start", "end", "offset", "inode", "size_printed", *part.fields[1:]]
         assert len(names) > 20
         for name in names:
-            column = some.column("Size" if name == "size_printed" else name)
+            column = part.column("Size" if name == "size_printed" else name)
             (chunk,) = table[name].chunks
             validity, values = chunk.buffers()
             assert (values.address, chunk.offset) == (address(column), 0)
-            # A bitmap only where there is something to mark.
-            assert (validity is None) == (name[0] in "seoi" or some.absent(name) == 0)
-    # The buffers live on without the mappings.
+            # There is a bitmap only if a value is null.
+            assert (validity is None) == (name[0] in "seoi" or part.absent(name) == 0)
+    # The buffers outlive the mappings.
     before = table.to_pylist()
-    del mappings, some, column
+    del mappings, part, column
     gc.collect()
     assert table.to_pylist() == before
 
@@ -155,7 +155,7 @@ def test_absent_is_null(backend: ModuleType) -> None:
     for name in names:
         assert table[name].null_count == mappings.absent(name)
         assert (pc.sum(table[name]).as_py() or 0) < fastsmaps.ABSENT
-    # A field that some rows lack and others have is a column of either.
+    # A field that only a part of the rows has is a column for all.
     lacking = [(i, name) for name in names for i, m in enumerate(mappings) if m[name] is None]
     assert lacking
     for i, name in lacking:
@@ -171,7 +171,7 @@ def test_missing_flags_are_null_and_empty_ones_a_list(backend: ModuleType) -> No
     table = pa.table(fastsmaps.parse(text))
     assert table["vm_flags"].to_pylist() == [None, [], ["rd", "wr", "ht"], None]
     assert table["kind"].to_pylist() == ["anon", "anon", "hugetlb", "anon"]
-    # Codes of other lengths than the kernel's, and bytes that are no text.
+    # Codes of other lengths than the kernel's, and bytes that are not text.
     text += record(0x5000, 0x6000, Rss=1, flags=b"a wide \xff\xfe zz")
     table = pa.table(fastsmaps.parse(text))
     assert table["vm_flags"].to_pylist()[2:] == [
@@ -212,7 +212,7 @@ def test_names_that_are_not_utf8_are_escaped(backend: ModuleType) -> None:
     table = pa.table(mappings)
     assert table["raw_path"].to_pylist() == list(HOSTILE)
     assert table["path"].to_pylist()[:2] == ["/tmp/\\xff", "/tmp/\\xff"]
-    # A dictionary has no text twice, which some engines rely on.
+    # Some engines rely on distinct texts in a dictionary.
     (chunk,) = table["path"].chunks
     assert len({*chunk.dictionary.to_pylist()}) == len(chunk.dictionary)
     assert sql("SELECT count(DISTINCT path), sum(pss) FROM mappings").fetchall() == [
@@ -221,7 +221,7 @@ def test_names_that_are_not_utf8_are_escaped(backend: ModuleType) -> None:
 
 
 def test_unknown_fields_become_columns(backend: ModuleType) -> None:
-    # Two labels with one name in Python, some named as attributes are, one whose value is a text.
+    # Two labels with one name in Python, labels named like attributes, and one with a text.
     text = (
         header()
         + b"".join(map(kb, ("New_Field", "NewField", "Path", "Raw_Path", "Extra"), range(5)))
@@ -334,7 +334,7 @@ def test_a_scan_of_all_processes_matches(backend: ModuleType) -> None:
     scan = fastsmaps.scan(workers=2)
     table = compare_scan(scan)
     assert len(table) == len(scan)
-    # Some from tables of sweeps, some that went through pickle, some that were never read.
+    # Rows from tables of sweeps, rows that were pickled, and rows that were never read.
     mixed = fastsmaps.Scan(
         [*scan, *pickle.loads(pickle.dumps(scan)), fastsmaps.ProcessTotals(1, "failed", error="x")],
         cost=scan.cost,
@@ -359,8 +359,8 @@ def test_a_captures_scan_matches(backend: ModuleType, tmp_path: Path) -> None:
     files = {
         7: {"stat": b"7 (ba\xffd) S 1 " + b"0 " * 40, "smaps_rollup": rollup + kb("NewField", 3)},
         8: {"stat": b"8 (sh) S 1 " + b"0 " * 40, "smaps_rollup": rollup + kb("Comm", 5)},
-        # Numbers and figures that no kernel gives are not known; what they would make of a sum is
-        # not told either.
+        # Numbers that no kernel prints are null, and so are the sums that they
+        # would be part of.
         9: {
             "stat": b"9 (sh) S %d " % 2**70 + b"0 " * 40,
             "smaps_rollup": header(name=b"[rollup]")
@@ -369,9 +369,9 @@ def test_a_captures_scan_matches(backend: ModuleType, tmp_path: Path) -> None:
             "cmdline": b"a\xff\0b\0",
         },
     }
-    for pid, some in files.items():
+    for pid, content in files.items():
         (tmp_path / str(pid)).mkdir()
-        for name, text in some.items():
+        for name, text in content.items():
             (tmp_path / str(pid) / name).write_bytes(text)
     scan = fastsmaps.scan(procfs=str(tmp_path), cmdline=True)
     assert scan.coverage["read"] == 3
@@ -424,7 +424,7 @@ def test_pandas_reads_every_table(backend: ModuleType) -> None:
     kinds = frame.groupby("kind", observed=True)["pss"].sum()
     groups = mappings.group_by("kind")
     assert kinds.to_dict() == {kind: group.totals.pss for kind, group in groups.items()}
-    # What is not known is not 0 there either.
+    # An unknown value is not 0 there either.
     frame = pandas.DataFrame.from_arrow(fastsmaps.load(DATA / "handmade/mixed-fields/smaps"))
     assert frame.isna().any(axis=None)
     with processes.zombie() as zombie:

@@ -1,4 +1,4 @@
-"""diff(): what grew, shrank, came and went."""
+"""diff(): growth, shrinkage, new and ended groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KB = 1024
 
 
 def table(**pss: int) -> fastsmaps.Mappings:
-    """A mapping for each name, with that Pss in kB."""
+    """Return a table with a mapping for each name, of that Pss in kB."""
     records = [
         record(i << 16, (i << 16) + 4096, name.encode(), Pss=size, Rss=2 * size)
         for i, (name, size) in enumerate(pss.items(), 1)
@@ -42,7 +42,7 @@ def scan(*rows: ProcessTotals) -> Scan:
     return Scan(rows, cost=Cost(0, 0), taken_at=0, procfs="/proc")
 
 
-def told(changes: list[fastsmaps.Change]) -> list[tuple[Any, int | None]]:
+def pss_by_key(changes: list[fastsmaps.Change]) -> list[tuple[Any, int | None]]:
     return [(change.key, change.pss) for change in changes]
 
 
@@ -53,19 +53,19 @@ def test_changes_by_path_are_ordered_by_pss(backend: ModuleType) -> None:
     old = table(same=10, grew=10, shrank=50, went=7)
     new = table(came=3, shrank=9, same=10, grew=30)
     changes = diff(old, new)
-    assert told(changes) == [
+    assert pss_by_key(changes) == [
         ("shrank", -41 * KB),
         ("grew", 20 * KB),
         ("went", -7 * KB),
         ("came", 3 * KB),
     ]
     went, came = changes[2:]
-    # Whole and signed: the side that lacks it has 0 of what the other has, and of that alone.
+    # A missing group has 0 for each field of the other side, and no other fields.
     assert (went.old.pss, went.new.pss, went.rss, went.size) == (7 * KB, 0, -14 * KB, -4096)
     assert (came.old.pss, came.new.pss, came.rss, came.size) == (0, 3 * KB, 6 * KB, 4096)
     assert came.old.swap is None
     assert came.swap is None
-    assert told(diff(new, old)) == [(key, -(pss or 0)) for key, pss in told(changes)]
+    assert pss_by_key(diff(new, old)) == [(key, -(pss or 0)) for key, pss in pss_by_key(changes)]
     assert pickle.loads(pickle.dumps(changes)) == changes
     assert diff(old, old) == []
     assert diff(old[:2], old[:2]) == []
@@ -73,15 +73,17 @@ def test_changes_by_path_are_ordered_by_pss(backend: ModuleType) -> None:
 
 def test_changes_by_kind_and_by_function_agree(backend: ModuleType) -> None:
     old, new = table(**{"[heap]": 10, "/a": 1, "/b": 2}), table(**{"[heap]": 15, "/a": 4, "/c": 1})
-    assert told(diff(old, new, by="kind")) == [("heap", 5 * KB), ("file", 2 * KB)]
-    assert told(diff(old, new, "kind")) == told(diff(old, new, lambda mapping: mapping.kind))
-    assert told(diff(old, new)) == told(diff(old, new, "path"))
+    assert pss_by_key(diff(old, new, by="kind")) == [("heap", 5 * KB), ("file", 2 * KB)]
+    assert pss_by_key(diff(old, new, "kind")) == pss_by_key(
+        diff(old, new, lambda mapping: mapping.kind)
+    )
+    assert pss_by_key(diff(old, new)) == pss_by_key(diff(old, new, "path"))
     with pytest.raises(ValueError, match="got 'comm'"):
         diff(old, new, by="comm")
 
 
 def test_tables_of_maps_are_compared_by_size(backend: ModuleType) -> None:
-    """Those of maps have only addresses: what is mapped is the change."""
+    """A table of maps only has addresses, so the change is in size."""
     old = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x3000, b"/b"))
     new = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x2000, 0x5000, b"/b"))
     (change,) = diff(old, new)
@@ -110,7 +112,7 @@ def test_ranges_that_overlap_are_one_change(backend: ModuleType) -> None:
         (0x8000, 0x20000, b"", 30), (0x30000, 0x34000, b"", 5), (0x34000, 0x38000, b"", 1),
         (0x50000, 0x54000, b"", 4), (0x60000, 0x61000, b"/b", 3), (0x80000, 0x81000, b"", 8),
     )  # fmt: skip
-    assert told(diff(old, new, by="range")) == [
+    assert pss_by_key(diff(old, new, by="range")) == [
         (("8000-20000", ""), 20 * KB),
         (("80000-81000", ""), 8 * KB),
         (("70000-71000", ""), -7 * KB),
@@ -126,7 +128,7 @@ def test_ranges_that_overlap_are_one_change(backend: ModuleType) -> None:
 
 
 def test_growth_in_a_live_process_has_its_address(backend: ModuleType) -> None:
-    """The kernel maps downwards, and merges what is next to each other and alike."""
+    """The kernel maps downwards, and merges similar neighbours."""
     first = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     first[:] = bytes(len(first))
     before = fastsmaps.mappings()
@@ -148,7 +150,7 @@ def test_changes_by_process_are_ordered_by_pss() -> None:
     old = scan(row(1, 10), row(2, 20), row(3, 30), row(4, 40))
     new = scan(row(1, 10), row(2, 25), row(3, 10), row(5, 50))
     changes = diff(old, new)
-    assert told(changes) == [(5, 50), (4, -40), (3, -20), (2, 5)]
+    assert pss_by_key(changes) == [(5, 50), (4, -40), (3, -20), (2, 5)]
     for by in ("pid", None):
         assert diff(old, new, by) == changes
     assert changes[0].old.pss == 0
@@ -157,7 +159,7 @@ def test_changes_by_process_are_ordered_by_pss() -> None:
 
 def test_a_reused_pid_makes_two_changes() -> None:
     old, new = scan(row(7, 10)), scan(row(7, 11, start_time=2.0))
-    assert told(diff(old, new)) == [(7, 11), (7, -10)]
+    assert pss_by_key(diff(old, new)) == [(7, 11), (7, -10)]
 
 
 @pytest.mark.parametrize("outcome", ["denied", "failed", "skipped"])
@@ -171,7 +173,7 @@ def test_an_unread_process_is_left_out(outcome: Outcome) -> None:
 @pytest.mark.parametrize("outcome", ["gone", "zombie"])
 def test_an_ended_process_counts_as_0(outcome: Outcome) -> None:
     ended = row(7, None, outcome, start_time=1.0 if outcome == "zombie" else None)
-    assert told(diff(scan(row(7, 10)), scan(ended))) == [(7, -10)]
+    assert pss_by_key(diff(scan(row(7, 10)), scan(ended))) == [(7, -10)]
     assert diff(scan(ended), scan(ended)) == []
 
 
@@ -184,9 +186,9 @@ def test_kernel_threads_do_not_change() -> None:
 def test_changes_by_words_and_functions() -> None:
     old = scan(row(1, 10, comm="a", cgroup="/x"), row(2, 20, comm="a"), row(3, 5, comm="b"))
     new = scan(row(1, 11, comm="a", cgroup="/x"), row(4, 40, comm="a"), row(3, 5, comm="b"))
-    assert told(diff(old, new, by="comm")) == [("a", 21)]
-    assert told(diff(old, new, by="cgroup")) == [(None, 20), ("/x", 1)]
-    assert told(diff(old, new, by=lambda row: row.pid % 2)) == [(0, 20), (1, 1)]
+    assert pss_by_key(diff(old, new, by="comm")) == [("a", 21)]
+    assert pss_by_key(diff(old, new, by="cgroup")) == [(None, 20), ("/x", 1)]
+    assert pss_by_key(diff(old, new, by=lambda row: row.pid % 2)) == [(0, 20), (1, 1)]
     with pytest.raises(ValueError, match="cmdline:REGEX, got 'kind'"):
         diff(old, new, by="kind")
 

@@ -1,4 +1,4 @@
-"""The errors: one tree, each also what Python calls it, all of it kept by a pickle."""
+"""Errors: one tree, with Python's classes as bases; pickles keep every attribute."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ERRORS: list[Error] = [
     NotInNamespace("message", path="/proc/self"),
     NotSupported("message", pid=7, path="/proc/7/smaps"),
     ParseError("problem", offset=5, line_number=2, line=b"\xff\n", pid=7, path="/saved"),
-    # With nothing but the message.
+    # With only the message.
     Error("message"),
     ProcessGone("message"),
     AccessDenied("message"),
@@ -50,7 +50,7 @@ ERRORS: list[Error] = [
 ]
 
 
-def told(error: Error) -> dict[str, Any]:
+def content(error: Error) -> dict[str, Any]:
     names = ["pid", "path", "message", "args", "errno", "strerror", "filename", "filename2"]
     names += ["offset", "line_number", "line", "problem", "what", "process"]
     found = {name: getattr(error, name) for name in names if hasattr(error, name)}
@@ -63,9 +63,9 @@ def test_pickles_keep_every_attribute(error: Error) -> None:
     error.add_note("a note")
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(error, protocol))
-        assert told(again) == told(error)
+        assert content(again) == content(error)
         assert again.__notes__ == error.__notes__
-    assert told(copy.copy(error)) == told(copy.deepcopy(error)) == told(error)
+    assert content(copy.copy(error)) == content(copy.deepcopy(error)) == content(error)
 
 
 def test_pickles_keep_a_path_that_was_set_later() -> None:
@@ -114,7 +114,7 @@ def test_public_errors_have_the_documented_bases() -> None:
     }
     assert all(issubclass(c, Error) for c in found)
     assert issubclass(ParseError, ValueError)
-    # One failure, one class: nobody catches another's.
+    # One failure, one class: no class catches another's failures.
     leaves = found - {Error}
     assert not [(a, b) for a in leaves for b in leaves if a is not b and issubclass(a, b)]
     assert not issubclass(NoMemoryMap, OSError)

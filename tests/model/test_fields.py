@@ -1,4 +1,4 @@
-"""Names: from the kernel's spelling to Python's, one rule for those nobody has seen too."""
+"""Names: from the kernel's spelling to Python's, by one rule for unknown labels too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fastsmaps._fields import (
 
 pytestmark = pytest.mark.core
 
-# As they are used in code, so typed out; the rule's results for names of no kernel below.
+# Written out, as code uses them; the rule's results for made-up labels are below.
 KNOWN = {
     "Size": "size",
     "Rss": "rss",
@@ -123,7 +123,7 @@ def test_an_unknown_name_lists_the_fields() -> None:
 
 
 def test_a_misspelt_field_is_refused() -> None:
-    """By mypy too: it reports an ignored error that is none (warn_unused_ignores)."""
+    """By mypy too, which reports an unused ignore (warn_unused_ignores)."""
     (row,) = fastsmaps.parse(b"00400000-00401000 r--p 00000000 00:00 0\nPss: 4 kB\n")
     totals = fastsmaps.Totals({"Pss": 4096}, None, "smaps")
     with pytest.raises(AttributeError, match="no field 'psss'"):

@@ -26,7 +26,7 @@ from support.metrics import (
 
 
 def row_of(*words: str, exe: str | None = None) -> fastsmaps.ProcessTotals:
-    """A process with this command line."""
+    """Return a process with this command line."""
     cmdline = b"".join(os.fsencode(word) + b"\0" for word in words)
     return fastsmaps.ProcessTotals(7, "read", comm="java", cmdline=cmdline, exe=exe)
 
@@ -47,7 +47,7 @@ def test_words_are_split_and_checked() -> None:
         assert Keys(word).names == (word,)
     assert Keys("user,comm").names == Keys(["user", "comm"]).names == ("user", "comm")
     assert Keys("user,user").names == ("user",)
-    # A pattern takes the rest, with its commas.
+    # A pattern takes the rest of the text, commas included.
     assert str(Keys("user,cmdline:a{1,2},comm")) == "user,cmdline:a{1,2},comm"
     assert Keys("user,cmdline:a{1,2},comm").names == ("user", "cmdline")
     assert Keys(["cmdline:a,b", "comm"]).names == ("cmdline", "comm")
@@ -94,7 +94,7 @@ def test_exe_falls_back_to_comm_in_brackets() -> None:
 def test_exe_of_live_processes_and_of_a_capture(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
-    """By the kernel's link, in a capture by its text; without the right, by the name."""
+    """A live process has a link, a capture the link's text; without the right comm is used."""
     (row,) = fastsmaps.scan([idle.pid], exe=True)
     assert row.exe == os.readlink(f"/proc/{idle.pid}/exe")
     assert fastsmaps.scan([idle.pid])[0].exe is None
@@ -104,7 +104,7 @@ def test_exe_of_live_processes_and_of_a_capture(
     assert not (target / f"{idle.pid}/exe").is_symlink()
     (scan_capture,) = fastsmaps.scan(procfs=target, exe=True)
     assert scan_capture.exe == row.exe
-    # Again from the capture: nothing is lost.
+    # A capture of the capture loses nothing.
     fastsmaps.capture(tmp_path / "again", procfs=target)
     assert fastsmaps.scan(procfs=tmp_path / "again", exe=True)[0].exe == row.exe
     with fastsmaps.Sampler(exe=True) as sampler:
@@ -127,12 +127,12 @@ def test_exe_without_rights_is_comm_in_brackets(
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
 
-    def look() -> tuple[str | None, object]:
+    def read() -> tuple[str | None, object]:
         linux.become(linux.NOBODY)
         (row,) = fastsmaps.scan([idle.pid], exe=True)
         return row.exe, Keys("exe")(row)
 
-    exe, key = processes.run_in_child(look)
+    exe, key = processes.run_in_child(read)
     assert exe is None
     assert key == f"[{fastsmaps.scan([idle.pid])[0].comm}]"
 
@@ -184,7 +184,7 @@ def test_ps_groups_by_words_and_patterns(backend: ModuleType, host: Path, tmp_pa
 
 
 def test_groups_count_their_unread_processes(backend: ModuleType, host: Path) -> None:
-    """A group's figures are of its processes that were read; the others are counted."""
+    """A group's totals are of the processes that were read; the others are only counted."""
     write_process(host, 10, b"web", uid=33, Rss=10)
     (host / "10/smaps_rollup").write_bytes(b"damaged\n")
     write_process(host, 11, b"lost", Rss=10)
@@ -253,7 +253,7 @@ def test_a_quadratic_pattern_is_searched_in_part(monkeypatch: pytest.MonkeyPatch
     sizes = []
 
     class Slow:
-        """A pattern that takes 5 ns for each letter and each behind it."""
+        """A pattern that takes 5 ns for each pair of letters."""
 
         def search(self, text: str) -> re.Match[str] | None:
             nonlocal clock
@@ -269,7 +269,7 @@ def test_a_quadratic_pattern_is_searched_in_part(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_fast_pattern_searches_a_long_command_line() -> None:
-    """A class path of Java's, and the program behind it."""
+    """Java's class path, with the program after it."""
     path = ":".join(f"/usr/lib/java/library-{i}.jar" for i in range(3_000))
     row = row_of("java", "-cp", path, "shop.Main")
     assert Keys(r"cmdline:(?P<name>\w+\.Main)$")(row) == "shop.Main"

@@ -1,4 +1,4 @@
-"""Labels whose Python name is taken: each view gives the same figure for the same name."""
+"""Labels with a Python name that is taken: a name has the same value in every view."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ CASES = [
     # Another spelling of a known field.
     (("Rss", "RSS", "Pss_anon", "PSS"), ("rss", "RSS", "Pss_anon", "PSS")),
     (("RSS", "Kernel_Page_Size"), ("RSS", "Kernel_Page_Size")),
-    # A header's name, a derived figure's, an attribute's.
+    # The name of a header's value, of a derived value, of an attribute.
     (("Start", "Inode", "Path", "Kind", "Top"), ("Start", "Inode", "Path", "Kind", "top")),
     (("Uss", "RssSwap", "SIZE", "Size_Printed"), ("Uss", "RssSwap", "SIZE", "Size_Printed")),
     (("Extra", "As_Dict", "Vm_flags"), ("Extra", "As_Dict", "Vm_flags")),
-    # Two new labels of one name: the first has it.
+    # Two new labels with one name: the first gets it.
     (("NewField", "New_Field", "New-Field"), ("new_field", "New_Field", "New-Field")),
     (("New_Field", "NewField"), ("new_field", "NewField")),
 ]  # fmt: skip
 
 
 def document(labels: tuple[str, ...], name: bytes = b"/a") -> bytes:
-    """Two mappings; each field has another figure."""
+    """Return two mappings with a different value in each field."""
     return b"".join(
         header(start, start + 4096, name)
         + b"".join(kb(label, place + i) for i, label in enumerate(labels, 1))
@@ -67,9 +67,9 @@ def test_mappings_use_one_name_in_every_view(
         text = run("maps", str(path), "--fields", label, "--sort", label, "--csv").stdout
         assert text.splitlines()[1].split(",")[3] == str(expected[1])
         assert table[:1].fields == names
-    figures = [value for value in table[0].as_dict().values() if type(value) is int]
-    assert {i * 1024 for i in range(1, len(labels) + 1)} <= {*figures}
-    # The header is what it was.
+    values = [value for value in table[0].as_dict().values() if type(value) is int]
+    assert {i * 1024 for i in range(1, len(labels) + 1)} <= {*values}
+    # The header is unchanged.
     assert [(row.start, row.as_dict()["start"], row.kind) for row in table] == [
         (0x1000, 0x1000, "file"), (0x2000, 0x2000, "file"),
     ]  # fmt: skip
@@ -150,11 +150,11 @@ def test_changes_use_one_name_in_every_view(backend: ModuleType, tmp_path: Path)
 
 
 def test_samples_use_one_name_in_every_view() -> None:
-    """Names are those of the whole table, also where the first sample lacks a label."""
+    """Names are those of the whole table, even if the first sample lacks a label."""
     series = Series(8)
-    figures = ({"New_Field": 1}, {"New_Field": 2, "NewField": 3, "Elapsed": 4, "PSS": 5, "Pss": 6})
-    for i, some in enumerate(figures):
-        totals = Totals(dict(some), None, "smaps_rollup")
+    sums = ({"New_Field": 1}, {"New_Field": 2, "NewField": 3, "Elapsed": 4, "PSS": 5, "Pss": 6})
+    for i, by_label in enumerate(sums):
+        totals = Totals(dict(by_label), None, "smaps_rollup")
         series.add(totals, elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
     samples = series.samples()
     for label, name in (
@@ -163,19 +163,19 @@ def test_samples_use_one_name_in_every_view() -> None:
     ):  # fmt: skip
         assert name in samples.names
         assert name in samples.fields
-        expected = [some.get(label, fastsmaps.ABSENT) for some in figures]
+        expected = [by_label.get(label, fastsmaps.ABSENT) for by_label in sums]
         assert samples.column(name).tolist() == samples.column(label).tolist() == expected
-        assert samples[1].as_dict()[name] == figures[1][label]
-        assert pa.table(samples)[name].to_pylist() == [some.get(label) for some in figures]
+        assert samples[1].as_dict()[name] == sums[1][label]
+        assert pa.table(samples)[name].to_pylist() == [by_label.get(label) for by_label in sums]
     assert len({*samples.names}) == len(samples.names)
 
 
 def test_csv_of_samples_has_the_tables_names(tmp_path: Path) -> None:
     """A file's columns are the table's: a sample alone would have another name for its field."""
     series = Series(8)
-    some: tuple[dict[str, int], ...] = ({"NewField": 1}, {"New_Field": 2}, {"New_Field": 3})
-    for i, figures in enumerate(some):
-        totals = Totals(dict(figures), None, "smaps_rollup")
+    sums: tuple[dict[str, int], ...] = ({"NewField": 1}, {"New_Field": 2}, {"New_Field": 3})
+    for i, by_label in enumerate(sums):
+        totals = Totals(dict(by_label), None, "smaps_rollup")
         series.add(totals, elapsed=i, time=i, processes=1, unread=0, peak_rss=None)
     path = tmp_path / "samples.csv"
     watch_report._write_csv(series.samples(), str(path))

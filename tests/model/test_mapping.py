@@ -1,4 +1,4 @@
-"""Rows of the table in depth: every kind of name, equality, what they show."""
+"""Rows of the table: every kind of name, equality, repr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def json_rows(text: bytes) -> list[Mapping]:
 
 
 KINDS = [
-    # name, perms, kind with no flags, deleted
+    # name, perms, kind without flags, deleted
     (b"", b"rw-p", "anon", False),
     (b"[heap]", b"rw-p", "heap", False),
     (b"[heap] ", b"rw-p", "file", False),
@@ -107,7 +107,7 @@ INTERNAL = [
 def test_objects_of_kernel_mounts_are_shmem(
     backend: ModuleType, name: bytes, perms: bytes, dev: bytes, kind: str, deleted: bool
 ) -> None:
-    """Mapped shared, a name without a directory, a device number that the kernel made up."""
+    """They are mapped shared, with a name without directory and a made-up device number."""
     table = fastsmaps.parse(header(name=name, perms=perms, dev=dev))
     assert (table[0].kind, table[0].deleted) == (kind, deleted)
     assert list(table.group_by("kind")) == [kind]
@@ -115,7 +115,7 @@ def test_objects_of_kernel_mounts_are_shmem(
 
 
 def test_kind_depends_on_each_rows_device(backend: ModuleType) -> None:
-    """One name may be the kernel's object here and a file there."""
+    """One name may be the kernel's object in one row and a file in another."""
     rows = [(perms, dev) for perms in (b"rw-p", b"rw-s") for dev in (b"fe:00", b"00:05")]
     text = b"".join(
         header(i << 12, i + 1 << 12, b"/i915 (deleted)", perms=perms, dev=dev)
@@ -172,7 +172,7 @@ def test_permissions_stay_as_printed(backend: ModuleType, perms: str) -> None:
 
 
 def test_capital_s_is_shared(backend: ModuleType) -> None:
-    # fs/proc/task_nommu.c prints it for what is mapped MAP_SHARED.
+    # fs/proc/task_nommu.c prints it for memory mapped MAP_SHARED.
     text = (
         header(0x80400000, 0x8040A000)
         + header(0x80410000, 0x80418000, b"/dev/zero (deleted)", perms=b"rw-S", inode=3)
@@ -226,7 +226,7 @@ def test_equal_rows_are_equal_and_hash_alike(backend: ModuleType) -> None:
 
 
 def tables_to_pickle(table: Mappings) -> list[Mappings]:
-    """The whole, slices, filtered and sorted ones."""
+    """Return the whole table, slices, and filtered and sorted tables."""
     return [
         table, table[1:], table[:2], table[::-1], table[:0],
         table.filter(lambda row: row.kind == "file"), table.filter(lambda row: not row.swap),
@@ -291,7 +291,7 @@ def test_rows_of_both_backends_are_equal(twins: tuple[ModuleType, ModuleType]) -
 
 
 def test_equal_rows_of_different_tables_are_equal(backend: ModuleType) -> None:
-    # The order of the columns, and columns that are None for a row, are the table's.
+    # The order of columns, and columns that are None in a row, belong to the table.
     one = header() + kb("Rss", 4) + kb("Pss", 3)
     other = header() + kb("Pss", 3) + kb("Rss", 4) + header(0x20000, 0x30000) + kb("Swap", 1)
     assert fastsmaps.parse(one)[0] == fastsmaps.parse(other)[0]

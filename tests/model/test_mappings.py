@@ -1,4 +1,4 @@
-"""The table in depth: every slice, every column, every order of ranges."""
+"""The table: every slice, every column, every order of ranges."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_uss_needs_both_private_fields(backend: ModuleType) -> None:
     without = fastsmaps.parse(TEXT)
     assert without.absent("uss") == len(without)
     assert without[0].uss is None
-    # Each has a part of it, none has both.
+    # Each row has one of the two fields.
     halves = record(0x1000, 0x2000, Private_Clean=4) + record(0x2000, 0x3000, Private_Dirty=8)
     for none in (without, table[1:2], table[:0], fastsmaps.parse(halves)):
         assert none.absent("uss") == len(none)
@@ -79,7 +79,7 @@ def test_rss_swap_needs_both_fields(backend: ModuleType) -> None:
     assert swapless.absent("rss_swap") == 1
     assert swapless.totals().rss_swap is None
     assert swapless.column("rss_swap").tolist() == [ABSENT]
-    # A field of tomorrow with that name keeps the kernel's spelling.
+    # A field of a newer kernel with that name keeps the kernel's spelling.
     assert fastsmaps.parse(record(Rss=1, Swap=1, RssSwap=5)).totals()["RssSwap"] == 5120
 
 
@@ -134,7 +134,7 @@ def test_numbers_without_unit_are_columns_but_not_sizes(backend: ModuleType) -> 
     table = fastsmaps.parse(text)
     assert table.column("thp_eligible").tolist() == [1, ABSENT]
     assert table.column("ProtectionKey").tolist() == [0, ABSENT]
-    assert table.fields == ()  # these are no sizes
+    assert table.fields == ()  # not sizes
     assert table[0].protection_key == 0
     assert table[1].protection_key is None
 
@@ -154,7 +154,7 @@ def test_an_unknown_column_is_a_key_error(backend: ModuleType) -> None:
             table.column(name)
         with pytest.raises(KeyError):
             table.absent(name)
-    # A known field, but none of theirs.
+    # A known field that no row has.
     assert table.column("locked").tolist() == table.column("Locked").tolist() == [ABSENT] * 5
     assert (table.column("locked").format, table.column("locked").readonly) == ("Q", True)
     with pytest.raises(KeyError, match=r"there are: start, end, .* rss, pss, .* protection_key"):
@@ -209,9 +209,9 @@ def test_groups_of_a_capture_are_sums_of_its_rows(backend: ModuleType, path: Any
             if path.name != "smaps_rollup":
                 assert group.totals.size == sum(row.end - row.start for row in members)
             for name in table.fields:
-                figures = [size for row in members if (size := row[name]) is not None]
+                values = [size for row in members if (size := row[name]) is not None]
                 if name not in ("size", "kernel_page_size", "mmu_page_size"):
-                    assert group.totals[name] == (sum(figures) if figures else None)
+                    assert group.totals[name] == (sum(values) if values else None)
         order = [group.totals.pss or 0 for group in groups.values()]
         assert order == sorted(order, reverse=True)
 
@@ -244,8 +244,8 @@ def test_a_function_may_group_by_any_hashable(backend: ModuleType) -> None:
 def test_top_leaves_out_rows_without_a_value(backend: ModuleType) -> None:
     table = fastsmaps.parse(TEXT)
     rows = list(table)
-    assert list(table.top(2)) == [rows[1], rows[3]]  # of equals the first comes first
-    assert list(table.top(9, "swap")) == [rows[2], rows[0]]  # only those that have it
+    assert list(table.top(2)) == [rows[1], rows[3]]  # equal rows keep their order
+    assert list(table.top(9, "swap")) == [rows[2], rows[0]]  # only rows that have it
     assert list(table.top(1, "size")) == [rows[2]]
     assert list(table.top(1, "Rss")) == list(table.top(1, "rss")) == [rows[0]]
     assert list(table.top(0)) == list(table.top(-1)) == []
@@ -285,7 +285,7 @@ def test_find_at_the_ends_of_memory(backend: ModuleType) -> None:
 
 
 def test_overlaps_are_computed_once(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All rows are looked at for them: find() must not do so for each address."""
+    """They take all rows: find() must not compute them for each address."""
     table = parse_ranges([(0, 1), (2, 3)])
     asked: list[str] = []
     column = fastsmaps.Mappings.column
@@ -345,7 +345,7 @@ def test_sort_puts_missing_values_last(backend: ModuleType) -> None:
             assert list(part) == expected + [row for row in rows if row[by] is None]
     assert list(table.sort(lambda row: row.path)) == sorted(rows, key=lambda row: row.path)
     assert list(table.sort(reverse=True))[:2] == list(table.top(2))
-    # Neither the sums nor what is found depend on the order.
+    # Neither the sums nor find() depend on the order.
     part = table.sort("pss")
     assert (part.totals(), part.overlaps) == (table.totals(), table.overlaps)
     assert [part.find(row.start) for row in rows] == [table.find(row.start) for row in rows]

@@ -1,4 +1,4 @@
-"""Named memory by what it is for: group_by("label"), maps and diff --by label."""
+"""Named memory by purpose: group_by("label"), maps and diff --by label."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LABELS = [
     (b"[anon: Go: heap reservation]", "Go heap"),
     (b"[anon: Go: heap index]", "Go runtime"),
     (b"[anon: Go: gc bits]", "Go runtime"),
-    # Without a rule: numbers are folded.
+    # Without a rule, numbers become "#".
     (b"[anon:worker-12 of 300]", "[anon:worker-# of #]"),
     (b"[anon:at 0x7fAb12, 0xyz]", "[anon:at #, #xyz]"),
     (b"[anon_shmem:pool 7]", "[anon_shmem:pool #]"),
@@ -53,7 +53,7 @@ LABELS = [
     (b"socket:[123]", "socket:[#]"),
     (b"[heap]", "[heap]"),
     (b"[stack]", "[stack]"),
-    # Files keep their paths, what has no name its kind.
+    # Files keep their paths; unnamed memory has its kind.
     (b"/usr/lib/libc.so.6", "/usr/lib/libc.so.6"),
     (b"/tmp/[anon:scudo:1]", "/tmp/[anon:scudo:1]"),
     (b"/memfd:pool 12 (deleted)", "/memfd:pool 12 (deleted)"),
@@ -100,7 +100,7 @@ def test_thread_stacks_are_one_group(backend: ModuleType) -> None:
 def test_commands_group_by_label(backend: ModuleType, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("old", "new")]
     paths[0].write_bytes(text_of([*STACKS, b"[anon: Go: heap]"]))
-    # Other threads: the same label, so what changed is the size alone.
+    # Other threads have the same label, so only the size changed.
     paths[1].write_bytes(
         text_of([b"[anon:stack_and_tls:%d]" % i for i in range(50)] + [b"[anon: Go: heap]"])
     )

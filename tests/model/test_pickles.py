@@ -1,4 +1,4 @@
-"""Pickles name public classes alone, so that the modules behind them may move."""
+"""Pickles name only public classes, so that private modules may move."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.smaps_texts import TEXT
 
 
 def objects() -> list[object]:
-    """One of each class whose objects pickle."""
+    """Return an object of each class that pickles."""
     table = fastsmaps.parse(TEXT)
     totals = table.totals()
     series = Series(8)

@@ -66,7 +66,7 @@ def test_columns_have_absent_or_nan_for_unknown_values() -> None:
 
 
 def test_a_field_of_the_sweep_is_known_in_a_part(backend: ModuleType) -> None:
-    """A field that the sweep's table has is known, also where these rows lack it."""
+    """A field of the sweep's table is known even if these rows lack it."""
     text = b"1000-2000 ---p 00000000 00:00 0 [rollup]\nPss: 4 kB\n"
     table = Rollups(_backend.parse(text + b"NewThing: 8 kB\n" + text, False))
     part = scan(ProcessTotals(1, "read", totals=(table, 1)))

@@ -1,4 +1,4 @@
-"""Totals and Change: sums that say None where they do not know."""
+"""Totals and Change: sums, with None for an unknown value."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.core
 
 
 def totals_of(**sizes: int) -> Totals:
-    """Of one mapping, its sizes in kB."""
+    """Return the totals of one mapping with these sizes in kB."""
     return fastsmaps.parse(fields(sizes)).totals()
 
 
 def fields(sizes: dict[str, int]) -> bytes:
-    """One mapping of one page."""
+    """Return the text of one mapping of one page."""
     return header() + b"".join(kb(label, size) for label, size in sizes.items())
 
 
@@ -85,7 +85,7 @@ def test_a_record_without_the_field_is_left_out_of_its_sum(backend: ModuleType) 
 def test_unknown_sizes_are_summed_and_named(backend: ModuleType) -> None:
     totals = totals_of(NewField=3, Source=2, Uss=1)
     assert totals["NewField"] == totals["new_field"] == getattr(totals, "new_field") == 3072  # noqa: B009 - mypy does not know it
-    # Where the name is taken, the kernel's still reaches it.
+    # If the name is taken, the kernel's spelling finds it.
     assert (totals["Source"], totals.source) == (2048, "smaps")
     assert (totals["Uss"], totals["uss"], totals.uss) == (1024, None, None)
     values = totals.as_dict()
@@ -112,7 +112,7 @@ def test_source_names_the_file(backend: ModuleType) -> None:
     assert (rollup + totals_of(Rss=8)).size is None
     assert fastsmaps.parse(ROLLUP + ROLLUP).totals() == rollup + rollup
     assert fastsmaps.parse(ROLLUP + ROLLUP).totals().source == "smaps_rollup"
-    # A mapping that is only called so is no rollup.
+    # A mapping with that name alone is not a rollup.
     assert fastsmaps.parse(header(name=b"[rollup]")).totals().source == "maps"
 
 
@@ -206,20 +206,20 @@ def test_addition_is_associative_and_subtraction_its_inverse(
 
 
 def test_sums_beyond_64_bits_are_exact(backend: ModuleType) -> None:
-    most = 2**54 - 1
+    largest = 2**54 - 1
     text = b"".join(
-        header(0, 2**64 - 1) + kb("Rss", most) + kb("Pss", 2**32 - 2 + i) + kb("Swap", 2**32 - 3)
+        header(0, 2**64 - 1) + kb("Rss", largest) + kb("Pss", 2**32 - 2 + i) + kb("Swap", 2**32 - 3)
         for i in range(40)
     )
     table = fastsmaps.parse(text)
     totals = table.totals()
     assert totals.size == 40 * (2**64 - 1)
-    assert totals.rss == 40 * most * 1024
+    assert totals.rss == 40 * largest * 1024
     assert totals.pss == sum(2**32 - 2 + i for i in range(40)) * 1024
     assert totals.swap == 40 * (2**32 - 3) * 1024
     (group,) = table[:20].group_by("kind").values()
-    assert group.totals.rss == 20 * most * 1024
-    assert (totals - group.totals).rss == 20 * most * 1024
+    assert group.totals.rss == 20 * largest * 1024
+    assert (totals - group.totals).rss == 20 * largest * 1024
     assert totals + totals == sum([totals, totals])
 
 

@@ -24,7 +24,7 @@ KB = 1024
 def row_of(
     pid: int, ppid: int | None, pss: int | None = 1, start: float | None = 1.0
 ) -> fastsmaps.ProcessTotals:
-    """A process of a table; unread where Pss is None."""
+    """Return a process of a table, unread if Pss is None."""
     if pss is None:
         return fastsmaps.ProcessTotals(pid, "denied", ppid=ppid, comm="it", start_time=start)
     totals = Totals({"Pss": pss}, None, "smaps_rollup")
@@ -38,7 +38,7 @@ def _pss(branch: Branch) -> int | None:
 
 
 def shape(rows: list[fastsmaps.ProcessTotals]) -> list[tuple[int, int, int | None, int, int]]:
-    """Pid, depth, Pss of the tree, processes of it that were read, and all of it."""
+    """Return pid, depth, the tree's Pss, its read processes and all its processes."""
     order = walk(forest(rows), lambda branch: branch.row.pid)
     return [(b.row.pid, b.depth, _pss(b), b.read, b.processes) for b in order]
 
@@ -69,14 +69,14 @@ def test_a_younger_process_is_not_a_parent() -> None:
     rows = [row_of(1, 0, start=1), row_of(2, 1, start=9), row_of(3, 2, start=5)]
     assert [(pid, depth) for pid, depth, *_ in shape(rows)] == [(1, 0), (2, 1), (3, 0)]
     assert [row.pid for row in below(rows, [1])] == [1, 2]
-    # Begun within one tick, or where it is not known, it is believed.
+    # A start in the same tick, or an unknown one, is accepted.
     for start in (5.0, None):
         rows[1] = row_of(2, 1, start=start)
         assert [row.pid for row in below(rows, [1])] == [1, 2, 3]
 
 
 def test_cycles_are_broken() -> None:
-    """A damaged capture may say anything; each process is there once."""
+    """A damaged capture may hold any parents; each process appears once."""
     own = [row_of(7, 7, 7)]
     assert shape(own) == [(7, 0, 7, 1, 1)]
     circle = [row_of(1, 3), row_of(2, 1), row_of(3, 2), row_of(4, 3)]
@@ -111,7 +111,7 @@ def test_descendants_of_an_unknown_pid_is_a_key_error() -> None:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """1 > 10 > (11, 12 > 13), 1 > 20, and 30, whose parent is not there."""
+    """Return 1 > 10 > (11, 12 > 13), 1 > 20, and 30, which has no parent here."""
     root = tmp_path / "host"
     for pid, ppid, pss in (
         (1, 0, 1), (10, 1, 10), (11, 10, 100), (12, 10, 30), (13, 12, 200), (20, 1, 900),
@@ -136,7 +136,7 @@ def test_ps_tree_indents_children_below_parents(
     found = {row["pid"]: row for row in rows}
     assert (found[10]["pss"], found[10]["tree_pss"]) == (10 * KB, 310 * KB)
     assert (found[10]["tree_processes"], found[10]["tree_unread"]) == (3, 1)
-    # It was not read, and what is below it was.
+    # It was not read, but the processes below it were.
     assert (found[12]["pss"], found[12]["tree_pss"]) == (None, 200 * KB)
     assert found[1]["tree_pss"] == sum(row["pss"] or 0 for row in rows) - found[30]["pss"]
     assert found[1]["tree_rss_swap"] == found[1]["tree_rss"] + found[1]["tree_swap"]
@@ -169,7 +169,7 @@ def test_sort_orders_siblings(backend: ModuleType, host: Path) -> None:
 
 
 def test_a_filtered_parent_leaves_its_children_as_roots(backend: ModuleType, host: Path) -> None:
-    """The trees of some processes; and those whose parent --filter left out."""
+    """Trees of chosen processes, and of those with a parent that --filter left out."""
     ps = ("ps", "--tree", "--procfs", str(host))
     rows = json_rows(*ps, "12", "13", "20", status=1)
     assert [(row["pid"], row["depth"]) for row in rows] == [(20, 0), (12, 0), (13, 1)]
@@ -182,7 +182,7 @@ def test_totals_of_overlapping_trees_count_once(backend: ModuleType, host: Path)
     totals = ("totals", "--procfs", str(host), "--tree")
     (row,) = json_rows(*totals, "10")
     assert (row["pid"], row["pss"], row["processes"], row["unread"]) == (10, 310 * KB, 3, 1)
-    # Each counts once, also in trees that overlap.
+    # Each counts once, even in overlapping trees.
     for again in (("10", "13"), ("13", "10", "10"), ("10", "11", "13")):
         (same,) = json_rows(*totals, *again)
         assert (same["pss"], same["processes"], same["pid"]) == (310 * KB, 3, None)

@@ -1,4 +1,4 @@
-"""Any one file of one process is damaged: that costs one row, or one fact of it, and no more."""
+"""A damaged file of one process costs one row, or one value of it, and no more."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 def whole_files(pid: int) -> dict[str, bytes]:
-    """What each file of a process holds that is not damaged."""
-    figures: Any = {"Rss": 8, "Pss": 4, "Private_Dirty": 4, "Swap": 0}
+    """Return the undamaged text of each file of a process."""
+    sizes: Any = {"Rss": 8, "Pss": 4, "Private_Dirty": 4, "Swap": 0}
     stat = b"%d (it) S 1 1 1 0 -1 4194304 " % pid + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0\n"
     return {
         "stat": stat,
@@ -35,8 +35,8 @@ def whole_files(pid: int) -> dict[str, bytes]:
         "cmdline": b"it\0-x\0",
         "cgroup": b"0::/system.slice/it.service\n",
         "maps": b"00001000-00009000 r--p 00000000 00:00 0 /it\n",
-        "smaps": record(0x1000, 0x9000, name=b"/it", **figures),
-        "smaps_rollup": record(0x1000, 0x9000, name=b"[rollup]", **figures),
+        "smaps": record(0x1000, 0x9000, name=b"/it", **sizes),
+        "smaps_rollup": record(0x1000, 0x9000, name=b"[rollup]", **sizes),
     }
 
 
@@ -72,7 +72,7 @@ def damage(path: Path, content: bytes | int | None) -> None:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """A capture of two processes, 7 and 8."""
+    """Make a capture of two processes, 7 and 8."""
     for pid in (7, 8):
         (tmp_path / "host" / str(pid)).mkdir(parents=True)
         for name, text in whole_files(pid).items():
@@ -81,7 +81,7 @@ def host(tmp_path: Path) -> Path:
 
 
 def json_rows(root: str | Path) -> Iterator[list[fastsmaps.ProcessTotals]]:
-    """What each way gives of all processes."""
+    """Return what each function gives for all processes."""
     for more in LIMITS:
         yield list(fastsmaps.scan(procfs=root, cgroup=True, cmdline=True, **more))
     scan = fastsmaps.scan(procfs=root, cgroup=True)
@@ -130,9 +130,9 @@ def _pid(row: fastsmaps.ProcessTotals) -> int:
 
 
 def check(root: Path, whole: Path, out: Path, expected: fastsmaps.ProcessTotals) -> None:
-    """Nothing raises, the other process is as it was, and of this one nothing is wrong."""
+    """Check that the other process is unchanged, and that this one has no wrong value."""
     for rows in json_rows(root):
-        # A Sampler starts anew with what it cannot look at: the order may be another one.
+        # A Sampler starts again with a process it cannot read: the order may change.
         row, other = sorted((row.replace(age=None, mappings=None) for row in rows), key=_pid)
         assert (row.pid, other) == (7, expected)
         assert row.totals is None or row.totals.rss == expected.totals.rss  # type: ignore[union-attr]
@@ -163,7 +163,7 @@ def mounted(source: Path, target: str) -> Iterator[None]:
 
 
 def live_ways(pid: int, out: Path) -> dict[str, Callable[[], object]]:
-    """Each way to many processes, by itself."""
+    """Run each function over many processes by itself."""
     ways = ["ps", "ps --by cgroup", f"ps {pid}", "ps --filter idle", "top", f"maps {pid}"]
     ways += [f"totals {pid}", "libs", "export --once --by unit", f"watch {pid} --for 0"]
 
@@ -183,7 +183,7 @@ def live_ways(pid: int, out: Path) -> dict[str, Callable[[], object]]:
 def test_a_damaged_file_of_a_live_process_is_reported(
     backend: ModuleType, tmp_path: Path, file: str
 ) -> None:
-    """As lxcfs mounts its own over some, here in a mount namespace of its own."""
+    """Files are mounted over a process's, as lxcfs does, in the test's own mount namespace."""
     sources = {kind: tmp_path / f"{i}" for i, kind in enumerate(LIVE)}
     for kind, path in sources.items():
         path.touch()
@@ -198,10 +198,10 @@ def test_a_damaged_file_of_a_live_process_is_reported(
             for kind, source in sources.items():
                 with mounted(source, f"/proc/{one.pid}/{file}"):
                     for more in LIMITS:
-                        look(fastsmaps.scan(cgroup=True, cmdline=True, **more), right, before)
+                        check_scan(fastsmaps.scan(cgroup=True, cmdline=True, **more), right, before)
                     with fastsmaps.Sampler(cgroup=True, cmdline=True, budget=1) as sampler:
-                        look(sampler.sweep(), right, before)
-                        look(sampler.sweep(), right, before)
+                        check_scan(sampler.sweep(), right, before)
+                        check_scan(sampler.sweep(), right, before)
                     for name, way in live_ways(one.pid, tmp_path).items():
                         try:
                             way()
@@ -215,7 +215,7 @@ def test_a_damaged_file_of_a_live_process_is_reported(
         pytest.skip(f"no namespaces: {error}")
 
 
-def look(
+def check_scan(
     scan: fastsmaps.Scan, right: fastsmaps.ProcessTotals, before: fastsmaps.ProcessTotals
 ) -> None:
     row, other = scan.by_pid[right.pid], scan.by_pid[before.pid]

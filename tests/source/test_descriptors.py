@@ -1,4 +1,4 @@
-"""Descriptors are the program's: what is kept leaves it most of those that are free."""
+"""Kept descriptors leave the program most of the free ones."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ pytestmark = [
 
 
 def kept_of(pid: int) -> list[str]:
-    """Which files of a process are open here."""
+    """Return the files of a process that are open here."""
     start = f"/proc/{pid}/"
     return sorted(link[len(start) :] for link in processes.descriptors().values() if start in link)
 
 
 def test_free_descriptors_counts_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def count() -> list[int | None]:
-        most = processes.next_descriptor() + 50
-        processes.limit_descriptors(most)
-        before = len(os.listdir("/proc/self/fd")) - 1  # without that of the listing
-        found = [descriptors.free_descriptors(), most - before]
+        limit = processes.next_descriptor() + 50
+        processes.limit_descriptors(limit)
+        before = len(os.listdir("/proc/self/fd")) - 1  # without the listing's own
+        found = [descriptors.free_descriptors(), limit - before]
         held = os.open("/dev/null", os.O_RDONLY)
-        found += [descriptors.free_descriptors(), most - before - 1]
+        found += [descriptors.free_descriptors(), limit - before - 1]
         os.close(held)
         stat = os.stat
-        # As before Linux 6.2.
+        # Before Linux 6.2.
         monkeypatch.setattr(os, "stat", lambda path: stat("/dev/null"))
         older = descriptors.free_descriptors()
-        assert older in (most - before, most - before - 1)  # the listing's own may be among them
+        assert older in (limit - before, limit - before - 1)  # the listing's own may be included
         processes.limit_descriptors(2)
         assert descriptors.free_descriptors() is None  # it cannot be listed
         monkeypatch.setattr(os, "stat", stat)
@@ -124,7 +124,7 @@ def test_kept_descriptors_above_the_limit_stay(
 
 
 def test_threads_without_descriptors_leave_the_rest_to_one(backend: ModuleType) -> None:
-    """Each needs some at the same time; what could not be read then is read by one."""
+    """Each thread needs descriptors; processes that it could not read are read by one thread."""
 
     def read(free: int) -> set[str]:
         processes.limit_descriptors(processes.next_descriptor() + 30)
@@ -149,7 +149,7 @@ def test_watch_survives_descriptor_exhaustion(backend: ModuleType, tree: bool) -
             more: list[int] = []
 
             def fill() -> bool:
-                # Again each time: a sample that was under way closes its own later.
+                # Again each time: a running sample closes its descriptors later.
                 more.extend(processes.fill_descriptors())
                 return watch.skipped > 3
 

@@ -1,4 +1,4 @@
-"""Texts as people have them: parse(lenient=True), the command, and the causes parse() names."""
+"""Pasted texts: parse(lenient=True), the command, and the causes that parse() names."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def numbered(style: bytes) -> Callable[[int, bytes], bytes]:
 
 
 def grep(name: bytes, text: bytes) -> bytes:
-    """What grep -A prints with each file's name, of headers that match."""
+    """Return what grep -A prints for matching headers, with each file's name."""
     return each(text, lambda i, line: name + (b":" if line[:1].isdigit() else b"-") + line)
 
 
 def fold(width: int, text: bytes, mark: bytes = b"") -> bytes:
-    """Lines as a terminal or a mail program breaks them."""
+    """Break lines as a terminal or a mail program does."""
     return each(
         text,
         lambda i, line: (
@@ -140,7 +140,7 @@ WHOLE: dict[str, tuple[bytes, list[Mapping], int]] = {
     "folded and quoted": (each(fold(72, A), lambda i, line: b"> " + line), ROWS, 0),
     "HTML with tags": (
         b"<html><body>\n" + each(A, lambda i, line: b"<p>" + line[:-1] + b"</p>\n"), ROWS, 1),
-    "spaces of which some do not break": (A.replace(b"  ", b" \xc2\xa0"), ROWS, 0),
+    "spaces, non-breaking ones among them": (A.replace(b"  ", b" \xc2\xa0"), ROWS, 0),
     "spaces that do not break": (b"x\n" + A.replace(b" kB", b"\xc2\xa0kB"), ROWS, 1),
     "a log": (
         each(A, lambda i, line: b"Nov 28 19:%02d:07 host app[12]: " % i + line), ROWS, 0),
@@ -163,7 +163,7 @@ def test_each_kind_of_paste_gives_its_rows(backend: ModuleType, name: str) -> No
 
 
 def test_a_text_inside_json_is_read(backend: ModuleType) -> None:
-    # Other text stands in its first and last lines.
+    # The first and last lines hold other text too.
     table = lenient(json.dumps({"smaps": A.decode()}).encode())
     assert list(table)[:2] == ROWS[1:3]
     assert [row.rss for row in table] == [row.rss for row in ROWS[1:]]
@@ -195,17 +195,17 @@ def test_saved_texts_with_prefixes_lose_nothing(backend: ModuleType, before: byt
         assert list(lenient(changed)) == list(fastsmaps.parse(text)), path
 
 
-# ---- what is not certain
+# ---- uncertain lines
 
 HEAD = header(0x400000, 0x500000, b"/usr/bin/daemon", perms=b"r-xp", dev=b"08:01", inode=77)
 
 
-def figures(text: bytes) -> list[tuple[int, int | None, int | None]]:
+def values(text: bytes) -> list[tuple[int, int | None, int | None]]:
     return [(row.start, row.rss, row.pss) for row in lenient(text)]
 
 
 def test_a_cut_smaps_gives_no_wrong_value(backend: ModuleType) -> None:
-    """No cut at either end changes a figure, a flag or a name: it is there, or not known."""
+    """No cut at either end changes a value, a flag or a name: it is kept or unknown."""
     known = {row.start: row for row in ROWS}
     for text in (A, A.replace(b"\n", b"\r\n"), b"$ cat\n" + A, each(A, numbered(b"%d:"))):
         for at in range(len(text) + 1):
@@ -280,12 +280,12 @@ def test_fields_without_their_header_are_left_out(backend: ModuleType, damaged: 
 
 
 def test_fields_of_another_process_are_left_out(backend: ModuleType) -> None:
-    # grep chose lines: process 11's header is not among them.
+    # grep selected lines, without the header of process 11.
     text = b"/proc/10/smaps:" + HEAD + b"/proc/11/smaps:Rss:    99 kB\n"
-    assert figures(text) == [(0x400000, None, None)]
-    # Numbers that go on by more than one: a header may stand between.
+    assert values(text) == [(0x400000, None, None)]
+    # Line numbers with a gap: a header may be missing in between.
     text = b"12:" + HEAD + b"13:Rss: 4 kB\n40:Pss: 99 kB\n"
-    assert figures(text) == [(0x400000, 4096, None)]
+    assert values(text) == [(0x400000, 4096, None)]
     text = b"host app[1]: " + HEAD + b"host app[2]: Rss: 99 kB\nhost app[1]: Pss: 4 kB\n"
     assert len(lenient(HEAD + text)) == 1
     # A diff has lines of two texts.
@@ -295,7 +295,7 @@ def test_fields_of_another_process_are_left_out(backend: ModuleType) -> None:
 
 
 def test_lines_that_only_look_folded_are_not_joined(backend: ModuleType) -> None:
-    """The Size is another range's, or the header is not as wide as others: nothing is joined."""
+    """Nothing is joined if Size is another range's, or the header is narrower than others."""
     a, b, c = (record(i << 12, (i + 1) << 12, b"/x%d" % i, Size=4, Rss=4) for i in (1, 2, 3))
     wide = record(16 << 12, 17 << 12, b"/" + b"x" * 40, Size=4, Rss=4)
     header, _, rest = a.partition(b"\n")
@@ -310,7 +310,7 @@ def test_lines_that_only_look_folded_are_not_joined(backend: ModuleType) -> None
 
 
 def test_a_folded_name_without_size_is_left_out(backend: ModuleType) -> None:
-    # A mail program's: whether the mapping has no name, or the next line's, is not certain.
+    # By a mail program: the next line may be the mapping's name, or it may have none.
     start = HEAD.partition(b" /")[0].rstrip()
     text = start + b"\n/usr/bin/daemon\nRss: 4 kB\n" + B
     for folded in (text, each(text, lambda i, line: b"> " + line)):
@@ -355,7 +355,7 @@ def test_any_bytes_give_rows_or_a_parse_error(data: bytes) -> None:
 @given(st.data())
 @examples(400)
 def test_damage_makes_no_value(data: st.DataObject) -> None:
-    """Bytes that are overwritten with what no number has take figures away, and make none."""
+    """Overwriting bytes with others than digits removes values, and makes no new ones."""
     text = bytearray(A)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
@@ -365,7 +365,7 @@ def test_damage_makes_no_value(data: st.DataObject) -> None:
         table = lenient(bytes(text))
     except ParseError:
         return
-    # Digits that are left over may begin a number, so only whole lines are compared.
+    # Remaining digits may begin a number, so only complete lines are compared.
     known = {line.strip() for line in lines(A)}
     for row in table:
         for name in ("rss", "pss", "swap"):
@@ -378,7 +378,7 @@ def test_damage_makes_no_value(data: st.DataObject) -> None:
 
 
 def _is_part(text: bytearray, label: bytes, number: int) -> bool:
-    """Whether the damage left such a line: what was overwritten joined two into one."""
+    """Whether the text has such a line after the damage, which may join two lines."""
     return any(
         line.lstrip(b" >").startswith(label) and line.split()[-2:] == [b"%d" % number, b"kB"]
         for line in bytes(text).splitlines()
@@ -493,7 +493,7 @@ def test_the_error_names_the_likely_cause(backend: ModuleType, name: str) -> Non
     assert error.cause in str(error)
     assert (error.line_number, error.offset) == (number, offset) or name in ("gzip", "tar")
     assert str(error).isprintable()
-    # Said of all that lenient=True can read, and of nothing else.
+    # Only for a text that lenient=True can read.
     try:
         read = len(lenient(text)) > 0
     except ParseError:

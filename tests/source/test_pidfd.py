@@ -1,4 +1,4 @@
-"""Processes by their pidfd, and numbers of another pid namespace than that of /proc."""
+"""Processes by pidfd, and pids of another namespace than that of /proc."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIDFD_THREAD = os.O_EXCL  # include/uapi/linux/pidfd.h
 
 @contextlib.contextmanager
 def opened(pid: int, flags: int = 0) -> Iterator[int]:
-    """A pidfd; the test is skipped where the kernel has none of this kind."""
+    """Open a pidfd; skip the test if the kernel has none of this kind."""
     try:
         fd = os.pidfd_open(pid, flags)
     except OSError as error:
@@ -74,7 +74,7 @@ def test_the_pidfd_of_an_ended_child_is_gone(backend: ModuleType, child: process
 
 
 def test_a_thread_opens_its_own_process(backend: ModuleType) -> None:
-    """Descriptors are a thread's: the main one may have left."""
+    """The descriptors are read through the thread: the main one may have exited."""
     found = []
     with opened(os.getpid()) as fd:
         thread = threading.Thread(target=lambda: found.append(by_pidfd(fd)))
@@ -119,7 +119,7 @@ def test_other_descriptors_are_refused(backend: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", ["thread-self", "self"])
 def test_fdinfo_without_a_pid_is_an_error(backend: ModuleType, tmp_path: Path, name: str) -> None:
-    """As before Linux 5.2."""
+    """Linux before 5.2 has no such line."""
     task = tmp_path / ("7/task/7" if name == "thread-self" else "7")
     (task / "fdinfo").mkdir(parents=True)
     (task / "fd").mkdir()
@@ -137,7 +137,7 @@ def test_fdinfo_without_a_pid_is_an_error(backend: ModuleType, tmp_path: Path, n
         info.unlink()
         with pytest.raises(fastsmaps.ReadError):
             by_pidfd(fd, procfs=tmp_path)
-        info.symlink_to("/dev/zero")  # what somebody made is not followed
+        info.symlink_to("/dev/zero")  # a link outside a procfs is not followed
         with pytest.raises(fastsmaps.ReadError, match="link"):
             by_pidfd(fd, procfs=tmp_path)
 
@@ -192,7 +192,7 @@ def test_a_child_below_an_outer_procfs_gets_its_outer_pid(backend: ModuleType) -
 def test_a_namespace_without_the_process_is_an_error(
     backend: ModuleType, child: processes.Process
 ) -> None:
-    """A container's procfs does not show this process, nor does a child of another one be there."""
+    """A container's procfs does not show this process, and /proc there not another one's child."""
     try:
         with processes.namespace() as outer, opened(child.pid) as fd:
             inner = f"/proc/{outer.report['pid']}/root/proc"
@@ -222,7 +222,7 @@ def test_a_namespace_without_the_process_is_an_error(
 def test_a_pid_reused_meanwhile_is_gone(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the number and the process's directory."""
+    """The pid is reused between fdinfo and the process's directory."""
 
     def use_again() -> None:
         with contextlib.ExitStack() as stack:
@@ -276,7 +276,7 @@ def test_an_equal_number_in_both_namespaces_is_not_ours(tmp_path: Path) -> None:
 def test_threads_are_found_by_the_procfs_not_our_namespace(
     backend: ModuleType, child: processes.Process
 ) -> None:
-    """Whether it is a thread is asked of /proc, not of our own pid namespace."""
+    """Only /proc decides whether it is a thread, not our own pid namespace."""
     (tid,) = child.request("threads", 1)
 
     def inside() -> list[str]:
@@ -299,7 +299,7 @@ def test_threads_are_found_by_the_procfs_not_our_namespace(
 
 
 def test_own_process_differs_after_a_fork_with_the_same_pid(backend: ModuleType) -> None:
-    """The first process of a namespace forks the first of another one: both have the number 1."""
+    """The first process of a namespace forks the first of another: both have pid 1."""
 
     def inside() -> tuple[tuple[int, int], tuple[int, int], bool]:
         own = forks.own_process()

@@ -1,4 +1,4 @@
-"""Live processes, and every fate of one."""
+"""Live processes, and every outcome for one."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ WAIT = "print('ready', flush=True); sys.stdin.readline()\n"
 
 @contextlib.contextmanager
 def running(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that has run `code`, said "ready", and waits."""
+    """Start a Python process that runs `code`, prints "ready", and waits."""
     command = [sys.executable, "-c", LIBC + code, *arguments]
     pipe = subprocess.PIPE
-    # ASan, were it preloaded, would keep it from a heap and from locking its memory.
+    # A preloaded ASan would prevent a heap and locked memory.
     plain = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=plain) as child:
         try:
@@ -58,7 +58,7 @@ def say(child: subprocess.Popen[str]) -> None:
 
 
 def as_nobody(function: Callable[[], str]) -> str:
-    """What the function says in a child of ours without rights; its exception's text otherwise."""
+    """Return the function's result, or its exception, in a child of ours without rights."""
 
     def inside() -> str:
         linux.become(linux.NOBODY if os.geteuid() == 0 else os.geteuid())
@@ -112,7 +112,7 @@ def odd(backend: ModuleType) -> Iterator[tuple[int, str, int]]:
 
 
 def awk(path: str) -> dict[str, int]:
-    """The sizes of a file of smaps, added up by another program, in bytes."""
+    """Return the sums over a smaps file, in bytes, computed by another program."""
     program = "/^[A-Z].* kB$/ {sum[$1] += $2} END {for (f in sum) print f, sum[f]}"
     output = subprocess.run(["awk", program, path], capture_output=True, text=True, check=True)
     pairs = (text.split() for text in output.stdout.splitlines())
@@ -126,7 +126,7 @@ def test_values_equal_the_kernels(odd: tuple[int, str, int]) -> None:
     assert [(m.start, m.end, m.raw_path, m.kind) for m in mappings] == [
         (r.start, r.end, r.name, r.kind) for r in records
     ]
-    # Pages may still be shared with whoever else runs Python here: Pss moves, Rss does not.
+    # Pages may be shared with other Python processes: Pss changes, Rss does not.
     assert mappings.column("rss").tolist() == [r.fields["Rss"] for r in records]
     sums = awk(f"/proc/{pid}/smaps")
     rollup = awk(f"/proc/{pid}/smaps_rollup")
@@ -277,7 +277,7 @@ def test_a_kernel_thread_has_no_memory_map(backend: ModuleType) -> None:
 
 
 def test_a_refusal_names_the_missing_right(backend: ModuleType) -> None:
-    # Root's process for nobody; for who is nobody already, init.
+    # A process of root's, read as nobody; or init, if the tests run as nobody.
     target = os.getpid() if os.geteuid() == 0 else 1
     for function in (fastsmaps.totals, fastsmaps.mappings):
         text = as_nobody(lambda function=function: repr(function(target)))  # type: ignore[misc]
@@ -302,18 +302,18 @@ def test_a_wrong_pid_is_a_type_or_value_error(backend: ModuleType) -> None:
 
 
 def test_a_threads_number_names_its_process(backend: ModuleType) -> None:
-    told = threading.Event()
+    started = threading.Event()
     done = threading.Event()
     tids: list[int] = []
 
     def body() -> None:
         tids.append(threading.get_native_id())
-        told.set()
+        started.set()
         done.wait()
 
     thread = threading.Thread(target=body)
     thread.start()
-    told.wait()
+    started.wait()
     try:
         for procfs in ("/proc", "/proc/"):
             for function in (fastsmaps.totals, fastsmaps.mappings, fastsmaps.Process):
@@ -338,7 +338,7 @@ def test_a_wrong_procfs_is_reported(backend: ModuleType, tmp_path: Path) -> None
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
-    """A saved procfs: zoo, its child, a zombie and a kernel thread as 10, 11, 12 and 13."""
+    """Make a capture: zoo, its child, a zombie and a kernel thread as 10, 11, 12 and 13."""
     for number, name in enumerate(("zoo", "child", "zombie", "kthread"), 10):
         shutil.copytree(DATA / "captures/6.12-amd64" / name, tmp_path / str(number))
     return tmp_path
@@ -377,7 +377,7 @@ def test_without_a_rollup_smaps_is_summed(backend: ModuleType, capture: Path) ->
     for function in (fastsmaps.totals, fastsmaps.mappings):
         with pytest.raises(fastsmaps.NotCaptured, match="missing from the capture"):
             function(10, procfs=capture)
-    (capture / "self").symlink_to("10")  # now it looks like a kernel's
+    (capture / "self").symlink_to("10")  # now it claims to be a procfs
     with pytest.raises(fastsmaps.NotSupported, match="CONFIG_PROC_PAGE_MONITOR"):
         fastsmaps.mappings(10, procfs=capture)
 

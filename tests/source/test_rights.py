@@ -1,4 +1,4 @@
-"""What a reader without enough rights is advised, for each combination of facts."""
+"""The advice for a reader without enough rights, for each combination of facts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_with_ptrace_the_advice_names_security_modules() -> None:
         assert "would be enough" not in advice
         assert "a security module (AppArmor, SELinux, Landlock or another)" in advice
     assert "a security module (Landlock)" in enough(rights(PTRACE, modules=("Landlock",)))
-    # mm_access() does not ask the module where the reader has CAP_PERFMON.
+    # mm_access() does not ask the module if the reader has CAP_PERFMON.
     assert "CAP_PERFMON" in enough(rights(PTRACE))
     assert "CAP_PERFMON" not in enough(rights(PTRACE | PERFMON))
 
@@ -71,7 +71,7 @@ def test_against_hidepid_only_ptrace_is_advised() -> None:
 
 
 def test_unknown_rights_get_the_full_advice() -> None:
-    """Where the reader has no /proc of its own."""
+    """The reader has no /proc of its own."""
     assert enough(Rights()) == (
         "CAP_SYS_PTRACE would be enough, and CAP_PERFMON on newer kernels; without them only a "
         "process of the same user and group that is dumpable can be read"
@@ -127,14 +127,14 @@ def test_hidepid_of_the_mount_is_reported(options: str, hides: bool) -> None:
 
 
 def test_a_user_namespace_does_not_lift_hidepid() -> None:
-    """All capabilities of one inside show nothing of those outside, nor does its group 0."""
+    """All capabilities inside the namespace show no process outside, nor does group 0."""
     is_root = os.geteuid() == 0
 
     def inside() -> str | None:
         def stranger() -> str | None:
             if is_root:
                 linux.become(linux.NOBODY)
-                # So that its own files in /proc belong to it.
+                # Then its own files in /proc belong to it.
                 linux.LIBC.prctl(linux.PR_SET_DUMPABLE, 1, 0, 0, 0)
             uid, gid = os.geteuid(), os.getegid()
             linux.call("unshare", linux.CLONE_NEWUSER)
@@ -154,7 +154,7 @@ def test_a_user_namespace_does_not_lift_hidepid() -> None:
 
 
 def test_a_member_of_the_mounts_gid_sees_all() -> None:
-    """Of the option gid; hidepid=4 knows no group."""
+    """The group is that of the option gid, which hidepid=4 ignores."""
 
     def inside() -> str | None:
         def member() -> str | None:
@@ -163,7 +163,7 @@ def test_a_member_of_the_mounts_gid_sees_all() -> None:
 
         return processes.run_in_child(member)
 
-    # What number its group has in the first user namespace is not known in another one.
+    # The group's id in the first user namespace is not known in another one.
     inner = os.geteuid() != 0
     for options, hides in ((f"hidepid=2,gid={os.getegid()}", inner), ("hidepid=4", True)):
         try:

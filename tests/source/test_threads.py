@@ -37,7 +37,7 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 @pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
 def test_the_extension_keeps_the_gil_off(backend: ModuleType) -> None:
-    """An extension that is not made for it would turn it on again, with a warning."""
+    """An extension that does not support it would enable the GIL again, with a warning."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c",
          "import sys, fastsmaps; print(fastsmaps.BACKEND, sys._is_gil_enabled())"],
@@ -49,7 +49,7 @@ def test_the_extension_keeps_the_gil_off(backend: ModuleType) -> None:
 
 # ---- tables
 
-# Lazily made parts of a table: each thread asks for all of them, each in another order.
+# Parts of a table that are made on demand: each thread takes all, in its own order.
 PARTS: list[Callable[[fastsmaps.Mappings], object]] = [
     lambda m: {name: m.column(name).tolist() for name in (*m.fields, "start", "size", "inode")},
     lambda m: [(row.path, row.dev, row.vm_flags, row.as_dict()) for row in m],
@@ -63,14 +63,14 @@ PARTS: list[Callable[[fastsmaps.Mappings], object]] = [
 
 
 def parts_of(table: fastsmaps.Mappings, first: int = 0) -> list[object]:
-    """All of PARTS, from one of them on."""
+    """Return all of PARTS, starting with one of them."""
     order = [(first + i) % len(PARTS) for i in range(len(PARTS))]
     found = {i: PARTS[i](table) for i in order}
     return [found[i] for i in range(len(PARTS))]
 
 
 def test_threads_share_the_parts_of_a_table(backend: ModuleType) -> None:
-    # A field that is text, so that there is an `extra` too.
+    # With a text field, so that there is an `extra` too.
     text = ZOO.read_bytes().replace(b"\nVmFlags:", b"\nNew: of tomorrow\nVmFlags:")
     expected = parts_of(fastsmaps.parse(text))
     for _ in range(20):
@@ -80,7 +80,7 @@ def test_threads_share_the_parts_of_a_table(backend: ModuleType) -> None:
 
 
 def test_a_tables_texts_stay_the_same_objects(backend: ModuleType) -> None:
-    """What one thread was given stays when another one made its own meanwhile."""
+    """An object that one thread has stays, even if another thread made its own meanwhile."""
     text = ZOO.read_bytes()
     for _ in range(50):
         table = _backend.parse(text)
@@ -117,7 +117,7 @@ def test_a_process_read_by_many_threads_leaks_nothing(backend: ModuleType) -> No
             )
 
         assert all(run_in_threads(*[read] * THREADS))
-        # Of each file at most one is kept, however many threads opened it.
+        # One descriptor is kept for each file, however many threads opened it.
         assert len(processes.descriptors().keys() - before.keys()) <= 3
 
 
@@ -129,7 +129,7 @@ def test_threads_follow_an_exec(backend: ModuleType, tmp_path: Path) -> None:
         def read() -> int:
             count = 0
             while not over.is_set():
-                # Either program, or the new one on its way there; never two in one.
+                # Either program, or the new one while it starts; never two in one table.
                 names = {row.path for row in process.mappings()}
                 assert len(names & {*files}) <= 1
                 assert process.totals().rss is not None
@@ -152,7 +152,7 @@ def test_threads_follow_an_exec(backend: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_closing_in_many_threads_closes_once(backend: ModuleType) -> None:
-    """A number closed twice may be another file's by then."""
+    """A descriptor closed twice may be another file's by then."""
     before = processes.descriptors()
     for _ in range(100):
         process = fastsmaps.Process()
@@ -187,12 +187,12 @@ def test_threads_share_the_rows_of_a_scan(backend: ModuleType) -> None:
             assert got == got[:1] * THREADS
 
 
-# ---- what is for one thread at a time
+# ---- objects for one thread at a time
 
 
 @pytest.fixture
 def root() -> Iterator[int]:
-    """A descriptor of /proc."""
+    """Open /proc."""
     fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield fd
@@ -202,7 +202,7 @@ def root() -> Iterator[int]:
 
 @pytest.fixture
 def text(tmp_path: Path) -> Iterator[int]:
-    """A descriptor of a text that takes a while."""
+    """Open a text that takes a while to read."""
     path = tmp_path / "smaps"
     path.write_bytes(ZOO.read_bytes() * 30)
     fd = os.open(path, os.O_RDONLY)
@@ -213,7 +213,7 @@ def text(tmp_path: Path) -> Iterator[int]:
 
 
 def refused(call: Callable[[], object]) -> bool:
-    """Whether another thread is at it; an error of another kind is raised."""
+    """Whether the call is refused because another thread is busy; raise any other error."""
     try:
         call()
     except RuntimeError as error:
@@ -223,18 +223,18 @@ def refused(call: Callable[[], object]) -> bool:
     return False
 
 
-def until_refused(work: Callable[[], object], *looks: Callable[[], object]) -> None:
-    """One thread works on until each of the looks was refused once.
+def until_refused(work: Callable[[], object], *reads: Callable[[], object]) -> None:
+    """Let one thread work until each of `reads` has been refused once.
 
     The first one keeps the GIL, so that it cannot be what the other thread is refused for; the
     rest are tried where that was refused.
     """
     seen = threading.Event()
 
-    def look() -> None:
+    def read() -> None:
         try:
-            for one in looks:
-                while not (refused(looks[0]) and refused(one)):
+            for other in reads:
+                while not (refused(reads[0]) and refused(other)):
                     pass
         finally:
             seen.set()
@@ -243,7 +243,7 @@ def until_refused(work: Callable[[], object], *looks: Callable[[], object]) -> N
         while not seen.is_set():
             refused(work)
 
-    run_in_threads(act, look)
+    run_in_threads(act, read)
 
 
 def test_reading_a_busy_sweep_is_refused(backend: ModuleType, root: int) -> None:
@@ -260,7 +260,7 @@ def test_reading_a_busy_sweep_is_refused(backend: ModuleType, root: int) -> None
 
 
 def check_sweep(sweep: _backend.Sweep) -> None:
-    """Each of its rows is this process, whole."""
+    """Check that each row is this process, complete."""
     table = sweep.table
     for i in range(len(sweep)):
         pid, fate, record, *_, who, _ = sweep.row(i)

@@ -1,4 +1,4 @@
-"""Captures of other tools: smaps and status without stat, or smaps and cmdline alone."""
+"""Captures of other tools: smaps and status without stat, or only smaps and cmdline."""
 
 from __future__ import annotations
 
@@ -169,12 +169,12 @@ def test_commands_without_stat_show_every_process(procfs: Path, tmp_path: Path) 
     assert len(json_rows("capture", "-o", saved, *where)) == len(PROCESSES)
     again = {row["pid"]: row for row in json_rows("ps", "--procfs", saved)}
     for row in (*rows.values(), *again.values()):
-        del row["error"]  # names the directory
+        del row["error"]  # contains the directory
     assert again == rows
     metrics = run("export", "--once", "--by", "comm", *where).stdout
     assert 'fastsmaps_pss_bytes{comm="daemon"} 512000.0' in metrics
     assert 'fastsmaps_pss_bytes{comm=""} 1.024e+06' in metrics
-    looks = run("top", "--iterations", "1", "--json", *where).stdout
-    assert {row["pid"]: row["outcome"] for row in json.loads(looks)} == {
+    samples = run("top", "--iterations", "1", "--json", *where).stdout
+    assert {row["pid"]: row["outcome"] for row in json.loads(samples)} == {
         pid: case[1] for pid, case in PROCESSES.items()
     }
