@@ -1,6 +1,6 @@
-"""Parquet files of rows and tables, there whole or not at all; by pyarrow.
+"""Atomic Parquet files of rows and tables, written by pyarrow.
 
-Importing this raises ImportError without pyarrow, and names the extra.
+Importing this module without pyarrow raises an ImportError that names the extra.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fastsmaps._output.files import atomic_file
 def table_of(
     records: Sequence[dict[str, Any]], names: Iterable[str], texts: Iterable[str] = ()
 ) -> Any:  # noqa: ANN401
-    r"""Rows as ``as_dict()`` gives them, as a pyarrow.Table of these columns.
+    r"""Convert rows, as ``as_dict()`` gives them, to a pyarrow.Table with the columns `names`.
 
-    A column's type is that of its name, whatever the rows hold, so that the files of many
-    machines fit together: numbers are UINT64 unless they are known to be something else, or named
-    in `texts`. Texts are UTF-8, bytes that are none as ``\xff``. What a row lacks is null, and so
-    is a value that does not fit the type.
+    A column's type depends only on its name, not on the rows, so that the files of many machines
+    have one schema: UINT64 unless the name is known to be something else or is in `texts`. Texts
+    are UTF-8, with other bytes escaped as ``\xff``. A value that a row lacks, or that does not fit
+    the type, is null.
 
     `records` are read once for each column, so they must be a sequence. Raises TypeError for
     wrong arguments, and for a row or an ``extra`` that is not a dict.
@@ -45,7 +45,7 @@ def table_of(
     columns = {}
     for name in names:
         kind = kinds.get(name, UINT64)
-        if pa.types.is_dictionary(kind):  # Parquet has dictionaries of its own
+        if pa.types.is_dictionary(kind):  # Parquet has its own dictionaries
             kind = kind.value_type
         if pa.types.is_list(kind):
             columns[name] = lists_of((record.get(name) for record in records), kind)
@@ -60,7 +60,7 @@ def table_of(
 
 
 def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
-    """Writes a pyarrow.Table as a Parquet file, whole or not at all, for its owner alone (0600).
+    """Write a pyarrow.Table as a Parquet file, atomically (mode 0600).
 
     ``pyarrow.table()`` makes one of Mappings, a Scan or Samples. Raises OSError if the file cannot
     be written (FileExistsError if `path` exists and is not a regular file), TypeError for wrong
@@ -70,7 +70,7 @@ def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: AN
     from pyarrow import parquet
 
     check_type("table", table, "a pyarrow.Table", pa.Table)
-    # Both are read by all engines. Of 20,000 mappings zstd's file is half of snappy's (120 kB).
+    # All engines read both. For 20,000 mappings zstd's file is half as large as snappy's (120 kB).
     compression = "zstd" if pa.Codec.is_available("zstd") else "snappy"
     with atomic_file(path) as file:
         parquet.write_table(table, file, compression=compression)

@@ -1,20 +1,21 @@
-"""Pictures: treemaps of memory, and its course over time, each one page that needs no network.
+"""Plots: treemaps of memory, and memory over time, each saved as one self-contained HTML page.
 
     plot.save(plot.mappings(fastsmaps.mappings(1234)), "out.html")
     plot.save(plot.processes(fastsmaps.scan(cmdline=True)), "all.html")
     plot.save(plot.samples(watch.samples), "watch.html")
 
-The figures are plotly's own: a notebook shows them, and their layout can be changed. Importing
-this raises ImportError without plotly, and names the extra.
+All figures are plotly figures: a notebook shows them, and their layout can be changed. Importing
+this module without plotly raises an ImportError that names the extra.
 """
 
 from __future__ import annotations
 
 import heapq
 import html
+import math
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from fastsmaps._arguments import check_timeout, check_type
@@ -22,7 +23,6 @@ from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import By, key_of
 from fastsmaps._model.mapping import Mapping
-from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan
 from fastsmaps._model.record import Record
@@ -43,16 +43,16 @@ except ImportError as error:
 # plotly has no types of its own.
 Figure: TypeAlias = Any
 
-# Tiles of a page, and of a process among many; what is smaller is one tile with its neighbours.
-_MOST = 3000
-_MOST_OF_PROCESS = 100
-# A process with less than this share of all is a tile without parts: they could not be seen.
-_LEAST_SHARE = 1 / 5000
-# Characters of a name: on a tile, and in what is told of it.
-_LONGEST_LABEL = 32
-_LONGEST = 160
+# Tiles of a page, and of a process among many; smaller ones are merged.
+_MAX_TILES = 3000
+_MAX_PROCESS_TILES = 100
+# A process with a smaller share of the whole is a tile without parts, which would be invisible.
+_MIN_SHARE = 1 / 5000
+# Characters of a name: on a tile, and in the text shown when the mouse is over it.
+_MAX_LABEL = 32
+_MAX_TEXT = 160
 
-# Okabe and Ito's colours, which those who see few colours can tell apart, made lighter.
+# Okabe and Ito's colours, which colour-blind people can distinguish, made lighter.
 _COLOURS = {
     "heap": "#f2b36b",
     "anon": "#efd98a",
@@ -69,7 +69,7 @@ _LINES = {"rss": "#56b4e9", "pss": "#0072b2", "uss": "#009e73", "swap": "#d55e00
 _PAD = {"t": 22, "l": 3, "r": 3, "b": 3}
 _FONT = "system-ui, sans-serif"
 
-# Their path says no more than the kind does.
+# Kinds whose path says no more than the kind does.
 _WITHOUT_PATH = ("heap", "anon")
 
 
@@ -77,9 +77,9 @@ _TITLE = ("a str or None", (str, type(None)))
 
 
 class _Tile:
-    """A part of a treemap: what it is called, how large it is, what is told of it, its parts.
+    """A tile of a treemap: label, size, facts shown under the mouse, and its parts.
 
-    ``count`` is of how many others it is made, where these are too small to be drawn.
+    ``count`` is the number of tiles that were merged into it because they were too small.
     """
 
     __slots__ = ("colour", "count", "facts", "label", "parts", "value")
@@ -95,21 +95,21 @@ class _Tile:
     def part(
         self, key: Hashable, label: str, facts: Iterable[str] = (), colour: str = _GREY
     ) -> _Tile:
-        """Its part by that key, made where it is not there yet."""
+        """Return the part with that key, which is made if it does not exist."""
         if key not in self.parts:
             self.parts[key] = _Tile(label, facts, colour)
         return self.parts[key]
 
 
-# ---- what is drawn
+# ---- public functions
 
 
 def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
-    """A treemap of the Pss of a table of mappings, or of some of its rows: kind > path > range.
+    """Draw a treemap of the Pss of a table of mappings, or some of its rows: kind > path > range.
 
-    Its whole is the sum of their Pss, of all of a table ``m.totals().pss``; where there is no
-    Pss it is Rss or size, and says so. Of many tiles the smallest are drawn as one. `title`
-    stands above it. Without a row it is one tile of 0.
+    The whole is the sum of their Pss; for a complete table this is ``m.totals().pss``. Without
+    Pss it shows Rss or size, and says so. If there are many tiles, the smallest are merged.
+    Without a row it is one tile of 0.
 
     Raises TypeError for wrong arguments.
     """
@@ -118,10 +118,10 @@ def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
     rows = list(m)
     for row in rows:
         check_type("each of m", row, "a Mapping", Mapping)
-    figure = _figure_of(rows)
+    field = _field_of(rows)
     root = _Tile("all mappings")
-    _add(root, rows, figure, ranges=True)
-    return _treemap(root, figure, title or "mappings")
+    _add(root, rows, field, ranges=True)
+    return _treemap(root, field, title or "mappings")
 
 
 def processes(
@@ -131,14 +131,14 @@ def processes(
     timeout: float | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A treemap of the Pss of many processes: process > kind > path.
+    """Draw a treemap of the Pss of many processes: process > kind > path.
 
-    The mappings of each process that was read are read now, one after the other, which takes
-    some two to four times what the scan took; what is not read, because it ended, is too small
-    to be seen (1/5000 of all) or was not reached within `timeout` seconds, is a tile without
-    parts, as large as in the scan. `by` (as of Scan.group_by()) adds a level above. The sum
-    differs from ``scan.totals().pss`` by what changed meanwhile, and because the kernel rounds
-    each mapping's Pss down to a KiB.
+    This reads the mappings of each process that was read, one process after the other, which
+    takes two to four times as long as the scan. A process is a tile without parts, as large as in
+    the scan, if it has ended, is too small to be visible (1/5000 of all) or was not reached within
+    `timeout` seconds. `by` (see Scan.group_by()) adds a level above processes. The sum differs
+    from ``scan.totals().pss`` by what changed since the scan, and because the kernel rounds each
+    mapping's Pss down to a KiB.
 
     A process that cannot be read raises nothing. Raises TypeError and ValueError for wrong
     arguments, TypeError also if the function `by` returns a value that is not hashable.
@@ -147,10 +147,10 @@ def processes(
     check_type("title", title, *_TITLE)
     check_timeout(timeout)
     group_of = None if by is None else key_of(by)
-    until = None if timeout is None else time.monotonic() + timeout
-    figure = _figure_of([scan.totals()])
-    rows = [(row, row.totals[figure]) for row in scan if row.totals is not None]
-    least = sum(size or 0 for _, size in rows) * _LEAST_SHARE
+    until = math.inf if timeout is None else time.monotonic() + timeout
+    field = _field_of([scan.totals()])
+    rows = [(row, row.totals[field] or 0) for row in scan if row.totals is not None]
+    minimum = max(1, sum(size for _, size in rows) * _MIN_SHARE)
     root = _Tile("all processes")
     for row, size in rows:
         group = root
@@ -158,24 +158,22 @@ def processes(
             key = group_of(row)
             group = root.part(key, ", ".join(map(str, key)) if isinstance(key, tuple) else str(key))
         tile = _Tile(f"{row.comm or '?'} {row.pid}", _facts(row))
-        if (size or 0) >= max(least, 1) and (until is None or time.monotonic() < until):
-            table = _mappings_of(row, scan.procfs)
-            if table is not None:
-                _add(tile, table, figure)
-                _fold(tile, _MOST_OF_PROCESS)
-        tile.value = tile.value or size or 0
+        if size >= minimum and time.monotonic() < until:
+            _add(tile, _mappings_of(row, scan.procfs), field)
+            _fold(tile, _MAX_PROCESS_TILES)
+        tile.value = tile.value or size
         group.parts[row.pid] = tile
         if group is not root:
             group.value += tile.value
         root.value += tile.value
-    return _treemap(root, figure, title or f"{len(rows)} processes")
+    return _treemap(root, field, title or f"{len(rows)} processes")
 
 
 def samples(samples: Samples, *, title: str | None = None) -> Figure:
-    """Pss, Uss, Rss and swap of a Watch over time, and VmHWM beside them.
+    """Draw Pss, Uss, Rss and swap of a Watch over time, and VmHWM.
 
-    Swap is drawn if there was some. Without a sample there is no line. Raises TypeError for wrong
-    arguments.
+    Swap is drawn only if there was any. Without a sample there is no line. Raises TypeError for
+    wrong arguments.
     """
     check_type("samples", samples, "Samples", Samples)
     check_type("title", title, *_TITLE)
@@ -186,7 +184,7 @@ def samples(samples: Samples, *, title: str | None = None) -> Figure:
     for name, colour in _LINES.items():
         if name not in known or (name == "swap" and not any(samples.column(name))):
             continue
-        drawn.add_trace(_line(samples, name, divisor, _name_of(name), color=colour))
+        drawn.add_trace(_line(samples, name, divisor, name.capitalize(), color=colour))
     if "peak_rss" in known:
         style = {"color": "#888888", "dash": "dot", "shape": "hv"}
         drawn.add_trace(_line(samples, "peak_rss", divisor, "VmHWM", **style))
@@ -214,23 +212,21 @@ def samples(samples: Samples, *, title: str | None = None) -> Figure:
     return drawn
 
 
-# ---- how tiles come about
+# ---- making tiles
 
 
-def _figure_of(some: Iterable[Record]) -> str:
-    """Pss where one has it, otherwise the next best."""
-    names = {name for one in some for name in ("pss", "rss") if getattr(one, name) is not None}
-    return "pss" if "pss" in names else "rss" if "rss" in names else "size"
+def _field_of(records: Collection[Record]) -> str:
+    """Choose Pss if a record has it, otherwise Rss, otherwise size."""
+    for name in ("pss", "rss"):
+        if any(getattr(record, name) is not None for record in records):
+            return name
+    return "size"
 
 
-def _name_of(figure: str) -> str:
-    return figure.capitalize()
-
-
-def _add(root: _Tile, rows: Iterable[Mapping], figure: str, *, ranges: bool = False) -> None:
-    """Mappings as parts of the tile."""
+def _add(root: _Tile, rows: Iterable[Mapping], field: str, *, ranges: bool = False) -> None:
+    """Add mappings as parts of the tile."""
     for mapping in rows:
-        size = mapping.size if figure == "size" else mapping[figure]
+        size = mapping.size if field == "size" else mapping[field]
         if not size:
             continue
         kind, path = mapping.kind, mapping.path
@@ -254,28 +250,28 @@ def _last_part(path: str) -> str:
 def _facts(row: ProcessTotals) -> list[str]:
     facts = [f"process {row.pid}, user {row.user}"]
     if row.cmdline:
-        facts.append(_ends(" ".join(row.cmdline), _LONGEST))
+        facts.append(_ends(" ".join(row.cmdline), _MAX_TEXT))
     return facts
 
 
-def _mappings_of(row: ProcessTotals, procfs: str) -> Mappings | None:
-    """The mappings of the very process of the row; None where they cannot be read any more."""
+def _mappings_of(row: ProcessTotals, procfs: str) -> Iterable[Mapping]:
+    """Read the mappings of the row's process; none if it has ended or cannot be read."""
     try:
         with Process(row.pid, procfs=procfs) as process:
             if row.start_time != process.directory.stat().start_time:
                 raise ProcessGone(f"process {row.pid} has ended", pid=row.pid)
             return process.mappings()
     except Error:
-        return None
+        return ()
 
 
-def _fold(root: _Tile, most: int) -> None:
-    """Leaves the `most` largest tiles; of each tile those that are left out become one."""
-    every = list(_descend(root))
-    if len(every) <= most:
+def _fold(root: _Tile, limit: int) -> None:
+    """Keep the `limit` largest tiles, and merge the other parts of each tile into one."""
+    tiles = list(_descend(root))
+    if len(tiles) <= limit:
         return
-    # A whole comes before its parts and is no smaller, so it stays where one of them does.
-    largest = heapq.nlargest(most, every, key=lambda tile: tile.value)
+    # A tile comes before its parts and is not smaller, so it is kept if one of them is.
+    largest = heapq.nlargest(limit, tiles, key=lambda tile: tile.value)
     kept = set(map(id, largest))
     for tile in largest:
         rest = [part for part in tile.parts.values() if id(part) not in kept]
@@ -294,11 +290,11 @@ def _descend(tile: _Tile) -> Iterator[_Tile]:
         yield from _descend(part)
 
 
-# ---- plotly's figures
+# ---- plotly
 
 
-def _treemap(root: _Tile, figure: str, title: str) -> Figure:
-    _fold(root, _MOST)
+def _treemap(root: _Tile, field: str, title: str) -> Figure:
+    _fold(root, _MAX_TILES)
     rows: list[tuple[Any, ...]] = []
     waiting = [(root, "")]
     while waiting:
@@ -306,21 +302,21 @@ def _treemap(root: _Tile, figure: str, title: str) -> Figure:
         number = str(len(rows))
         size = human(tile.value)
         share = tile.value / root.value if root.value else 0
-        label = _shown(tile.label, _LONGEST_LABEL)
-        told = [f"<b>{label}</b>", f"{_name_of(figure)} {size}, {share:.1%}"]
-        told += [_shown(fact, _LONGEST) for fact in tile.facts if fact]
-        # A whole has one line above its parts.
+        label = _shown(tile.label, _MAX_LABEL)
+        hover = [f"<b>{label}</b>", f"{field.capitalize()} {size}, {share:.1%}"]
+        hover += [_shown(fact, _MAX_TEXT) for fact in tile.facts if fact]
+        # A tile with parts has one line above them.
         text = f"{label}{'  ' if tile.parts else '<br>'}{size}"
-        rows.append((number, parent, tile.value, text, "<br>".join(told), tile.colour))
+        rows.append((number, parent, tile.value, text, "<br>".join(hover), tile.colour))
         waiting += [(part, number) for part in tile.parts.values()]
-    ids, parents, values, texts, told_of, colours = zip(*rows, strict=True)
+    ids, parents, values, labels, hovertext, colours = zip(*rows, strict=True)
     drawn = go.Figure(
         go.Treemap(
             ids=ids,
             parents=parents,
             values=values,
-            labels=texts,
-            hovertext=told_of,
+            labels=labels,
+            hovertext=hovertext,
             textinfo="label",
             textfont={"size": 13},
             hoverinfo="text",
@@ -332,7 +328,7 @@ def _treemap(root: _Tile, figure: str, title: str) -> Figure:
         )
     )
     drawn.update_layout(
-        title=_title(f"{title}: {_name_of(figure)} {human(root.value)}"),
+        title=_title(f"{title}: {field.capitalize()} {human(root.value)}"),
         font={"family": _FONT},
         uniformtext={"minsize": 9, "mode": "hide"},
         margin={"t": 60, "r": 10, "b": 10, "l": 10},
@@ -341,7 +337,7 @@ def _treemap(root: _Tile, figure: str, title: str) -> Figure:
 
 
 def _title(text: str) -> dict[str, Any]:
-    return {"text": _shown(text, _LONGEST), "x": 0.01, "xanchor": "left", "font": {"size": 18}}
+    return {"text": _shown(text, _MAX_TEXT), "x": 0.01, "xanchor": "left", "font": {"size": 18}}
 
 
 def _line(samples: Samples, name: str, divisor: int, label: str, **style: str) -> Any:  # noqa: ANN401
@@ -364,26 +360,25 @@ def _unit(largest: int) -> tuple[str, int]:
     return "KiB", 1 << 10
 
 
-def _ends(text: str, longest: int) -> str:
-    """What _shown() shows of a text, before anything is escaped, which takes time and room."""
-    return text if len(text) <= 2 * longest else text[:longest] + text[-longest:]
+def _ends(text: str, length: int) -> str:
+    """Cut the middle, which _shown() leaves out, before it escapes: that takes time and memory."""
+    return text if len(text) <= 2 * length else text[:length] + text[-length:]
 
 
-def _shown(text: str, longest: int) -> str:
-    """A name as plotly shows it to the letter: it takes tags such as <b> and <a href>."""
-    text = escaped(_ends(text, longest))
-    if len(text) > longest:
-        half = longest // 2
+def _shown(text: str, length: int) -> str:
+    """Return a name that plotly shows verbatim: it would interpret tags, <b> and <a href>."""
+    text = escaped(_ends(text, length))
+    if len(text) > length:
+        half = length // 2
         text = f"{text[:half]}…{text[-half:]}"
     return html.escape(text, quote=False)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as one HTML page of some 5 MB, whole or not at all (mode 0600).
+    """Write a figure as one HTML page of about 5 MB, atomically (mode 0600).
 
-    The page holds plotly.js and loads nothing. Raises OSError where it cannot be written, of which
-    FileExistsError is for a name that anything but a regular file has; TypeError for wrong
-    arguments.
+    The page holds plotly.js and loads nothing. Raises OSError if the file cannot be written
+    (FileExistsError if `path` exists and is not a regular file), TypeError for wrong arguments.
     """
     check_type("figure", figure, "a plotly figure", BaseFigure)
     title = figure.layout.title.text or "fastsmaps"

@@ -1,4 +1,4 @@
-"""The memory of processes as metrics for Prometheus; needs the extra ``prometheus``.
+"""The memory of processes as Prometheus metrics; needs the extra ``prometheus``.
 
 >>> from prometheus_client import REGISTRY
 >>> from fastsmaps.prometheus import Collector
@@ -42,46 +42,43 @@ __all__ = ["Collector"]
 
 _HELP = {
     "pss": "Proportional set size: each page divided by how many processes map it.",
-    "uss": "Unique set size: what would be free if the processes ended.",
-    "rss": "Resident set size; pages that several processes map count in each.",
-    "swap": "What was swapped out.",
-    "hugetlb": "Hugetlb pages, shared and private; they are in no other figure.",
+    "uss": "Unique set size: what would be freed if the processes ended.",
+    "rss": "Resident set size; pages that several processes map count in each of them.",
+    "swap": "Memory that was swapped out.",
+    "hugetlb": "Hugetlb pages, shared and private; no other value includes them.",
 }
 
-# Of the budget at least so much is for reading, whatever is taken by groups and answers ...
-_LEAST_READING = 0.5
-# ... and at most so much for making groups: where it is too little, sweeps are further apart.
-_MOST_GROUPING = 0.25
-# However small the budget is, in seconds.
-_LONGEST_PAUSE = 3600.0
+# Share of the budget kept for reading, whatever grouping and scrapes take.
+_MIN_READING_SHARE = 0.5
+# Share of the budget for grouping: if grouping takes more, sweeps are made less often.
+_MAX_GROUPING_SHARE = 0.25
+# Between two sweeps, in seconds, however small the budget is.
+_MAX_PAUSE = 3600.0
 
 
 class Collector:
-    """Sums over groups of processes, for a registry of prometheus_client.
+    """A collector for a registry of prometheus_client: sums over groups of processes.
 
-    A thread of its own sweeps with a Sampler, every `interval` seconds and less often where
-    there are thousands of processes, so that all of it takes at most `budget` of one core (0.01:
-    1 %). collect() gives what the last sweep found and never waits, however often it is called.
-    Before the first sweep is done, and when one failed, ``fastsmaps_up`` is 0 and there are no
-    figures.
+    Its thread sweeps with a Sampler every `interval` seconds, and less often with thousands of
+    processes, so that all its work takes at most `budget` of one core (0.01: 1 %). collect()
+    returns the metrics of the last sweep and never waits. Before the first sweep, and after a
+    failed one, ``fastsmaps_up`` is 0 and there are no sums.
 
-    `by` names what processes are grouped by: the words of Scan.group_by(), each a label; "pid"
-    comes with "comm". What a pattern finds in the command line is the label "cmdline". The
-    `limit` largest groups by Pss have series of their own, the rest is summed as "other". A
-    figure that is not known has no sample; docs/prometheus.md explains each metric. `procfs`,
-    `mappings` (their numbers, which takes a read of maps for each process), `max_rss` and
-    `exclude` are those of Sampler.
+    `by` says how processes are grouped: the words of Scan.group_by(), each of which becomes a
+    label; "pid" comes with "comm". The text that a pattern matches is the label "cmdline". The
+    `limit` largest groups by Pss have their own series; all others are summed as "other". An
+    unknown value has no sample; docs/prometheus.md explains each metric. `procfs`, `mappings`
+    (their number, which needs a read of maps for each process), `max_rss` and `exclude` are those
+    of Sampler.
 
-    Time that the caller's other threads take is not charged to the budget, unless the program
-    does nothing else and says so by `whole_process`. `on_error` is called in the thread with
-    the exception of a sweep that failed; the next one is tried nevertheless.
+    CPU time of the caller's other threads is not charged to the budget, unless `whole_process`
+    is set, for a program that does nothing else. `on_error` is called in the thread with the
+    exception of a failed sweep; sweeps go on.
 
-    After a fork the child sweeps by itself once it is asked to collect(). close(), or the end
-    of a with statement, ends the thread.
+    After a fork, the child starts its own sweeps when it calls collect(). close(), or the end of
+    a with statement, ends the thread.
 
-    Raises ValueError for another `by`, a `limit` that is no int of 1 or more, an `interval` that
-    is not above 0 or too long to wait for, and what Sampler raises; TypeError for a number as
-    `by` and for an `interval` that is no number.
+    Raises TypeError and ValueError for wrong arguments, and what Sampler raises.
     """
 
     def __init__(
@@ -116,7 +113,7 @@ class Collector:
         def sweeps() -> _Sweeps:
             return _Sweeps(sampler(), keys, limit, interval, whole_process)
 
-        sampler().close()  # it knows what is wrong with its arguments
+        sampler().close()  # raises for wrong arguments
         self._make_sweeps = sweeps
         self._on_error = on_error
         self._closed = False
@@ -130,30 +127,30 @@ class Collector:
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Collector has a thread: it is neither copied nor pickled")
+        raise TypeError("a Collector has a thread: it cannot be copied or pickled")
 
     def close(self) -> None:
-        """Ends the thread, after the sweep under way; may be called again."""
+        """End the thread after the current sweep; can be called again."""
         self._closed = True
         self._over.set()
         self._thread.join()
-        self._sweeps.close()  # what a fork has inherited, and no thread of its own closed
+        self._sweeps.close()  # in a fork, no thread of its own has closed them
 
     def collect(self) -> Sequence[Metric]:
-        """The metrics as of the last sweep; the same objects until the next one. Never waits."""
+        """Return the metrics of the last sweep, the same objects until the next one; never wait."""
         if not self._thread.is_alive() and not self._closed:
-            with self._lock:  # this is a fork: threads do not come along
+            with self._lock:  # this is a fork, which has no threads
                 if not self._thread.is_alive():
                     self._sweeps.close()
                     self._begin()
         return self._metrics
 
     def describe(self) -> Sequence[Metric]:
-        """The metrics as they are without a sweep: their names are what a registry asks for."""
+        """Return the metrics without a sweep: a registry asks only for their names."""
         return self._sweeps.metrics(None)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether the first sweep is over; waits until it is, at most `timeout` seconds."""
+        """Wait for the first sweep, at most `timeout` seconds; return whether it is done."""
         check_timeout(timeout)
         self.collect()
         return self._first.wait(timeout)
@@ -171,22 +168,22 @@ class Collector:
             while not over.is_set():
                 try:
                     self._metrics = sweeps.sweep()
-                    self._complain(sweeps.problem)
+                    if sweeps.problem:
+                        self._report(fastsmaps.Error(sweeps.problem))
                 except Exception as error:
-                    # Old figures would be taken for those of now.
+                    # Old values would be taken for current ones.
                     self._metrics = sweeps.failed()
-                    if self._on_error is not None:
-                        self._on_error(error)
+                    self._report(error)
                 self._first.set()
                 over.wait(sweeps.pause)
 
-    def _complain(self, problem: str) -> None:
-        if problem and self._on_error is not None:
-            self._on_error(fastsmaps.Error(problem))
+    def _report(self, error: Exception) -> None:
+        if self._on_error is not None:
+            self._on_error(error)
 
 
 class _Sweeps:
-    """Sweep after sweep, each made into metrics; what it takes beside the sampler counts too."""
+    """Sweeps and the metrics made from them, within a budget for both."""
 
     def __init__(
         self,
@@ -205,11 +202,11 @@ class _Sweeps:
         self._named: set[Key] = set()
         self._count = self._errors = 0
         self._wall = self._cpu = 0.0
-        # What the clocks said when the sampler came back from the last sweep.
-        self._then: tuple[float, float] | None = None
-        #: How long to wait for the next sweep, in seconds.
+        # Wall and CPU clock at the end of the last sweep.
+        self._last: tuple[float, float] | None = None
+        #: Seconds to wait before the next sweep.
         self.pause = interval
-        #: Why the last sweep read nothing at all; "" where it did.
+        #: Why the last sweep read nothing; "" if it read something.
         self.problem = ""
 
     def __enter__(self) -> _Sweeps:
@@ -222,58 +219,60 @@ class _Sweeps:
         self._sampler.close()
 
     def sweep(self) -> Sequence[Metric]:
-        """Sweeps; the metrics."""
-        begun, before = time.monotonic(), self._clock()
-        if self._then is None:
-            self._cpu += before if self._clock is time.process_time else 0.0
+        """Sweep and return the metrics."""
+        begun, cpu = time.monotonic(), self._clock()
+        if self._last is None:
+            self._cpu += cpu if self._clock is time.process_time else 0.0
         else:
-            # What was done since the last sweep is taken off the sampler's share.
-            wall, cpu = self._then
-            beside = (before - cpu) / max(begun - wall, 1e-9)
-            self._cpu += before - cpu
-            self._sampler.budget = max(self._budget - beside, self._budget * _LEAST_READING)
+            # CPU time spent since the last sweep is taken off the sampler's share.
+            last_wall, last_cpu = self._last
+            other = (cpu - last_cpu) / max(begun - last_wall, 1e-9)
+            self._cpu += cpu - last_cpu
+            self._sampler.budget = max(self._budget - other, self._budget * _MIN_READING_SHARE)
         scan = self._sampler.sweep()
-        self._then = time.monotonic(), self._clock()
+        self._last = time.monotonic(), self._clock()
         self._count += 1
-        self._wall += self._then[0] - begun
-        self._cpu += self._then[1] - before
-        made = time.thread_time()
+        self._wall += self._last[0] - begun
+        self._cpu += self._last[1] - cpu
+        grouping = time.thread_time()
         self.problem = _problem(scan)
         metrics = self.metrics(scan)
-        made = time.thread_time() - made
-        needed = made / (self._budget * _MOST_GROUPING)
-        self.pause = max(self._interval, min(needed, _LONGEST_PAUSE))
+        grouping = time.thread_time() - grouping
+        needed = grouping / (self._budget * _MAX_GROUPING_SHARE)
+        self.pause = max(self._interval, min(needed, _MAX_PAUSE))
         return metrics
 
     def failed(self) -> Sequence[Metric]:
-        """The metrics after a sweep that failed: no figures."""
+        """Return the metrics after a failed sweep, which have no sums."""
         self._errors += 1
         return self.metrics(None)
 
     # ---- metrics
 
     def metrics(self, scan: Scan | None) -> Sequence[Metric]:
-        """All of them; those of groups without samples where there was no sweep."""
+        """Make all metrics; those of groups have no samples if there was no sweep."""
         build = InfoMetricFamily("fastsmaps_build", "The version of fastsmaps.")
         build.add_metric((), {"version": fastsmaps.__version__, "backend": fastsmaps.BACKEND})
         up = scan is not None and not is_failure(scan.coverage)
         return (
-            _gauge("up", "Whether the last sweep gave figures.", value=float(up)),
+            _gauge("up", "Whether the last sweep read any process.", value=float(up)),
             build,
-            _gauge("budget_ratio", "The most it may take, of one core.", value=self._budget),
+            _gauge(
+                "budget_ratio", "The maximum share of one core that it may use.", value=self._budget
+            ),
             CounterMetricFamily("fastsmaps_sweeps", "Sweeps done.", value=self._count),
             CounterMetricFamily(
                 "fastsmaps_sweep_errors", "Sweeps that failed.", value=self._errors
             ),
             CounterMetricFamily(
                 "fastsmaps_sweep_seconds",
-                "Time that sweeps took.",
+                "Wall time of sweeps.",
                 value=self._wall,
                 unit="seconds",
             ),
             CounterMetricFamily(
                 "fastsmaps_cpu_seconds",
-                "Processor time of sweeps and of what is made of them.",
+                "CPU time of sweeps and of making metrics.",
                 value=self._cpu,
                 unit="seconds",
             ),
@@ -283,11 +282,11 @@ class _Sweeps:
 
     def _coverage(self, scan: Scan | None) -> Sequence[Metric]:
         hidden = _gauge(
-            "processes_hidden", "Whether hidepid hides processes of others from the exporter."
+            "processes_hidden", "Whether hidepid hides other users' processes from the exporter."
         )
-        at = _gauge("sweep_timestamp_seconds", "When the last sweep was done, Unix time.")
+        at = _gauge("sweep_timestamp_seconds", "Unix time of the last sweep.")
         outcomes = _gauge(
-            "coverage_processes", "Processes by how they came out of the sweep.", ("outcome",)
+            "coverage_processes", "Processes by their outcome in the last sweep.", ("outcome",)
         )
         if scan is not None:
             at.add_metric((), round(scan.taken_at, 3))
@@ -298,7 +297,7 @@ class _Sweeps:
 
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
         labels = self._keys.names
-        figures = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
+        sums = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
         parts = _gauge(
             "pss_part_bytes",
             "The parts of Pss: anonymous memory, files, shared memory (Linux 5.3).",
@@ -306,23 +305,27 @@ class _Sweeps:
         )
         mappings = _gauge(
             "mappings_max",
-            "Mappings of the process in the group that has most of them.",
+            "The largest number of mappings of a process in the group.",
             labels,
         )
-        limit = _gauge("mappings_limit", "Mappings that a process may have: vm.max_map_count.")
-        processes = _gauge("processes", "Processes that have memory, read or not.", labels)
-        unread = _gauge("unread_processes", "Processes that are missing in the sums.", labels)
+        limit = _gauge("mappings_limit", "How many mappings a process may have: vm.max_map_count.")
+        processes = _gauge(
+            "processes",
+            "Processes that have memory, including those that could not be read.",
+            labels,
+        )
+        unread = _gauge("unread_processes", "Processes that the sums do not include.", labels)
         estimated = _gauge(
             "estimated_pss_bytes",
-            "The part of fastsmaps_pss_bytes that was scaled by the Rss of now since it was read.",
+            "The part of fastsmaps_pss_bytes that is scaled by the current Rss, not read anew.",
             labels,
         )
         oldest = _gauge(
             "oldest_read_timestamp_seconds",
-            "When the oldest figure in the sums was read, Unix time.",
+            "Unix time at which the oldest value in the sums was read.",
             labels,
         )
-        folded = _gauge("folded_groups", f'Groups beyond the limit, which are summed as "{OTHER}".')
+        folded = _gauge("folded_groups", f'Groups beyond the limit, summed as "{OTHER}".')
         if scan is not None:
             groups, rest, count = bounded(grouped(scan, self._keys), self._limit, self._named)
             self._named = set(groups)
@@ -333,19 +336,19 @@ class _Sweeps:
             for values, group in (*groups.items(), *others):
                 processes.add_metric(values, group.processes)
                 unread.add_metric(values, group.unread)
-                for family, figure in zip(figures, group.sums, strict=True):
-                    if figure is not None:
-                        family.add_metric(values, figure)
-                for part, figure in zip(PARTS, group.parts, strict=True):
-                    if figure is not None:
-                        parts.add_metric((*values, part), figure)
+                for family, size in zip(sums, group.sums, strict=True):
+                    if size is not None:
+                        family.add_metric(values, size)
+                for part, size in zip(PARTS, group.parts, strict=True):
+                    if size is not None:
+                        parts.add_metric((*values, part), size)
                 if group.mappings is not None:
                     mappings.add_metric(values, group.mappings)
                 if group.unread == group.processes:
                     continue
                 estimated.add_metric(values, group.estimated)
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
-        return *figures, parts, mappings, limit, processes, unread, estimated, oldest, folded
+        return *sums, parts, mappings, limit, processes, unread, estimated, oldest, folded
 
 
 def _problem(scan: Scan) -> str:
