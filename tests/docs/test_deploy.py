@@ -1,4 +1,4 @@
-"""What deploy/ has for Prometheus, Grafana and systemd: they themselves look at it."""
+"""The files in deploy/, checked by promtool and systemd-analyze."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def host(tmp_path: Path) -> Path:
     return root
 
 
-def test_alerts() -> None:
+def test_alert_rules_pass_promtool() -> None:
     promtool("check", "rules", "alerts.yml", where=DEPLOY / "prometheus")
     promtool("test", "rules", "alerts.test.yml", where=DEPLOY / "prometheus")
 
@@ -32,22 +32,22 @@ def names_in(expressions: str) -> set[str]:
     return set(re.findall(r"\bfastsmaps_[a-z_]+", expressions))
 
 
-def names_told(host: Path) -> set[str]:
+def exported_names(host: Path) -> set[str]:
     return {name for name, _ in sweep_metrics(host, mappings=True).samples}
 
 
-def test_alerts_are_about_what_is_told(host: Path) -> None:
+def test_alerts_use_exported_metrics(host: Path) -> None:
     lines = (DEPLOY / "prometheus/alerts.yml").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    assert names_in(text) <= names_told(host)
+    assert names_in(text) <= exported_names(host)
 
 
-def test_dashboard(host: Path, tmp_path: Path) -> None:
-    """It is about metrics that are told, and Prometheus understands its queries."""
+def test_dashboard_queries_are_valid(host: Path, tmp_path: Path) -> None:
+    """Its queries use exported metrics and pass promtool."""
     board = json.loads((DEPLOY / "grafana/fastsmaps.json").read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     assert len(queries) > 10
-    assert names_in("\n".join(queries)) <= names_told(host)
+    assert names_in("\n".join(queries)) <= exported_names(host)
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     names = {variable["name"] for variable in board["templating"]["list"]}
     assert {"instance", "by", "top"} <= names
@@ -63,8 +63,8 @@ def test_dashboard(host: Path, tmp_path: Path) -> None:
     promtool("check", "rules", str(file))
 
 
-def test_unit(tmp_path: Path) -> None:
-    """What systemd says of it; what it starts is put in for what is not installed here."""
+def test_systemd_unit_is_valid(tmp_path: Path) -> None:
+    """systemd-analyze accepts it; the program is replaced by one that is installed."""
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("no systemd-analyze (Debian's package systemd has it)")

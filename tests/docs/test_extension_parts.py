@@ -1,4 +1,4 @@
-"""The parts of the extension use only parts above them, and each names those it uses."""
+"""The extension's .pxi parts use only earlier parts, and each header comment names them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def named_in_head(text: str) -> set[str]:
 
 def test_all_parts_are_included() -> None:
     assert sorted(PARTS) == sorted(path.stem for path in SOURCES.glob("*.pxi"))
-    # The expression above finds what there is.
+    # DEFINITION finds classes, functions and variables.
     assert {"pool_id", "hash_key"} <= DEFINED["text_pool"]
     assert {"Table", "parse", "known_label_texts", "new_table"} <= DEFINED["table"]
     assert {"known_label_count", "row_at", "begin_row"} <= DEFINED["rows"]
@@ -44,7 +44,7 @@ def test_all_parts_are_included() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_uses_the_parts_it_names(part: str) -> None:
+def test_part_header_names_the_parts_it_uses(part: str) -> None:
     names = names_in(TEXTS[part])
     used = {other for other in PARTS if other != part and DEFINED[other] & names}
     assert named_in_head(TEXTS[part]) == used

@@ -1,4 +1,4 @@
-"""What an import does: which backend, which modules, where it refuses."""
+"""`import fastsmaps`: the backend it chooses, the modules it loads, where it fails."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PACKAGE = Path(fastsmaps.__file__).parent
 @pytest.fixture
 def extension(pytestconfig: pytest.Config) -> None:
     if pytestconfig.getoption("--no-extension"):
-        pytest.skip("there is no extension")
+        pytest.skip("the extension is not built")
 
 
 @pytest.fixture
 def pure(tmp_path: Path) -> Path:
-    """A directory that holds the package without its extension."""
+    """A directory with a copy of the package without the extension."""
     shutil.copytree(
         PACKAGE, tmp_path / "fastsmaps", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
@@ -33,12 +33,12 @@ def pure(tmp_path: Path) -> Path:
 
 
 def run(code: str, choice: str | None = None, where: Path = PACKAGE.parent) -> tuple[str, str]:
-    """What the code prints, and the last line of its errors, with no site-packages."""
+    """Run code without site-packages; return its output and its last line of errors."""
     variables = {key: value for key, value in os.environ.items() if key != "FASTSMAPS_BACKEND"}
     if choice is not None:
         variables["FASTSMAPS_BACKEND"] = choice
     done = subprocess.run(
-        # -S: what .pth files import would hide what we do.
+        # -S: modules imported by .pth files would hide the imports under test.
         [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(where)!r})\n{code}"],
         env=variables,
         cwd="/",
@@ -55,25 +55,25 @@ SHOW = "import fastsmaps; print(fastsmaps.BACKEND, fastsmaps._backend.parse.__mo
 
 @pytest.mark.usefixtures("extension")
 @pytest.mark.parametrize("choice", [None, "auto", "c"])
-def test_the_extension_is_taken_where_it_is(choice: str | None) -> None:
+def test_extension_is_the_default_backend(choice: str | None) -> None:
     assert run(SHOW, choice) == ("c fastsmaps._backend._csmaps\n", "")
 
 
 @pytest.mark.parametrize("choice", ["python"])
-def test_python_is_taken_where_it_is_asked_for(choice: str) -> None:
+def test_python_backend_on_request(choice: str) -> None:
     loaded = "import sys; print('fastsmaps._backend._csmaps' in sys.modules)"
     assert run(f"{SHOW}; {loaded}", choice) == ("python fastsmaps._backend._pysmaps\nFalse\n", "")
 
 
 @pytest.mark.parametrize("choice", ["", "C", "cython", "1", "python ", "nonsense"])
-def test_any_other_choice_is_an_error(choice: str) -> None:
+def test_unknown_backend_is_an_error(choice: str) -> None:
     assert run(SHOW, choice) == (
         "",
         f"ImportError: FASTSMAPS_BACKEND must be auto, c or python, not {choice!r}",
     )
 
 
-def test_without_the_extension(pure: Path) -> None:
+def test_missing_extension(pure: Path) -> None:
     for choice in (None, "auto", "python"):
         assert run(SHOW, choice, pure) == ("python fastsmaps._backend._pysmaps\n", "")
     out, error = run(SHOW, "c", pure)
@@ -81,7 +81,7 @@ def test_without_the_extension(pure: Path) -> None:
     assert error.startswith("ImportError: FASTSMAPS_BACKEND=c, but the extension was not built")
 
 
-def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
+def test_broken_extension_is_an_error(pure: Path) -> None:
     from importlib.machinery import EXTENSION_SUFFIXES
 
     (pure / "fastsmaps" / "_backend" / f"_csmaps{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
@@ -93,17 +93,17 @@ def test_a_broken_extension_is_not_passed_over(pure: Path) -> None:
     assert run(SHOW, "python", pure)[0] == "python fastsmaps._backend._pysmaps\n"
 
 
-# "{}" is the code to run there.
-IN_ANOTHER = """
+# "{}" is the code to run in a subinterpreter.
+SUBINTERPRETER = """
 try:
     import _interpreters as interpreters
 except ImportError:
     import _xxsubinterpreters as interpreters
-one = interpreters.create()
+second = interpreters.create()
 run = getattr(interpreters, "exec", None) or interpreters.run_string
-failure = run(one, {})
+failure = run(second, {})
 assert failure is None, failure
-interpreters.destroy(one)
+interpreters.destroy(second)
 """
 USE = (
     "import fastsmaps, os\n"
@@ -114,21 +114,21 @@ USE = (
 
 
 @pytest.mark.usefixtures("extension")
-def test_another_interpreter_gets_a_backend() -> None:
-    """The extension is for one interpreter of a process: others are given pure Python."""
+def test_subinterpreter_gets_python_backend() -> None:
+    """The extension supports one interpreter per process, so others get pure Python."""
     code = f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n{USE}"
-    second = IN_ANOTHER.format(repr(code))
+    second = SUBINTERPRETER.format(repr(code))
     assert run(f"{USE}{second}{USE}", "auto") == ("c False\npython True\nc False\n", "")
     assert run(f"{USE}{second}", "python") == ("python False\npython False\n", "")
-    refused = (
+    failing = (
         f"import sys\nsys.path.insert(0, {str(PACKAGE.parent)!r})\n"
-        "try: import fastsmaps\nexcept ImportError: print('refused', flush=True)\n"
+        "try: import fastsmaps\nexcept ImportError: print('failed', flush=True)\n"
     )
-    assert run(f"{USE}{IN_ANOTHER.format(repr(refused))}", "c") == ("c False\nrefused\n", "")
+    assert run(f"{USE}{SUBINTERPRETER.format(repr(failing))}", "c") == ("c False\nfailed\n", "")
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
-def test_other_systems_are_refused(platform: str) -> None:
+def test_import_fails_on_other_systems(platform: str) -> None:
     assert run(f"sys.platform = {platform!r}\nimport fastsmaps") == (
         "",
         f"ImportError: fastsmaps reads Linux's /proc/<pid>/smaps; there is none on {platform}",
@@ -136,11 +136,11 @@ def test_other_systems_are_refused(platform: str) -> None:
 
 
 @pytest.mark.usefixtures("extension")
-def test_android_is_linux() -> None:
+def test_android_counts_as_linux() -> None:
     assert run(f"sys.platform = 'android'\n{SHOW}") == ("c fastsmaps._backend._csmaps\n", "")
 
 
-# 2 to 23 ms each (collections comes with array, 1 ms); nothing that reads a process needs them.
+# 2 to 23 ms each (array imports collections, 1 ms); reading a process needs none of them.
 SLOW = {
     *("typing", "re", "enum", "dataclasses", "pathlib", "threading", "inspect", "functools"),
     *("subprocess", "tempfile", "json", "argparse", "logging", "ctypes", "socket"),
@@ -149,7 +149,7 @@ SLOW = {
 
 
 @pytest.mark.usefixtures("extension")
-def test_an_import_takes_little_with_it() -> None:
+def test_import_loads_no_slow_modules() -> None:
     code = (
         "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))\n"
         "fastsmaps.totals(); fastsmaps.mappings(); fastsmaps.parse(b'').totals()\n"
@@ -163,16 +163,16 @@ def test_an_import_takes_little_with_it() -> None:
     assert not after_use & SLOW
 
 
-def test_an_import_without_the_extension_takes_what_it_needs() -> None:
+def test_import_of_python_backend_loads_few_modules() -> None:
     code = "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))"
     out, _ = run(code, "python")
-    found = set(out.split())
-    assert "fastsmaps._backend._pysmaps" in found
-    # re brings enum and functools along.
-    assert not found & SLOW - {"re", "enum", "functools", "fastsmaps._backend._pysmaps"}
+    loaded = set(out.split())
+    assert "fastsmaps._backend._pysmaps" in loaded
+    # re imports enum and functools.
+    assert not loaded & SLOW - {"re", "enum", "functools", "fastsmaps._backend._pysmaps"}
 
 
-def test_an_import_reads_and_starts_nothing() -> None:
+def test_import_opens_no_file_and_starts_no_thread() -> None:
     code = (
         "import os; before = os.listdir('/proc/self/fd'); import fastsmaps\n"
         "print(os.listdir('/proc/self/fd') == before, len(os.listdir('/proc/self/task')))"
@@ -180,7 +180,7 @@ def test_an_import_reads_and_starts_nothing() -> None:
     assert run(code)[0] == "True 1\n"
 
 
-def test_all_is_there_and_documented() -> None:
+def test_all_names_have_docstrings() -> None:
     for name in fastsmaps.__all__:
         value = getattr(fastsmaps, name)
         if name not in ("ABSENT", "BACKEND", "Outcome"):

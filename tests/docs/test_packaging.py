@@ -1,4 +1,4 @@
-"""What comes with the package: its version, the man page, the completion of shells."""
+"""The package's version, modules, man page and shell completions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all documents were made, as for a release."""
+    """Directory with all generated documents, as for a release."""
     into = tmp_path_factory.mktemp("share")
     generate(into, "man", "completion")
     return into
@@ -44,7 +44,7 @@ def generate(into: Path, *wanted: str, **environment: str) -> None:
 
 
 def arguments_of(name: str) -> list[argparse.Action]:
-    """Those of a command."""
+    """Arguments of a command's parser."""
     for action in parser(name)._actions:
         if isinstance(action, argparse._SubParsersAction):
             command: argparse.ArgumentParser = action.choices[name]
@@ -52,7 +52,7 @@ def arguments_of(name: str) -> list[argparse.Action]:
     raise LookupError(name)
 
 
-def test_one_version() -> None:
+def test_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == fastsmaps.__version__
     assert importlib.metadata.version("fastsmaps") == fastsmaps.__version__
@@ -63,31 +63,31 @@ def test_every_module_is_packaged() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "packages"
     ]
-    found = {path.parent for path in (ROOT / "fastsmaps").rglob("*.py")}
-    assert {ROOT / name.replace(".", "/") for name in packages} == found
+    directories = {path.parent for path in (ROOT / "fastsmaps").rglob("*.py")}
+    assert {ROOT / name.replace(".", "/") for name in packages} == directories
 
 
 # ---- the man page
 
 
 def man_section(text: str, name: str) -> str:
-    """What the page says of a command."""
+    """Section of a command in the man page."""
     return text.partition(f"\n.SS \\fBfastsmaps {name}\\fR\n")[2].partition("\n.S")[0]
 
 
-def test_the_man_page_tells_of_every_command_and_option(share: Path) -> None:
+def test_man_page_lists_every_command_and_option(share: Path) -> None:
     text = (share / "man/man1/fastsmaps.1").read_text()
     for name, summary in COMMANDS.items():
         section = man_section(text, name).replace(r"\-", "-")
         assert summary in section
         for action in arguments_of(name):
-            # That there is --help, the usage and a note tell.
+            # The usage and a note mention --help.
             for option in action.option_strings[:1] or [str(action.metavar)]:
                 assert option in section, (name, option)
     assert "COMMAND --help" in text.replace(r"\-", "-")
 
 
-@pytest.mark.uninstrumented(reason="groff is looked into, too, and found at fault")
+@pytest.mark.uninstrumented(reason="groff is checked too and fails")
 @pytest.mark.parametrize(
     "command",
     [
@@ -97,9 +97,9 @@ def test_the_man_page_tells_of_every_command_and_option(share: Path) -> None:
     ],
     ids=lambda command: command[0],
 )
-def test_the_man_page_renders(share: Path, command: list[str]) -> None:
+def test_man_page_renders_without_warnings(share: Path, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not here")
+        pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(
         [*command, share / "man/man1/fastsmaps.1"],
         env={**os.environ, "MANROFFSEQ": "", "MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
@@ -114,10 +114,10 @@ def test_the_man_page_renders(share: Path, command: list[str]) -> None:
         assert done.stdout == ""
 
 
-def test_documents_are_the_same_wherever_they_are_made(share: Path, tmp_path: Path) -> None:
-    made = {"SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "200", "LC_ALL": "C"}
-    generate(tmp_path / "a", "man", "completion", **made)
-    generate(tmp_path / "b", "man", "completion", **{**made, "COLUMNS": "40"})
+def test_documents_are_reproducible(share: Path, tmp_path: Path) -> None:
+    environment = {"SOURCE_DATE_EPOCH": "1700000000", "COLUMNS": "200", "LC_ALL": "C"}
+    generate(tmp_path / "a", "man", "completion", **environment)
+    generate(tmp_path / "b", "man", "completion", **{**environment, "COLUMNS": "40"})
     files = [path.relative_to(share) for path in share.rglob("*") if path.is_file()]
     assert len(files) == 4
     for file in files:
@@ -129,50 +129,50 @@ def test_documents_are_the_same_wherever_they_are_made(share: Path, tmp_path: Pa
 
 
 class Shell:
-    """An interactive bash in front of a terminal, with our completion alone."""
+    """An interactive bash on a terminal, with only our completion loaded."""
 
     def __init__(self, script: Path, cwd: Path) -> None:
-        self._terminal, theirs = pty.openpty()
-        self._got = ""
+        self._controller, terminal = pty.openpty()
+        self._output = ""
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-i"],
-            stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, start_new_session=True,
+            stdin=terminal, stdout=terminal, stderr=terminal, cwd=cwd, start_new_session=True,
             env={"PATH": os.environ["PATH"], "TERM": "dumb", "INPUTRC": os.devnull,
                  "HISTFILE": "", "PS1": "READY>", "HOME": str(cwd)},
         )  # fmt: skip
-        os.close(theirs)
+        os.close(terminal)
         self._until("READY>")
-        # What was completed is told, not run.
+        # Completed lines are printed, not run.
         self.line(f"fastsmaps() {{ printf '<%s>' \"$@\"; }}; . '{script}'")
 
     def close(self) -> None:
         self._bash.kill()
         self._bash.wait()
-        os.close(self._terminal)
+        os.close(self._controller)
 
     def _until(self, text: str) -> str:
         deadline = time.monotonic() + processes.TIMEOUT
-        while text not in self._got:
-            assert time.monotonic() < deadline, self._got
-            if select.select([self._terminal], [], [], 1)[0]:
-                self._got += os.read(self._terminal, 1 << 16).decode()
-        before, _, self._got = self._got.partition(text)
+        while text not in self._output:
+            assert time.monotonic() < deadline, self._output
+            if select.select([self._controller], [], [], 1)[0]:
+                self._output += os.read(self._controller, 1 << 16).decode()
+        before, _, self._output = self._output.partition(text)
         return before
 
     def line(self, keys: str) -> str:
-        """What is printed for this line, typed with its tabs."""
-        os.write(self._terminal, f"{keys}\n".encode())
+        """Type a line with its tabs and return the output."""
+        os.write(self._controller, f"{keys}\n".encode())
         return self._until("READY>")
 
     def completed(self, keys: str) -> list[str]:
-        """The arguments that a line with tabs in it comes to."""
+        """Complete a line with tabs and return the resulting arguments."""
         return re.findall("<(.*?)>", self.line(f"fastsmaps {keys}").rpartition("\n")[2])
 
 
 @pytest.fixture
 def shell(share: Path, tmp_path: Path) -> Iterator[Shell]:
     if shutil.which("bash") is None:
-        pytest.skip("bash is not here")
+        pytest.skip("bash is not installed")
     shell = Shell(share / "bash-completion/completions/fastsmaps", tmp_path)
     with contextlib.closing(shell):
         yield shell
@@ -201,8 +201,8 @@ def test_bash_completes_files(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_bash_completes_processes(shell: Shell) -> None:
-    found = shell.line("_fastsmaps_process_or_file $$ | grep -x $$ | sed 's/^/<pid/;s/$/>/'")
-    assert re.search("<pid[0-9]+>", found)
+    own_pid = shell.line("_fastsmaps_process_or_file $$ | grep -x $$ | sed 's/^/<pid/;s/$/>/'")
+    assert re.search("<pid[0-9]+>", own_pid)
     assert "<pid1>" in shell.line("_fastsmaps_process_or_file 1 | sed 's/^/<pid/;s/$/>/'")
 
 
@@ -214,7 +214,7 @@ def test_bash_completes_processes(shell: Shell) -> None:
         ("fish", "fish/vendor_completions.d/fastsmaps.fish"),
     ],
 )
-def test_completions_are_good_shell(share: Path, shell_name: str, file: str) -> None:
+def test_completion_scripts_have_valid_syntax(share: Path, shell_name: str, file: str) -> None:
     text = (share / file).read_text()
     for name in COMMANDS:
         assert re.search(rf"\b{name}\b", text)
@@ -222,7 +222,7 @@ def test_completions_are_good_shell(share: Path, shell_name: str, file: str) -> 
             for option in action.option_strings:
                 assert option.lstrip("-") in text, (name, option)
     if shutil.which(shell_name) is None:
-        pytest.skip(f"{shell_name} is not here")
+        pytest.skip(f"{shell_name} is not installed")
     done = subprocess.run(
         [shell_name, "-n", share / file], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""typing.get_type_hints() works on every public function and method: frameworks ask it."""
+"""typing.get_type_hints() works on every public function and method, as frameworks need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def functions_of(module: str) -> list[str]:
     ]
 
 
-def test_functions() -> None:
+def test_type_hints_of_functions() -> None:
     names = functions_of("fastsmaps")
     assert {"totals", "mappings", "scan", "libs", "diff", "parse", "load", "capture"} <= set(names)
     for name in names:
@@ -33,24 +33,24 @@ def test_functions() -> None:
     assert typing.get_type_hints(fastsmaps.totals)["return"] is fastsmaps.Totals
 
 
-# Only these have constructors for users.
+# Only these classes are constructed by users.
 CONSTRUCTED = (fastsmaps.Process, fastsmaps.Sampler, fastsmaps.Watch, fastsmaps.open_capture)
 
 
 def methods_of(public: type) -> Iterator[tuple[str, FunctionType]]:
-    """The public methods and properties of a class and of its bases in this package."""
+    """Yield the public methods and properties of a class and of its bases in this package."""
     for base in public.__mro__:
         if not base.__module__.startswith("fastsmaps"):
             continue
         for name, value in vars(base).items():
             function = value.fget if isinstance(value, property) else value
-            function = getattr(function, "__func__", function)  # of a class method
+            function = getattr(function, "__func__", function)  # a class method's function
             wanted = not name.startswith("_") or (name == "__init__" and public in CONSTRUCTED)
             if wanted and inspect.isfunction(function) and function.__annotations__:
                 yield name, function
 
 
-def test_methods() -> None:
+def test_type_hints_of_methods() -> None:
     found = set()
     for class_name in fastsmaps.__all__:
         public = getattr(fastsmaps, class_name)
@@ -66,7 +66,7 @@ def test_methods() -> None:
 
 
 @pytest.mark.parametrize("module", ["fastsmaps.plot", "fastsmaps.parquet"])
-def test_functions_of_extras(module: str) -> None:
+def test_type_hints_of_extras(module: str) -> None:
     pytest.importorskip(module, exc_type=ImportError)
     names = functions_of(module)
     assert names

@@ -1,6 +1,6 @@
 """Swap, hugetlb, KSM and transparent huge pages, each in use by one process.
 
-guest sets the machine up for it; where one of these is off, holder.py never says that it is ready.
+guest enables all of them; where one is off, holder.py never reports that it is ready.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import fastsmaps
 from support import independent, processes
 
 USED = ["Swap", "AnonHugePages", "Private_Hugetlb", "Rss", "Private_Dirty"]
-CUT = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}  # to kB, once a record
+TRUNCATED = {"Pss", "Pss_Dirty", "SwapPss", "Locked"}  # to kB per record
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def holder() -> Iterator[processes.Process]:
         yield process
 
 
-def test_every_figure(holder: processes.Process, backend: ModuleType) -> None:
+def test_values_match_independent_parser(holder: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(
         lambda: fastsmaps.mappings(holder.pid), f"/proc/{holder.pid}/smaps"
     ):
@@ -45,7 +45,7 @@ def test_every_figure(holder: processes.Process, backend: ModuleType) -> None:
             assert any("ht" in (row.vm_flags or ()) for row in table)
 
 
-def test_the_rollup(holder: processes.Process, backend: ModuleType) -> None:
+def test_rollup_matches_smaps(holder: processes.Process, backend: ModuleType) -> None:
     rollup = f"/proc/{holder.pid}/smaps_rollup"
     for attempt in processes.attempts(
         lambda: (fastsmaps.totals(holder.pid), fastsmaps.mappings(holder.pid)),
@@ -56,18 +56,18 @@ def test_the_rollup(holder: processes.Process, backend: ModuleType) -> None:
             (record,) = independent.read(text)
             assert totals.source == "smaps_rollup"
             assert {label: totals[label] for label in record.fields} == record.fields
-            # Pss_Anon and its like are the rollup's alone.
+            # Only a rollup has Pss_Anon, Pss_File and Pss_Shmem.
             both = set(record.fields) & set(independent.read(smaps)[0].fields)
             assert both >= set(USED)
-            for label in both - CUT:
+            for label in both - TRUNCATED:
                 assert table.totals()[label] == record.fields[label], label
 
 
-def test_a_scan_has_it(holder: processes.Process, backend: ModuleType) -> None:
+def test_scan_matches_rollup(holder: processes.Process, backend: ModuleType) -> None:
     for attempt in processes.attempts(lambda: fastsmaps.scan(), f"/proc/{holder.pid}/smaps_rollup"):
         with attempt as (scan, (text,)):
             (record,) = independent.read(text)
-            found = scan.by_pid[holder.pid]
-            assert found.totals is not None, found.outcome
+            row = scan.by_pid[holder.pid]
+            assert row.totals is not None, row.outcome
             for label in USED:
-                assert found.totals[label] == record.fields[label] > 0
+                assert row.totals[label] == record.fields[label] > 0

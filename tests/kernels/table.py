@@ -1,7 +1,7 @@
-"""table.py CELL...: lines for docs/kernels.md, of a console on standard input, behind these cells.
+"""table.py CELL...: print table rows for docs/kernels.md from a console log on standard input.
 
-There is a line for each who ran the tests, between BEGIN and END; the exit code is 1 where a test
-failed, or where somebody never came to the end.
+Each row begins with the given cells. Each user who ran the tests (between BEGIN and END) has a row.
+The exit status is 1 if a test failed or a run did not reach its end.
 """
 
 import re
@@ -13,26 +13,26 @@ COUNT = re.compile(r"([0-9]+) (passed|failed|error|skipped)")
 
 
 def counts(output: str) -> dict[str, int]:
-    """Of pytest's last line."""
-    found = {"passed": 0, "failed": 0, "skipped": 0}
+    """Parse the counts in pytest's last line."""
+    totals = {"passed": 0, "failed": 0, "skipped": 0}
     for number, word in COUNT.findall((SUMMARY.findall(output) or [""])[-1]):
-        found[{"error": "failed"}.get(word, word)] += int(number)
-    return found
+        totals[{"error": "failed"}.get(word, word)] += int(number)
+    return totals
 
 
 def main(cells: list[str]) -> int:
-    """Prints the lines."""
-    bad = 0
+    """Print the rows; return the exit status."""
+    failures = 0
     runs = RUN.findall(sys.stdin.read())
-    for who, output, end in runs:
-        found = counts(output)
-        if end and any(found.values()):
-            bad += found["failed"]
-            print("|", " | ".join([*cells, who, *map(str, found.values())]), "|")
+    for user, output, end in runs:
+        totals = counts(output)
+        if end and any(totals.values()):
+            failures += totals["failed"]
+            print("|", " | ".join([*cells, user, *map(str, totals.values())]), "|")
         else:
-            bad += 1
-            print("|", " | ".join([*cells, who]), "| did not end | | |")
-    return int(bad > 0 or not runs)
+            failures += 1
+            print("|", " | ".join([*cells, user]), "| did not end | | |")
+    return int(failures > 0 or not runs)
 
 
 if __name__ == "__main__":
