@@ -1,4 +1,4 @@
-"""The errors; each carries ``pid`` and ``path`` and pickles.
+"""The errors, which all have ``pid`` and ``path`` and pickle.
 
     Error                   the base class
     |-- ProcessGone         also ProcessLookupError: the process has ended, skip it
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
-    #: How a process can come out of a scan.
+    #: What a scan can report of a process.
     Outcome: TypeAlias = Literal[
         "read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed"
     ]
 else:
-    # fastsmaps.Outcome is the Literal at run time: importing typing takes 3 ms.
+    # Importing typing takes 3 ms: at run time fastsmaps.__getattr__() makes the Literal.
     Outcome = str
 
 
 class Error(Exception):
-    """Any failure of fastsmaps; ``pid`` and ``path`` (None where there is none) say of what."""
+    """Base class of all errors; ``pid`` and ``path`` are None if there is none."""
 
     pid: int | None = None
     path: str | None = None
@@ -50,25 +50,25 @@ class Error(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...], tuple[Any, ...]]:
-        # Exceptions pickle as cls(*args), which would lose what is given by keyword. A pickle names
-        # the class alone, which is public: modules may move.
+        # Exceptions pickle as cls(*args), which would lose the keyword arguments. A pickle names
+        # only the public class, so modules may move.
         from copyreg import __newobj__  # type: ignore[attr-defined]
 
         return __newobj__, (type(self),), (self.args, self.__dict__)
 
-    def __setstate__(self, state: Any) -> None:  # noqa: ANN401 - what __reduce__ gives
+    def __setstate__(self, state: Any) -> None:  # noqa: ANN401 - from __reduce__()
         args, attributes = state
         if isinstance(self, OSError):
-            OSError.__init__(self, *args[:2], attributes["path"])  # args may lack the file's name
+            OSError.__init__(self, *args[:2], attributes["path"])  # args may lack the path
         self.args = args
         self.__dict__.update(attributes)
 
 
 def is_foreign(error: Exception) -> bool:
-    """Whether an OSError that was caught is not the system's.
+    """Return whether a caught OSError does not come from the system.
 
-    The system's have a number. What has none was raised by a signal's handler in the midst of a
-    call, TimeoutError above all: it is nobody's but the caller's.
+    The system's errors have an errno. An OSError without one, usually a TimeoutError, was raised by
+    a signal handler during the call, and must reach the caller.
     """
     return isinstance(error, OSError) and error.errno is None
 
@@ -93,27 +93,27 @@ class _SystemError(Error, OSError):
 
 
 class ProcessGone(_SystemError, ProcessLookupError):
-    """No process has this pid, or the one that was pinned has ended."""
+    """No process has this pid, or the pinned process has ended."""
 
     _errno = errno.ESRCH
 
 
 class AccessDenied(_SystemError, PermissionError):
-    """The process exists and may not be read; the message names what would be enough."""
+    """The process exists but may not be read; the message names the right that is needed."""
 
     _errno = errno.EACCES
 
 
 class ReadError(_SystemError):
-    """The system failed in another way (EMFILE, EIO, ...): ``errno`` says how."""
+    """Another failure of the system (EMFILE, EIO, ...); see ``errno``."""
 
 
 class CaptureError(_SystemError):
-    """A capture cannot be written, or one cannot be read: damaged, refused, or not there."""
+    """A capture cannot be written, or cannot be read: it is damaged, refused or missing."""
 
 
 class NotAProcess(Error):
-    """The number is a thread's: `process` is the number of its process."""
+    """The pid is the number of a thread; ``process`` is the pid of its process."""
 
     def __init__(self, process: int, *, pid: int | None = None, path: str | None = None) -> None:
         super().__init__(f"{pid} is a thread of process {process}", pid=pid, path=path)
@@ -121,7 +121,7 @@ class NotAProcess(Error):
 
 
 class NotProcfs(Error):
-    """The directory given as ``procfs=``, which is `path`, is neither a procfs nor a capture."""
+    """The directory ``procfs=``, in ``path``, is neither a procfs nor a capture."""
 
     path: str
 
@@ -148,9 +148,9 @@ class NotSupported(Error):
 
 
 class NoMemoryMap(Error):
-    """The process has no memory of its own: ``what`` is "kernel thread" or "zombie".
+    """The process has no memory of its own; ``what`` is "kernel thread" or "zombie".
 
-    It is "kernel thread or zombie" where a capture does not say which.
+    ``what`` is "kernel thread or zombie" if a capture does not show which.
     """
 
     def __init__(self, what: str, *, pid: int | None = None, path: str | None = None) -> None:
@@ -159,11 +159,11 @@ class NoMemoryMap(Error):
 
 
 class ParseError(Error, ValueError):
-    """The text is no smaps; nothing of it is returned.
+    """The text is not maps, smaps or smaps_rollup; no part of it is returned.
 
-    ``offset`` is the place of the line's first byte in the text, ``line_number`` counts from
-    1, ``line`` is the line's bytes without its end. ``problem`` says what is wrong with it, and
-    ``cause`` what the text most likely is instead ("" where nothing is likely).
+    ``offset`` is the offset of the line in the text, ``line_number`` counts from 1, and ``line``
+    has the line's bytes without its end. ``problem`` says what is wrong with the line, ``cause``
+    what the text probably is instead ("" if unknown).
     """
 
     cause = ""
@@ -178,8 +178,8 @@ class ParseError(Error, ValueError):
         pid: int | None = None,
         path: str | None = None,
     ) -> None:
-        # A name may be as long as a page, and holds whatever a process wrote: show its start,
-        # as bytes, so that nothing of it acts on a terminal.
+        # A name can fill a page, and a process can put any bytes in it: show its start, escaped,
+        # so that it cannot control a terminal.
         shown = repr(line[:80])[1:] + ("..." if len(line) > 80 else "")
         super().__init__(
             f"line {line_number} (byte {offset}): {problem}: {shown}", pid=pid, path=path
@@ -190,7 +190,7 @@ class ParseError(Error, ValueError):
         self.line = line
 
     def explain(self, cause: str) -> None:
-        """Adds the likely cause to the message."""
+        """Add the probable cause to the message."""
         self.cause = cause
         self.message = f"{self.message} ({cause})"
         self.args = (self.message,)
@@ -199,8 +199,8 @@ class ParseError(Error, ValueError):
         return self.message if self.path is None else f"{self.path}: {self.message}"
 
 
-# What a ParseError can say. The backends know these by their place in the list, so that both
-# use the same words.
+# The problems of a ParseError. Both backends use indexes into this list, so that their messages
+# are equal.
 PROBLEMS = (
     "neither a mapping's header nor a field",
     "not a mapping's header (start-end perms offset dev inode name)",
@@ -231,20 +231,20 @@ PROBLEMS = (
 ) = range(len(PROBLEMS))
 
 
-#: All outcomes; ``coverage`` counts each.
+#: All outcomes, in the order of ``coverage``.
 OUTCOMES: tuple[Outcome, ...] = (
     "read", "denied", "gone", "kernel_thread", "zombie", "skipped", "failed",
 )  # fmt: skip
 
 
 def outcome_of(error: Error) -> Outcome:
-    """Return the outcome that an error means for a process."""
+    """Return the outcome of a process that could not be read because of `error`."""
     if isinstance(error, AccessDenied):
         return "denied"
     if isinstance(error, ProcessGone):
         return "gone"
     if isinstance(error, NoMemoryMap):
-        # Some captures do not say which of the two it is.
+        # Some captures do not show which of the two it is.
         if error.what == "kernel thread":
             return "kernel_thread"
         return "zombie" if error.what == "zombie" else "failed"
