@@ -17,31 +17,11 @@ ABSENT = 2**64 - 1
 #: Sizes that can be summed over mappings, in the order of today's kernels; then those that only
 #: older kernels have. The kernel prints kB; the library returns bytes.
 SIZES = (
-    "Size",
-    "Rss",
-    "Pss",
-    "Pss_Dirty",
-    "Pss_Anon",
-    "Pss_File",
-    "Pss_Shmem",
-    "Shared_Clean",
-    "Shared_Dirty",
-    "Private_Clean",
-    "Private_Dirty",
-    "Referenced",
-    "Anonymous",
-    "KSM",
-    "LazyFree",
-    "AnonHugePages",
-    "ShmemPmdMapped",
-    "FilePmdMapped",
-    "Shared_Hugetlb",
-    "Private_Hugetlb",
-    "Swap",
-    "SwapPss",
-    "Locked",
-    "Nonlinear",
-)
+    "Size", "Rss", "Pss", "Pss_Dirty", "Pss_Anon", "Pss_File", "Pss_Shmem", "Shared_Clean",
+    "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM",
+    "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb",
+    "Private_Hugetlb", "Swap", "SwapPss", "Locked", "Nonlinear",
+)  # fmt: skip
 
 #: Sizes that describe a mapping but make no sense as a sum.
 PAGE_SIZES = ("KernelPageSize", "MMUPageSize")

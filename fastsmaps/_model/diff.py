@@ -105,12 +105,12 @@ def _ranges(
 def _of_tables(old: dict[Any, Group], new: dict[Any, Group]) -> Iterable[Change]:
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
-        yield _change(
-            None if before is None else before.totals,
-            None if after is None else after.totals,
-            key,
-            (_files(before), _files(after)),
-        )
+        files = _files(before), _files(after)
+        yield _change(_totals(before), _totals(after), key, files)
+
+
+def _totals(side: Group | ProcessTotals | None) -> Totals | None:
+    return None if side is None else side.totals
 
 
 def _files(group: Group | None) -> int:
@@ -122,13 +122,14 @@ def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) 
         # Not by groups: a reused pid makes two changes.
         return [_change(_totals(a), _totals(b), pid) for pid, a, b in _pairs(old, new)]
     key = key_of(by)
-    sides: tuple[dict[Any, Totals], dict[Any, Totals]] = ({}, {})
+    first: dict[Any, Totals] = {}
+    second: dict[Any, Totals] = {}
     for _, *pair in _pairs(old, new):
-        for side, row in zip(sides, pair, strict=True):
+        for side, row in zip((first, second), pair, strict=True):
             if row is not None and row.totals is not None:
                 name = key(row)
                 side[name] = side[name] + row.totals if name in side else row.totals
-    return _of_groups(*sides)
+    return [_change(first.get(name), second.get(name), name) for name in {**first, **second}]
 
 
 def _pairs(
@@ -147,17 +148,9 @@ def _pairs(
                 yield pid, a, b
 
 
-def _totals(row: ProcessTotals | None) -> Totals | None:
-    return None if row is None else row.totals
-
-
 def _is_another(before: ProcessTotals, after: ProcessTotals) -> bool:
     times = before.start_time, after.start_time
     return None not in times and times[0] != times[1]
-
-
-def _of_groups(old: dict[Any, Totals], new: dict[Any, Totals]) -> Iterable[Change]:
-    return [_change(old.get(key), new.get(key), key) for key in {**old, **new}]
 
 
 def _change(

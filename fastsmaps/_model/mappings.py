@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HEADER = ("start", "end", "offset", "inode")
 _DERIVED = (*_HEADER, "size", *SUMS)  # columns that are not fields of the kernel
+_ORIGIN = ("pid", "procfs", "skipped", "taken_at")
 _NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # numbers of texts that the backend keeps once each
 
@@ -99,26 +100,17 @@ class Mappings:
             "rows": None if self._is_in_order else [places[row] for row in self._rows],
             "rollups": [places[row] for row in rows if row in self._rollups],
             "is_part": self._is_part,
-            "pid": self.pid,
-            "procfs": self.procfs,
-            "taken_at": self.taken_at,
-            "skipped": self.skipped,
+            "origin": {name: getattr(self, name) for name in _ORIGIN},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         from fastsmaps._backend.packed import unpack
 
-        self._table = table = unpack(state["table"])
+        table = unpack(state["table"])
+        Mappings.__init__(self, table, **state["origin"])
         self._rows = range(len(table)) if state["rows"] is None else state["rows"]
         self._rollups = frozenset(state["rollups"])
         self._is_part = state["is_part"]
-        self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
-        self._columns = {}
-        self._overlaps = None
-        self.pid = state["pid"]
-        self.procfs = state["procfs"]
-        self.taken_at = state["taken_at"]
-        self.skipped = state["skipped"]
 
     def _subset(self, rows: Sequence[int]) -> Mappings:
         """Return a table of these rows of the backend's table."""

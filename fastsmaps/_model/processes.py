@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
+_ORIGIN = ("cost", "hidden_by", "max_map_count", "procfs", "sharing_known", "taken_at")
 
 
 class Cost(Value):
@@ -99,26 +100,10 @@ class Scan:
         return self._rows
 
     def _part(self, rows: Iterable[ProcessTotals]) -> Scan:
-        return Scan(
-            rows,
-            cost=self.cost,
-            taken_at=self.taken_at,
-            procfs=self.procfs,
-            max_map_count=self.max_map_count,
-            hidden_by=self.hidden_by,
-            sharing_known=self.sharing_known,
-        )
+        return Scan(**{**self.__getstate__(), "rows": rows})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "rows": self._all(),
-            "cost": self.cost,
-            "taken_at": self.taken_at,
-            "procfs": self.procfs,
-            "max_map_count": self.max_map_count,
-            "hidden_by": self.hidden_by,
-            "sharing_known": self.sharing_known,
-        }
+        return {"rows": self._all(), **{name: getattr(self, name) for name in _ORIGIN}}
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
         Scan.__init__(self, **facts)
