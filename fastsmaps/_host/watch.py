@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from _thread import TIMEOUT_MAX
 
 from fastsmaps._arguments import (
     Pid,
@@ -188,7 +189,9 @@ class Watch:
         """
         if self._thread is None:
             raise ValueError("this Watch has not begun")
-        self._thread.join(check_timeout(timeout))
+        seconds = check_timeout(timeout)
+        # join() refuses more than TIMEOUT_MAX, infinity too.
+        self._thread.join(None if seconds is None else min(seconds, TIMEOUT_MAX))
         return not self._thread.is_alive()
 
     def _end(self) -> None:

@@ -422,6 +422,10 @@ def test_watch_arguments(backend: ModuleType) -> None:
         watch.wait()
     with watch, pytest.raises(ValueError, match="used already"):
         watch.__enter__()
+    with fastsmaps.Watch() as watch:
+        watch.stop()
+        for timeout in (None, 1e12, math.inf):
+            assert watch.wait(timeout)
 
 
 def test_watch_unreadable_process(backend: ModuleType) -> None:
