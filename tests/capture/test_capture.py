@@ -34,7 +34,7 @@ STILL = ("rss", "anonymous", "swap", "locked", "private_hugetlb")
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_there_and_back(
+def test_capture_reads_back_the_same(
     backend: ModuleType, idle: processes.Process, tmp_path: Path, name: str
 ) -> None:
     saved = capture(tmp_path / name)
@@ -68,7 +68,7 @@ def test_there_and_back(
     assert os.path.exists(directory) == (name == "directory")
 
 
-def test_it_is_for_its_owner_alone(idle: processes.Process, tmp_path: Path) -> None:
+def test_only_its_owner_can_read_a_capture(idle: processes.Process, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         for name in TARGETS:
@@ -82,7 +82,7 @@ def test_it_is_for_its_owner_alone(idle: processes.Process, tmp_path: Path) -> N
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
-def test_a_capture_of_a_capture(
+def test_capture_of_a_capture_is_the_same(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
     first = capture(tmp_path / "one", [idle.pid])
@@ -93,7 +93,7 @@ def test_a_capture_of_a_capture(
         assert scan_capture(directory) == rows(first)
 
 
-def test_an_archive_is_replaced(idle: processes.Process, tmp_path: Path) -> None:
+def test_existing_archive_is_replaced(idle: processes.Process, tmp_path: Path) -> None:
     target = tmp_path / "a.tar"
     target.write_bytes(b"older")
     capture(target, [idle.pid])
@@ -104,7 +104,9 @@ def test_an_archive_is_replaced(idle: processes.Process, tmp_path: Path) -> None
 # ---- every fate
 
 
-def test_every_outcome(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_every_outcome_is_noted(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
     pids = [idle.pid, processes.dead_pid()]
     thread = processes.kernel_thread()
     with processes.zombie() as zombie, processes.workload("idle") as child:
@@ -124,7 +126,7 @@ def test_every_outcome(backend: ModuleType, idle: processes.Process, tmp_path: P
                 fastsmaps.totals(pid, procfs=directory)
 
 
-def test_a_thread_is_no_process(idle: processes.Process, tmp_path: Path) -> None:
+def test_thread_is_not_captured_as_a_process(idle: processes.Process, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         (tid,) = child.request("threads", 1)
         saved = capture(tmp_path / "a", [tid])
@@ -133,7 +135,7 @@ def test_a_thread_is_no_process(idle: processes.Process, tmp_path: Path) -> None
         assert not (tmp_path / "a" / str(tid)).exists()
 
 
-def test_one_that_left_its_main_thread(backend: ModuleType, tmp_path: Path) -> None:
+def test_process_without_its_main_thread(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         child.request("leave")
         saved = capture(tmp_path / "a.tar", [child.pid])
@@ -148,7 +150,7 @@ def test_one_that_left_its_main_thread(backend: ModuleType, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
+def test_denied_process_is_noted(backend: ModuleType, tmp_path: Path, name: str) -> None:
     tmp_path.chmod(0o777)
     for parent in list(tmp_path.parents)[:2]:  # pytest's own
         parent.chmod(0o755)
@@ -175,7 +177,7 @@ def test_denied(backend: ModuleType, tmp_path: Path, name: str) -> None:
     assert files == FILES - {"exe", "maps", "smaps", "smaps_rollup"}
 
 
-def test_notes_are_told_by_all_that_read_it(backend: ModuleType, tmp_path: Path) -> None:
+def test_every_reader_reports_the_notes(backend: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "saved" / "7").mkdir(parents=True)
     (tmp_path / "saved" / "7" / "stat").write_bytes(STAT % 7)
     (tmp_path / "saved" / "fastsmaps.json").write_text(
@@ -190,7 +192,7 @@ def test_notes_are_told_by_all_that_read_it(backend: ModuleType, tmp_path: Path)
         assert (libs.coverage["denied"], libs.errors) == (1, {7: "a reason"})
 
 
-def test_notes_that_are_none(tmp_path: Path) -> None:
+def test_invalid_notes_are_ignored(tmp_path: Path) -> None:
     assert Source(str(tmp_path)).metadata.unread == {}
     assert Source("/proc").metadata.unread == {}
     for text in (
@@ -203,7 +205,7 @@ def test_notes_that_are_none(tmp_path: Path) -> None:
         assert Source(str(tmp_path)).metadata.unread == {}
 
 
-def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
+def test_hostile_names_survive(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         name = os.fsdecode(b") R 1 2\x1b[3\xff\n")
         assert child.request("name", name) == "named"
@@ -217,7 +219,9 @@ def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fate", ["reaped", "zombie", "exec"])
-def test_one_that_ends_meanwhile(backend: ModuleType, tmp_path: Path, fate: str) -> None:
+def test_process_that_ends_meanwhile_is_left_out(
+    backend: ModuleType, tmp_path: Path, fate: str
+) -> None:
     with processes.workload("many", "20000") as child:
 
         def act() -> None:

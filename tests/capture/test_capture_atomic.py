@@ -27,7 +27,7 @@ MODULE = importlib.import_module("fastsmaps._capture.capture")
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_interrupted(
+def test_interrupted_capture_leaves_nothing(
     idle: processes.Process, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / name
@@ -51,7 +51,7 @@ def test_interrupted(
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("most", [0, 1000])
-def test_a_file_that_cannot_be_written(
+def test_failed_write_leaves_nothing(
     idle: processes.Process, tmp_path: Path, name: str, most: int
 ) -> None:
     def look() -> list[str]:
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_written(
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_full_disk(idle: processes.Process, tmp_path: Path, name: str) -> None:
+def test_full_disk_leaves_nothing(idle: processes.Process, tmp_path: Path, name: str) -> None:
     def mounted() -> tuple[list[str], list[str]]:
         linux.call("unshare", linux.CLONE_NEWNS)
         linux.call("mount", b"none", b"/", None, linux.MS_REC | linux.MS_PRIVATE, None)
@@ -97,7 +97,7 @@ def test_a_full_disk(idle: processes.Process, tmp_path: Path, name: str) -> None
         pytest.skip(f"no file system of one's own: {error}")
 
 
-def test_targets_that_are_refused(idle: processes.Process, tmp_path: Path) -> None:
+def test_wrong_targets_are_refused(idle: processes.Process, tmp_path: Path) -> None:
     full = tmp_path / "full"
     (full / "something").mkdir(parents=True)
     file = tmp_path / "file"
@@ -134,7 +134,7 @@ def test_targets_that_are_refused(idle: processes.Process, tmp_path: Path) -> No
     assert (tmp_path / "empty" / str(idle.pid) / "smaps").exists()
 
 
-def test_an_exec_before_the_files_are_opened(
+def test_exec_before_the_files_are_opened_is_noticed(
     backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After stat was read: all that is saved is of the new program."""

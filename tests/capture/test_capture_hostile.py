@@ -50,7 +50,7 @@ HARM: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
 @pytest.mark.parametrize("tolerant", [False, True])
-def test_harmful_members(tmp_path: Path, harm: dict[str, Any], tolerant: bool) -> None:
+def test_harmful_members_are_refused(tmp_path: Path, harm: dict[str, Any], tolerant: bool) -> None:
     path = tmp_path / "a"
     harm = {**harm, "name": harm["name"].replace("{here}", str(tmp_path))}
     with tarfile.open(path, "w") as archive:
@@ -75,7 +75,7 @@ def test_harmful_members(tmp_path: Path, harm: dict[str, Any], tolerant: bool) -
 
 
 @pytest.mark.parametrize("most", [0, 1, len(SMAPS), 2 * len(SMAPS) - 1])
-def test_more_bytes_than_allowed(tmp_path: Path, most: int) -> None:
+def test_max_bytes_is_enforced(tmp_path: Path, most: int) -> None:
     path = tar(tmp_path / "a", {"7/smaps": SMAPS, "8/smaps": SMAPS})
     with (
         pytest.raises(CaptureError, match=f"beyond the {most} bytes") as error,
@@ -87,7 +87,7 @@ def test_more_bytes_than_allowed(tmp_path: Path, most: int) -> None:
         assert len(tree(directory)) == 2
 
 
-def test_a_bomb(tmp_path: Path) -> None:
+def test_decompression_bomb_is_refused(tmp_path: Path) -> None:
     """A gigabyte of zeros in a megabyte: as a file, and where only tarfile would read it."""
     for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
         member = tarfile.TarInfo("7/smaps")
@@ -105,7 +105,7 @@ def test_a_bomb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", None])
 @pytest.mark.parametrize("name", ["{}", "{}/smaps", "{}/1/2/3/4/5/6/7/8/smaps", "7/task/{}/smaps"])
-def test_more_members_than_allowed(tmp_path: Path, name: str, text: bytes | None) -> None:
+def test_max_members_is_enforced(tmp_path: Path, name: str, text: bytes | None) -> None:
     """Directories count too, also those that only a longer name asks for."""
     path = tar(tmp_path / "a", {name.format(i): text for i in range(1, 40)})
     with (
@@ -117,7 +117,7 @@ def test_more_members_than_allowed(tmp_path: Path, name: str, text: bytes | None
         assert len(tree(directory)) == (0 if text is None else 39)
 
 
-def test_the_same_member_again_and_again(tmp_path: Path) -> None:
+def test_repeated_member_counts_against_limits(tmp_path: Path) -> None:
     """It takes no place, and is counted nevertheless."""
     path = tmp_path / "a"
     path.write_bytes(tarfile.TarInfo("7").tobuf(tarfile.USTAR_FORMAT) * 1001)
@@ -128,7 +128,7 @@ def test_the_same_member_again_and_again(tmp_path: Path) -> None:
         pass
 
 
-def test_the_last_of_the_same_name_counts(tmp_path: Path) -> None:
+def test_last_member_of_a_name_counts(tmp_path: Path) -> None:
     """As with tar; also where it is shorter than the one before."""
     path = tmp_path / "a"
     with tarfile.open(path, "w") as archive:
@@ -155,7 +155,7 @@ def plain(data: bytes) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compress", [plain, gzip.compress, lzma.compress, bz2.compress])
-def test_cut_off_anywhere(
+def test_archive_cut_off_anywhere_is_damaged(
     backend: ModuleType, tmp_path: Path, compress: Callable[[bytes], bytes]
 ) -> None:
     members = {f"{pid}/{name}": os.urandom(300) for pid in (7, 8, 9) for name in ("smaps", "stat")}
@@ -188,7 +188,7 @@ def test_cut_off_anywhere(
     assert damaged or compress in (lzma.compress, bz2.compress)  # one block
 
 
-def test_damaged_anywhere(tmp_path: Path) -> None:
+def test_archive_damaged_anywhere_never_crashes(tmp_path: Path) -> None:
     """Whatever byte is another, nothing but an error of ours comes of it."""
     whole = bytearray(tar(tmp_path / "a", smem()).read_bytes().rstrip(b"\0") + bytes(1024))
     squeezed = bytearray(gzip.compress(whole))
@@ -211,7 +211,7 @@ def test_damaged_anywhere(tmp_path: Path) -> None:
     ids=["empty", "x", "gzip head", "bzip2 head", "xz head", "zeros", "text", "smaps",
          "smaps.gz", "empty.gz", "random"],
 )  # fmt: skip
-def test_what_is_no_capture(tmp_path: Path, data: bytes) -> None:
+def test_other_files_are_not_captures(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(data)
     caught: list[fastsmaps.Error] = []
@@ -225,14 +225,14 @@ def test_what_is_no_capture(tmp_path: Path, data: bytes) -> None:
     assert caught == []
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_unopenable_file_is_a_capture_error(tmp_path: Path) -> None:
     for path, number in ((tmp_path / "no", errno.ENOENT), (Path("/proc/1/mem/x"), errno.ENOTDIR)):
         with pytest.raises(CaptureError, match="cannot open") as error, open_capture(path):
             pass
         assert (error.value.path, error.value.errno) == (str(path), number)
 
 
-def test_on_error_that_raises(tmp_path: Path) -> None:
+def test_exception_of_on_error_is_passed_on(tmp_path: Path) -> None:
     path = tar(tmp_path / "a", smem())
     os.truncate(path, 3000)
 

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 @pytest.mark.parametrize("directories", [True, False])
 @pytest.mark.parametrize("end", [True, False])
-def test_smems(backend: ModuleType, tmp_path: Path, directories: bool, end: bool) -> None:
+def test_smemcap_archives_are_read(
+    backend: ModuleType, tmp_path: Path, directories: bool, end: bool
+) -> None:
     path = tar(tmp_path / "a", smem(directories=directories), uid=1000, mode=0o444)
     if not end:  # smemcap writes none
         used = len(path.read_bytes().rstrip(b"\0"))
@@ -44,20 +46,22 @@ def test_smems(backend: ModuleType, tmp_path: Path, directories: bool, end: bool
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
-def test_compression_is_told_by_content(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+def test_compression_is_detected_by_content(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
     path = tar(tmp_path / "a", smem())
     path.write_bytes(compress(path.read_bytes()))
     with open_capture(path) as directory:
         assert Path(directory, "7", "smaps").read_bytes() == SMAPS
 
 
-def test_names_are_taken_as_tar_writes_them(tmp_path: Path) -> None:
+def test_names_with_dots_and_slashes_are_normalized(tmp_path: Path) -> None:
     members = {"./": None, "./7/": None, "./7/smaps": SMAPS, ".//8//smaps": SMAPS}
     with open_capture(tar(tmp_path / "a", members)) as directory:
         assert tree(directory) == {"7/smaps": SMAPS, "8/smaps": SMAPS}
 
 
-def test_a_directory_packed_as_a_whole(idle: processes.Process, tmp_path: Path) -> None:
+def test_directory_packed_under_its_name_is_found(idle: processes.Process, tmp_path: Path) -> None:
     saved = capture(tmp_path / "bug42", [idle.pid])
     for name in ("bug42", "proc/bug42"):
         with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
@@ -66,14 +70,14 @@ def test_a_directory_packed_as_a_whole(idle: processes.Process, tmp_path: Path) 
             assert scan_capture(directory) == rows(saved)
 
 
-def test_a_directory_is_given_as_it_is(tmp_path: Path) -> None:
+def test_directory_is_given_as_it_is(tmp_path: Path) -> None:
     for path in (tmp_path, str(tmp_path)):
         with open_capture(path) as directory:
             assert directory == str(tmp_path)
     assert tmp_path.is_dir()
 
 
-def test_digits_that_are_no_process(backend: ModuleType, tmp_path: Path) -> None:
+def test_numeric_names_that_are_not_processes(backend: ModuleType, tmp_path: Path) -> None:
     names = ("0", "07", "\u0667", "2147483648", "9" * 40, "9" * 255, "fdinfo")
     members = smem()
     members.update((f"{name}/smaps", SMAPS) for name in names)
@@ -87,7 +91,7 @@ def test_digits_that_are_no_process(backend: ModuleType, tmp_path: Path) -> None
         assert [row.pid for row in capture(tmp_path / "b", procfs=directory)] == [7, 4711]
 
 
-def test_modes_and_owners_are_not_taken(tmp_path: Path) -> None:
+def test_modes_and_owners_are_ignored(tmp_path: Path) -> None:
     path = tar(tmp_path / "a", {"7/smaps": SMAPS}, mode=0o6777, uid=1234, gid=1234)
     with open_capture(path) as directory:
         of_it = os.stat(f"{directory}/7/smaps")

@@ -68,7 +68,7 @@ NAMES = st.lists(
 
 
 @given(st.sampled_from(FORMATS), st.lists(st.tuples(NAMES, st.binary(max_size=1500)), max_size=4))
-def test_what_tarfile_writes(form: int, files: list[tuple[str, bytes]]) -> None:
+def test_tarfiles_formats_are_read(form: int, files: list[tuple[str, bytes]]) -> None:
     file = io.BytesIO()
     written = []
     with tarfile.open(fileobj=file, mode="w", format=form) as archive:
@@ -84,7 +84,7 @@ def test_what_tarfile_writes(form: int, files: list[tuple[str, bytes]]) -> None:
     assert [(one.name, one.size) for one in members(file.getvalue())] == written
 
 
-def test_other_formats() -> None:
+def test_old_tar_formats_are_read() -> None:
     """V7's directories, signed check sums, a prefix, sizes in base 256, contiguous files."""
     signed = bytearray(header(b"\xff/x"))
     signed[148:156] = b"%06o\0 " % (sum(signed[:148]) + 256 + sum(signed[156:]) - 256)
@@ -147,7 +147,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
-def test_headers_that_are_refused(
+def test_wrong_headers_are_refused(
     tmp_path: Path, data: bytes, compress: Callable[[bytes], bytes]
 ) -> None:
     """Before anything is made of them: the first of these keeps tarfile busy for 18 s."""
@@ -165,14 +165,14 @@ def test_headers_that_are_refused(
     assert [type(error) for error in caught] == [CaptureError]
 
 
-def test_a_size_beyond_all_that_is_allowed(tmp_path: Path) -> None:
+def test_huge_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(header(size=b"\x80\0" + b"\xff" * 10) + bytes(BLOCK))
     with pytest.raises(CaptureError, match="beyond the"), fastsmaps.open_capture(path):
         pass
 
 
-def test_a_name_that_is_none(tmp_path: Path) -> None:
+def test_empty_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for name in (b"", b".", b"./", b"//"[:0]):
         path.write_bytes(header(name, size=3) + filled(b"abc") + END)
@@ -180,7 +180,7 @@ def test_a_name_that_is_none(tmp_path: Path) -> None:
             fastsmaps.open_capture(path).__enter__()
 
 
-def test_streams_of_a_byte_each(tmp_path: Path) -> None:
+def test_streams_of_single_bytes(tmp_path: Path) -> None:
     """20,000 gzip streams in one file: as linear as one."""
     text = SMAPS * 40
     data = b"".join(gzip.compress(text[i : i + 1], 1) for i in range(len(text)))
@@ -192,7 +192,7 @@ def test_streams_of_a_byte_each(tmp_path: Path) -> None:
         fastsmaps.load(path)
 
 
-def test_an_xz_that_asks_for_much_memory(tmp_path: Path) -> None:
+def test_xz_that_needs_much_memory_is_refused(tmp_path: Path) -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
     try:
         data = lzma.compress(SMAPS, filters=filters)

@@ -118,7 +118,9 @@ def test_rows_are_those_of_json(
         assert "--fields" not in arguments or not row
 
 
-def test_types(backend: ModuleType, host: str, tmp_path: Path) -> None:
+def test_column_types_depend_on_the_name_only(
+    backend: ModuleType, host: str, tmp_path: Path
+) -> None:
     known = {
         **dict.fromkeys(("host", "comm", "user", "cgroup", "outcome", "error"), pa.string()),
         **dict.fromkeys(("path", "perms", "dev", "kind"), pa.string()),
@@ -146,13 +148,13 @@ def test_types(backend: ModuleType, host: str, tmp_path: Path) -> None:
     assert {"pss_dirty", "ksm", "nonlinear", "protection_key"} <= {*old}
 
 
-def test_of_a_file_neither_host_nor_time_is_known(backend: ModuleType, tmp_path: Path) -> None:
+def test_host_and_time_are_null_for_a_file(backend: ModuleType, tmp_path: Path) -> None:
     table = table_of(tmp_path, "maps", commands.ZOO)
     assert len(table) == len(fastsmaps.load(commands.ZOO))
     assert [table[name].null_count for name in ("host", "taken_at", "pid")] == [len(table)] * 3
 
 
-def test_live(backend: ModuleType, tmp_path: Path) -> None:
+def test_live_processes_have_host_and_time(backend: ModuleType, tmp_path: Path) -> None:
     with processes.workload("idle") as child:
         for arguments in (("ps",), ("maps", str(child.pid)), ("libs", str(child.pid))):
             before = datetime.datetime.now(datetime.UTC)
@@ -165,7 +167,7 @@ def test_live(backend: ModuleType, tmp_path: Path) -> None:
                 assert child.pid in table["pid"].to_pylist()
 
 
-def test_a_label_like_a_column(backend: ModuleType, host: str, tmp_path: Path) -> None:
+def test_label_named_like_a_column(backend: ModuleType, host: str, tmp_path: Path) -> None:
     labels = ("Host", "Pid", "Comm", "User", "Processes", "Mappings", "Path", "Kind", "Taken_At")
     more = b"".join(map(kb, labels, range(1, 10)))
     for pid in (7, 8, 9):
@@ -196,7 +198,7 @@ def test_a_label_like_a_column(backend: ModuleType, host: str, tmp_path: Path) -
 # ---- the file
 
 
-def test_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_writing_is_atomic(tmp_path: Path) -> None:
     directory = tmp_path / "files"
     directory.mkdir()
     path = directory / "a.parquet"
@@ -223,7 +225,7 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
         write_parquet(table, directory / "none" / "a.parquet")
 
 
-def test_what_stands_in_the_way(tmp_path: Path) -> None:
+def test_irregular_targets_are_refused(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_bytes(b"somebody else's")
     link = tmp_path / "link.parquet"
@@ -243,7 +245,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     assert (link.is_symlink(), kept.read_bytes()) == (True, b"somebody else's")
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_full_disk_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     done = subprocess.run(
         ["sh", "-c", 'trap "" XFSZ; ulimit -f 1; exec "$@"', "sh"]
@@ -260,7 +262,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_wrong_use(tmp_path: Path) -> None:
+def test_wrong_use_is_status_2(tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
     done = commands.run("ps", "--json", "--parquet", path, status=2)
     assert "not allowed with" in done.stderr
@@ -269,14 +271,14 @@ def test_wrong_use(tmp_path: Path) -> None:
     assert not os.path.exists(path)
 
 
-def test_what_cannot_be_read_leaves_no_file(tmp_path: Path) -> None:
+def test_unreadable_target_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     done = commands.run("maps", str(processes.dead_pid()), "--parquet", str(path), status=1)
     assert done.stderr.startswith("fastsmaps: there is no process")
     assert not path.exists()
 
 
-def test_without_pyarrow(tmp_path: Path) -> None:
+def test_missing_pyarrow_names_the_extra(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\nfrom fastsmaps.cli.main import entry\nentry()"
     )
@@ -296,7 +298,7 @@ def test_without_pyarrow(tmp_path: Path) -> None:
 # ---- whose it is
 
 
-def test_origin(host: str, tmp_path: Path) -> None:
+def test_origin_of_procfs_and_captures(host: str, tmp_path: Path) -> None:
     assert Source("/proc").origin(5.0) == (os.uname().nodename, 5.0)
     assert Source(host).origin(5.0) == ("host-7", 1700000000.25)
     assert Source(tmp_path).origin(5.0) == (None, None)
@@ -321,7 +323,7 @@ def test_origin(host: str, tmp_path: Path) -> None:
     assert (row["host"], row["taken_at"].year) == ("h\\ud800", 9999)
 
 
-def test_a_capture_of_a_capture_is_of_the_same_host(
+def test_capture_of_a_capture_keeps_its_host(
     backend: ModuleType, host: str, tmp_path: Path
 ) -> None:
     without_notes = tmp_path / "bare"
@@ -337,7 +339,7 @@ def test_a_capture_of_a_capture_is_of_the_same_host(
 # ---- a fleet
 
 
-def test_a_query_over_many_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_over_many_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     query = re.search(r"^```sql\n(.*?)^```$", (ROOT / "docs/arrow.md").read_text(), re.S | re.M)
     assert query is not None
     (tmp_path / "fleet").mkdir()

@@ -87,7 +87,7 @@ class Tiles:
         return tile
 
 
-def test_mappings(backend: ModuleType) -> None:
+def test_mappings_treemap_adds_up(backend: ModuleType) -> None:
     # Not this process: after other tests it maps libraries whose names are told alike.
     with processes.workload("idle") as child:
         live = fastsmaps.mappings(child.pid)
@@ -110,7 +110,7 @@ def test_mappings(backend: ModuleType) -> None:
             assert tiles.below(tiles.called("heap")) == heap
 
 
-def test_without_pss(backend: ModuleType) -> None:
+def test_treemap_without_pss_shows_rss_or_size(backend: ModuleType) -> None:
     text = b"1000-3000 r--p 0 0:0 5 /a\n3000-4000 r--p 0 0:0 0\n"
     figure = plot.mappings(fastsmaps.parse(text), title="two")
     assert Tiles(figure).total == 0x3000
@@ -120,7 +120,7 @@ def test_without_pss(backend: ModuleType) -> None:
     assert Tiles(plot.mappings([])).total == 0
 
 
-def test_small_ones_are_folded(backend: ModuleType) -> None:
+def test_small_tiles_are_merged(backend: ModuleType) -> None:
     with processes.workload("many", "8000") as child:
         m = fastsmaps.mappings(child.pid)
     rows = [
@@ -145,7 +145,7 @@ def saved(backend: ModuleType, tmp_path: Path) -> str:
     return str(tmp_path / "saved")
 
 
-def test_processes(backend: ModuleType, saved: str) -> None:
+def test_processes_treemap_adds_up(backend: ModuleType, saved: str) -> None:
     scan = fastsmaps.scan(procfs=saved, cmdline=True)
     assert scan.coverage["read"] == 3
     sums = {
@@ -169,7 +169,7 @@ def test_processes(backend: ModuleType, saved: str) -> None:
     assert {name: len(by.parts[by.called(name)]) for name in by.below(by.root)} == groups
 
 
-def test_what_is_not_read(backend: ModuleType, saved: str) -> None:
+def test_unread_process_is_a_tile_without_parts(backend: ModuleType, saved: str) -> None:
     """Is as large as in the scan, without parts: a process that ended, or another by its number."""
     scan = fastsmaps.scan(procfs=saved)
     rows = [
@@ -192,7 +192,7 @@ def test_what_is_not_read(backend: ModuleType, saved: str) -> None:
 
 
 @pytest.mark.uninstrumented(reason="this process is GiB large, and its axis says so")
-def test_samples(backend: ModuleType) -> None:
+def test_samples_have_a_line_per_field(backend: ModuleType) -> None:
     with fastsmaps.Watch(interval=3600) as watch:
         pass
     figure = plot.samples(watch.samples, title="a watch")
@@ -259,7 +259,7 @@ def hostile(tmp_path: Path) -> Iterator[str]:
         yield str(child.pid)
 
 
-def test_a_page(backend: ModuleType, tmp_path: Path) -> None:
+def test_page_is_self_contained(backend: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "out.html"
     path.write_text("before")
     plot.save(plot.mappings(fastsmaps.load(ZOO), title=HOSTILE), path)
@@ -282,7 +282,7 @@ def test_a_page(backend: ModuleType, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_page_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_page_is_written_atomically(tmp_path: Path) -> None:
     figure = plot.mappings(fastsmaps.load(ZOO))
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "link").symlink_to("kept")
@@ -293,7 +293,7 @@ def test_a_page_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "kept"
 
 
-def test_hostile_names(backend: ModuleType, hostile: str, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(backend: ModuleType, hostile: str, tmp_path: Path) -> None:
     path = tmp_path / "out.html"
     run("maps", hostile, "--plot", str(path))
     page = Page(path)
@@ -306,7 +306,7 @@ def test_hostile_names(backend: ModuleType, hostile: str, tmp_path: Path) -> Non
     assert any("<img src=x onerror=" in html.unescape(text) for text in told)
 
 
-def test_without_plotly(tmp_path: Path) -> None:
+def test_missing_plotly_names_the_extra(tmp_path: Path) -> None:
     """One line that says what to install; nothing is written, nothing else needs it."""
     code = "import sys; sys.modules['plotly'] = None\n"
     done = subprocess.run(
@@ -361,7 +361,7 @@ def shown(dom: str) -> list[str]:
     return [html.unescape(re.sub(r"<[^>]*>", " ", text)).strip() for text in texts]
 
 
-def test_a_treemap_in_a_browser(
+def test_browser_draws_a_treemap(
     browser: Callable[[Path], str], hostile: str, tmp_path: Path
 ) -> None:
     """Every name is shown to the letter; none of them is run, and none is markup."""
@@ -381,7 +381,7 @@ def test_a_treemap_in_a_browser(
     assert 'data-title="Share' not in dom  # nothing leaves the page
 
 
-def test_commands_in_a_browser(
+def test_browser_draws_what_commands_write(
     browser: Callable[[Path], str], hostile: str, tmp_path: Path
 ) -> None:
     for arguments, wanted in (
@@ -398,7 +398,7 @@ def test_commands_in_a_browser(
         assert "<title>owned</title>" not in dom
 
 
-def test_captures_are_drawn(backend: ModuleType, tmp_path: Path) -> None:
+def test_commands_plot_captures(backend: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "host" / "7")
     for command in (("ps",), ("maps", "7"), ("ps", "--by", "comm"), ("maps", "7", "--by", "kind")):
         path = tmp_path / "out.html"

@@ -54,7 +54,7 @@ def host(tmp_path: Path) -> Path:
 # ---- figures
 
 
-def test_groups(backend: ModuleType, host: Path) -> None:
+def test_groups_have_sums_of_their_processes(backend: ModuleType, host: Path) -> None:
     before = time.time()
     says = sweep_metrics(host)
     assert says.of("pss_bytes") == {"init": 10 * KB, "web": 800 * KB, "db": 400 * KB}
@@ -116,7 +116,7 @@ def test_groups(backend: ModuleType, host: Path) -> None:
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else "",
 )
-def test_labels(
+def test_each_grouping_has_its_labels(
     backend: ModuleType, host: Path, by: tuple[str, ...], labels: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -129,7 +129,7 @@ def test_labels(
     assert sum(says.get("pss_bytes", **one) or 0 for one in labels) == 1210 * KB
 
 
-def test_a_live_process(backend: ModuleType) -> None:
+def test_live_process_has_the_kernels_values(backend: ModuleType) -> None:
     with processes.workload("idle") as child, Collector("pid") as collector:
         assert collector.wait(processes.TIMEOUT)
         says = scrape(collector)
@@ -146,7 +146,7 @@ def test_a_live_process(backend: ModuleType) -> None:
         assert totals.uss * 0.9 <= pss <= totals.rss
 
 
-def test_what_is_not_known_has_no_sample(backend: ModuleType, host: Path) -> None:
+def test_unknown_values_have_no_sample(backend: ModuleType, host: Path) -> None:
     """A kernel without a field; a process that cannot be read; one of a group that cannot."""
     write_process(host, 20, b"old", Swap=-1, Shared_Hugetlb=-1)
     write_process(host, 21, b"broken")
@@ -196,7 +196,7 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
 # ---- how many
 
 
-def test_the_rest(backend: ModuleType, host: Path) -> None:
+def test_groups_beyond_the_limit_are_summed(backend: ModuleType, host: Path) -> None:
     says = sweep_metrics(host, limit=1)
     assert says.of("pss_bytes") == {"web": 800 * KB, "other": 410 * KB}
     assert says.of("processes") == {"web": 2, "other": 2}
@@ -208,13 +208,13 @@ def test_the_rest(backend: ModuleType, host: Path) -> None:
     )
 
 
-def test_what_is_called_other_is_not_the_rest(backend: ModuleType, host: Path) -> None:
+def test_process_named_other_is_not_the_rest(backend: ModuleType, host: Path) -> None:
     write_process(host, 40, b"other", Pss=9000)
     says = sweep_metrics(host, limit=1)
     assert says.of("pss_bytes") == {r"\x6fther": 9000 * KB, "other": 1210 * KB}
 
 
-def test_series_stay(backend: ModuleType, tmp_path: Path) -> None:
+def test_equal_groups_do_not_swap_places(backend: ModuleType, tmp_path: Path) -> None:
     """Of two of the same size one has a place of its own, and it is the same one each time."""
 
     def groups(small: int, large: int) -> dict[tuple[str, ...], ProcessGroup]:
@@ -240,7 +240,7 @@ SHOWN = {
 }  # fmt: skip
 
 
-def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
     for pid, comm in enumerate(HOSTILE, 100):
         # The kernel takes no newline in a cgroup's name.
         write_process(tmp_path / "host", pid, comm, cgroup=b"/" + comm.translate(None, b"\r\n"))
@@ -258,7 +258,7 @@ def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.host
-def test_hostile_processes(backend: ModuleType) -> None:
+def test_hostile_live_processes_are_escaped(backend: ModuleType) -> None:
     """The same, of living ones."""
     with processes.workload("idle") as child:
         for comm in HOSTILE:
@@ -276,7 +276,7 @@ def test_hostile_processes(backend: ModuleType) -> None:
 # ---- sweeps
 
 
-def test_before_the_first_sweep(
+def test_no_sums_before_the_first_sweep(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked while the first sweep is under way, and does not wait."""
@@ -295,7 +295,7 @@ def test_before_the_first_sweep(
         assert scrape(collector).up
 
 
-def test_while_a_sweep_hangs(
+def test_last_values_stay_while_a_sweep_hangs(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last figures are told, with the time when they were read."""
@@ -312,7 +312,7 @@ def test_while_a_sweep_hangs(
         until(lambda: scrape(collector).get("processes", comm="new") == 1)
 
 
-def test_a_sweep_that_fails(backend: ModuleType, host: Path) -> None:
+def test_failed_sweep_drops_old_values(backend: ModuleType, host: Path) -> None:
     """No old figures, and those of now once there are some again."""
     failures: list[Exception] = []
     away = host.with_name("away")
@@ -331,7 +331,7 @@ def test_a_sweep_that_fails(backend: ModuleType, host: Path) -> None:
         assert scrape(collector).of("pss_bytes")["web"] == 800 * KB
 
 
-def test_processes_come_and_go(backend: ModuleType, host: Path) -> None:
+def test_processes_appear_and_disappear(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=0.01, budget=1) as collector:
         assert collector.wait(processes.TIMEOUT)
         write_process(host, 60, b"new", Pss=70)
@@ -340,9 +340,7 @@ def test_processes_come_and_go(backend: ModuleType, host: Path) -> None:
         until(lambda: scrape(collector).get("processes", comm="new") is None)
 
 
-def test_sweeps_are_further_apart_where_the_budget_is_small(
-    backend: ModuleType, host: Path
-) -> None:
+def test_small_budget_makes_sweeps_rarer(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=0.01, budget=1e-7) as collector:
         until(lambda: collector._sweeps.pause > 1)
         # The reading keeps its part whatever the rest takes.
@@ -350,13 +348,13 @@ def test_sweeps_are_further_apart_where_the_budget_is_small(
         assert 0.5e-7 <= sweeps._sampler.budget <= 1e-7
 
 
-def test_the_same_until_the_next_sweep(backend: ModuleType, host: Path) -> None:
+def test_metrics_are_the_same_until_the_next_sweep(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=3600) as collector:
         assert collector.wait(processes.TIMEOUT)
         assert collector.collect() is collector.collect()
 
 
-def test_a_registry(backend: ModuleType, host: Path) -> None:
+def test_registry_takes_a_collector_once(backend: ModuleType, host: Path) -> None:
     registry = CollectorRegistry(auto_describe=True)
     with Collector(procfs=str(host)) as collector:
         registry.register(collector)
@@ -368,7 +366,7 @@ def test_a_registry(backend: ModuleType, host: Path) -> None:
         assert {name for name, _ in metrics.parse_metrics(part).samples} == {"fastsmaps_uss_bytes"}
 
 
-def test_after_a_fork(backend: ModuleType, host: Path) -> None:
+def test_fork_sweeps_by_itself(backend: ModuleType, host: Path) -> None:
     """The child has no thread until it is asked, and the parent's is as before."""
     with Collector(procfs=str(host), interval=0.01) as collector:
         assert collector.wait(processes.TIMEOUT)
@@ -391,7 +389,7 @@ def test_after_a_fork(backend: ModuleType, host: Path) -> None:
         until(lambda: scrape(collector).get("sweeps_total") != count)
 
 
-def test_it_ends(backend: ModuleType) -> None:
+def test_close_ends_the_thread(backend: ModuleType) -> None:
     before = threading.enumerate()
     with processes.same_descriptors():
         collector = Collector(("unit", "user"), interval=0.01)
@@ -424,7 +422,7 @@ def test_wrong_arguments(arguments: dict[str, object], error: type[Exception], t
     assert threading.enumerate() == before
 
 
-def test_without_prometheus_client() -> None:
+def test_missing_prometheus_client_names_the_extra() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\nimport fastsmaps.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "fastsmaps[prometheus]"' in done.stderr.splitlines()[-1]
@@ -445,7 +443,7 @@ def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
         assert all(says.get("pss_part_bytes", comm=comm, part=part) is None for part in PARTS)
 
 
-def test_numbers_of_mappings(backend: ModuleType, tmp_path: Path) -> None:
+def test_mappings_max_and_limit(backend: ModuleType, tmp_path: Path) -> None:
     """The most that a process of the group has, and the limit; only where they are asked for."""
     host = small_host(tmp_path / "host")
     write_maps(host, 1000, p7=3, p8=5, p9=2)

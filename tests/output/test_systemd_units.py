@@ -52,5 +52,5 @@ MANAGER = "/user.slice/user-1000.slice/user@1000.service"
         ("1:cpu:/x", ""),
     ],
 )  # fmt: skip
-def test_units(line: str, unit: str) -> None:
+def test_unit_of_a_cgroup(line: str, unit: str) -> None:
     assert unit_of(cgroup_path(os.fsencode(line) + b"\n", 1, "cgroup")) == unit

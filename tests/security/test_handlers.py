@@ -62,7 +62,7 @@ COMPRESS = (bytes, gzip.compress, lzma.compress, bz2.compress)
     ("kind", "compress"),
     [*((kind, gzip.compress) for kind in KINDS), *((SoftTimeLimit, one) for one in COMPRESS)],
 )
-def test_while_a_capture_is_unpacked(
+def test_handler_raises_while_a_capture_is_unpacked(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: type[BaseException],
@@ -88,7 +88,9 @@ def test_while_a_capture_is_unpacked(
     assert not caught
 
 
-def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handler_raises_while_a_temporary_directory_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Python's own search tries each place by a file, which a handler's exception would leave."""
     path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
     place = tmp_path / "unpacked"
@@ -107,7 +109,7 @@ def test_while_a_place_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["writers", "unpack"])
-def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
+def test_no_descriptor_leaks_when_a_handler_raises(tmp_path: Path, name: str) -> None:
     """What comes just after a file was made, before anything has its descriptor."""
     archive = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
 
@@ -145,7 +147,7 @@ def test_no_descriptor_stays_open(tmp_path: Path, name: str) -> None:
     ],
     ids=str,
 )
-def test_the_place_that_the_environment_names(
+def test_environment_chooses_the_temporary_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
 ) -> None:
     path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
@@ -160,7 +162,7 @@ def test_the_place_that_the_environment_names(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compress", COMPRESS)
-def test_while_a_text_is_loaded(
+def test_handler_raises_while_a_text_is_loaded(
     backend: ModuleType,
     tmp_path: Path,
     kind: type[BaseException],
@@ -198,7 +200,7 @@ def no_orphan(tmp_path: Path) -> Iterator[None]:
     ("what", "step"),
     [("totals", 2), ("mappings", 1), ("scan", 1), ("libs", 7), ("tar", 11), ("dir", 13)],
 )
-def test_while_processes_are_read(
+def test_handler_raises_while_processes_are_read(
     backend: ModuleType, idle: processes.Process, tmp_path: Path, what: str, step: int
 ) -> None:
     """TimeoutError is of the system's kind: it must not be taken for a failed read."""
@@ -219,7 +221,7 @@ def test_while_processes_are_read(
     assert len(results) > 10
 
 
-def test_an_alarm_while_a_process_is_read(backend: ModuleType) -> None:
+def test_alarm_raises_while_a_process_is_read(backend: ModuleType) -> None:
     """By a real signal, in the midst of the backend's reading."""
 
     def ring(*_: object) -> None:
@@ -244,7 +246,7 @@ def test_an_alarm_while_a_process_is_read(backend: ModuleType) -> None:
     assert found == [TimeoutError] * 20
 
 
-def test_a_capture_that_is_damaged_is_still_told(tmp_path: Path) -> None:
+def test_damaged_capture_is_still_a_capture_error(tmp_path: Path) -> None:
     """What the modules themselves raise for damage is an error of ours."""
     for compress in COMPRESS:
         path = tmp_path / "a"

@@ -105,7 +105,7 @@ def status_of(number: int) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_signal(
+def test_signal_leaves_no_files(
     backend: ModuleType, place: dict[str, str], command: str, number: signal.Signals
 ) -> None:
     status, _, error = signalled(command, place, number, after=COMMANDS[command])
@@ -118,7 +118,7 @@ def test_a_signal(
     ["SIGQUIT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO",
      "SIGPWR"],
 )  # fmt: skip
-def test_any_signal_that_ends_a_process(place: dict[str, str], name: str) -> None:
+def test_every_fatal_signal_leaves_no_files(place: dict[str, str], name: str) -> None:
     number = signal.Signals[name]
     for command in ("ps --procfs {capture}", "capture -o {out}/d.tar"):
         assert signalled(command, place, number)[0] == -number
@@ -126,7 +126,7 @@ def test_any_signal_that_ends_a_process(place: dict[str, str], name: str) -> Non
 
 
 @pytest.mark.parametrize("command", ["ps --procfs {capture}", "capture -o {out}/d"])
-def test_more_signals_while_it_cleans_up(place: dict[str, str], command: str) -> None:
+def test_more_signals_during_cleanup(place: dict[str, str], command: str) -> None:
     numbers = (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     for first in (signal.SIGTERM, signal.SIGINT):
         status, _, error = signalled(command, place, first, *numbers)
@@ -170,7 +170,7 @@ fastsmaps.cli.main.entry()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_swallows_everything_ends_nevertheless(
+def test_code_that_swallows_exceptions_still_ends(
     place: dict[str, str], number: signal.Signals
 ) -> None:
     status, _, error = signalled("{unpacked}", place, number, code=SWALLOWING)
@@ -201,7 +201,7 @@ fastsmaps.cli.main.entry()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_where_exceptions_are_ignored(
+def test_signal_in_a_finalizer_still_ends_the_process(
     place: dict[str, str], number: signal.Signals
 ) -> None:
     """In a finalizer Python prints the exception and goes on: it is raised again."""
@@ -278,7 +278,7 @@ def test_orphans_are_removed(place: dict[str, str]) -> None:
     assert sorted(name[0] for name in os.listdir(out)) == ["d", "f", "f"]
 
 
-def test_what_is_not_an_orphan_stays(tmp_path: Path) -> None:
+def test_files_that_are_not_orphans_stay(tmp_path: Path) -> None:
     """Of a process that lives, of another program, or not as ours are."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)",
@@ -326,7 +326,7 @@ def test_another_users_orphan_stays(tmp_path: Path) -> None:
     assert directory in os.listdir(tmp_path)
 
 
-def test_many_at_once(tmp_path: Path) -> None:
+def test_parallel_processes_keep_their_own_files(tmp_path: Path) -> None:
     """None takes another's, which it has just made and not yet locked, for an orphan."""
     code = (
         "import sys; from fastsmaps._output.temporary import Temporary\n"
@@ -347,7 +347,7 @@ def test_many_at_once(tmp_path: Path) -> None:
 # ---- in a program
 
 
-def test_a_fork_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tar(tmp_path / "a", {"7/smaps": SMAPS})
     (tmp_path / "unpacked").mkdir()
     monkeypatch.setattr("tempfile.tempdir", f"{tmp_path}/unpacked")
@@ -363,7 +363,7 @@ def test_a_fork_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert os.listdir(tmp_path / "unpacked") == []
 
 
-def test_no_handler_is_set_by_the_library(tmp_path: Path) -> None:
+def test_library_sets_no_signal_handler(tmp_path: Path) -> None:
     code = (
         "import signal, sys, fastsmaps\n"
         "def handlers(): return [signal.getsignal(n) for n in signal.valid_signals()]\n"
@@ -375,7 +375,7 @@ def test_no_handler_is_set_by_the_library(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.tar"], check=True)
 
 
-def test_the_end_of_the_interpreter(tmp_path: Path) -> None:
+def test_interpreter_exit_removes_what_is_unpacked(tmp_path: Path) -> None:
     """A program that never leaves the block, as with sys.exit() in a generator that nobody ends."""
     code = (
         "import sys, tempfile, fastsmaps\n"

@@ -137,7 +137,7 @@ def tried(way: Callable[[], object]) -> str:
     ("what", "claims"), [*((what, False) for what in HARM), ("link", True), ("FIFO", True)]
 )
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_but_regular_files(
+def test_only_regular_files_are_opened(
     backend: ModuleType, tmp_path: Path, name: str, what: str, claims: bool
 ) -> None:
     """Of any file in it, by everything that reads it: nothing told, no waiting, no end reached."""
@@ -163,7 +163,7 @@ def limited(way: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     "name", ["cmdline", "stat", "status", "cgroup", "comm", "exe", "../meminfo"]
 )
-def test_texts_without_end(backend: ModuleType, tmp_path: Path, name: str) -> None:
+def test_endless_files_are_cut(backend: ModuleType, tmp_path: Path, name: str) -> None:
     """Of what is small in every procfs only so much is read."""
     root = host(tmp_path)
     path = root / "7" / name
@@ -177,7 +177,9 @@ def test_texts_without_end(backend: ModuleType, tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("where", ["7", "7/task", "7/task/8"])
-def test_no_link_on_the_way(backend: ModuleType, tmp_path: Path, where: str) -> None:
+def test_links_in_a_capture_are_not_followed(
+    backend: ModuleType, tmp_path: Path, where: str
+) -> None:
     root = host(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(ZOO, elsewhere)
@@ -204,14 +206,14 @@ def test_no_link_on_the_way(backend: ModuleType, tmp_path: Path, where: str) -> 
                 fastsmaps.totals(7, procfs=root)
 
 
-def test_the_directory_itself_may_be_a_link(backend: ModuleType, tmp_path: Path) -> None:
+def test_capture_directory_may_be_a_link(backend: ModuleType, tmp_path: Path) -> None:
     """Who names it knows where it leads."""
     host(tmp_path)
     (tmp_path / "link").symlink_to("host")
     assert fastsmaps.scan(procfs=tmp_path / "link").coverage["read"] == 1
 
 
-def test_names_that_are_no_pid(backend: ModuleType, tmp_path: Path) -> None:
+def test_names_that_are_not_pids_are_skipped(backend: ModuleType, tmp_path: Path) -> None:
     root = host(tmp_path)
     for name in ("0", "007", "99999999999", "4294967303", "٣", "²", "-1", "2147483648", "9" * 250):
         (root / name).mkdir()
@@ -230,7 +232,7 @@ def test_names_that_are_no_pid(backend: ModuleType, tmp_path: Path) -> None:
     "text",
     [b"", b"x", b"1 2", b"1 -2 -3 -4", b"1 " + b"9" * 30 + b" 1 1", b"1 1 1e9 1", b"\xff" * 50],
 )
-def test_statm_that_is_none(backend: ModuleType, tmp_path: Path, text: bytes) -> None:
+def test_invalid_statm(backend: ModuleType, tmp_path: Path, text: bytes) -> None:
     root = host(tmp_path)
     (root / "7/statm").write_bytes(text)
     for way in ways(root, tmp_path / "out.tar").values():
@@ -252,7 +254,7 @@ NOTES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("notes", NOTES.values(), ids=NOTES)
-def test_hostile_notes(backend: ModuleType, tmp_path: Path, notes: bytes) -> None:
+def test_hostile_notes_do_no_harm(backend: ModuleType, tmp_path: Path, notes: bytes) -> None:
     root = host(tmp_path)
     (root / "9").mkdir()
     (root / "fastsmaps.json").write_bytes(notes)

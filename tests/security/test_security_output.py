@@ -104,7 +104,7 @@ def test_no_escape_reaches_a_terminal(
         assert not [what for what in FORBIDDEN if what in job.text]
 
 
-def test_no_escape_of_a_capture_or_a_report(
+def test_no_escape_from_a_capture_or_a_report(
     backend: ModuleType, evil: Path, tmp_path: Path
 ) -> None:
     words = [str(evil), str(tmp_path / NAME)]
@@ -121,7 +121,7 @@ def test_no_escape_of_a_capture_or_a_report(
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.REGTYPE])
-def test_no_escape_of_a_refused_member(backend: ModuleType, tmp_path: Path, kind: bytes) -> None:
+def test_no_escape_from_a_refused_member(backend: ModuleType, tmp_path: Path, kind: bytes) -> None:
     path = tmp_path / NAME
     with tarfile.open(path, "w") as archive:
         member = tarfile.TarInfo(f"../{NAME}")
@@ -154,7 +154,9 @@ OBSTACLES = ("link", "dangling link", "link to a directory", "FIFO", "socket", "
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_what_somebody_put_there(tmp_path: Path, writer: str, obstacle: str) -> None:
+def test_links_and_fifos_at_the_target_are_refused(
+    tmp_path: Path, writer: str, obstacle: str
+) -> None:
     """A link is not written through, a FIFO not waited for: refused, and nothing is left."""
     act, name = WRITERS[writer]
     path = tmp_path / name
@@ -181,7 +183,7 @@ def test_what_somebody_put_there(tmp_path: Path, writer: str, obstacle: str) -> 
 
 
 @pytest.mark.parametrize("writer", ["file", "tar"])
-def test_another_name_of_the_same_file(tmp_path: Path, writer: str) -> None:
+def test_hard_link_is_replaced_not_written_through(tmp_path: Path, writer: str) -> None:
     """A hard link: the name is ours afterwards, what it was a name of is as before."""
     act, name = WRITERS[writer]
     (tmp_path / "victim").write_text("kept")
@@ -191,7 +193,7 @@ def test_another_name_of_the_same_file(tmp_path: Path, writer: str) -> None:
     assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_put_there_meanwhile(tmp_path: Path) -> None:
+def test_link_made_meanwhile_is_replaced_not_written_through(tmp_path: Path) -> None:
     """Whoever wins the race has his link replaced, never written through."""
     path = tmp_path / "out"
     (tmp_path / "victim").write_text("kept")
@@ -210,7 +212,7 @@ def test_put_there_meanwhile(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["out", "victim"]
 
 
-def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_errors_on_a_full_disk_stay_what_they_are(tmp_path: Path) -> None:
     """Not as the error of what is left in the buffer; and nothing stays."""
 
     def stopped() -> None:
@@ -224,7 +226,9 @@ def test_what_fails_on_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == []
 
 
-def test_no_memory_for_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_for_a_buffer_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def without_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -236,7 +240,9 @@ def test_no_memory_for_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_sticky_directory(tmp_path_factory: pytest.TempPathFactory, writer: str) -> None:
+def test_another_users_file_in_a_sticky_directory_stays(
+    tmp_path_factory: pytest.TempPathFactory, writer: str
+) -> None:
     """As /tmp: what another user put there is his; ours is refused, and nothing of it stays."""
     if os.geteuid() != 0:
         pytest.skip("only root has another user's files")

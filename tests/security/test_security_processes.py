@@ -91,7 +91,7 @@ def started(*command: str | Path) -> Iterator[tuple[int, str]]:
             child.kill()
 
 
-def test_a_command_line_without_end(backend: ModuleType, programs: Path, tmp_path: Path) -> None:
+def test_endless_command_line_is_cut(backend: ModuleType, programs: Path, tmp_path: Path) -> None:
     """A gigabyte of it is there to be read; so much is read as is told."""
 
     def within(pid: int) -> list[int]:
@@ -191,7 +191,9 @@ int main(int count, char **arguments)
 """
 
 
-def test_restless(backend: ModuleType, programs: Path, tmp_path: Path) -> None:
+def test_restless_process_is_never_mixed_up(
+    backend: ModuleType, programs: Path, tmp_path: Path
+) -> None:
     """Name, mappings and program change all the time: whole answers of one program, or an error."""
     files = [str(tmp_path / (letter * 3)) for letter in "ab"]
     for file in files:
@@ -307,7 +309,7 @@ def outcomes_under(
 @pytest.mark.host
 @pytest.mark.uninstrumented(reason="ASan ends who has none")
 @pytest.mark.parametrize("way", READS)
-def test_no_memory_in_the_midst(
+def test_out_of_memory_at_any_point(
     backend: ModuleType,
     many: processes.Process,
     way: str,
@@ -340,7 +342,7 @@ def threaded(request: pytest.FixtureRequest) -> Iterator[processes.Process]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", READS)
-def test_no_descriptor_in_the_midst(
+def test_out_of_descriptors_at_any_point(
     backend: ModuleType,
     threaded: processes.Process,
     way: str,
@@ -363,7 +365,7 @@ def test_no_descriptor_in_the_midst(
         assert outcome == READ or os.strerror(errno.EMFILE) in outcome
 
 
-def test_no_thread_to_be_had(
+def test_scan_without_new_threads(
     backend: ModuleType, many: processes.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RLIMIT_NPROC: those threads that run do all of it."""
@@ -383,7 +385,7 @@ def test_no_thread_to_be_had(
     assert len(started) == 1
 
 
-def test_rows_say_what_was_missing(backend: ModuleType, many: processes.Process) -> None:
+def test_rows_name_the_missing_descriptor(backend: ModuleType, many: processes.Process) -> None:
     """Of a scan without descriptors each row says so; no figure is 0."""
 
     def within() -> list[tuple[str, str | None, bool]]:
@@ -406,7 +408,9 @@ def test_rows_say_what_was_missing(backend: ModuleType, many: processes.Process)
 
 @pytest.mark.uninstrumented(reason="so has ASan itself none")
 @pytest.mark.parametrize("arguments", [("ps",), ("libs",), ("maps", "self")])
-def test_the_command_without_memory(backend: ModuleType, arguments: tuple[str, ...]) -> None:
+def test_command_without_memory_prints_one_line(
+    backend: ModuleType, arguments: tuple[str, ...]
+) -> None:
     """One line, whatever the limit; never a traceback."""
     code = (
         "import resource, sys, os\n"

@@ -120,7 +120,7 @@ def with_mounted(
         pytest.skip(f"no file system of one's own: {error}")
 
 
-def test_slow(backend: ModuleType, tmp_path: Path) -> None:
+def test_timeout_holds_between_slow_files(backend: ModuleType, tmp_path: Path) -> None:
     """The timeout is looked at between files: what has begun is read to its end, nothing more."""
 
     def before(pid: int, name: str) -> bool:
@@ -142,7 +142,7 @@ def test_slow(backend: ModuleType, tmp_path: Path) -> None:
     assert [row[1:] for row in found[3:]] == [("read", None)] * 3
 
 
-def test_for_ever(backend: ModuleType, tmp_path: Path) -> None:
+def test_hanging_read_cannot_be_interrupted(backend: ModuleType, tmp_path: Path) -> None:
     """No signal ends it: whoever needs an answer in time reads in a process that he can leave."""
     begun = threading.Event()
 

@@ -71,7 +71,7 @@ def swept(twin: dict[str, Any], root: Path, pids: list[int]) -> list[tuple[bytes
     return [sweep.row(i)[4] for i in range(len(sweep))]
 
 
-def test_a_sweep_keeps_so_much_of_all_texts(twins: list[dict[str, Any]], crowd: Path) -> None:
+def test_sweep_bounds_the_sum_of_all_texts(twins: list[dict[str, Any]], crowd: Path) -> None:
     pids = list(range(1, 2 * MANY + 1))
     pids += [1, 2, MANY + 1]  # again: equal texts are kept once
     results = [swept(twin, crowd, pids) for twin in twins]
@@ -89,9 +89,7 @@ def test_a_sweep_keeps_so_much_of_all_texts(twins: list[dict[str, Any]], crowd: 
 
 
 @pytest.mark.parametrize("beyond", range(-1, 6))
-def test_a_text_is_cut_by_the_byte(
-    twins: list[dict[str, Any]], tmp_path: Path, beyond: int
-) -> None:
+def test_text_is_cut_by_the_byte(twins: list[dict[str, Any]], tmp_path: Path, beyond: int) -> None:
     text = b"x" * (MAX_TEXT + beyond)
     put(tmp_path, 1, cmdline=text, cgroup=text)
     expected = text if beyond <= len(MARK) else b"x" * MAX_TEXT + MARK
@@ -102,7 +100,7 @@ def test_a_text_is_cut_by_the_byte(
     assert row.cmdline == (expected.decode(),)
 
 
-def test_so_many_texts_that_the_shortest_limit_needs_more(
+def test_texts_beyond_the_shortest_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("fastsmaps._backend.bounded.MAX_TEXTS", 1000)
@@ -127,7 +125,7 @@ def test_arguments_are_bounded() -> None:
     assert arguments(b"a\0" * MAX_ARGUMENTS) == ("a",) * MAX_ARGUMENTS
 
 
-def test_a_cgroup_that_was_cut_is_not_known() -> None:
+def test_cut_cgroup_is_unknown() -> None:
     """A part of a path would be another cgroup's."""
     text = b"9:cpu:/c\n8:memory:/m\n0::/" + b"u" * 200
     assert cgroup_path(text + b"\n", 1, "p") == "/m"
@@ -153,9 +151,7 @@ def rows_within(root: Path, tmp_path: Path) -> dict[str, list[fastsmaps.ProcessT
     }
 
 
-def test_rows_share_their_texts_within_a_bound(
-    backend: ModuleType, crowd: Path, tmp_path: Path
-) -> None:
+def test_rows_share_texts_within_a_bound(backend: ModuleType, crowd: Path, tmp_path: Path) -> None:
     for way, rows in rows_within(crowd, tmp_path).items():
         assert len(rows) == 2 * MANY, way
         texts = {id(row.raw_cmdline): len(row.raw_cmdline or b"") for row in rows}
@@ -183,7 +179,7 @@ def test_equal_texts_are_one_object(backend: ModuleType) -> None:
         assert first.cgroup is second.cgroup
 
 
-def test_a_row_is_equal_and_pickles_with_its_command_line() -> None:
+def test_row_with_a_command_line_is_equal_and_pickles() -> None:
     row = fastsmaps.ProcessTotals(7, "read", cmdline=b"a\0\xff\0")
     assert row.cmdline == ("a", "\udcff")
     assert pickle.loads(pickle.dumps(row)) == row
@@ -220,7 +216,7 @@ def command(request: pytest.FixtureRequest) -> list[str]:
 
 
 @pytest.mark.slow
-def test_commands_take_little_memory(
+def test_commands_need_little_memory(
     backend: ModuleType, hostile: Path, command: list[str]
 ) -> None:
     done = run(*command, "--procfs", str(hostile), preexec_fn=limited, env=environment())
@@ -264,14 +260,14 @@ for pid in pids:
 """
 
 
-def test_a_report_shows_the_start_of_a_command_line(backend: ModuleType, hostile: Path) -> None:
+def test_report_shows_the_start_of_a_command_line(backend: ModuleType, hostile: Path) -> None:
     words = ["watch", "7", "--for", "0", "--no-growth", "--procfs", str(hostile)]
     first = run(*words, preexec_fn=limited).stdout.splitlines()[0]
     assert r"7 \xff \xff" in first
     assert len(first) < 20_000
 
 
-def test_forks_with_a_long_command_line(backend: ModuleType) -> None:
+def test_forks_share_one_long_command_line(backend: ModuleType) -> None:
     """Here 1 MB of the kernel's are 20 processes' command lines; a reader keeps one text."""
     command = [sys.executable, "-EsSB", "-c", FLOOD, "20", *["x" * 100_000] * 10]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
