@@ -1,4 +1,4 @@
-"""libs(): each mapped file over all processes."""
+"""libs(): sum each mapped file over all processes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
 
-    # A process's number, its outcome, and the error where it was not read.
+    # A pid, its outcome, and the error if it was not read.
     Result = tuple[int, Outcome, str | None]
 
-    # How many processes, end - start, figures by label.
+    # Number of processes, end - start, values by label.
     _Sum: TypeAlias = tuple[int, int, dict[str, int]]
 
 
 class LibUse(Value):
-    """What a path takes over all processes: ``totals``, and how many ``processes`` map it.
+    """The use of a path by all processes: ``totals``, and how many ``processes`` map it.
 
     One path may lead to several files: in containers, after an upgrade, or because the kernel
     gives the same name to many (``/dev/zero (deleted)``, ``/memfd:NAME (deleted)``). ``parts``
@@ -57,7 +57,7 @@ class LibUse(Value):
 
     @property
     def files(self) -> int:
-        """How many different files it is, as far as device and inode can show (docs/fields.md)."""
+        """The number of different files, as far as device and inode show them (docs/fields.md)."""
         return max(1, len(self.parts))
 
     def __hash__(self) -> int:
@@ -69,10 +69,10 @@ class LibUse(Value):
 
 
 class Libs(Mapping[str, LibUse]):
-    """LibUse by path, the largest Pss first; a read-only mapping.
+    """A read-only mapping of paths to LibUse, the largest Pss first.
 
-    ``coverage`` counts the processes by outcome, ``errors`` says by pid why one was not read,
-    ``outcomes`` has the outcome of each of these.
+    ``coverage`` counts the processes by outcome. ``errors`` has the reason for each pid that was
+    not read, and ``outcomes`` its outcome.
     """
 
     __slots__ = ("_uses", "coverage", "errors", "outcomes")
@@ -114,16 +114,15 @@ def libs(
     workers: int = 1,
     progress: Callable[[int, int], object] | None = None,
 ) -> Libs:
-    """Every mapped file: its figures over all processes, and how many processes map it.
+    """Sum each mapped file over all processes, and count the processes that map it.
 
-    A file is whatever the kernel names with a path: libraries, programs, data, shared memory
-    (``/dev/shm``, ``/memfd:``), with " (deleted)" where it is gone. The keys are paths as in
-    ``Mapping.path``; where one path leads to several files, ``LibUse.parts`` has each. One
-    process's table at a time is in memory for each of the `workers` threads, and the sums of each
-    file. Processes that cannot be read are left out: ``coverage`` counts them, ``errors`` says why.
-    So are those that have all their memory in common with another one that is read (a child between
-    vfork and exec): they are "skipped". `progress` is called with how many processes are done and
-    of how many, by whichever thread.
+    A file is anything that the kernel names with a path: libraries, programs, data, shared memory
+    (``/dev/shm``, ``/memfd:``), with " (deleted)" if it is gone. The keys are paths as in
+    ``Mapping.path``. If a path leads to several files, ``LibUse.parts`` has each. Memory holds the
+    sums of each file, and one process's table for each of the `workers` threads. Processes that
+    cannot be read are left out: ``coverage`` counts them, ``errors`` says why. A process that
+    shares all its memory with another one that is read (a child between vfork and exec) is
+    "skipped". `progress(done, all)` is called with numbers of processes, by any of the threads.
 
     Raises what scan() raises. Source: proc_pid_smaps(5).
     """
@@ -137,27 +136,27 @@ def libs(
     later = {member.pid for group in groups for member in in_order(group)[1:]}
     now = [pid for pid in numbers if pid not in later]
     uses: list[Uses] = []
-    others: list[int] = []  # those that the fast path did not read
-    results: list[Result] = []  # of those that ProcessDir read
-    members: list[Member] = []  # of what it read: forks are left for later
+    slow: list[int] = []  # pids that the fast path did not read
+    results: list[Result] = []  # of processes that ProcessDir read
+    members: list[Member] = []  # of these processes; forks are read later
 
     def work(batch: Iterator[int]) -> None:
-        mine = _backend.Uses()
-        uses.append(mine)
-        take = mine.take
+        own = _backend.Uses()
+        uses.append(own)
+        take = own.take
         root = source.open_trusted()
         if root is None:
-            found = (_add(mine, pid, source, members) for pid in batch)
+            found = (_add(own, pid, source, members) for pid in batch)
             results.extend(result for result in found if result is not None)
             return
         try:
-            others.extend([pid for pid in batch if not take(root, pid, CHUNK_SIZE, CHUNKS, listed)])
+            slow.extend([pid for pid in batch if not take(root, pid, CHUNK_SIZE, CHUNKS, listed)])
         finally:
             os.close(root)
 
     spread(counted(now, progress), max(1, min(workers, len(now))), work)
     uses.append(last := _backend.Uses())
-    results.extend(_added(last, pid, source) for pid in others)
+    results.extend(_added(last, pid, source) for pid in slow)
     forks = {member.pid for member in members if member.forked}
     groups += sharing.groups(related(members).values())
     later |= forks
@@ -181,9 +180,9 @@ def libs(
 def _groups(
     numbers: list[int], source: Source, sharing: Sharing, workers: int
 ) -> list[list[Member]]:
-    """Those of the processes that have their memory in common, before any of it is read.
+    """Return groups of processes that share memory, before any of it is read.
 
-    None where Process reads them: it sees that when it reads them.
+    Returns no groups for the slow path, which finds them while it reads.
     """
     sweeper = Sweeper(source, texts=(), limits=(None, None), until=None)
     try:
@@ -203,9 +202,9 @@ def _add_once(
     later: set[int],
     read: set[int],
 ) -> Iterator[Result]:
-    """Adds a group whose memory is the same: one of it, if that can be read.
+    """Add one member of a group that shares memory, if one can be read.
 
-    Takes out of `later` what is done here; `read` are those that were read before.
+    Removes from `later` what is done here. `read` has the pids read before.
     """
     counted = next((member for member in order if member.pid in read), None)
     for member in order:
@@ -231,12 +230,12 @@ def _added(uses: Uses, pid: int, source: Source) -> Result:
 def _add(
     uses: Uses, pid: int, source: Source, members: list[Member] | None = None
 ) -> Result | None:
-    """With `members` None for a fork, which is not added: it is put there, as all others are."""
+    """Add a process. With `members`, put it there; a fork is not added, and None returned."""
     try:
         with ProcessDir(source, pid) as process:
             member = None if members is None else member_of(process)
             if member is not None and members is not None:
-                member.read = True  # as far as is known
+                member.read = True  # nothing says otherwise yet
                 members.append(member)
                 if member.forked:
                     return None
@@ -256,8 +255,8 @@ def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
                 continue
             users[name] = users.get(name, 0) + processes
             sums = files.setdefault(name, {})
-            for dev, inode, number, (size, figures) in parts:
-                _add_sum(sums, (dev, inode), (number, size, figures))
+            for dev, inode, number, (size, values) in parts:
+                _add_sum(sums, (dev, inode), (number, size, values))
     found = [(os.fsdecode(name), _use(users[name], sums)) for name, sums in files.items()]
     # Workers find files in any order: the path decides among equals.
     return sorted(found, key=lambda item: (-(item[1].totals.pss or 0), item[0]))
@@ -265,28 +264,28 @@ def _merged(uses: list[Uses]) -> list[tuple[str, LibUse]]:
 
 def _use(processes: int, files: dict[tuple[bytes, int], _Sum]) -> LibUse:
     parts = {
-        (dev.decode("ascii"), inode): LibUse(Totals(figures, size, "smaps"), number)
-        for (dev, inode), (number, size, figures) in files.items()
+        (dev.decode("ascii"), inode): LibUse(Totals(values, size, "smaps"), number)
+        for (dev, inode), (number, size, values) in files.items()
     }
     if len(parts) == 1:
-        ((_, size, figures),) = files.values()
+        ((_, size, values),) = files.values()
     else:
         order = sorted(parts, key=lambda file: (-(parts[file].totals.pss or 0), file))
         parts = {file: parts[file] for file in order}
-        whole: dict[bool, _Sum] = {}
+        total: dict[bool, _Sum] = {}
         for sum_ in files.values():
-            _add_sum(whole, True, sum_)
-        _, size, figures = whole[True]
-    return LibUse(Totals(figures, size, "smaps"), processes, parts)
+            _add_sum(total, True, sum_)
+        _, size, values = total[True]
+    return LibUse(Totals(values, size, "smaps"), processes, parts)
 
 
 def _add_sum(sums: dict[Any, _Sum], key: object, more: _Sum) -> None:
-    """Adds figures as the backend does: what one part lacks, the others still have."""
+    """Add sums as the backend does: a label that one part lacks keeps the other's value."""
     if key not in sums:
         sums[key] = more
         return
-    number, size, figures = sums[key]
-    added = dict(figures)
+    number, size, values = sums[key]
+    added = dict(values)
     for label, value in more[2].items():
         added[label] = added.get(label, 0) + value
     sums[key] = number + more[0], size + more[1], added

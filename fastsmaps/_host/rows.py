@@ -1,4 +1,4 @@
-"""The rows of a scan under way, in one store."""
+"""Storage for the rows of a running scan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SWEEP_OUTCOMES = (
 )
 READ, DENIED, _, _, OUTSIDE, LARGE, OTHER, SHARED = range(len(SWEEP_OUTCOMES))
 
-TIME_OVER = "the time was over before it was read"
+TIMED_OUT = "skipped: timeout reached"
 
 
 def why_outside(limits: Limits, resident: int) -> str:
@@ -52,7 +52,7 @@ def why_outside(limits: Limits, resident: int) -> str:
 
 
 class Rows:
-    """The rows of the backend's sweeps, and those that replace or complete them.
+    """The rows of the backend's sweeps, and rows that replace or complete them.
 
     A backend's row becomes a ProcessTotals only when it is asked for. `texts` are the files whose
     text is in a row, `limits` the smallest and the largest Rss.
@@ -66,7 +66,7 @@ class Rows:
         self._rows: dict[int, ProcessTotals] = {}  # these count instead of a sweep's
         self._shared = Shared()  # their texts
         self._lock = allocate_lock()  # for these two
-        self._rights: Rights | None = None  # asked once: thousands may be denied
+        self._rights: Rights | None = None  # read once: thousands may be denied
 
     def __contains__(self, pid: int) -> bool:
         """Whether the process has a row besides the sweeps'."""
@@ -103,7 +103,7 @@ class Rows:
         return row.replace(totals=row.totals, member=member)
 
     def get(self, pid: int) -> ProcessTotals:
-        """Return one row before all are made, which is rare."""
+        """Return one row before all are made; rarely needed."""
         if pid not in self._rows:
             for sweep in self._sweeps:
                 for place, number, *_ in sweep.members():
@@ -120,7 +120,7 @@ class Rows:
             for row in map(sweep.row, range(len(sweep))):
                 if row[0] not in found:
                     found[row[0]] = self._made(row, rollups, shared)
-        return [found.get(pid) or ProcessTotals(pid, "skipped", error=TIME_OVER) for pid in pids]
+        return [found.get(pid) or ProcessTotals(pid, "skipped", error=TIMED_OUT) for pid in pids]
 
     def members(self) -> list[Member]:
         """Return all that have memory; nothing if none was forked without an exec.

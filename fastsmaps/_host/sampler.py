@@ -1,4 +1,4 @@
-"""Sampler: sweeps again and again, within a share of one core."""
+"""Sampler: repeated sweeps within a share of one CPU."""
 
 from __future__ import annotations
 
@@ -30,54 +30,54 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _UNREAD = 2**64 - 1
-#: A process that a function excluded is asked about again at each so many-th sweep.
-_ASKED_EACH = 16
-#: Of so many free descriptors one is kept: the program may open as many as it likes meanwhile.
-_SHARE = 4
-#: Seconds without kept descriptors after there were none left.
+# Every so many sweeps, ask the function again about a process that it excluded.
+_ASK_AGAIN_SWEEPS = 16
+# Keep one of so many free descriptors, since the program may open more meanwhile.
+_FREE_PER_KEPT = 4
+# Seconds without kept descriptors after none was free.
 _NONE_KEPT = 60.0
-#: Of four rollups one is of the oldest figure, so that steady change elsewhere starves none.
-_OLDEST_EACH = 4
-# Seconds until a denied process is tried again; an exec is seen at once.
-_FIRST_PAUSE = 60.0
-_LONGEST_PAUSE = 900.0
+# Every fourth rollup is of the oldest values, so that steady change elsewhere starves nobody.
+_OLDEST_EVERY = 4
+# Seconds until a denied process is tried again. An exec is seen at once.
+_MIN_PAUSE = 60.0
+_MAX_PAUSE = 900.0
 
 
 class _Entry:
-    """What is kept of a process between two sweeps."""
+    """The state of a process between two sweeps."""
 
     __slots__ = (
         "excluded", "fd", "inode", "live", "pause", "read_at", "retry_at", "row", "text", "then",
     )  # fmt: skip
 
     def __init__(self, pid: int) -> None:
-        self.excluded: bool | None = None  # None where that has to be asked
-        self.fd = -1  # of its statm, where one is kept
-        self.inode = 0  # of its directory, where it is looked at by its path
+        self.excluded: bool | None = None  # None if `exclude` must be asked
+        self.fd = -1  # of its statm, if one is kept
+        self.inode = 0  # of its directory, if it is read by its path
         self.row = ProcessTotals(pid, "skipped", error=_NOT_YET)
         self.read_at: float | None = None
-        self.then = (0, 0)  # resident and shared when the figures were read
+        self.then = (0, 0)  # resident and shared when the totals were read
         self.live = (0, 0)
         self.text = 0
-        self.pause = 0.0  # of a process that may not be read: seconds until the next try
+        self.pause = 0.0  # seconds until a denied process is tried again
         self.retry_at = 0.0
 
     def forget(self) -> None:
-        """Drop the figures: the process is read as a new one."""
+        """Drop the totals, so that the process is read as a new one."""
         self.row, self.read_at = ProcessTotals(self.row.pid, "skipped", error=_NOT_YET), None
 
     def put_off(self, now: float) -> None:
-        """Set when a process that may not be read is tried again.
+        """Set when a denied process is tried again.
 
-        A try takes as long as a reading, and where a security module refuses, it is a line in the
+        A try costs as much as a read, and if a security module refuses it, adds a line to the
         host's audit log.
         """
-        self.pause = min(max(_FIRST_PAUSE, 2 * self.pause), _LONGEST_PAUSE)
+        self.pause = min(max(_MIN_PAUSE, 2 * self.pause), _MAX_PAUSE)
         self.retry_at = now + self.pause
 
     @property
     def moved(self) -> int:
-        """By how much statm differs from what it was, in bytes."""
+        """The change of statm since the totals were read, in bytes."""
         resident, shared = self.live
         before, shared_before = self.then
         return abs(resident - shared - before + shared_before) + abs(shared - shared_before)
@@ -87,32 +87,32 @@ _NOT_YET = "not read yet: the budget did not allow it"
 
 
 class Sampler:
-    """Repeated sweeps over all processes that cost at most `budget` of one core (0.01: 1 %).
+    """Repeated sweeps over all processes that use at most `budget` of one CPU (0.01 is 1 %).
 
-    Each sweep() samples the Rss of every process (statm, 1.4 us through a kept descriptor) and
-    reads the rollups that matter: of processes never seen, of those whose Rss changed most since
-    their figures were read, and of the oldest, as far as the credit goes: `budget` x the time
-    since the last sweep, everything that a sweep does is charged, a debt is carried over. The
-    first sweep reads all, whatever it takes. It never sleeps: whoever calls it decides how often.
+    Each sweep() samples the Rss of every process (statm, 1.4 us through a kept descriptor). It then
+    reads rollups until its credit is used up: of new processes, of those whose Rss changed most
+    since their totals were read, and of the oldest. The credit is `budget` x the time since the
+    last sweep; all CPU time of a sweep is charged to it, and debt is carried over. The first sweep
+    reads all processes, whatever that takes. A Sampler never sleeps: the caller decides how often
+    to sweep.
 
-    Each row has an ``age`` (seconds since its figures were read); where its Rss changed since,
-    they are scaled and the row is marked ``estimated``. A process that ended leaves; one that has
-    another's number starts anew, as does one that called exec, by the size of its text: an exec
-    of the same program shows when its figures are read next. One that may not be read is tried
-    again after a minute at first, then after up to a quarter of an hour, and after an exec.
+    Each row has an ``age``, the seconds since its totals were read. If its Rss changed since, the
+    totals are scaled and the row is marked ``estimated``. A process that ended leaves. A reused pid
+    starts anew, and so does a process that called exec, which the size of its text shows; an exec
+    of the same program shows when its rollup is read next. A denied process is tried again after a
+    minute, then after up to a quarter of an hour, and after an exec.
 
-    `cgroup`, `cmdline`, `exe` and the number of `mappings` are read with the figures if asked
-    for, as scan() does; processes above `max_rss` bytes are skipped, and so are those in `exclude`:
-    numbers of `procfs`, or a function of a row without totals, which is asked about each new
-    process, after an exec, and now and then. A context manager; not for several threads at once.
+    `cgroup`, `cmdline`, `exe` and `mappings` are read with the totals on request, as scan() does.
+    Processes above `max_rss` bytes are skipped, and so are those in `exclude`: numbers of `procfs`,
+    or a function of a row without totals, which is called for each new process, after an exec, and
+    from time to time. A Sampler is a context manager, and for one thread at a time.
 
-    It keeps at most a quarter of the descriptors that the program leaves free (RLIMIT_NOFILE less
-    what is open), counted anew at each sweep. Where this process or the whole system has none
-    left, it gives up those that it keeps, and keeps none for a minute.
+    It keeps at most a quarter of the program's free descriptors (RLIMIT_NOFILE less the open ones),
+    counted anew at each sweep. If this process or the whole system has none left, it closes those
+    it keeps, and keeps none for a minute.
 
-    Raises ValueError for a `budget` that is not above 0 and at most 1, TypeError for one that is
-    no number, a `max_rss` that is no int and a `procfs` that is no path of str. Whether `procfs`
-    can be listed and `exclude` holds anything is seen by sweep().
+    Raises ValueError for a `budget` outside of 0 to 1, 0 excluded, and TypeError for a wrong type.
+    sweep() raises what depends on `procfs` and the contents of `exclude`.
     """
 
     def __init__(
@@ -139,15 +139,15 @@ class Sampler:
         self._sweeps = 0
         self._shared = Shared()  # the texts of all rows
         self._kept = 0
-        self._most_kept = 0
+        self._max_kept = 0
         self._none_kept_until = 0.0
         self._watched: dict[int, _Entry] = {}
         self._last = 0.0
         self._is_first = True  # until a sweep has read all
-        self._hidden_by: str | None = None  # as of the first sweep
+        self._hidden_by: str | None = None  # at the first sweep
         self._credit = 0.0
         self._statm_cost = 0.0  # of sampling all statm, in seconds
-        self._rollup = 0.0005  # what a rollup costs, seconds, smoothed
+        self._rollup_cost = 0.0005  # seconds, smoothed
         self._closed = False
         self._sharing: Sharing | None = None
         self._unknown: set[int] = set()
@@ -172,10 +172,11 @@ class Sampler:
         raise TypeError("a Sampler holds open descriptors: it is neither copied nor pickled")
 
     def sweep(self) -> Scan:
-        """All processes now, as far as the budget goes.
+        """Sweep once within the budget, and return all processes.
 
-        Nothing raises for one process. Raises NotProcfs, AccessDenied or ReadError where `procfs`
-        cannot be listed, TypeError for an `exclude` that is no container, ValueError after close().
+        No single process raises an error. Raises NotProcfs, AccessDenied or ReadError if `procfs`
+        cannot be listed, TypeError for an `exclude` that is not a container, ValueError after
+        close().
         """
         if self._closed:
             raise ValueError("this Sampler is closed")
@@ -185,14 +186,14 @@ class Sampler:
             self._credit += self.budget * (now - self._last)
         self._last = now
         self._fit()
-        self._source = Source(self.procfs)  # another directory may be there by now
+        self._source = Source(self.procfs)  # the path may name another directory by now
         # If sampling statm alone exceeds the budget, it waits until the credit covers it and as
         # much for rollups.
         if first:
             self._hidden_by = self._source.hidden_by()
         if first or self._credit >= 2 * self._statm_cost:
-            self._sparing(self._sample_all)
-            self._part()
+            self._with_descriptors(self._sample_all)
+            self._forget_separated()
             self._statm_cost = time.thread_time() - cpu
             self._read_some(cpu, everything=first)
             self._credit = min(0.0, self._credit - (time.thread_time() - cpu))
@@ -220,12 +221,12 @@ class Sampler:
     def _fit(self) -> None:
         """Set how many descriptors are kept, and close the rest."""
         free = None if time.monotonic() < self._none_kept_until else free_descriptors()
-        self._most_kept = 0 if free is None else max(0, free + self._kept) // _SHARE
+        self._max_kept = 0 if free is None else max(0, free + self._kept) // _FREE_PER_KEPT
         self._shrink()
 
     def _shrink(self) -> None:
         for entry in self._watched.values():
-            if self._kept <= self._most_kept:
+            if self._kept <= self._max_kept:
                 break
             if entry.fd >= 0:
                 self._let_go(entry)
@@ -233,19 +234,19 @@ class Sampler:
     def _give_up(self) -> bool:
         """Close all kept descriptors; return whether there were any."""
         any_kept = self._kept > 0
-        self._most_kept = 0
+        self._max_kept = 0
         self._none_kept_until = time.monotonic() + _NONE_KEPT
         self._shrink()
         return any_kept
 
-    def _sparing(self, act: Callable[[], T]) -> T:
-        """Call `act`; again without the kept descriptors if none was left for it."""
+    def _with_descriptors(self, action: Callable[[], T]) -> T:
+        """Call `action`; if no descriptor is free, close the kept ones and call it again."""
         try:
-            return act()
+            return action()
         except (Error, OSError) as error:
             if not is_exhausted(error) or not self._give_up():
                 raise
-        return act()
+        return action()
 
     def _let_go(self, entry: _Entry) -> None:
         fd, entry.fd = entry.fd, -1
@@ -263,7 +264,7 @@ class Sampler:
         _backend.statms(memoryview(array("i", [entry.fd for _, entry in kept])), memoryview(pages))
         for i, (pid, entry) in enumerate(kept):
             if pages[3 * i] == _UNREAD:
-                self._drop(pid)  # reaped; who is listed by this number is another one
+                self._drop(pid)  # reaped; a listed process of this number is another one
             else:
                 self._record(entry, *pages[3 * i : 3 * i + 3])
         for pid, entry in self._watched.items():
@@ -276,7 +277,7 @@ class Sampler:
     @staticmethod
     def _record(entry: _Entry, resident: int, shared: int, text: int) -> None:
         if text != entry.text:
-            # Another program: exec. What was read of the one before says nothing of it.
+            # Another program (exec): the old totals are not its own.
             entry.excluded = None
             if entry.read_at is not None:
                 entry.forget()
@@ -284,7 +285,7 @@ class Sampler:
         entry.live = resident * PAGE, shared * PAGE
 
     def _sample_by_path(self, pid: int, entry: _Entry) -> bool:
-        """Sample one process by itself; False if it has ended, or another has its number."""
+        """Sample one process; return False if it has ended, or another one has its number."""
         try:
             statm = os.pread(entry.fd, 256, 0) if entry.fd >= 0 else self._statm_by_path(pid, entry)
             resident, shared, text = map(int, statm.split()[1:4])
@@ -295,7 +296,7 @@ class Sampler:
         except (OSError, ValueError) as error:
             if is_foreign(error):
                 raise
-            return True  # not permitted (hidepid=1), or damaged: what was read before stays
+            return True  # denied (hidepid=1) or damaged: keep what was read before
         self._record(entry, resident, shared, text)
         return True
 
@@ -306,8 +307,8 @@ class Sampler:
         try:
             inode = os.fstat(directory).st_ino
             if inode != entry.inode:
-                # Each process's directory has another one, but the same process's too, once the
-                # kernel was short of memory. This costs 2 us, and stat 20.
+                # Each process's directory has its own inode. It also changes for the same process
+                # when the kernel was short of memory. This check costs 2 us, and stat 20.
                 started = entry.row.start_time
                 if entry.inode and started is not None:
                     stat = parse_stat(self._source.read("stat", directory), pid, f"{path}/stat")
@@ -317,7 +318,7 @@ class Sampler:
             fd = self._source.open("statm", directory)
             try:
                 text = read_file(fd)
-                if self._kept < self._most_kept:
+                if self._kept < self._max_kept:
                     self._kept += 1
                     entry.fd, fd = fd, -1
                 return text
@@ -332,7 +333,7 @@ class Sampler:
         if entry.fd >= 0:
             self._let_go(entry)
 
-    # ---- who is left out
+    # ---- exclusion
 
     def _judge(self) -> None:
         """Find the excluded processes; a function is asked only where its answer may differ."""
@@ -348,7 +349,8 @@ class Sampler:
             pid
             for pid, entry in self._watched.items()
             # A process may change its command line without an exec.
-            if entry.excluded is None or (entry.excluded and not (pid + self._sweeps) % _ASKED_EACH)
+            if entry.excluded is None
+            or (entry.excluded and not (pid + self._sweeps) % _ASK_AGAIN_SWEEPS)
         ]
         sweeper = Sweeper(self._source, texts=self._texts, limits=(None, None), until=None)
         try:
@@ -365,7 +367,7 @@ class Sampler:
             row = row.replace(outcome="skipped", error="excluded", totals=None)
             entry.row, entry.read_at = self._shared.fit(row), None
 
-    # ---- rollups of some
+    # ---- rollups
 
     def _order(self) -> Iterable[int]:
         """Yield the pids to read: new ones, then the most changed, every fourth the oldest."""
@@ -389,7 +391,7 @@ class Sampler:
         count = 0
         while old:
             count += 1
-            queue = moved if moved and count % _OLDEST_EACH else old
+            queue = moved if moved and count % _OLDEST_EVERY else old
             pid = queue.pop()[1]
             if pid not in done:
                 done.add(pid)
@@ -397,7 +399,7 @@ class Sampler:
 
     def _read_some(self, cpu: float, *, everything: bool) -> None:
         """Read rollups until the credit is used up; CPU time since `cpu` counts against it."""
-        self._sparing(self._judge)
+        self._with_descriptors(self._judge)
 
         def begin() -> Sweeper:
             return Sweeper(
@@ -408,12 +410,12 @@ class Sampler:
                 mappings=self._mappings,
             )
 
-        sweeper = self._sparing(begin)
+        sweeper = self._with_descriptors(begin)
         new: list[int] = []
         try:
             for pid in self._order():
                 before = time.thread_time()
-                if not everything and before - cpu + self._rollup > self._credit:
+                if not everything and before - cpu + self._rollup_cost > self._credit:
                     break
                 first = self._watched[pid].read_at is None
                 self._read(sweeper, pid)
@@ -421,14 +423,14 @@ class Sampler:
                 if entry is not None and (first or entry.row.shares_memory_with is not None):
                     new.append(pid)
                 took = time.thread_time() - before
-                self._rollup += (took - self._rollup) / 8
+                self._rollup_cost += (took - self._rollup_cost) / 8
             self._share(sweeper, new)
         finally:
             sweeper.close()
 
     def _read(self, sweeper: Sweeper, pid: int, *, shared: bool = False) -> None:
         entry = self._watched[pid]
-        # statm of the same moment: growth since the sample is in the rollup already.
+        # Read statm at the same moment: the rollup already includes growth since the sample.
         self._sample_by_path(pid, entry)
         read = sweeper.read_one_shared if shared else sweeper.read_one
         row = read(pid)
@@ -437,12 +439,12 @@ class Sampler:
         if pid in sweeper.exhausted:
             if entry.read_at is None:
                 entry.row = row
-            return  # what was read before stays, and the next sweep tries again
+            return  # keep what was read before; the next sweep tries again
         if row.outcome == "gone":
             self._drop(pid)
             return
         if entry.row.start_time not in (None, row.start_time):
-            # The number is another's.
+            # The pid was reused.
             self._drop(pid)
             entry = self._watched[pid] = _Entry(pid)
             self._sample_by_path(pid, entry)
@@ -456,9 +458,9 @@ class Sampler:
             for entry, row in zip(self._watched.values(), rows, strict=True):
                 entry.row = row
 
-    # ---- memory that several have in common: see sharing.py
+    # ---- shared memory: see sharing.py
 
-    def _part(self) -> None:
+    def _forget_separated(self) -> None:
         """Treat a process that no longer shares its memory as a new one."""
         if self._sharing is None:
             self._sharing = Sharing(self._source)
@@ -478,7 +480,7 @@ class Sampler:
         return self._sharing.still(member, counted)
 
     def _share(self, sweeper: Sweeper, new: Iterable[int]) -> None:
-        """Decides where memory is counted that those just read first have in common with others."""
+        """Decide which row counts memory that newly read processes share with others."""
         assert self._sharing is not None
         fresh = [member_of_row(self._watched[pid].row) for pid in new if pid in self._watched]
         stacks = {member.stack for member in fresh if member is not None}
@@ -527,7 +529,7 @@ def _row(
     live: tuple[int, int],
     now: float,
 ) -> ProcessTotals:
-    """The row with its age; scaled where the process changed since."""
+    """Return the row with its age, scaled if the process changed since."""
     if read_at is None or row.totals is None:
         return row
     if then == live:

@@ -1,4 +1,4 @@
-"""scan(): one sweep over many processes."""
+"""scan(): read many processes in one sweep."""
 
 from __future__ import annotations
 
@@ -34,27 +34,29 @@ def scan(
     timeout: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Scan:
-    """The totals of many processes, a row each; of all that procfs lists where `pids` is None.
+    """Return the totals of many processes, one row each; of all processes if `pids` is None.
 
-    `pids`, `exclude` and the rows have numbers of `procfs`, which are not those of os.getpid() and
-    subprocess where it belongs to another pid namespace than this process (see Process).
+    `pids`, `exclude` and the rows use the numbers of `procfs`. They differ from those of
+    os.getpid() and subprocess if it belongs to another pid namespace than this process (see
+    Process).
 
-    Nothing raises for one process: its ``outcome`` says how it came out, ``coverage`` counts
-    that. All of a row is read through one open directory, so that a number that is used again
-    never mixes two processes. `workers` threads read at once, without the GIL (of a capture one
-    reads). `cgroup` and `cmdline` are read where asked for (15 to 20 us each a process), and `exe`,
-    the program's path: the text of the link, also in a capture. With
-    `mappings` the lines of maps are counted (about 1 us each), also of processes above `max_rss`,
-    as that walks no page; the Scan then has ``max_map_count``, the kernel's limit for a process.
+    No single process raises an error: its ``outcome`` says what happened, and ``coverage`` counts
+    outcomes. A row is read through one open directory, so a reused pid never mixes two processes.
+    `workers` threads read at once, without the GIL (a capture is read by one).
 
-    What is left out is "skipped": processes whose Rss (of statm, before anything else is read,
-    in bytes) is below `min_rss` or above `max_rss`; those in `exclude`, or for which that
-    function of a row without totals is true; and what remains when `timeout` seconds are over.
-    Under a timeout processes above 256 MiB are summed from smaps, which can stop on the way.
+    `cgroup` and `cmdline` are read on request (15 to 20 us each a process), and `exe`, the path of
+    the program: the text of the link, also in a capture. `mappings` counts the lines of maps (about
+    1 us each), also for processes above `max_rss`, since that walks no pages. The Scan then has
+    ``max_map_count``, the kernel's limit for a process.
 
-    `progress` is called with how many processes are done and of how many, by whichever thread.
+    These processes are "skipped": those whose Rss is below `min_rss` or above `max_rss` (bytes,
+    from statm, which is read first); those in `exclude`, or for which that function of a row
+    without totals is true; and those that remain after `timeout` seconds. With a timeout, processes
+    above 256 MiB are summed from smaps, which can stop midway.
 
-    Raises NotProcfs, AccessDenied or ReadError where `procfs` cannot be listed, TypeError and
+    `progress(done, all)` is called with numbers of processes, by any of the threads.
+
+    Raises NotProcfs, AccessDenied or ReadError if `procfs` cannot be listed, TypeError and
     ValueError for wrong arguments.
 
     Sources: proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5), proc_pid_maps(5).
@@ -97,7 +99,7 @@ def scan(
 def seen(
     pids: Iterable[int] | None, *, procfs: Procfs = "/proc", cmdline: bool = False
 ) -> Iterator[ProcessTotals]:
-    """Rows of these processes without figures, to choose by: no memory is read for them."""
+    """Yield rows without totals, to choose processes by; reads no memory."""
     source = Source(procfs)
     numbers = source.select(pids)
     sweeper = Sweeper(source, texts=("cmdline",) * bool(cmdline), limits=(None, None), until=None)

@@ -1,24 +1,23 @@
-"""Which processes have all of their memory in common, and where it is counted.
+"""Find processes that share all of their memory, and decide which row counts it.
 
-A child between vfork() and exec, as posix_spawn() makes it, and what clone(CLONE_VM) made without
-CLONE_THREAD shows its creator's memory under a number of its own: each file of /proc/<pid> has the
-same figures, Pss too, so that a sum would hold them twice. They are counted in the creator's row.
+A child between vfork() and exec (posix_spawn), and a process made by clone(CLONE_VM) without
+CLONE_THREAD, show their creator's memory under their own pid. Each file of /proc/<pid> has the same
+values, Pss included, so a sum would count them twice. The creator's row counts them.
 
-Both have PF_FORKNOEXEC in the flags of stat, as has every fork that called no exec, which has
-memory of its own. kcmp(2) distinguishes them for certain, where ptrace rights allow it and the
-numbers are those of our own pid namespace; otherwise what /proc shows decides where it is enough:
-see waits_in_vfork(). Where it is not, all are counted and ``Scan.sharing_known`` is False.
+Both have PF_FORKNOEXEC in the flags of stat, like every fork that has not called exec, which has
+memory of its own. kcmp(2) distinguishes them, if ptrace rights allow it and the pids are those of
+our own pid namespace. Otherwise /proc decides if it shows enough: see waits_in_vfork(). If not, all
+are counted and ``Scan.sharing_known`` is False.
 
-**The order.** A process comes to have its creator's memory by its creation alone, and leaves it by
-exec or its end; it never comes back. So a comparison *before* its memory is read that finds a
-difference holds for what is read then; the backend's Sweep makes it against the parent, a
-microsecond before. What it finds to be the same is not read, but decided on after all others: where
-the two are the same still, one is left out. Where they are not, the child called exec or ended, or
-the parent did: both are read anew, so that nothing is missing and nothing is counted twice. Others
-than parent and child (CLONE_PARENT, a parent that ended) are compared once at the end: there what
-calls exec between its reading and that moment is counted in both, for this once. They are not
-compared among more than MAX_FORKS of one program that all have another memory than their parent,
-which is one of them: 10,000 children of a prefork server would take a fifth of the scan.
+**The order of comparisons.** A process shares its creator's memory only from its creation on, and
+stops for good by exec or its end. So if a comparison *before* the read finds a difference, it holds
+for the read; the backend's Sweep compares with the parent a microsecond before. A process found to
+share is not read, but decided on after all others. If it still shares, it is left out. If not, the
+child or the parent called exec or ended: both are read anew, so that nothing is missing or counted
+twice. Processes other than parent and child (CLONE_PARENT, a parent that ended) are compared once
+at the end. One that calls exec between its read and that moment counts twice in this scan. Forks of
+one program are not compared if they are more than MAX_FORKS, all children of one of them, and have
+other memory than it: 10,000 children of a prefork server would take a fifth of the scan.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from fastsmaps._model.sharing import Member
 from fastsmaps._model.stat import TICKS
 from fastsmaps._source.process_dir import ProcessDir
 
-#: See above; sorting so many takes 5 comparisons each.
+#: See above. Sorting this many takes 5 comparisons each.
 MAX_FORKS = 32
 
 TYPE_CHECKING = False
@@ -42,22 +41,22 @@ if TYPE_CHECKING:
 
 
 def swept_member(row: tuple[int, int, int, int, bool, int, bool, bool]) -> Member:
-    """One of a backend's Sweep.members()."""
+    """Return the Member for a row of a backend's Sweep.members()."""
     _, pid, ppid, start, forked, stack, read, apart = row
     return Member(pid, ppid, start / TICKS, forked, stack, read, apart, linked=not read)
 
 
 def member_of(process: ProcessDir) -> Member | None:
-    """What is to be known of a process; None for one without memory, and where stat is missing."""
+    """Return the Member of a process; None without memory, or if stat is missing."""
     try:
         stat = process.stat()
-        # A capture holds a process's memory as its own, also where a thread had it.
+        # A capture stores the memory under the process, even if a thread had it.
         found = (process.pid, stat) if process.source.is_capture else process.memory_stat()
     except Error:
         return None
     if found is None:
         return None
-    # A thread has the flag whatever the process did: its own says nothing.
+    # Threads always have the flag, so take it from the process.
     return Member(
         process.pid,
         stat.ppid or 0,
@@ -71,26 +70,26 @@ def member_of(process: ProcessDir) -> Member | None:
 
 
 def related(members: Iterable[Member]) -> dict[int, Member]:
-    """By pid those that may have memory in common with one that was forked, and these."""
-    every = list(members)
-    forked = [member for member in every if member.forked]
+    """Return, by pid, the forked processes and those that may share memory with them."""
+    members = list(members)
+    forked = [member for member in members if member.forked]
     stacks = {member.stack for member in forked}
     pids = {member.ppid for member in forked}
-    return {m.pid: m for m in every if m.forked or m.stack in stacks or m.pid in pids}
+    return {m.pid: m for m in members if m.forked or m.stack in stacks or m.pid in pids}
 
 
 def in_order(group: Iterable[Member]) -> list[Member]:
-    """The one that is not another one's child first, then by their age."""
+    """Sort: a member that is not the child of another one first, then by age."""
     members = list(group)
     pids = {member.pid for member in members}
     return sorted(members, key=lambda m: (m.forked, m.ppid in pids, m.start, m.pid))
 
 
 class Sharing:
-    """What is known of the processes of one procfs or capture.
+    """Which processes of a procfs or capture share memory.
 
-    ``unknown`` are those that could not be compared with another one that was read. A capture says
-    itself which processes have the memory of which others.
+    ``unknown`` has those that could not be compared with another one that was read. A capture
+    records which processes share memory.
     """
 
     def __init__(self, source: Source) -> None:
@@ -102,7 +101,7 @@ class Sharing:
         self._waiting: dict[int, bool] = {}
 
     def same(self, member: Member, task: int) -> bool | None:
-        """Whether two have the same memory; None where they may not be compared, or one ended."""
+        """Return whether two share memory; None if that is not allowed, or one has ended."""
         if not self.compares:
             return None
         places = _backend.same_memory(memoryview(array("i", [member.task, task])))
@@ -111,7 +110,7 @@ class Sharing:
         return places[0] == places[1] and self._has_memory([member])
 
     def still(self, member: Member, counted: Member) -> bool:
-        """Whether a process still has its memory in common with the one where it is counted."""
+        """Return whether a process still shares memory with the one that counts it."""
         if member.pid in self._noted:
             return True
         answer = self.same(member, counted.task)
@@ -120,14 +119,14 @@ class Sharing:
         return answer
 
     def renew(self) -> None:
-        """What was seen before is forgotten: another sweep begins."""
+        """Forget earlier answers: another sweep begins."""
         self.unknown = set()
         self._waiting = {}
 
     def groups(self, members: Iterable[Member], *, trusted: bool = False) -> list[list[Member]]:
-        """Those that have the same memory, at least two each.
+        """Return groups of at least two members that share memory.
 
-        `trusted`: what is linked was so when it was read, and counts as it was then.
+        `trusted` believes a link that was found when the row was read.
         """
         by_pid = {member.pid: member for member in members}
         same = _Sets()
@@ -162,7 +161,7 @@ class Sharing:
                 self.unknown.update(m.pid for m in group if m.forked and m.pid not in same)
             return
         if len(group) > MAX_FORKS:
-            # Of a main thread that has left the backend's comparison says nothing.
+            # The backend cannot compare a main thread that has exited.
             pids = {member.pid for member in group if member.task == member.pid}
             if all(not m.forked or (m.apart and m.ppid in pids) for m in group):
                 return
@@ -177,7 +176,7 @@ class Sharing:
                     same.join(member.pid, members[0].pid)
 
     def _has_memory(self, members: list[Member]) -> bool:
-        """Whether they have not all ended by now: zombies have no memory, and that in common."""
+        """Return whether one is still alive: kcmp finds zombies, without memory, equal."""
         for member in members:
             try:
                 with ProcessDir(self.source, member.pid) as process:
@@ -186,7 +185,7 @@ class Sharing:
             except (ProcessGone, NoMemoryMap):
                 pass
             except Error:
-                return True  # no descriptor is left, say: what has ended does not end so
+                return True  # such as no free descriptor: not the error of an ended process
         return False
 
     def _waits(self, child: Member, parent: Member) -> bool:
@@ -196,9 +195,9 @@ class Sharing:
 
 
 def _by_stack(members: Iterable[Member]) -> list[list[Member]]:
-    """Those that may have the same memory: their stacks begin at the same address.
+    """Group members that may share memory: their stacks begin at the same address.
 
-    Each exec chooses another one at random; forks keep it. 0 and 1: the reader may not see it.
+    Each exec chooses a random address, and forks keep it. 0 and 1 mean that it is hidden.
     """
     groups: dict[int, list[Member]] = {}
     for member in members:
@@ -212,7 +211,7 @@ def _by_stack(members: Iterable[Member]) -> list[list[Member]]:
 
 
 class _Sets:
-    """Numbers that were joined, directly or by way of others."""
+    """Disjoint sets of numbers (union-find)."""
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}
@@ -239,11 +238,11 @@ class _Sets:
         return list(found.values())
 
 
-# ---- where nothing may be compared
+# ---- without kcmp
 
 
 def has_waiting_thread(pid: int, source: Source) -> bool:
-    """Whether a thread waits as vfork() does (state D), by its stat."""
+    """Return whether a thread is in state D, as in vfork()."""
     try:
         with ProcessDir(source, pid) as process:
             return process.has_waiting_thread()
@@ -251,23 +250,23 @@ def has_waiting_thread(pid: int, source: Source) -> bool:
         return False
 
 
-# What the two have in common to the byte; Pss also depends on who else maps a file.
+# Fields that are equal to the byte. Pss also depends on other processes that map a file.
 _SAME = ("rss", "anonymous", "pss_anon", "swap", "anon_huge_pages", "private_hugetlb")
 
 
 def waits_in_vfork(child: int, parent: int, source: Source) -> bool:
-    """Whether what /proc shows is enough to say that the child has its parent's memory.
+    """Return whether /proc shows enough to say that the child shares its parent's memory.
 
-    A thread of the parent waits (state D, as in vfork(), or for a disk). Both have the same Rss,
-    anonymous memory and swap, and all anonymous memory is theirs alone. A fork's is not: each
-    anonymous page is in both until one of them writes to it, and some are written to by nobody
-    after the start, such as relocated data. So a fork would need to have written to every page,
-    the parent too, have as many of them nevertheless, and the parent wait for a disk.
+    A thread of the parent must be in state D (in vfork(), or waiting for a disk). Both must have
+    the same Rss, anonymous memory and swap, and all their anonymous memory must be private. A
+    fork's is not: each anonymous page is in both until one of them writes to it, and some pages,
+    such as relocated data, are never written after the start. So a fork would have to write to
+    every page, still have as many as its parent, and its parent would have to wait for a disk.
     """
     try:
         with ProcessDir(source, parent) as first, ProcessDir(source, child) as second:
-            # The child may write to a page between the two readings.
-            if not any(_have_the_same(first, second) for _ in range(3)):
+            # The child may write to a page between the two reads.
+            if not any(_have_equal_totals(first, second) for _ in range(3)):
                 return False
             stat = second.stat()
             return stat.keeps_parents_memory and stat.ppid == parent
@@ -275,9 +274,8 @@ def waits_in_vfork(child: int, parent: int, source: Source) -> bool:
         return False
 
 
-def _have_the_same(first: ProcessDir, second: ProcessDir) -> bool:
-    figures, others = first.totals(), second.totals()
-    anonymous = figures.anonymous
-    if not anonymous or figures.pss_anon != anonymous:
+def _have_equal_totals(first: ProcessDir, second: ProcessDir) -> bool:
+    a, b = first.totals(), second.totals()
+    if not a.anonymous or a.pss_anon != a.anonymous:
         return False
-    return all(figures[name] == others[name] for name in _SAME)
+    return all(a[name] == b[name] for name in _SAME)

@@ -9,7 +9,7 @@ from array import array
 from fastsmaps import _backend
 from fastsmaps._backend.descriptors import is_exhausted
 from fastsmaps._errors import Error, is_foreign, outcome_of
-from fastsmaps._host.rows import LARGE, OTHER, TIME_OVER, Rows, why_outside
+from fastsmaps._host.rows import LARGE, OTHER, TIMED_OUT, Rows, why_outside
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.process_totals import ProcessTotals, counted_in
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
     from fastsmaps._model.totals import Totals
     from fastsmaps._source.source import Source
 
-# Processes a backend call: many, so that what is between two calls costs nothing, and fewer
-# towards the end, so that workers end together.
+# Processes in a backend call: many, so that the time between two calls does not matter, and fewer
+# towards the end, so that workers finish together.
 _MAX_BATCH = 64
 _MIN_BATCH = 2
-# Back in the interpreter after this, so that signals are served.
+# Seconds until a backend call returns, so that signals are handled.
 _TURN = 0.02
-# Under a timeout larger processes than this are read in chunks: their rollup takes 3 to 4 ms.
+# With a timeout, larger processes are read in chunks: their rollup takes 3 to 4 ms.
 _LARGE_BYTES = 256 << 20
 
 
 def _batches(numbers: Sequence[int], workers: int) -> Iterator[memoryview]:
-    every = memoryview(array("i", numbers))
+    pids = memoryview(array("i", numbers))
     at = 0
-    while at < len(every):
-        size = max(_MIN_BATCH, min(_MAX_BATCH, (len(every) - at) // (4 * workers)))
-        yield every[at : at + size]
+    while at < len(pids):
+        size = max(_MIN_BATCH, min(_MAX_BATCH, (len(pids) - at) // (4 * workers)))
+        yield pids[at : at + size]
         at += size
 
 
 def files_of(*, cgroup: bool, cmdline: bool, exe: bool) -> tuple[str, ...]:
-    """The files to read of each process besides its figures."""
+    """Return the files to read of each process, in addition to its totals."""
     return ("cgroup",) * bool(cgroup) + ("cmdline",) * bool(cmdline) + ("exe",) * bool(exe)
 
 
 class Sweeper:
-    """One scan under way.
+    """A running scan.
 
     The fast path is the backend, which reads processes in batches and leaves anything unusual to
     ProcessDir. The slow path is ProcessDir alone, one process after the other: for captures, and
@@ -75,16 +75,16 @@ class Sweeper:
         self.until = until
         self.mappings = mappings
         self.progress = progress
-        self.costs: list[float] = []  # processor seconds, one of each thread: += would lose some
+        self.costs: list[float] = []  # CPU seconds of each thread; += would lose updates
         self.order: list[int] = []
         self.excluded = 0
         self._rows = Rows(source, texts, limits)
         self._single: Sweep | None = None  # for one process at a time
-        #: Processes that no descriptor was left for, and whether they were large.
+        #: Processes for which no descriptor was free, and whether they were large.
         self.exhausted: dict[int, bool] = {}
         self.sharing = Sharing(source)
-        # None: the fast path may not be taken. A capture's directories do not have the processes'
-        # owners, and may hold links to anywhere.
+        # None forbids the fast path. The directories of a capture do not have the owners of the
+        # processes, and may contain links to anywhere.
         self._root = source.open_trusted()
 
     def close(self) -> None:
@@ -116,10 +116,10 @@ class Sweeper:
 
     @property
     def sharing_known(self) -> bool:
-        """Whether all that may have memory in common could be compared."""
+        """Whether all processes that may share memory could be compared."""
         return not self.sharing.unknown
 
-    # ---- what is left out
+    # ---- exclusion
 
     def without(
         self, exclude: Container[int] | Callable[[ProcessTotals], bool], numbers: list[int]
@@ -138,9 +138,9 @@ class Sweeper:
         return remaining
 
     def seen(self, numbers: list[int]) -> Iterable[ProcessTotals]:
-        """Return rows without figures: no memory is read for them."""
+        """Return rows without totals; reads no memory."""
         if not self.is_fast:
-            return (self._by_process(pid, figures=False) for pid in numbers)
+            return (self._by_process(pid, with_totals=False) for pid in numbers)
         first = Sweeper(self.source, texts=self.texts, limits=(None, None), until=self.until)
         first.sharing.compares = False
         try:
@@ -177,12 +177,12 @@ class Sweeper:
             self._work_again(rollups)
 
     def _work_again(self, rollups: bool) -> None:
-        """Read again what no descriptor was left for: those of the other threads are free now."""
+        """Read processes for which no descriptor was free: other threads have closed theirs."""
         cpu = time.thread_time()
         for pid, large in list(self.exhausted.items()):
             if self._over():
                 break
-            self._rows.add(self._by_process(pid, large=large, figures=rollups))
+            self._rows.add(self._by_process(pid, large=large, with_totals=rollups))
         self.costs.append(time.thread_time() - cpu)
 
     def _work(self, batches: Iterable[memoryview], rollups: bool) -> None:
@@ -206,7 +206,7 @@ class Sweeper:
         for i, outcome in enumerate(sweep.outcomes(before), before):
             if outcome in (LARGE, OTHER):
                 pid = sweep.row(i)[0]
-                self._rows.add(self._by_process(pid, large=outcome == LARGE, figures=rollups))
+                self._rows.add(self._by_process(pid, large=outcome == LARGE, with_totals=rollups))
         return taken
 
     def _turn(self) -> float:
@@ -225,11 +225,11 @@ class Sweeper:
         return self.source.metadata.complete(self._by_process(pid))
 
     def _by_process(
-        self, pid: int, *, large: bool = False, figures: bool = True, shared: bool = False
+        self, pid: int, *, large: bool = False, with_totals: bool = True, shared: bool = False
     ) -> ProcessTotals:
         """Read a row with ProcessDir, which classifies every failure.
 
-        With `shared` it is read even if it has its parent's memory.
+        `shared` reads it even if it has its parent's memory.
         """
         facts: dict[str, Any] = {}
         self.exhausted.pop(pid, None)
@@ -237,9 +237,9 @@ class Sweeper:
             with ProcessDir(self.source, pid) as process:
                 facts = process.facts(self.texts)
                 facts["member"] = member = member_of(process)
-                if not figures:
+                if not with_totals:
                     if member is not None:
-                        member.read = True  # as far as is known
+                        member.read = True  # nothing says otherwise yet
                     return ProcessTotals(pid, "skipped", **facts)
                 if not self.is_fast or not large:
                     resident = process.resident() if self.limits != (None, None) else None
@@ -268,7 +268,7 @@ class Sweeper:
         except TimeoutError as error:
             if is_foreign(error):
                 raise
-            return ProcessTotals(pid, "skipped", **{**facts, "error": TIME_OVER})
+            return ProcessTotals(pid, "skipped", **{**facts, "error": TIMED_OUT})
         except Error as error:
             if is_exhausted(error):
                 self.exhausted[pid] = large
@@ -291,12 +291,12 @@ class Sweeper:
         self._take(self._single, memoryview(array("i", [pid])), True)
         return self._rows.take_last(self._single, pid)
 
-    # ---- memory that several have in common
+    # ---- shared memory
 
     def settle(self) -> None:
-        """Leave out processes that have the memory of another one that was read.
+        """Leave out processes that share the memory of another one that was read.
 
-        Also reads those that the backend left for this moment: see sharing.py.
+        Also reads those that the backend left for now: see sharing.py.
         """
         cpu = time.thread_time()
         members = related(self.members())
@@ -327,12 +327,12 @@ class Sweeper:
 
     def _read_again(self, pid: int) -> None:
         if self._over():
-            self._rows.add(ProcessTotals(pid, "skipped", error=TIME_OVER))
+            self._rows.add(ProcessTotals(pid, "skipped", error=TIMED_OUT))
         else:
             self._rows.add(self._by_process(pid, large=self.until is not None, shared=True))
 
     def members(self) -> list[Member]:
-        """Return all that have memory, and may have it in common: see Rows.members()."""
+        """Return all processes that may share memory: see Rows.members()."""
         return self._rows.members()
 
     def rows(self) -> list[ProcessTotals]:
@@ -341,4 +341,4 @@ class Sweeper:
 
 
 def _nothing() -> None:
-    """Read nothing: only the mappings are counted."""
+    """Read no totals: only the mappings are counted."""

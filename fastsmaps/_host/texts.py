@@ -1,4 +1,4 @@
-"""The texts that the rows of a scan keep (command lines, cgroups, programs), within a bound."""
+"""Bounded storage for the texts in a scan's rows: command lines, cgroups, programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """The texts of rows that are kept: equal ones once each, the longest cut when it gets full."""
+    """Store equal texts once; cut the longest ones when the storage is full."""
 
     def __init__(self) -> None:
         self.limit = MAX_TEXT
@@ -22,7 +22,7 @@ class Shared:
         self._allowed = MAX_TEXTS
 
     def text(self, text: bytes | None) -> bytes | None:
-        """A text equal to this one; cut if it is too long."""
+        """Return an equal stored text, cut if it is too long."""
         if text is None:
             return None
         text = cut(text, self.limit)
@@ -32,7 +32,7 @@ class Shared:
         return known
 
     def path(self, path: str | None) -> str | None:
-        """A path equal to this one; None if it is too long: a part is another path."""
+        """Return an equal stored path, or None if it is too long: a part would be another path."""
         if path is None or len(path) > self.limit:
             return None
         known = self._paths.setdefault(path, path)
@@ -41,24 +41,24 @@ class Shared:
         return known
 
     def fit(self, row: ProcessTotals) -> ProcessTotals:
-        """The row with shared texts."""
+        """Return the row with stored texts."""
         return row.replace(
             cmdline=self.text(row.raw_cmdline), cgroup=self.path(row.cgroup), exe=self.path(row.exe)
         )
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to refit()."""
+        """Whether refit() is due."""
         return self._size > self._allowed
 
     def refit(self, rows: Iterable[ProcessTotals]) -> list[ProcessTotals]:
-        """All rows that are kept, their longest texts cut; texts of other rows are forgotten."""
+        """Return the rows with their longest texts cut; drop the texts of other rows."""
         kept = list(rows)
         texts = {row.raw_cmdline for row in kept if row.raw_cmdline is not None}
         paths = {path for row in kept for path in (row.cgroup, row.exe) if path is not None}
         self.limit = limit_of([*map(len, texts), *map(len, paths)])
         self._texts, self._paths, self._size = {}, {}, 0
         result = [self.fit(row) for row in kept]
-        # With very many texts even the shortest limit may need more.
+        # Very many texts may exceed the bound even with the shortest limit.
         self._allowed = max(MAX_TEXTS, 2 * self._size)
         return result

@@ -1,4 +1,4 @@
-"""Watch: one process over time, from a thread of its own."""
+"""Watch: sample one process over time from a background thread."""
 
 from __future__ import annotations
 
@@ -34,63 +34,62 @@ if TYPE_CHECKING:
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.totals import Totals
 
-# Mappings are read again once the process is larger by this much than it ever was when they were
-# read: few times, however long it grows (24 for a factor of ten), and never for noise.
-_GROWN = 0.1
-_GROWN_BYTES = 1 << 20
+# Mappings are read again when the process exceeds its size at the last such read by this much. That
+# is rare, however long it grows (24 times for a factor of ten), and noise never triggers it.
+_GROWTH_RATIO = 0.1
+_GROWTH_BYTES = 1 << 20
 
 
 class Watch:
-    """Looks at a process every `interval` seconds while the ``with`` block runs.
+    """Sample a process every `interval` seconds while the ``with`` block runs.
 
         with fastsmaps.Watch() as watch:  # this process; or Watch(pid)
             work()
         watch.peak.totals.pss, watch.peak.elapsed, watch.peak_rss, watch.growth
 
-    A thread of its own reads the totals through kept descriptors. All that it found can be read
-    meanwhile, by any thread, and after the end:
+    A background thread reads the totals through kept descriptors. Any thread can read these
+    attributes, during the watch and after it:
 
-    ``samples``: a table of what was seen, a row a look, with the times; see max_samples.
-    ``peak``, ``peaks``: the samples with the largest Pss, and with the most of each figure.
-    ``peak_rss``: VmHWM, the kernel's own account of the largest Rss, in bytes: sampling misses
-    peaks between two looks. It counts from the start of the program, not of the watch.
-    ``growth``: what grew from the first look on, by path; see below.
-    ``outcome``: "read" as long as the process could be read, "gone" or "zombie" once it has
-    ended, which ends the watch and is no error; an exec is followed. "denied" or "failed" after
-    any other failure, which ends it too and is raised: see below.
-    ``count``, ``skipped``: looks taken, and looks that were due while another one took too long,
-    that the budget did not allow, or for which the program had no descriptor left. ``pid``,
-    ``duration`` (seconds).
+    ``samples``: the table of samples with their times; see `max_samples`.
+    ``peak``, ``peaks``: the sample with the largest Pss; the samples with the maximum of each size.
+    ``peak_rss``: VmHWM, the kernel's record of the largest Rss, in bytes. It includes peaks between
+    two samples, and counts from the start of the program, not of the watch.
+    ``growth``: what grew since the first sample, by path; see below.
+    ``outcome``: "read" while the process can be read; "gone" or "zombie" after its end, which ends
+    the watch without an error; "denied" or "failed" after any other failure, which ends it too and
+    is raised, see below. An exec is followed.
+    ``count``, ``skipped``: the samples taken, and those skipped because an earlier one took too
+    long, the budget did not allow them, or the program had no free descriptor.
+    ``pid``, ``duration`` (seconds).
 
-    **Cost.** A look takes what a rollup takes: 0.5 to 2 ms of an ordinary process, of large ones
-    11 to 50 ms a GiB of 4 KiB pages; for some of that time the process waits if it maps or unmaps
-    memory. So looks take at most `budget` of one core (0.05: 5 %; of a process above 100 to
-    400 MiB there are fewer than ten a second), and tables of mappings as much again; `budget=1`
-    leaves that out. Looks are due at multiples of the interval since the beginning, and what was
-    missed is left out, not caught up with.
+    **Cost.** A sample reads a rollup: 0.5 to 2 ms for an ordinary process, 11 to 50 ms a GiB of
+    4 KiB pages for a large one. For part of that time the process waits if it maps or unmaps
+    memory. So samples take at most `budget` of one CPU (0.05 is 5 %; a process above 100 to 400 MiB
+    gets fewer than ten a second), and tables of mappings the same again; `budget=1` is unlimited.
+    Samples are scheduled at multiples of the interval; missed samples are skipped.
 
-    **Growth.** Mappings are read at the beginning, again whenever the process has grown by a
-    tenth (and 1 MiB), and at the end if it still lives. ``before`` and ``after`` are the first
-    and the last of these tables, `growth` their diff(). `growth=False` reads none: a table costs
-    two to four looks.
+    **Growth.** Mappings are read at the start, whenever the process has grown by a tenth (and
+    1 MiB), and at the end if it is still alive. ``before`` and ``after`` are the first and the last
+    of these tables, `growth` is their diff(). `growth=False` reads none: a table costs two to four
+    samples.
 
-    **Bounded.** Some `max_samples` are kept, 270 bytes each. When there are more, of each
-    two neighbours the one with the larger Pss stays, and so on for those to come: a long watch
-    is told coarsely, its peaks never lost. The first and the last sample are always there.
+    **Memory.** About `max_samples` are kept, 270 bytes each. Beyond that, of each two neighbours
+    the one with the larger Pss is kept, now and for later samples: a long watch becomes coarser,
+    but keeps its peaks, and always its first and last sample.
 
-    `pid` is a number as `procfs` counts (see Process), or "self". It may also be an open Process,
-    as Process.from_pidfd() gives for a child; it stays open, and `procfs` is that of the Process.
+    `pid` is a number as `procfs` counts (see Process), or "self", or an open Process, such as
+    Process.from_pidfd() returns for a child. That stays open, and its `procfs` is used.
 
-    `tree=True` sums over the process and all that descend from it at the time of a look; that
-    lists all processes each time (30 us each). ``peak_rss`` is None then: the kernel has no VmHWM
+    `tree=True` sums over the process and its descendants at the time of each sample, which lists
+    all processes each time (30 us each). ``peak_rss`` is None then, since the kernel has no VmHWM
     of a tree. ``growth`` is that of the process itself.
 
-    Raises ValueError for an `interval` that is not 0.001 to 86400, a `budget` that is not above 0
-    and at most 1, a `max_samples` below 2, and a `pid` that no process can have; TypeError for what
-    is no number, no pid or no path of str. On entry it raises what totals() raises, ValueError
-    where it was used before. A failure meanwhile (AccessDenied after an exec of another user's
-    program, say) ends the watch, and is raised at the end of the block, unless that raises itself.
-    A fork of this process does not go on watching. The thread keeps no interpreter alive.
+    Raises ValueError for an `interval` outside of 0.001 to 86400, a `budget` outside of 0 to 1, 0
+    excluded, a `max_samples` below 2 and a `pid` that no process can have; TypeError for a wrong
+    type. On entry it raises what totals() raises, and ValueError if it was used before. A failure
+    during the watch (such as AccessDenied after an exec of another user's program) is raised at
+    the end of the block, unless the block itself raises. A fork of this process does not continue
+    the watch. The thread does not keep the interpreter alive.
     """
 
     def __init__(
@@ -104,13 +103,13 @@ class Watch:
         max_samples: int = 10_000,
         procfs: Procfs = "/proc",
     ) -> None:
-        import threading  # 2 ms, for those who watch
+        import threading  # takes 2 ms
 
         self.interval = check_number("interval", interval, 0.001, 86400)
         self.budget = check_number("budget", budget, 0, 1, above=True)
         max_samples = check_int("max_samples", max_samples, 2)
         self.tree = tree
-        self._given = isinstance(pid, Process)  # the caller's, who closes it
+        self._is_callers = isinstance(pid, Process)  # so the caller closes it
         self._process: Process | None = None
         if isinstance(pid, Process):
             self._process, procfs = pid, pid.procfs
@@ -119,13 +118,13 @@ class Watch:
         self.pid = check_pid(pid)
         self.outcome = "read"
         self.skipped = 0
-        #: The first and the last table of mappings; None where none was read.
+        #: The first and the last table of mappings; None if none was read.
         self.before: Mappings | None = None
         self.after: Mappings | None = None
         self.peak_rss: int | None = None
         self._growth = growth
-        self._tabled = 0  # the largest weight at which mappings were read
-        self._table_due = 0.0
+        self._mapped_size = 0  # the largest size at which mappings were read
+        self._mappings_due = 0.0
         self._series = Series(max_samples)
         self._status = -1
         self._owner: tuple[int, int] | None = None
@@ -137,7 +136,7 @@ class Watch:
         self._due = 0.0
         self._tick = 0
 
-    # ---- its life
+    # ---- start and end
 
     def __enter__(self) -> Watch:
         import threading
@@ -152,7 +151,7 @@ class Watch:
             if not self.tree:
                 self._status = self._open_status(self._process)
             self._begun = time.monotonic()
-            self._look(whole=True)
+            self._take_sample(with_mappings=True)
             self._thread = threading.Thread(
                 target=self._run, name=f"fastsmaps.Watch({self.pid})", daemon=True
             )
@@ -166,11 +165,11 @@ class Watch:
         assert self._thread is not None
         try:
             if self._owner != own_process():
-                return  # a fork's: the thread is in the parent, and so is the rest of the watch
+                return  # in a fork: the thread, and the rest of the watch, are in the parent
             self.stop()
             self._thread.join()
             if self.outcome == "read":
-                self._guarded(lambda: self._look(whole=True))
+                self._guarded(lambda: self._take_sample(with_mappings=True))
             self._end()
         finally:
             self._close()
@@ -178,14 +177,14 @@ class Watch:
             raise self._failure
 
     def stop(self) -> None:
-        """Ends it before the block does: wait() comes back. From any thread or signal's handler."""
+        """End the watch, so that wait() returns. Any thread or signal handler may call it."""
         self._stop.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the watch has ended; False where that takes more than `timeout` seconds.
+        """Wait until the watch has ended; return False after `timeout` seconds.
 
-        It ends by stop(), with the process, which is noticed at the next look, or with a failure.
-        ValueError before the block has begun.
+        It ends by stop(), by a failure, or at the first sample after the end of the process.
+        Raises ValueError before the block has begun.
         """
         if self._thread is None:
             raise ValueError("this Watch has not begun")
@@ -199,37 +198,37 @@ class Watch:
             self._ended = time.monotonic()
 
     def _close(self) -> None:
-        if self._process is not None and not self._given:
+        if self._process is not None and not self._is_callers:
             self._process.close()
         if self._status >= 0:
             fd, self._status = self._status, -1
             os.close(fd)
 
     def __repr__(self) -> str:
-        return f"<Watch of {self.pid}: {self.count} looks, {self.outcome}>"
+        return f"<Watch of {self.pid}: {self.count} samples, {self.outcome}>"
 
-    # ---- what it found
+    # ---- results
 
     @property
     def samples(self) -> Samples:
-        """What was seen until now, or until the end."""
+        """The samples until now, or until the end."""
         return self._series.samples()
 
     @property
     def count(self) -> int:
-        """How many looks were taken."""
+        """The number of samples taken."""
         return self._series.count
 
     @property
     def peaks(self) -> dict[str, Sample]:
-        """The samples with the most of "pss", "uss", "rss" and "swap", where these are known."""
+        """The samples with the maximum of "pss", "uss", "rss" and "swap", as far as known."""
         return self._series.peaks()
 
     @property
     def peak(self) -> Sample:
-        """The sample with the largest Pss, the largest Rss where there is no Pss.
+        """The sample with the largest Pss, or Rss if no sample has Pss.
 
-        ValueError as long as nothing was seen that has either.
+        Raises ValueError while no sample has either.
         """
         peaks = self.peaks
         for name in ("pss", "rss"):
@@ -237,20 +236,20 @@ class Watch:
                 return peaks[name]
         if not self._begun:
             raise ValueError("this Watch has not begun")
-        raise ValueError("this Watch has seen neither Pss nor Rss")
+        raise ValueError("no sample of this Watch has Pss or Rss")
 
     @property
     def growth(self) -> list[Change] | None:
-        """What changed from `before` to `after`, by path, the largest change of Pss first.
+        """The changes from `before` to `after`, by path, the largest change of Pss first.
 
-        None where two tables were not read. For another key: diff(watch.before, watch.after, ...).
+        None unless two tables were read. For another key use diff(watch.before, watch.after, ...).
         """
         before, after = self.before, self.after
         return None if before is None or after is None else diff(before, after)
 
     @property
     def duration(self) -> float:
-        """Seconds since the watch began, until it ended where it has."""
+        """Seconds from the beginning of the watch until now, or until its end."""
         if not self._begun:
             return 0.0
         return (time.monotonic() if self._ended is None else self._ended) - self._begun
@@ -258,67 +257,67 @@ class Watch:
     # ---- the thread
 
     def _run(self) -> None:
-        self._guarded(self._go_on)
+        self._guarded(self._sample_until_stopped)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
-        """What fails is raised by __exit__."""
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Keep a failure for __exit__, which raises it."""
         try:
-            act()
+            action()
         except Exception as error:
             self._failure = error
             self.outcome = outcome_of(error) if isinstance(error, Error) else "failed"
             self._end()
 
-    def _go_on(self) -> None:
+    def _sample_until_stopped(self) -> None:
         while not self._stop.wait(max(0.0, self._due - time.monotonic())):
-            self._look()
+            self._take_sample()
             if self.outcome != "read":
                 break
 
     def _allowed(self, begun: float, cpu: float) -> float:
-        """When the budget has paid for what was begun then, and when thread_time() was `cpu`."""
+        """Return when the budget has paid for work since `begun`, when thread_time() was `cpu`."""
         return begun + (time.thread_time() - cpu) / self.budget
 
     def _plan(self, allowed: float) -> None:
-        """The next look: at a multiple of the interval, not before it is allowed."""
+        """Schedule the next sample: at a multiple of the interval, not before `allowed`."""
         earliest = max(time.monotonic(), allowed)
         tick = max(self._tick + 1, math.ceil((earliest - self._begun) / self.interval))
         self.skipped += tick - self._tick - 1
         self._tick = tick
         self._due = self._begun + tick * self.interval
 
-    def _look(self, *, whole: bool = False) -> None:
-        """A sample; and the mappings, where it is the first or last look or the process grew."""
+    def _take_sample(self, *, with_mappings: bool = False) -> None:
+        """Take a sample, and read the mappings if asked or if the process has grown."""
         begun, cpu = time.monotonic(), time.thread_time()
         count = self.count
         try:
             try:
-                weight = self._sample()
+                size = self._sample()
             finally:
                 self._plan(self._allowed(begun, cpu))
-            if self._growth and (whole or self._has_grown(weight)):
+            if self._growth and (with_mappings or self._has_grown(size)):
                 begun, cpu = time.monotonic(), time.thread_time()
                 self._read_mappings()
-                self._tabled = max(self._tabled, weight)
-                self._table_due = self._allowed(begun, cpu)
+                self._mapped_size = max(self._mapped_size, size)
+                self._mappings_due = self._allowed(begun, cpu)
         except (ProcessGone, NoMemoryMap) as error:
             self.outcome = outcome_of(error)
             self._end()
             if not self.count:
-                raise  # there was nothing to watch
+                raise  # nothing was sampled
         except Error as error:
             if self._thread is None or not is_exhausted(error):
                 raise
-            # The program may have closed some by the next look.
+            # The program may have closed some descriptors by the next sample.
             if self.count == count:
                 self.skipped += 1
 
-    def _has_grown(self, weight: int) -> bool:
-        least = self._tabled + max(_GROWN_BYTES, int(_GROWN * self._tabled))
-        return weight >= least and time.monotonic() >= self._table_due
+    def _has_grown(self, size: int) -> bool:
+        limit = self._mapped_size + max(_GROWTH_BYTES, int(_GROWTH_RATIO * self._mapped_size))
+        return size >= limit and time.monotonic() >= self._mappings_due
 
     def _sample(self) -> int:
-        """Its Pss (Rss, where there is no Pss)."""
+        """Store a sample; return its Pss, or Rss without Pss."""
         totals, processes, unread = self._totals()
         peak_rss = self._high_water()
         self._series.add(
@@ -330,7 +329,7 @@ class Watch:
             peak_rss=peak_rss,
         )
         if peak_rss is not None:
-            # An exec starts it anew.
+            # An exec resets VmHWM.
             self.peak_rss = max(peak_rss, self.peak_rss or 0)
         return totals.pss or totals.rss or 0
 
@@ -343,40 +342,40 @@ class Watch:
             self.after = table
 
     def _totals(self) -> tuple[Totals, int, int]:
-        """The figures, of how many processes, and how many of the tree have none."""
+        """Return the totals, the number of processes in them, and of those not read."""
         assert self._process is not None
-        found = self._tree(self._process.pid) if self.tree else None
-        return found or (self._process.totals(), 1, 0)
+        tree = self._tree_totals(self._process.pid) if self.tree else None
+        return tree or (self._process.totals(), 1, 0)
 
-    def _tree(self, root: int) -> tuple[Totals, int, int] | None:
-        """None where the process is not listed: its own error says why."""
-        listed = scan(procfs=self.procfs, max_rss=0)  # stat alone: no page is walked
+    def _tree_totals(self, root: int) -> tuple[Totals, int, int] | None:
+        """Return the same for the tree; None if `root` is not listed (reading it says why)."""
+        listed = scan(procfs=self.procfs, max_rss=0)  # reads stat, walks no pages
         if root not in listed.by_pid:
             return None
         started = {row.pid: row.start_time for row in listed.descendants(root)}
-        # Where these belong is not known.
+        # Whether these belong to the tree is unknown.
         unread = sum(row.outcome == "failed" and row.ppid is None for row in listed)
         if len(started) == 1:
             assert self._process is not None
             return self._process.totals(), 1, unread
-        # Together: a child between vfork and exec has its parent's memory, which counts once.
+        # In one scan, since a child between vfork and exec has its parent's memory.
         rows = scan(started, procfs=self.procfs)
-        # Another one that got its number meanwhile is none of them.
+        # Leave out processes that reused a pid since.
         same = [row for row in rows if row.start_time == started[row.pid]]
         read = {row.pid: row.totals for row in same if row.totals is not None}
         if root not in read and rows.by_pid[root].shares_memory_with not in read:
-            # Its kept descriptor may still read it; otherwise the error says why there is no look.
+            # Its kept descriptor may still read it; otherwise the error says why not.
             assert self._process is not None
             read[root] = self._process.totals()
         missing = (row.pid not in read and row.outcome in ("denied", "failed") for row in rows)
-        first, *others = read.values()
-        return sum(others, first), len(read), unread + sum(missing)
+        first, *rest = read.values()
+        return sum(rest, first), len(read), unread + sum(missing)
 
     # ---- VmHWM
 
     @staticmethod
     def _open_status(process: Process) -> int:
-        """A descriptor of status, which stays good after an exec; -1 for a capture without."""
+        """Open status, which stays valid after an exec; return -1 if a capture lacks it."""
         try:
             return process.directory.open("status")
         except FileNotFoundError:
@@ -390,7 +389,7 @@ class Watch:
         try:
             text = os.pread(self._status, 1 << 16, 0)
         except ProcessLookupError:
-            return None  # the next look tells
+            return None  # the next sample reports it
         assert self._process is not None
         path = f"{self.procfs}/{self.pid}/status"
         size = status_number(text, b"VmHWM:", self._process.pid, path)

@@ -1,4 +1,4 @@
-"""Work spread over threads that take from one supply."""
+"""Spread work over threads that take items from one queue."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]) -> None:
-    """Calls `work` in so many threads, this one among them; each takes what it does next.
+    """Call `work` in `workers` threads, the caller's included; each takes items as it goes.
 
-    When one fails, or a signal's handler raises here, the others get nothing more; then the
-    first failure is raised.
+    When one fails, or a signal handler raises here, the others get no more items. Then the first
+    failure is raised.
     """
     if workers == 1:
         work(iter(items))
         return
     import threading
 
-    supply = _Supply(items, threading.Lock())
+    queue = _SharedIterator(items, threading.Lock())
     failures: list[BaseException] = []
 
     def guarded() -> None:
         try:
-            work(supply)
+            work(queue)
         except BaseException as error:
             failures.append(error)
-            supply.stop()
+            queue.stop()
 
     threads = [threading.Thread(target=guarded) for _ in range(workers - 1)]
     started = []
@@ -39,12 +39,12 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
             try:
                 thread.start()
             except RuntimeError:
-                break  # RLIMIT_NPROC, or no memory for its stack: those that run do all of it
+                break  # RLIMIT_NPROC, or no memory for its stack: the running threads do all of it
             started.append(thread)
         guarded()
     finally:
-        # Also where a signal's handler raises here: nobody works on after this has ended.
-        supply.stop()
+        # Also if a signal handler raised: no thread may outlive this call.
+        queue.stop()
         for thread in started:
             thread.join()
     if failures:
@@ -52,7 +52,7 @@ def spread(items: Iterable[T], workers: int, work: Callable[[Iterator[T]], None]
 
 
 def counted(items: Sequence[T], progress: Callable[[int, int], object] | None) -> Iterable[T]:
-    """The items; as each is taken, `progress` is told how many were before, and of how many."""
+    """Return the items; calls progress(done, all) as each is taken."""
     return items if progress is None else _counted(items, progress)
 
 
@@ -63,8 +63,8 @@ def _counted(items: Sequence[T], progress: Callable[[int, int], object]) -> Iter
     progress(len(items), len(items))
 
 
-class _Supply:
-    """An iterator that several threads take from."""
+class _SharedIterator:
+    """An iterator that several threads may use."""
 
     def __init__(self, items: Iterable[Any], lock: Lock) -> None:
         self._items: Iterator[Any] = iter(items)
@@ -74,9 +74,9 @@ class _Supply:
         with self._lock:
             self._items = iter(())
 
-    def __iter__(self) -> _Supply:
+    def __iter__(self) -> _SharedIterator:
         return self
 
-    def __next__(self) -> Any:  # noqa: ANN401 - whatever the items are
+    def __next__(self) -> Any:  # noqa: ANN401 - the type of the items
         with self._lock:
             return next(self._items)

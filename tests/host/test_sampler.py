@@ -229,7 +229,7 @@ def test_kept_descriptors_are_released_when_none_are_free(
             for fd in held[:left]:
                 os.close(fd)
             monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 1000)
-            monkeypatch.setattr(sampler, "_rollup", 0.0)
+            monkeypatch.setattr(sampler, "_rollup_cost", 0.0)
             for _ in range(2):
                 monkeypatch.setattr(sampler, "_credit", 60.0)
                 scan = sampler.sweep()
@@ -321,9 +321,9 @@ def test_reused_pid_gets_new_values(backend: ModuleType, monkeypatch: pytest.Mon
                 if second.pid != first.pid:
                     raise linux.Unavailable("the kernel assigned another pid")
                 # No rollup is affordable: the sampler reads only stat and statm.
-                monkeypatch.setattr(sampler, "_rollup", 3600.0)
+                monkeypatch.setattr(sampler, "_rollup_cost", 3600.0)
                 estimated = sampler.sweep().by_pid[second.pid]
-                monkeypatch.setattr(sampler, "_rollup", 0.0)
+                monkeypatch.setattr(sampler, "_rollup_cost", 0.0)
                 read = sweep_until_read(sampler, second.pid)
             mixed = [row for row in (estimated, read) if row.start_time == before.start_time]
             return [repr(row) for row in mixed]
@@ -350,7 +350,7 @@ def test_sampler_on_capture_without_statm(
         (first,) = sampler.sweep()
         # Enough credit to check the process, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)
-        monkeypatch.setattr(sampler, "_rollup", 3600.0)
+        monkeypatch.setattr(sampler, "_rollup_cost", 3600.0)
         (second,) = sampler.sweep()
     for row in (first, second):
         assert (row.outcome, row.estimated) == ("read", False)
@@ -407,7 +407,7 @@ def test_denied_process_is_retried_rarely(
             return real_read_one(self, pid)
 
         monkeypatch.setattr(sweeper.Sweeper, "read_one", counting_read_one)
-        monkeypatch.setattr(sampler, "_FIRST_PAUSE", pause)
+        monkeypatch.setattr(sampler, "_MIN_PAUSE", pause)
         with fastsmaps.Sampler(budget=1.0) as unprivileged:
             outcomes: list[str] = [
                 unprivileged.sweep().by_pid[child.pid].outcome for _ in range(sweeps)

@@ -146,7 +146,7 @@ def test_watch_this_process(backend: ModuleType) -> None:
     assert (watch.count, len(watch.samples), watch.skipped) == (2, 2, 0)
     duration = watch.duration
     assert duration == watch.duration > 0
-    assert "2 looks, read" in repr(watch)
+    assert "2 samples, read" in repr(watch)
 
 
 def test_watch_without_growth(backend: ModuleType) -> None:
@@ -272,7 +272,7 @@ def test_watch_capture_without_pss_and_rss(backend: ModuleType, tmp_path: Path) 
     with fastsmaps.Watch(7, procfs=tmp_path, **OFTEN) as watch:
         until(watch, lambda _: watch.count > 3)
     assert {name: sample.totals.swap for name, sample in watch.peaks.items()} == {"swap": 4096}
-    with pytest.raises(ValueError, match="neither Pss nor Rss"):
+    with pytest.raises(ValueError, match="no sample of this Watch has Pss or Rss"):
         _ = watch.peak
 
 

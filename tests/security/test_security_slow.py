@@ -138,7 +138,7 @@ def test_timeout_holds_between_slow_files(backend: ModuleType, tmp_path: Path) -
     assert [row[0] for row in found] == [8, 9, 10] * 2
     assert found[0][1] in ("read", "skipped")
     for _, outcome, error in found[1:3]:
-        assert (outcome, error) == ("skipped", "the time was over before it was read")
+        assert (outcome, error) == ("skipped", "skipped: timeout reached")
     assert [row[1:] for row in found[3:]] == [("read", None)] * 3
 
 
