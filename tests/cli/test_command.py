@@ -12,7 +12,7 @@ from types import ModuleType
 from support.commands import ZOO, environment, run
 
 
-def test_every_process(backend: ModuleType) -> None:
+def test_ps_lists_all_processes(backend: ModuleType) -> None:
     output = run().stdout
     assert output.splitlines()[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
     assert "processes read" in output
@@ -26,7 +26,7 @@ def test_every_process(backend: ModuleType) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_totals(backend: ModuleType) -> None:
+def test_totals_of_a_process(backend: ModuleType) -> None:
     pid = str(os.getpid())
     both = run("totals", pid, str(2**31 - 1), "--json", status=1)
     (row,) = json.loads(both.stdout)
@@ -38,7 +38,7 @@ def test_totals(backend: ModuleType) -> None:
     assert run("totals", "0", status=1).stderr.startswith("fastsmaps: ")
 
 
-def test_maps(backend: ModuleType) -> None:
+def test_maps_of_a_process(backend: ModuleType) -> None:
     rows = json.loads(run("maps", ZOO, "--json").stdout)
     assert len(rows) == 110
     assert {"start", "perms", "dev", "kind", "deleted", "vm_flags", "rss"} <= set(rows[0])
@@ -48,7 +48,7 @@ def test_maps(backend: ModuleType) -> None:
     assert "No such file" in run("maps", "nothing-there", status=1).stderr
 
 
-def test_hostile_names_are_made_visible(backend: ModuleType, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.write_bytes(b"1000-2000 r--p 0 0:0 5 /tmp/\x1b[31m\xff\x07\n")
     for arguments in (("maps", str(saved)), ("maps", str(saved), "--json")):
@@ -56,7 +56,7 @@ def test_hostile_names_are_made_visible(backend: ModuleType, tmp_path: Path) -> 
     assert r"/tmp/\x1b[31m\xff\x07" in run("maps", str(saved)).stdout
 
 
-def test_wrong_use_and_closed_pipes(backend: ModuleType) -> None:
+def test_usage_errors_and_closed_pipes(backend: ModuleType) -> None:
     run("nonsense", status=2)
     run("maps", status=2)
     assert "usage" in run("--help").stdout

@@ -15,7 +15,9 @@ from support.commands import json_rows, run
 from support.independent import DATA
 
 
-def test_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
+def test_capture_saves_processes(
+    backend: ModuleType, tmp_path: Path, idle: processes.Process
+) -> None:
     target = str(tmp_path / "one.tar")
     text = run("capture", "-o", target, str(idle.pid)).stdout
     assert f"{target}: 1 of 1 processes read" in text
@@ -37,7 +39,9 @@ def test_ps_of_a_capture(backend: ModuleType, saved: str, idle: processes.Proces
     assert {row["pid"] for row in json_rows("ps", "--procfs", saved)} == {idle.pid, os.getpid()}
 
 
-def test_a_damaged_capture(backend: ModuleType, saved: str, tmp_path: Path) -> None:
+def test_damaged_capture_shows_complete_members(
+    backend: ModuleType, saved: str, tmp_path: Path
+) -> None:
     """What is whole is shown, and one line says that there is more."""
     whole = gzip.decompress(Path(saved).read_bytes())
     (tmp_path / "short.tar").write_bytes(whole[: len(whole) * 2 // 3])
@@ -50,7 +54,9 @@ def test_a_damaged_capture(backend: ModuleType, saved: str, tmp_path: Path) -> N
     assert run("ps", "--procfs", str(tmp_path / "nothing"), status=1).stderr.count("\n") == 1
 
 
-def test_what_damage_hides_is_no_change(backend: ModuleType, saved: str, tmp_path: Path) -> None:
+def test_diff_ignores_processes_lost_to_damage(
+    backend: ModuleType, saved: str, tmp_path: Path
+) -> None:
     """It is not known: neither did it come nor go."""
     whole = gzip.decompress(Path(saved).read_bytes())
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:

@@ -43,7 +43,7 @@ def labels(child: processes.Process) -> dict[str, str]:
 # ---- what is told
 
 
-def test_once(backend: ModuleType, idle: processes.Process) -> None:
+def test_once_prints_metrics(backend: ModuleType, idle: processes.Process) -> None:
     text = run("export", "--once", "--by", "pid").stdout
     says = parse_metrics(text)
     assert says.up
@@ -51,7 +51,7 @@ def test_once(backend: ModuleType, idle: processes.Process) -> None:
     promtool("check", "metrics", text=text.encode())
 
 
-def test_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
+def test_metrics_of_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
     fastsmaps.capture(tmp_path / "host.tar.gz", [idle.pid])
     arguments = ("--once", "--by", "pid", "--procfs", str(tmp_path / "host.tar.gz"))
     says = parse_metrics(run("export", *arguments).stdout)
@@ -59,7 +59,7 @@ def test_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process)
     assert len(says.of("processes", "pid")) == 1
 
 
-def test_arguments(backend: ModuleType, tmp_path: Path) -> None:
+def test_arguments_reach_the_collector(backend: ModuleType, tmp_path: Path) -> None:
     for pid in (1, 2, 3):
         write_process(tmp_path / "host", pid, b"p%d" % pid, Rss=pid * 100, Pss=pid)
     once = ("export", "--once", "--procfs", str(tmp_path / "host"))
@@ -99,7 +99,7 @@ def test_arguments(backend: ModuleType, tmp_path: Path) -> None:
         ("--procfs /dev/null", 1),
     ],
 )
-def test_wrong_use(arguments: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors(arguments: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert main(["export", *arguments.split()]) == status
     said = capsys.readouterr()
@@ -110,7 +110,7 @@ def test_wrong_use(arguments: str, status: int, capsys: pytest.CaptureFixture[st
     assert "fastsmaps" not in {thread.name for thread in threading.enumerate()}  # nobody sweeps
 
 
-def test_without_prometheus_client() -> None:
+def test_missing_prometheus_client_names_the_extra() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\n"
     enter = "from fastsmaps.cli.main import entry; entry()"
     command = [sys.executable, "-c", code + enter, "export"]
@@ -120,7 +120,7 @@ def test_without_prometheus_client() -> None:
     assert 'pip install "fastsmaps[prometheus]"' in done.stderr
 
 
-def test_addresses() -> None:
+def test_listen_addresses_are_parsed() -> None:
     for text, address in (
         ("127.0.0.1:1", ("127.0.0.1", 1)),
         ("127.0.0.1", ("127.0.0.1", 7)),
@@ -136,7 +136,7 @@ def test_addresses() -> None:
 # ---- answers
 
 
-def test_answers(backend: ModuleType, idle: processes.Process) -> None:
+def test_http_responses(backend: ModuleType, idle: processes.Process) -> None:
     with Exporter("--by", "pid") as exporter:
         assert exporter.scrape().get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
         answer, body = exporter.request()
@@ -160,7 +160,7 @@ def test_answers(backend: ModuleType, idle: processes.Process) -> None:
         assert exporter.end() == (0, b"")
 
 
-def test_formats(backend: ModuleType) -> None:
+def test_accept_header_selects_format(backend: ModuleType) -> None:
     with Exporter() as exporter:
         exporter.scrape()
         accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -185,13 +185,13 @@ def test_formats(backend: ModuleType) -> None:
         assert exporter.end() == (0, b"")
 
 
-def test_caches_keep_the_formats_apart(backend: ModuleType) -> None:
+def test_vary_header_separates_formats(backend: ModuleType) -> None:
     with Exporter() as exporter:
         answer, _ = exporter.request()
         assert answer.getheader("Vary") == "Accept, Accept-Encoding"
 
 
-def test_health(backend: ModuleType, tmp_path: Path) -> None:
+def test_health_and_readiness(backend: ModuleType, tmp_path: Path) -> None:
     """Healthy at once; ready once a sweep has ended, also if it failed."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -243,7 +243,7 @@ def test_health(backend: ModuleType, tmp_path: Path) -> None:
         ("", False),
     ],
 )
-def test_hosts(host: str, served: bool) -> None:
+def test_host_header_is_checked(host: str, served: bool) -> None:
     assert http_server.is_served(host, {"node7"}) == served
 
 
@@ -256,13 +256,13 @@ def test_hosts(host: str, served: bool) -> None:
         ("*", "*"),
     ],
 )
-def test_allowed_hosts(given: str, name: str) -> None:
+def test_allowed_host_is_normalized(given: str, name: str) -> None:
     assert http_server.name_of(given) == name
     assert http_server.is_served(given, {name})
 
 
 @pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
-def test_allowed_hosts_that_no_request_could_have(given: str) -> None:
+def test_impossible_allowed_hosts_are_refused(given: str) -> None:
     with pytest.raises(WrongUse, match="--allow-host: expected a host name such as "):
         http_server.name_of(given)
 
@@ -299,7 +299,7 @@ def raw(exporter: Exporter, request: bytes) -> bytes:
         return b"".join(blocks)
 
 
-def test_requests_that_are_none(backend: ModuleType) -> None:
+def test_malformed_requests_are_not_echoed(backend: ModuleType) -> None:
     """Nothing of them is repeated in an answer's head, and none is told of."""
     with Exporter() as exporter:
         folded = b"Accept: application/openmetrics-text; version=2.0\r\n Evil: 1\r\n\r\n"
@@ -319,7 +319,7 @@ def test_requests_that_are_none(backend: ModuleType) -> None:
         assert exporter.end() == (0, b"")
 
 
-def test_hostile_processes(backend: ModuleType, idle: processes.Process) -> None:
+def test_hostile_process_names_are_escaped(backend: ModuleType, idle: processes.Process) -> None:
     idle.request("name", os.fsdecode(HOSTILE[0]))
     with Exporter("--by", "pid,comm") as exporter:
         assert exporter.scrape().get("processes", **labels(idle)) == 1
@@ -329,7 +329,7 @@ def test_hostile_processes(backend: ModuleType, idle: processes.Process) -> None
 # ---- listening
 
 
-def test_where_it_listens(backend: ModuleType) -> None:
+def test_exporter_listens_on_given_address_only(backend: ModuleType) -> None:
     with Exporter() as exporter:
         assert exporter.host == "127.0.0.1"
         # The whole of 127.0.0.0/8 leads here.
@@ -337,7 +337,7 @@ def test_where_it_listens(backend: ModuleType) -> None:
             socket.create_connection(("127.0.0.2", exporter.port), processes.TIMEOUT)
 
 
-def test_ipv6(backend: ModuleType) -> None:
+def test_ipv6_address_is_served(backend: ModuleType) -> None:
     try:
         with socket.socket(socket.AF_INET6) as one:
             one.bind(("::1", 0))
@@ -348,7 +348,7 @@ def test_ipv6(backend: ModuleType) -> None:
         assert exporter.scrape().up
 
 
-def test_all_addresses(backend: ModuleType) -> None:
+def test_all_addresses_are_served(backend: ModuleType) -> None:
     with Exporter(listen=":0") as exporter:
         families = [socket.AF_INET] + [socket.AF_INET6] * socket.has_dualstack_ipv6()
         for family in families:
@@ -360,7 +360,7 @@ def test_all_addresses(backend: ModuleType) -> None:
                 assert client.recv(1 << 12).startswith(b"HTTP/1.0 200 ")
 
 
-def test_where_it_cannot_listen(backend: ModuleType) -> None:
+def test_unusable_address_is_an_error(backend: ModuleType) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("export", "--listen", address, status=1)
@@ -369,7 +369,7 @@ def test_where_it_cannot_listen(backend: ModuleType) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_the_same_port_again(backend: ModuleType) -> None:
+def test_port_is_reusable_after_exit(backend: ModuleType) -> None:
     """Connections of the one before do not keep it."""
     with Exporter() as exporter:
         exporter.request()
@@ -379,7 +379,7 @@ def test_the_same_port_again(backend: ModuleType) -> None:
         assert exporter.port == port
 
 
-def test_slow_clients(backend: ModuleType) -> None:
+def test_idle_clients_do_not_block_scrapes(backend: ModuleType) -> None:
     """More than it has threads for, none of which says anything: a scrape is answered."""
     with Exporter() as exporter, contextlib.ExitStack() as stack:
         clients = []
@@ -408,7 +408,7 @@ def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http_server
         one.shutdown()
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a client that goes on sending a little, and of one that does not read."""
     with server(monkeypatch, b"x" * (64 << 20)) as one:
         with socket.create_connection(one.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
@@ -430,13 +430,13 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 128 + signal.SIGINT)]
 )
-def test_ended_by_a_signal(backend: ModuleType, number: signal.Signals, status: int) -> None:
+def test_signal_ends_exporter(backend: ModuleType, number: signal.Signals, status: int) -> None:
     with Exporter() as exporter:
         exporter.scrape()
         assert exporter.end(number) == (status, b"")
 
 
-def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
+def test_signal_ends_exporter_during_sweep_and_response(backend: ModuleType) -> None:
     """A sweep that hangs and a client that does not leave keep nobody waiting."""
     hanging = (
         "import time, fastsmaps\n"
@@ -451,7 +451,7 @@ def test_ended_while_it_sweeps_and_answers(backend: ModuleType) -> None:
         assert exporter.end() == (0, b"")
 
 
-def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
+def test_ignored_sigint_stays_ignored(backend: ModuleType) -> None:
     """As by a shell that starts it in the background."""
     ignoring = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry; entry()"]
@@ -465,7 +465,7 @@ def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
         assert child.wait(processes.TIMEOUT) == 0
 
 
-def test_a_failure_is_told_once(backend: ModuleType, tmp_path: Path) -> None:
+def test_repeated_failure_is_reported_once(backend: ModuleType, tmp_path: Path) -> None:
     write_process(tmp_path / "host", 1)
     with Exporter("--procfs", str(tmp_path / "host"), "--interval", "0.01") as exporter:
         exporter.scrape()
@@ -482,7 +482,7 @@ def test_a_failure_is_told_once(backend: ModuleType, tmp_path: Path) -> None:
         assert b"is not a directory" in error
 
 
-def test_a_closed_pipe(backend: ModuleType) -> None:
+def test_closed_pipe_is_quiet(backend: ModuleType) -> None:
     shell = f"{sys.executable} -m fastsmaps export --once | head -n 1"
     done = subprocess.run(
         ["bash", "-c", shell], capture_output=True, text=True, check=True, env=environment()
@@ -494,7 +494,9 @@ def test_a_closed_pipe(backend: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_prometheus_scrapes_exporter(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
     """It scrapes, and a query gives the figure; names come through as they are told."""
     command = shutil.which("prometheus")
     if command is None:
@@ -528,7 +530,7 @@ def test_prometheus(backend: ModuleType, idle: processes.Process, tmp_path: Path
                 server.communicate(timeout=processes.TIMEOUT)
 
 
-def test_help(backend: ModuleType) -> None:
+def test_help_lists_options(backend: ModuleType) -> None:
     text = run("export", "--help").stdout
     assert "examples:" in text
     assert "fastsmaps export --by unit" in text

@@ -35,7 +35,7 @@ def idle() -> Iterator[processes.Process]:
 
 
 @pytest.mark.parametrize("command", ["ps", "top", "ps --by comm"])
-def test_no_match(backend: ModuleType, command: str) -> None:
+def test_filter_without_match_fails(backend: ModuleType, command: str) -> None:
     words = [*command.split(), "--filter", "called s[o]"]
     done = run(*words, status=1)
     assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
@@ -54,13 +54,13 @@ def test_no_match(backend: ModuleType, command: str) -> None:
         (["diff", ZOO, ZOO], "path that changed"),
     ],
 )
-def test_no_match_of_a_path(backend: ModuleType, words: list[str], what: str) -> None:
+def test_maps_filter_without_match_fails(backend: ModuleType, words: list[str], what: str) -> None:
     done = run(*words, "--filter", "nothing", status=1)
     assert done.stderr == f"fastsmaps: no {what} matches --filter 'nothing'\n"
     assert json_rows(*words, "--filter", "nothing", status=1) == []
 
 
-def test_no_match_is_not_saved(backend: ModuleType, tmp_path: Path) -> None:
+def test_capture_without_match_writes_nothing(backend: ModuleType, tmp_path: Path) -> None:
     target = tmp_path / "host.tar"
     done = run("capture", "-o", str(target), "--filter", "called s[o]", status=1)
     assert done.stderr == "fastsmaps: no process matches --filter 'called s[o]'\n"
@@ -88,7 +88,7 @@ def test_fastsmaps_does_not_match_itself(backend: ModuleType, idle: processes.Pr
         lambda words: ["timeout", "100", "sh", "-c", f"{shlex.join(words)}; exit $?"],
     ],
 )
-def test_what_runs_fastsmaps_does_not_match(
+def test_launcher_of_fastsmaps_does_not_match(
     backend: ModuleType, wrapper: Callable[[list[str]], list[str]]
 ) -> None:
     words = wrapper([*COMMAND, "ps", "--filter", f"called s[o] {os.getpid()}"])
@@ -97,7 +97,7 @@ def test_what_runs_fastsmaps_does_not_match(
     assert "0 of 0 processes read" in done.stdout
 
 
-def test_an_ordinary_ancestor_matches(backend: ModuleType) -> None:
+def test_other_ancestors_match(backend: ModuleType) -> None:
     """Here it is that of a script, which has the expression, but not all of the arguments."""
     words = [*COMMAND, "ps", "--json", "--filter"]
     script = "import os; exec(os.environ['SCRIPT'])"
@@ -110,7 +110,7 @@ def test_an_ordinary_ancestor_matches(backend: ModuleType) -> None:
     assert [row["cmdline"][-1] for row in rows] == [f"script-{OWN}"]
 
 
-def test_memory_of_the_chosen_alone_is_read(
+def test_only_matching_processes_are_read(
     backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
@@ -131,7 +131,7 @@ def test_memory_of_the_chosen_alone_is_read(
     assert asked == [("scan", [idle.pid]), ("scan", [idle.pid]), ("capture", [idle.pid])]
 
 
-def test_processes_by_number(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_of_given_pids(backend: ModuleType, idle: processes.Process) -> None:
     assert [row["pid"] for row in json_rows("ps", str(idle.pid))] == [idle.pid]
     (line,) = csv_rows("ps", str(idle.pid), "--filter", OWN)
     assert line["pid"] == str(idle.pid)
@@ -142,7 +142,7 @@ def test_processes_by_number(backend: ModuleType, idle: processes.Process) -> No
     assert run("ps", "x", status=2).stderr.startswith("fastsmaps: ")
 
 
-def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_of_a_user(backend: ModuleType, idle: processes.Process) -> None:
     uid = os.geteuid()
     try:
         names = [pwd.getpwuid(uid).pw_name, str(uid), f"{uid},4294967294"]
@@ -159,7 +159,7 @@ def test_processes_of_a_user(backend: ModuleType, idle: processes.Process) -> No
         assert done.stderr.startswith("fastsmaps: --user: unknown user ")
 
 
-def test_of_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_filter_on_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     fastsmaps.capture(tmp_path / "host", [idle.pid, os.getpid()])
     procfs = ["--procfs", str(tmp_path / "host")]
     rows = json_rows("ps", "--filter", OWN, *procfs)
@@ -169,7 +169,7 @@ def test_of_a_capture(backend: ModuleType, idle: processes.Process, tmp_path: Pa
     assert json_rows("ps", "--filter", "called s[o]", *procfs, status=1) == []
 
 
-def test_a_sampler_reads_no_memory_of_the_excluded(
+def test_sampler_does_not_read_excluded_processes(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     seen = []
@@ -187,7 +187,7 @@ def test_a_sampler_reads_no_memory_of_the_excluded(
     assert set(seen) == {None}
 
 
-def test_a_sampler_asks_again_after_an_exec(backend: ModuleType) -> None:
+def test_sampler_calls_exclude_again_after_exec(backend: ModuleType) -> None:
     def others(row: fastsmaps.ProcessTotals) -> bool:
         return row.comm != "sleep"
 
@@ -211,7 +211,7 @@ def test_a_sampler_asks_again_after_an_exec(backend: ModuleType) -> None:
         ["ps", "--by", r"cmdline:\w+\.jar"],
     ],
 )
-def test_a_hostile_command_line_takes_no_square_time(
+def test_hostile_command_line_takes_no_quadratic_time(
     backend: ModuleType, tmp_path: Path, words: list[str]
 ) -> None:
     """Searched whole it takes 18 s or more of processor time, and a process may have many forks."""

@@ -33,7 +33,7 @@ fastsmaps.cli.main.entry()
 """
 
 
-def test_a_closed_pipe(backend: ModuleType) -> None:
+def test_closed_pipe_is_quiet(backend: ModuleType) -> None:
     for command in ("ps", f"maps {ZOO}", f"maps {ZOO} --json", "libs --csv", "top"):
         shell = f"{sys.executable} -m fastsmaps {command} | head -n 1"
         done = subprocess.run(
@@ -43,7 +43,7 @@ def test_a_closed_pipe(backend: ModuleType) -> None:
         assert done.stdout
 
 
-def test_a_full_disk(backend: ModuleType) -> None:
+def test_full_disk_is_reported(backend: ModuleType) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "ps"], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
@@ -54,7 +54,7 @@ def test_a_full_disk(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("command", ["--version", "--help", "ps --help"])
-def test_what_argparse_prints(backend: ModuleType, command: str) -> None:
+def test_unwritable_output_of_argparse(backend: ModuleType, command: str) -> None:
     """It leaves by an exception of its own."""
     reader, closed = os.pipe()
     os.close(reader)
@@ -68,7 +68,7 @@ def test_what_argparse_prints(backend: ModuleType, command: str) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (status, lines), done.stderr
 
 
-def test_standard_output_is_closed(backend: ModuleType) -> None:
+def test_closed_standard_output_is_reported(backend: ModuleType) -> None:
     shell = f"{sys.executable} -m fastsmaps ps >&-"
     done = subprocess.run(
         ["bash", "-c", shell], stderr=subprocess.PIPE, text=True, check=True, env=environment()
@@ -80,7 +80,7 @@ def test_standard_output_is_closed(backend: ModuleType) -> None:
     "arguments", [("maps", "-"), ("totals", "-"), ("diff", "self", "--after", "3600"),
                   ("top", "--iterations", "9", "--interval", "3600")],
 )  # fmt: skip
-def test_interrupted(backend: ModuleType, arguments: tuple[str, ...]) -> None:
+def test_sigint_ends_without_traceback(backend: ModuleType, arguments: tuple[str, ...]) -> None:
     """Ctrl-C while it waits: no traceback."""
     command = [sys.executable, "-c", _INTERRUPTIBLE, *arguments]
     with subprocess.Popen(
@@ -113,7 +113,7 @@ fastsmaps.cli.main.entry()
 """
 
 
-def test_interrupted_where_exceptions_are_ignored(backend: ModuleType) -> None:
+def test_sigint_in_finalizer_is_not_lost(backend: ModuleType) -> None:
     """In a finalizer Python tells of a KeyboardInterrupt and goes on: it must not be lost."""
     done = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED_IN_A_FINALIZER],
@@ -139,7 +139,7 @@ def unread(fd: int) -> int:
     ],
     ids=" ".join,
 )
-def test_interrupted_while_it_reads(
+def test_sigint_while_reading_a_pipe(
     backend: ModuleType, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     """It has opened a pipe that says nothing; what it made until then is gone afterwards."""
@@ -177,7 +177,7 @@ def test_interrupted_while_it_reads(
      ("watch -- sh -c 'exit 3'", 3), ("watch -- nosuchprogram", 127), ("--version", 0),
      ("maps /nothing", 1)],
 )  # fmt: skip
-def test_standard_error_cannot_be_written(
+def test_unwritable_standard_error_keeps_exit_status(
     backend: ModuleType, command: str, status: int, where: str, unbuffered: str
 ) -> None:
     """The exit status is what it is elsewhere: what is left in a buffer must not make it 120."""
@@ -192,7 +192,7 @@ def test_standard_error_cannot_be_written(
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["--version", "--help", "ps --help", "ps", "totals self"])
 @pytest.mark.parametrize("errors", ["", "2>/dev/full", "2>&-"])
-def test_standard_output_is_full_too(
+def test_unwritable_standard_output_and_error(
     backend: ModuleType, command: str, errors: str, unbuffered: str
 ) -> None:
     done = subprocess.run(
@@ -203,7 +203,7 @@ def test_standard_output_is_full_too(
     assert done.stderr.count("\n") == (0 if errors else 1)
 
 
-def test_closed_descriptors_are_no_files_of_ours(backend: ModuleType, tmp_path: Path) -> None:
+def test_opened_files_never_get_standard_descriptors(backend: ModuleType, tmp_path: Path) -> None:
     """A file that got the number 2 would hold what goes to standard error."""
     shell = f"{sys.executable} -m fastsmaps capture -o {tmp_path}/c.tar $$ 999999999 <&- >&- 2>&-"
     subprocess.run(["bash", "-c", shell], check=False, env=environment())
@@ -225,7 +225,7 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, name: st
             assert done.returncode == (2 if arguments == ["-m"] else 0)
 
 
-def test_the_path_of_other_programs_stays(tmp_path: Path) -> None:
+def test_sys_path_of_other_programs_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "program").mkdir()
     code = "import fastsmaps, sys\nprint(sys.path[0])\n"
     (tmp_path / "program/__init__.py").write_text(code)

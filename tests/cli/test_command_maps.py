@@ -11,7 +11,7 @@ from support.commands import OTHER, ZOO, csv_rows, json_rows, run
 from support.smaps_texts import record
 
 
-def test_totals(backend: ModuleType, idle: processes.Process) -> None:
+def test_totals_output(backend: ModuleType, idle: processes.Process) -> None:
     (row,) = json_rows("totals", str(idle.pid))
     assert (row["pid"], row["source"]) == (idle.pid, "smaps_rollup")
     (line,) = csv_rows("totals", ZOO)
@@ -26,7 +26,7 @@ def test_totals(backend: ModuleType, idle: processes.Process) -> None:
     assert run("totals", "0", status=1).stderr.count("\n") == 1
 
 
-def test_maps(backend: ModuleType) -> None:
+def test_maps_output(backend: ModuleType) -> None:
     rows = json_rows("maps", ZOO)
     wanted = {"start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted"}
     assert all({*wanted, "vm_flags", "rss"} <= set(row) for row in rows)
@@ -48,7 +48,7 @@ def test_maps(backend: ModuleType) -> None:
     )
 
 
-def test_fields_of_maps(backend: ModuleType) -> None:
+def test_maps_fields_and_sort(backend: ModuleType) -> None:
     """Programs get what was asked for and what tells the lines apart; order is by any field."""
     (row,) = json_rows("maps", ZOO, "--fields", "Swap,rss", "--sort=-pss", "--limit", "1")
     assert list(row) == ["start", "end", "perms", "swap", "rss", "kind", "path"]
@@ -68,7 +68,7 @@ def test_fields_of_maps(backend: ModuleType) -> None:
         assert "no field 'nonsense'" in done.stderr
 
 
-def test_filtered_groups_of_two_texts_in_one(backend: ModuleType, tmp_path: Path) -> None:
+def test_filter_groups_of_concatenated_texts(backend: ModuleType, tmp_path: Path) -> None:
     """Two programs begin at the same address, and the filter wants one of them."""
     text = record(0x400000, 0x401000, b"/bin/a", Rss=4) + record(0x400000, 0x402000, b"/bin/b")
     (tmp_path / "two").write_bytes(text)
@@ -77,7 +77,7 @@ def test_filtered_groups_of_two_texts_in_one(backend: ModuleType, tmp_path: Path
         assert (row["mappings"], row["size"], row["rss"]) == (1, 4096, 4096)
 
 
-def test_fields_that_are_no_sizes(backend: ModuleType) -> None:
+def test_fields_without_unit_are_not_summed(backend: ModuleType) -> None:
     """They are shown as they are, and not summed."""
     fields = "inode,offset,kernel_page_size,deleted,start"
     text = run("maps", ZOO, "--fields", fields).stdout.splitlines()
@@ -95,7 +95,7 @@ def test_fields_that_are_no_sizes(backend: ModuleType) -> None:
     ]
 
 
-def test_libs(backend: ModuleType, idle: processes.Process) -> None:
+def test_libs_output(backend: ModuleType, idle: processes.Process) -> None:
     rows = json_rows("libs", str(idle.pid))
     assert all({"path", "processes", "pss"} <= set(row) for row in rows)
     assert {row["processes"] for row in rows} == {1}
@@ -111,7 +111,9 @@ def test_libs(backend: ModuleType, idle: processes.Process) -> None:
     run("libs", str(idle.pid), str(idle.pid))  # named twice, and read
 
 
-def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: processes.Process) -> None:
+def test_diff_reports_usage_errors_before_waiting(
+    backend: ModuleType, idle: processes.Process
+) -> None:
     for wrong, says in (
         (("--by", "comm"), "--by for a process must be one of path, kind, label, range, got comm"),
         (("--sort", "nonsense"), "no field 'nonsense'"),
@@ -120,7 +122,7 @@ def test_diff_tells_wrong_use_before_it_waits(backend: ModuleType, idle: process
         assert says in run(*month, *wrong, status=2, timeout=processes.TIMEOUT).stderr
 
 
-def test_diff_without_a_change(backend: ModuleType) -> None:
+def test_diff_without_changes_has_a_header(backend: ModuleType) -> None:
     """Its fields are there to sort by, and in the head of a CSV."""
     some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
     none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
@@ -146,7 +148,7 @@ def test_diff_by_range(backend: ModuleType, tmp_path: Path) -> None:
     assert [row["path"] for row in rows] == ["/a"]
 
 
-def test_diff(backend: ModuleType, saved: str, idle: processes.Process) -> None:
+def test_diff_output(backend: ModuleType, saved: str, idle: processes.Process) -> None:
     rows = json_rows("diff", ZOO, OTHER)
     expected = fastsmaps.diff(fastsmaps.load(ZOO), fastsmaps.load(OTHER))
     assert [(row["path"], row["change"]) for row in rows] == [(c.key, c.pss) for c in expected]

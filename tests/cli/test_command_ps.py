@@ -19,7 +19,7 @@ from support import linux, processes
 from support.commands import csv_rows, json_rows, run
 
 
-def test_ps(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
     rows = {row["pid"]: row for row in json_rows("ps")}
     mine = rows[idle.pid]
     assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
@@ -42,7 +42,7 @@ def test_ps(backend: ModuleType, idle: processes.Process) -> None:
     assert "MiB" in run("ps", "--human").stdout
 
 
-def test_command_lines(backend: ModuleType, idle: processes.Process) -> None:
+def test_filter_adds_command_lines(backend: ModuleType, idle: processes.Process) -> None:
     """They are in JSON and CSV where they are read anyway: where they are filtered by."""
     rows = {row["pid"]: row for row in json_rows("ps", "--filter", "workloads.py")}
     expected = Path(f"/proc/{idle.pid}/cmdline").read_text().split("\0")[:-1]
@@ -52,7 +52,7 @@ def test_command_lines(backend: ModuleType, idle: processes.Process) -> None:
     assert not any("cmdline" in row for row in json_rows("ps"))
 
 
-def test_ps_by(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_by_groups(backend: ModuleType, idle: processes.Process) -> None:
     for by in ("comm", "user", "cgroup"):
         rows = json_rows("ps", "--by", by)
         assert all({by, "processes", "pss"} <= set(row) for row in rows)
@@ -69,7 +69,9 @@ def test_zombies_are_counted(backend: ModuleType) -> None:
         assert " zombie" in run("ps").stdout
 
 
-def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_cgroup_option_reads_cgroups(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
     """They are read where they are asked for."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True)
     assert own.cgroup is not None
@@ -84,7 +86,7 @@ def test_cgroups(backend: ModuleType, idle: processes.Process, tmp_path: Path) -
     assert any(escaped(own.cgroup) in line for line in lines)
 
 
-def test_ps_limits(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_max_rss(backend: ModuleType, idle: processes.Process) -> None:
     rows = {row["pid"]: row for row in json_rows("ps", "--max-rss", "1K")}
     assert rows[idle.pid]["outcome"] == "skipped"
     assert rows[idle.pid]["rss"] is None
@@ -94,7 +96,7 @@ def test_ps_limits(backend: ModuleType, idle: processes.Process) -> None:
     assert {row["outcome"] for row in json_rows("ps", "--timeout", "0")} == {"skipped"}
 
 
-def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_without_permission_counts_denied(backend: ModuleType, idle: processes.Process) -> None:
     """What may be shown is; the rest is counted, and one line says what would help."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
@@ -117,7 +119,7 @@ def test_without_rights(backend: ModuleType, idle: processes.Process) -> None:
     assert processes.run_in_child(lambda: look("totals", str(idle.pid)))[0] == 1
 
 
-def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> None:
+def test_capability_hint_is_shown_where_it_helps(backend: ModuleType, tmp_path: Path) -> None:
     """Root in a container lacks the capability, as a rule; for a capture it would help nobody."""
     if os.geteuid() != 0:
         pytest.skip("only root drops its capabilities")
@@ -144,7 +146,7 @@ def test_who_could_read_more_is_told_so(backend: ModuleType, tmp_path: Path) -> 
     assert "CAP_SYS_PTRACE" not in scan_capture
 
 
-def test_fields(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_ps_fields_and_sort(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     """The named fields instead of all; order is still by any field."""
     rows = {row["pid"]: row for row in json_rows("ps", "--fields", "Private_Dirty, ppid,uss")}
     mine = rows[idle.pid]
@@ -169,7 +171,7 @@ def test_fields(backend: ModuleType, idle: processes.Process, tmp_path: Path) ->
     assert len(total) == 4, "ppid is not summed"
 
 
-def test_fields_that_cost_a_read(backend: ModuleType, idle: processes.Process) -> None:
+def test_fields_and_sort_read_what_they_name(backend: ModuleType, idle: processes.Process) -> None:
     """--fields and --sort read what they name."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
     rows = {row["pid"]: row for row in json_rows("ps", "--fields", "cgroup,cmdline")}
@@ -179,7 +181,7 @@ def test_fields_that_cost_a_read(backend: ModuleType, idle: processes.Process) -
     assert "cmdline" in json_rows("ps", "--sort", "cmdline")[0]
 
 
-def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
+def test_sort_by_rss_and_swap(backend: ModuleType) -> None:
     for name in ("rss+swap", "rss_swap", "Rss+Swap"):
         rows = json_rows("ps", "--sort", name, "--fields", "rss,swap,rss_swap")
         known = [row for row in rows if row["rss_swap"] is not None]
@@ -187,7 +189,7 @@ def test_sorted_by_rss_and_swap(backend: ModuleType) -> None:
         assert all(row["rss"] + row["swap"] == row["rss_swap"] for row in known)
 
 
-def test_fields_of_groups(backend: ModuleType, idle: processes.Process) -> None:
+def test_ps_by_fields(backend: ModuleType, idle: processes.Process) -> None:
     for row in json_rows("ps", "--by", "user", "--fields", "locked,pss"):
         assert list(row) == ["user", "processes", "unread", "locked", "pss"]
     text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
@@ -195,7 +197,7 @@ def test_fields_of_groups(backend: ModuleType, idle: processes.Process) -> None:
 
 
 @pytest.mark.host
-def test_unknown_fields(backend: ModuleType) -> None:
+def test_unknown_field_lists_all_fields(backend: ModuleType) -> None:
     """The message lists every field there is."""
     for more in ((), ("--json",), ("--csv",), ("--sort", "pss")):
         for wrong in ("nonsense", "rss,nonsense", "rss,", ""):

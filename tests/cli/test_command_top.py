@@ -61,7 +61,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize("without_rich", [False, True])
-def test_on_a_terminal(backend: ModuleType, without_rich: bool) -> None:
+def test_tables_on_a_terminal(backend: ModuleType, without_rich: bool) -> None:
     for arguments in (("ps",), ("maps", ZOO, "--by", "kind"), ("totals", ZOO)):
         text = on_terminal(*arguments, without_rich=without_rich)
         assert ("\x1b[" in text) == (not without_rich)
@@ -70,7 +70,7 @@ def test_on_a_terminal(backend: ModuleType, without_rich: bool) -> None:
 
 
 @pytest.mark.parametrize("without_rich", [False, True])
-def test_top(backend: ModuleType, without_rich: bool) -> None:
+def test_top_screen_and_keys(backend: ModuleType, without_rich: bool) -> None:
     text = on_terminal("top", "--interval", "3600", keys="rRcq", without_rich=without_rich)
     for word in (
         "by pss",
@@ -103,7 +103,9 @@ def test_top(backend: ModuleType, without_rich: bool) -> None:
         ("+pss", "Rq", True, "by pss:"),
     ],
 )
-def test_the_order(saved: str, sort: str, keys: str, downwards: bool, told: str) -> None:
+def test_sort_keys_and_reverse(
+    saved: str, sort: str, keys: str, downwards: bool, told: str
+) -> None:
     """As with --sort elsewhere; R turns it round, another key begins anew."""
     with fastsmaps.open_capture(saved) as procfs:
         scan = fastsmaps.scan(procfs=procfs, cmdline=True)
@@ -120,7 +122,7 @@ def test_the_order(saved: str, sort: str, keys: str, downwards: bool, told: str)
     "numbers",
     [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]],
 )
-def test_ended_by_a_signal(backend: ModuleType, numbers: list[signal.Signals]) -> None:
+def test_signal_restores_terminal(backend: ModuleType, numbers: list[signal.Signals]) -> None:
     """The terminal is as before, also where the next one comes while that is seen to."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
@@ -135,7 +137,7 @@ def test_ended_by_a_signal(backend: ModuleType, numbers: list[signal.Signals]) -
     assert "Traceback" not in job.text
 
 
-def test_ends_with_its_terminal(backend: ModuleType, tmp_path: Path) -> None:
+def test_top_ends_when_terminal_closes(backend: ModuleType, tmp_path: Path) -> None:
     shell = f'exec {sys.executable} -m fastsmaps "$@" 2>{tmp_path}/errors'
     with Job("top", "--interval", "3600", command=["sh", "-c", shell, "sh"]) as job:
         job.until(lambda: job.screens == 1)
@@ -147,12 +149,12 @@ def test_ends_with_its_terminal(backend: ModuleType, tmp_path: Path) -> None:
 # ---- stopped and continued, another size
 
 
-def test_drawn_once_a_look(backend: ModuleType) -> None:
+def test_screen_is_drawn_once_per_sample(backend: ModuleType) -> None:
     text = on_terminal("top", "--iterations", "2", "--interval", "0.2")
     assert text.count(SCREEN) == 2
 
 
-def test_stopped_by_a_key(backend: ModuleType) -> None:
+def test_ctrl_z_and_continue(backend: ModuleType) -> None:
     """Ctrl-Z gives the terminal back until the command has it again, and bg does not give it."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
@@ -178,7 +180,7 @@ def test_stopped_by_a_key(backend: ModuleType) -> None:
     assert job.text.rstrip().endswith(GIVEN_BACK)
 
 
-def test_stopped_by_the_signal_that_nobody_handles(backend: ModuleType) -> None:
+def test_sigstop_and_continue(backend: ModuleType) -> None:
     """The shell has to see to the terminal then; it is taken and drawn anew."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
@@ -195,7 +197,7 @@ def test_stopped_by_the_signal_that_nobody_handles(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("first", ["\x1a", "bg"])
-def test_ended_while_it_is_stopped(backend: ModuleType, first: str) -> None:
+def test_signal_ends_stopped_top(backend: ModuleType, first: str) -> None:
     """As by a shell's kill %1: it does not stop once more for a terminal that is another's."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
@@ -211,7 +213,7 @@ def test_ended_while_it_is_stopped(backend: ModuleType, first: str) -> None:
     assert "Traceback" not in job.text
 
 
-def test_where_nobody_would_continue_it(backend: ModuleType) -> None:
+def test_ignored_sigtstp_stays_ignored(backend: ModuleType) -> None:
     """Ignored from the start, SIGTSTP stays so."""
     ignoring = "import signal\nsignal.signal(signal.SIGTSTP, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry\nentry()"]
@@ -224,7 +226,7 @@ def test_where_nobody_would_continue_it(backend: ModuleType) -> None:
         assert job.read_line() == "ended 0"
 
 
-def test_another_size(backend: ModuleType) -> None:
+def test_terminal_resize_redraws(backend: ModuleType) -> None:
     with Job("top", "--interval", "3600") as job:
         for screens, (lines, columns) in enumerate([(30, 100), (5, 60), (20, 120)], 1):
             termios.tcsetwinsize(job.terminal, (lines, columns))
@@ -237,7 +239,9 @@ def test_another_size(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGWINCH, signal.SIGTERM])
-def test_a_signal_just_before_it_waits(backend: ModuleType, number: signal.Signals) -> None:
+def test_signal_just_before_waiting_is_not_lost(
+    backend: ModuleType, number: signal.Signals
+) -> None:
     """Too late for Python to run the handler first, too early to end the wait."""
     with Job(
         "top", "--interval", "3600", command=[sys.executable, "-c", RACE, str(+number)]
@@ -251,7 +255,7 @@ def test_a_signal_just_before_it_waits(backend: ModuleType, number: signal.Signa
 
 
 @pytest.mark.parametrize("thread", [False, True])
-def test_signals_are_as_before(backend: ModuleType, thread: bool) -> None:
+def test_signal_handlers_are_restored(backend: ModuleType, thread: bool) -> None:
     """Also in a thread, which may change none."""
     command = [sys.executable, "-c", CALLED, *["thread"] * thread]
     text = on_terminal(keys="pq", command=command)
@@ -261,7 +265,7 @@ def test_signals_are_as_before(backend: ModuleType, thread: bool) -> None:
 # ---- for programs
 
 
-def test_top_for_programs(backend: ModuleType, idle: processes.Process) -> None:
+def test_top_json_and_csv(backend: ModuleType, idle: processes.Process) -> None:
     rows = {row["pid"]: row for row in json_rows("top")}
     assert rows[idle.pid]["estimated"] is False
     assert rows[idle.pid]["age"] >= 0

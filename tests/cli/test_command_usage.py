@@ -10,7 +10,7 @@ from support.commands import ZOO, on_terminal, run
 from support.independent import DATA
 
 
-def test_wrong_use(backend: ModuleType) -> None:
+def test_usage_errors(backend: ModuleType) -> None:
     for arguments in (
         ("nonsense",),
         ("ps", "--sort", "nonsense"),
@@ -34,7 +34,7 @@ def test_wrong_use(backend: ModuleType) -> None:
         assert "seconds" not in done.stderr  # a share is none
 
 
-def test_help(backend: ModuleType) -> None:
+def test_help_of_each_command(backend: ModuleType) -> None:
     for command in COMMANDS:
         text = run(command, "--help").stdout
         assert "examples:" in text
@@ -45,7 +45,7 @@ def test_help(backend: ModuleType) -> None:
 HOSTILE = b'/tmp/\x1b[31m\xff\x07[red]x[/red]\xe2\x80\xae,"quoted"'
 
 
-def test_hostile_names(backend: ModuleType, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(DATA / "captures/7.2-amd64/zoo", tmp_path / "host" / "7")

@@ -125,9 +125,7 @@ def until_it_looked(process: subprocess.Popen[str]) -> None:
 # ---- a process
 
 
-def test_a_process_for_some_time(
-    backend: ModuleType, idle: processes.Process, tmp_path: Path
-) -> None:
+def test_watch_for_a_duration(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     saved = tmp_path / "samples.csv"
     report = watched(str(idle.pid), "--for", "0.2", *QUICK, "--csv", str(saved))
     assert (report["pid"], report["outcome"], report["exit_code"]) == (idle.pid, "read", None)
@@ -145,7 +143,7 @@ def test_a_process_for_some_time(
     assert os.listdir(tmp_path) == ["samples.csv"]
 
 
-def test_until_it_ends(backend: ModuleType) -> None:
+def test_watch_until_process_ends(backend: ModuleType) -> None:
     with processes.workload("idle") as child, begun(str(child.pid), *QUICK) as process:
         until_it_looks(child.pid, process)
         child.reap()
@@ -155,7 +153,9 @@ def test_until_it_ends(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ended_by_a_signal(backend: ModuleType, idle: processes.Process, number: int) -> None:
+def test_signal_ends_watch_with_report(
+    backend: ModuleType, idle: processes.Process, number: int
+) -> None:
     with begun(str(idle.pid), *QUICK) as process:
         until_it_looks(idle.pid, process)
         process.send_signal(number)
@@ -165,7 +165,7 @@ def test_ended_by_a_signal(backend: ModuleType, idle: processes.Process, number:
         assert word in out
 
 
-def test_a_process_that_is_not_there(backend: ModuleType) -> None:
+def test_missing_process_is_an_error(backend: ModuleType) -> None:
     done = run("watch", str(processes.dead_pid()), status=1)
     assert done.stdout == ""
     assert done.stderr.startswith("fastsmaps: there is no process")
@@ -174,7 +174,7 @@ def test_a_process_that_is_not_there(backend: ModuleType) -> None:
 # ---- a command
 
 
-def test_a_command(backend: ModuleType) -> None:
+def test_watch_of_a_command(backend: ModuleType) -> None:
     with begun("--json", *QUICK, "--", sys.executable, "-c", GROWING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
@@ -198,7 +198,7 @@ def test_a_command(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("tree", [(), ("--tree",)])
-def test_a_command_where_proc_is_of_an_outer_pid_namespace(
+def test_command_with_proc_of_outer_pid_namespace(
     backend: ModuleType, tree: tuple[str, ...]
 ) -> None:
     """Its number there is not the one that subprocess gives, which may be a stranger's."""
@@ -221,7 +221,7 @@ def test_a_command_where_proc_is_of_an_outer_pid_namespace(
     assert report["samples"] > 1
 
 
-def test_a_stranger_who_has_its_number_in_proc(
+def test_unrelated_process_with_equal_pid_is_not_watched(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     def inside() -> tuple[dict[str, Any], int]:
@@ -244,7 +244,7 @@ def test_a_stranger_who_has_its_number_in_proc(
     assert report["outcome"] in ("gone", "zombie")
 
 
-def test_its_output_is_untouched(backend: ModuleType, tmp_path: Path) -> None:
+def test_command_output_is_unchanged(backend: ModuleType, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     code = (
         "import os, sys; sys.stdout.write(sys.stdin.read()); "
@@ -263,7 +263,7 @@ def test_its_output_is_untouched(backend: ModuleType, tmp_path: Path) -> None:
     assert "exit status 0 after" in text
 
 
-def test_its_status_is_passed_on(backend: ModuleType, tmp_path: Path) -> None:
+def test_command_exit_status_is_passed_on(backend: ModuleType, tmp_path: Path) -> None:
     assert "exit status 3" in run("watch", "--", "sh", "-c", "exit 3", status=3).stderr
     assert "by signal 9" in run("watch", "--", "sh", "-c", "kill -9 $$", status=137).stderr
     plain = tmp_path / "no program"
@@ -274,7 +274,7 @@ def test_its_status_is_passed_on(backend: ModuleType, tmp_path: Path) -> None:
         assert done.stderr.startswith(f"fastsmaps: cannot run {name}: ")
 
 
-def test_a_short_one(backend: ModuleType) -> None:
+def test_short_command_has_unknown_values(backend: ModuleType) -> None:
     """It may have ended before the first look: then nothing is known, which is not 0."""
     for _ in range(3):
         report = watched("--", "true")
@@ -298,7 +298,7 @@ def test_signals_are_forwarded(backend: ModuleType) -> None:
     assert "exit status 7" in errors
 
 
-def test_keys_reach_it_once(backend: ModuleType) -> None:
+def test_ctrl_c_reaches_command_once(backend: ModuleType) -> None:
     with Job("watch", "--", sys.executable, "-c", LISTENING) as job:
         job.until(lambda: "ready" in job.text)
         for key, name in (("\x03", "SIGINT"), ("\x1c", "SIGQUIT"), ("\x03", "SIGINT")):
@@ -311,7 +311,7 @@ def test_keys_reach_it_once(backend: ModuleType) -> None:
     assert "exit status 7" in job.text
 
 
-def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
+def test_ignored_sighup_stays_ignored(backend: ModuleType) -> None:
     """As nohup wants it, for the command too."""
     code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     with begun(
@@ -321,7 +321,7 @@ def test_what_is_ignored_stays_so(backend: ModuleType) -> None:
         assert process.communicate(timeout=processes.TIMEOUT)[0] == "True\n"
 
 
-def test_nobody_reads_the_report(backend: ModuleType) -> None:
+def test_closed_pipe_for_report(backend: ModuleType) -> None:
     for where in ("2>&-", "2>/dev/full", "2>&1 >&3 3>&- | true"):
         shell = f'"$@" {where}'
         words = ["bash", "-o", "pipefail", "-c", f"exec 3>&1; {shell}", "bash"]
@@ -332,7 +332,7 @@ def test_nobody_reads_the_report(backend: ModuleType) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (3, "fine\n", ""), where
 
 
-def test_a_tree(backend: ModuleType) -> None:
+def test_watch_tree_report(backend: ModuleType) -> None:
     shell = 'sleep 1000 & "$0" -c "$1"; kill $!'
     with begun(
         "--json", "--tree", *QUICK, "--", "sh", "-c", shell, sys.executable, GROWING
@@ -349,7 +349,7 @@ def test_a_tree(backend: ModuleType) -> None:
     assert peak["peak_rss"] is report["peak_rss"] is report["start"]["peak_rss"] is None
 
 
-def test_the_report_of_a_tree_has_no_figure_of_one_process(backend: ModuleType) -> None:
+def test_tree_report_omits_values_of_one_process(backend: ModuleType) -> None:
     with begun("--tree", *QUICK, "--", sys.executable, "-c", GROWING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
@@ -364,7 +364,7 @@ def test_the_report_of_a_tree_has_no_figure_of_one_process(backend: ModuleType) 
     assert re.search(r"\nprocess \d+ $", table)
 
 
-def test_hostile_names(backend: ModuleType) -> None:
+def test_hostile_names_are_escaped(backend: ModuleType) -> None:
     text = run("watch", "--", "sh", "-c", ": \x1b[31m \u202e").stderr
     assert r"\x1b[31m \u202e" in text
     assert all(line.isprintable() for line in text.splitlines())
@@ -373,7 +373,9 @@ def test_hostile_names(backend: ModuleType) -> None:
 # ---- files
 
 
-def test_parquet(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
+def test_samples_are_written_to_parquet(
+    backend: ModuleType, idle: processes.Process, tmp_path: Path
+) -> None:
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -394,7 +396,9 @@ def test_parquet(backend: ModuleType, idle: processes.Process, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("option", ["--csv", "--parquet", "--plot", "--output"])
-def test_a_file_that_cannot_be_written(backend: ModuleType, tmp_path: Path, option: str) -> None:
+def test_unwritable_file_is_reported_before_start(
+    backend: ModuleType, tmp_path: Path, option: str
+) -> None:
     """Is told before anything is run."""
     if option == "--plot":
         pytest.importorskip("plotly")
@@ -413,7 +417,7 @@ def test_a_file_that_cannot_be_written(backend: ModuleType, tmp_path: Path, opti
     assert (tmp_path / "kept").read_text() == "kept"
 
 
-def test_a_file_that_cannot_be_written_any_more(backend: ModuleType, tmp_path: Path) -> None:
+def test_file_that_becomes_unwritable(backend: ModuleType, tmp_path: Path) -> None:
     """The command's own status counts; where that is 0, the failure is told by 1."""
     there = tmp_path / "there"
     for shell, status in (("rmdir {}", 1), ("rmdir {}; exit 3", 3)):
@@ -427,7 +431,7 @@ def test_a_file_that_cannot_be_written_any_more(backend: ModuleType, tmp_path: P
     ("option", "module", "extra"),
     [("--parquet", "pyarrow", "arrow"), ("--plot", "plotly", "plot")],
 )
-def test_without_the_extra(
+def test_missing_pyarrow_names_the_extra(
     backend: ModuleType, tmp_path: Path, option: str, module: str, extra: str
 ) -> None:
     code = WITHOUT_RICH.replace("rich", module)
@@ -441,7 +445,7 @@ def test_without_the_extra(
     assert os.listdir(tmp_path) == []
 
 
-def test_wrong_use(backend: ModuleType, tmp_path: Path) -> None:
+def test_usage_errors(backend: ModuleType, tmp_path: Path) -> None:
     for arguments in (
         (),
         ("--",),

@@ -39,7 +39,9 @@ def without_smaps(root: Path) -> Path:
         ["maps", "10"],
     ],
 )
-def test_commands(backend: ModuleType, tmp_path: Path, command: list[str]) -> None:
+def test_commands_fail_if_nothing_was_read(
+    backend: ModuleType, tmp_path: Path, command: list[str]
+) -> None:
     done = run(*command, "--procfs", str(without_smaps(tmp_path / "host")), status=1)
     if "--json" in command:
         assert '"error": ' in done.stdout
@@ -47,14 +49,14 @@ def test_commands(backend: ModuleType, tmp_path: Path, command: list[str]) -> No
         assert "smaps is missing from the capture" in done.stdout + done.stderr
 
 
-def test_a_capture_of_nothing(backend: ModuleType, tmp_path: Path) -> None:
+def test_capture_of_unreadable_processes_fails(backend: ModuleType, tmp_path: Path) -> None:
     host, saved = without_smaps(tmp_path / "host"), tmp_path / "saved"
     done = run("capture", "-o", str(saved), "--procfs", str(host), status=1)
     assert "0 of 2 processes read, 2 failed\nfailed: " in done.stdout
     assert run("diff", str(saved), str(saved), status=1).stderr.count("\n") == 1
 
 
-def test_the_exporter(backend: ModuleType, tmp_path: Path) -> None:
+def test_exporter_reports_nothing_read(backend: ModuleType, tmp_path: Path) -> None:
     host = without_smaps(tmp_path / "host")
     done = run("export", "--once", "--procfs", str(host), status=1)
     metrics = parse_metrics(done.stdout)
@@ -66,19 +68,19 @@ def test_the_exporter(backend: ModuleType, tmp_path: Path) -> None:
     assert parse_metrics(run("export", "--once", "--procfs", str(host)).stdout).up
 
 
-def test_what_was_left_out_is_no_failure(backend: ModuleType, tmp_path: Path) -> None:
+def test_skipped_processes_are_not_a_failure(backend: ModuleType, tmp_path: Path) -> None:
     made_up(tmp_path / "host", 7)
     run("ps", "--max-rss", "1", "--procfs", str(tmp_path / "host"))
 
 
-def test_one_that_was_read_is_enough(backend: ModuleType, tmp_path: Path) -> None:
+def test_one_process_read_is_success(backend: ModuleType, tmp_path: Path) -> None:
     host = without_smaps(tmp_path / "host")
     made_up(host, 12, b"fine")
     done = run("ps", "--procfs", str(host))
     assert "1 of 3 processes read, 2 failed\nfailed: " in done.stdout
 
 
-def test_the_main_reason() -> None:
+def test_most_frequent_reason_is_shown() -> None:
     rows = [
         ProcessTotals(1, "read"),
         ProcessTotals(2, "failed", error="2: once"),
@@ -94,7 +96,7 @@ def test_the_main_reason() -> None:
     assert len(main_reason([(1, "x" * 5000)])) < 400
 
 
-def test_a_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
+def test_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
     host = without_smaps(tmp_path / "h\x1b[31mt")
     done = run("ps", "--procfs", str(host), status=1)
     assert "\x1b" not in done.stdout + done.stderr
