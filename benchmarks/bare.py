@@ -28,12 +28,12 @@ class Timing(NamedTuple):
 
 
 def compiler() -> list[str]:
-    """The C compiler's command: ``$CC``, else ``cc``."""
+    """C compiler's command: ``$CC``, else ``cc``."""
     return shlex.split(os.environ.get("CC", "cc")) or ["cc"]
 
 
 def build(*arguments: str) -> None:
-    """Runs the compiler; RuntimeError with its message, or that there is none."""
+    """Run the compiler; raise RuntimeError with its message, or if there is none."""
     command = [*compiler(), "-O2", *arguments]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
@@ -82,7 +82,7 @@ def read(path: str) -> Timing:
 
 
 def read_chunks(path: str) -> Timing:
-    """The same with preadv(2) in 64 chunks of 3,000 bytes: the floor, not a baseline."""
+    """Read with preadv(2) in 64 chunks of 3,000 bytes: the floor, not a baseline."""
     return _read("chunks_read", path)
 
 
@@ -101,7 +101,7 @@ def sweep(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:
 
 
 def count_newlines(text: bytes) -> Timing:
-    """The newlines of ``text``, found by one memchr after the other."""
+    """Count the newlines of ``text`` by repeated memchr()."""
     count = ctypes.c_uint64()
     ns = library().count_newlines(text, len(text), ctypes.byref(count))
     return Timing(ns, count.value)

@@ -39,7 +39,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Callable[[figures.Figure], None]:
-    """Takes a Figure into the table. A goal that is missed is shown, it does not fail."""
+    """Add a Figure to the table. A missed goal is shown and does not fail the run."""
     return request.config.stash[FIGURES].append
 
 
@@ -54,7 +54,7 @@ def no_collection() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pid() -> Iterator[Callable[[str], int]]:
-    """The pid of a workload by its name; each is started once, when first asked for."""
+    """Return the pid of a workload by name; each is started once, at its first use."""
     with contextlib.ExitStack() as stack:
         started: dict[str, int] = {}
 
@@ -68,7 +68,7 @@ def pid() -> Iterator[Callable[[str], int]]:
 
 @pytest.fixture(scope="session")
 def text(pid: Callable[[str], int]) -> bytes:
-    """The smaps text of 20,000 mappings."""
+    """Text of a smaps file with 20,000 mappings."""
     return workloads.smaps(pid("many_small"))
 
 

@@ -74,7 +74,7 @@ def ratio(
     note: str = "",
     neighbours: bool = False,
 ) -> Figure:
-    """A ratio of medians, from nanoseconds taken in turns (``ours[i]`` next to ``baseline[i]``).
+    """Ratio of medians, from nanoseconds measured in turns (``ours[i]``, then ``baseline[i]``).
 
     The middle half is that of the ratios of neighbours: what the machine's noise leaves open. With
     `neighbours` the figure is their median: it tells less apart than the machine changes meanwhile.
@@ -99,7 +99,7 @@ def ratio(
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """A Markdown table, aligned so that it reads well in a terminal too."""
+    """Format a Markdown table, aligned so that it is readable in a terminal too."""
     rows = [HEADINGS, *(figure.cells() for figure in figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     rows.insert(1, tuple("-" * width for width in widths))
@@ -124,7 +124,7 @@ def _compiler() -> str:
 
 
 def facts() -> list[str]:
-    """The machine and the versions, without which a figure says little."""
+    """Describe the machine and the versions, on which every value depends."""
     try:
         version = importlib.metadata.version("fastsmaps")
     except importlib.metadata.PackageNotFoundError:
@@ -140,5 +140,5 @@ def facts() -> list[str]:
 
 
 def markdown(figures: Iterable[Figure]) -> str:
-    """The table with the machine's facts below, as a file for the documentation."""
+    """Write the table, followed by the machine's description, to a file for the documentation."""
     return "\n".join([table(figures), "", *(f"- {fact}" for fact in facts()), ""])

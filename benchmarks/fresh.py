@@ -28,13 +28,13 @@ def timed(function: Callable[[], object]) -> int:
 
 
 def first_parse(path: str) -> dict[str, int]:
-    """The first parse() of this process: its table's pages are fresh from the kernel."""
+    """Time the first parse() of this process: its table's pages are fresh from the kernel."""
     text = Path(path).read_bytes()
     return {"first": timed(lambda: fastsmaps.parse(text))}
 
 
 def against_psutil(pid: str, rounds: str) -> dict[str, object]:
-    """mappings() and psutil's memory_maps() in turns, in whatever backend this process has."""
+    """Time mappings() and psutil's memory_maps() in turns, on this process's backend."""
     number = int(pid)
     ours: list[int] = []
     theirs: list[int] = []
@@ -47,7 +47,7 @@ def against_psutil(pid: str, rounds: str) -> dict[str, object]:
 
 
 def _status(field: str) -> int:
-    """A size from /proc/self/status, in bytes."""
+    """Read a size from /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024

@@ -61,7 +61,7 @@ VmFlags: rd wr mr mw me ac sd
 
 
 def works(pid: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is counted: a name, and a call."""
+    """Map names to the calls whose instructions are counted."""
     saved = [path.read_bytes() for path in sorted(CAPTURES.glob("*/*/smaps"))]
     assert len(saved) > 10, CAPTURES
     alike = "".join(
@@ -121,7 +121,7 @@ def counted(backend: str) -> dict[str, int]:
 
 
 def machine() -> str:
-    """What decides how many instructions one and the same source takes."""
+    """Describe the versions and the processor that determine the number of instructions."""
     compiler = subprocess.run(
         [*bare.compiler(), "-dumpfullversion"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.split(".")[0]
@@ -130,7 +130,7 @@ def machine() -> str:
 
 
 def main() -> int:
-    """The exit status: 1 where something takes more than the limit, 3 where nothing is stored."""
+    """Compare; return the exit status: 1 above the limit, 3 where nothing is stored."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", action="store_true", help="make these counts the baseline")
     parser.add_argument("--count", metavar="LIBRARY", help=argparse.SUPPRESS)

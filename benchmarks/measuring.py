@@ -27,7 +27,7 @@ def environment(backend: str = fastsmaps.BACKEND) -> dict[str, str]:
 
 
 def run_fresh(what: str, *arguments: object, backend: str = fastsmaps.BACKEND) -> dict[str, Any]:
-    """What fresh.py says, run in a new process."""
+    """Run fresh.py in a new process and return its output."""
     command = [sys.executable, str(Path(__file__).with_name("fresh.py")), what]
     done = subprocess.run(
         [*command, *map(str, arguments)],

@@ -44,7 +44,7 @@ def nice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def burning() -> Iterator[None]:
-    """A program for each processor that does nothing but take its time."""
+    """Start a busy loop for each processor."""
     burners = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in os.sched_getaffinity(0)

@@ -79,7 +79,7 @@ class Mover:
                 held.pop(self.random.randrange(len(held))).close()
 
     def fork(self) -> None:
-        """A child that shares all there is and stands still, instead of the one before."""
+        """Replace the child by a new idle one, which shares all its memory."""
         if not self.own:
             self.act("anonymous", LARGEST)
         if self.child:

@@ -32,7 +32,7 @@ TARGETS = {
 
 
 def counted(text: bytes) -> tuple[int, int]:
-    """Mappings and bytes of Rss in a smaps text, the plain way."""
+    """Count mappings and bytes of Rss in a smaps text, in simple Python."""
     lines = text.splitlines()
     headers = sum(line[:1] in b"0123456789abcdef" for line in lines)
     return headers, sum(int(line.split()[1]) for line in lines if line.startswith(b"Rss:")) * 1024

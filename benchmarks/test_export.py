@@ -30,7 +30,7 @@ Record = Callable[[Figure], None]
 
 @pytest.fixture(scope="module")
 def flock() -> Iterator[Herd]:
-    """It sees the whole machine: no other herd may be there meanwhile."""
+    """Herd of processes; the exporter sees the whole machine, so no other herd may run."""
     with herd(COUNT, names=NAMES) as started:
         yield started
 
@@ -83,7 +83,7 @@ class Exporter:
 
 
 def check(exporter: Exporter, flock: Herd) -> None:
-    """The Rss of each group is that of its processes; each has its own, also where pages move."""
+    """Check that the Rss of each group is the sum over its processes, even where pages move."""
     groups: collections.Counter[str] = collections.Counter()
     for pid in flock.pids:
         comm = Path(f"/proc/{pid}/comm").read_text().strip()

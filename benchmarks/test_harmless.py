@@ -52,7 +52,7 @@ class Mapper:
         return self._process.stdout.readline()
 
     def work(self, read: Callable[[], object], seconds: int, times: int = 1) -> Latency:
-        """What it sees while it is read so often, once a second at most."""
+        """Measure its latencies while it is read `times` times, once a second at most."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds * 1000}\n")
         self._process.stdin.flush()

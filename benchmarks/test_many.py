@@ -31,13 +31,13 @@ FILES = ("smaps_rollup", "stat")
 
 @pytest.fixture(scope="module")
 def pids() -> Iterator[list[int]]:
-    """A thousand small programs, which end before other benchmarks begin."""
+    """Start a thousand small programs, which end before other benchmarks start."""
     with herd(COUNT) as started:
         yield started.pids
 
 
 def rollups(pids: list[int]) -> dict[int, int]:
-    """The Rss of each, the plain way."""
+    """Rss of each process, in simple Python."""
     found = {}
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():

@@ -18,7 +18,7 @@ Record = Callable[[Figure], None]
 
 @pytest.fixture(scope="module")
 def flock() -> Iterator[Herd]:
-    """A sampler sees the whole machine: no other herd may be there meanwhile."""
+    """Herd of processes; a sampler sees the whole machine, so no other herd may run."""
     with herd(300, 400) as started:
         yield started
 

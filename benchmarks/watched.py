@@ -25,7 +25,7 @@ _BLOCK = 4 << 20
 
 
 def ordinary() -> None:
-    """Some 100 ms of what programs in Python do; some MB of objects come and go."""
+    """Do typical Python work for about 100 ms, with some MB of objects created and freed."""
     for _ in range(6):
         records = [
             {"id": i, "name": f"name {i * 7919 % 3001}", "values": list(range(i % 40))}
@@ -39,7 +39,7 @@ def ordinary() -> None:
 
 
 def mapping() -> None:
-    """Some 100 ms of the worst: memory taken, touched and given back without a pause.
+    """Map, touch and unmap memory without a pause for about 100 ms: the worst case.
 
     Half a gigabyte a second of fresh pages, and some 1,500 pairs of mmap and munmap a second.
     """

@@ -87,22 +87,22 @@ def _started(name: str, count: int = 0) -> Iterator[int]:
 
 
 def many_small(count: int = 20_000) -> contextlib.AbstractContextManager[int]:
-    """A process with ``count`` mappings of 8 KiB, all written; yields its pid."""
+    """Start a process with ``count`` mappings of 8 KiB, all written; yield its pid."""
     return _started("many_small", count)
 
 
 def few_large(count: int = 400) -> contextlib.AbstractContextManager[int]:
-    """A process with ``count`` mappings of 1 MiB, half of each written, in 4 KiB pages."""
+    """Start a process with ``count`` mappings of 1 MiB, half of each written, in 4 KiB pages."""
     return _started("few_large", count)
 
 
 def ordinary() -> contextlib.AbstractContextManager[int]:
-    """A Python process as many are: 100 to 200 mappings, 15 to 30 MB."""
+    """Start a typical Python process: 100 to 200 mappings, 15 to 30 MB."""
     return _started("ordinary")
 
 
 def smaps(pid: int) -> bytes:
-    """What the process's smaps says now."""
+    """Read the process's smaps."""
     return Path(f"/proc/{pid}/smaps").read_bytes()
 
 

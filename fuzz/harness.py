@@ -68,13 +68,13 @@ def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
 
 
 def parts(text: bytes, number: int) -> list[bytes]:
-    """The text as those of up to three processes, cut anywhere."""
+    """Split the text anywhere into those of up to three processes."""
     first, second = sorted((len(text) * (number & 15) // 15, len(text) * (number >> 4) // 15))
     return [text[:first], text[first:second], text[second:]]
 
 
 def uses(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Sums by name over several processes."""
+    """Compare sums by name over several processes."""
     results = []
     for exports in EXPORTS:
         found = exports["Uses"]()
@@ -91,7 +91,7 @@ def uses(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
 
 
 def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """The same through a directory of processes."""
+    """Compare the same sums, read through a directory of processes."""
     with procfs(text, 0, number) as (root, pids):
         results = []
         for exports in EXPORTS:
@@ -125,7 +125,7 @@ atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
 
 @contextmanager
 def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]]]:
-    """A procfs of files: of each process one part, whose beginning is its name as well."""
+    """Make a procfs of files: one part for each process, which also starts with its name."""
     pids = []
     for pid, part in enumerate(parts(text, number), 1):
         directory = Path(SHARED, str(pid))
@@ -177,7 +177,7 @@ _STATM = re.compile(rb"[0-9]{1,18}(?: [0-9]{1,18}){0,9}\n?").fullmatch
 
 
 def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """What a kernel could write into statm; of anything else only that it harms nobody."""
+    """Check values that a kernel could write into statm; other input must only be safe."""
     with file_of(text) as fd:
         results = []
         for exports in EXPORTS if _STATM(text) else EXPORTS[:1]:

@@ -51,7 +51,7 @@ CORNERS = [
 
 
 def pieces(text: bytes) -> set[bytes]:
-    """Runs of whole records, as far as a small input goes: the ends, and one of each look."""
+    """Cut runs of complete records for a small input: both ends, and one record of each form."""
     records = HEADER.split(text)
     looks = {tuple(LABEL.findall(record)): i for i, record in enumerate(records)}
     starts = {0, max(len(records) - 3, 0), *looks.values()}

@@ -142,7 +142,7 @@ def no_unpacked_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="module")
 def idle() -> Iterator[processes.Process]:
-    """An idle process."""
+    """Idle process, shared by the tests of a module."""
     with processes.workload("idle") as child:
         yield child
 
@@ -158,7 +158,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, idle: processes.Process) -> str:
-    """A capture of two processes: the idle one and this one."""
+    """Capture of two processes: the idle one and this one."""
     target = str(tmp_path_factory.mktemp("saved") / "two.tar.gz")
     fastsmaps.capture(target, [idle.pid, os.getpid()])
     return target

@@ -56,7 +56,7 @@ PATH=$BIN:$PATH python3 -m fastsmaps $ARGUMENTS
 
 
 def screen(arguments: str) -> str:
-    """The last thing that the command drew; q ends one that would go on."""
+    """Return the last screen that the command drew; q ends a command that runs on."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         for name in NAMES:
@@ -92,7 +92,7 @@ def screen(arguments: str) -> str:
 
 
 def picture(title: str, text: str) -> str:
-    """An SVG that needs nothing from the network."""
+    """Draw an SVG that loads nothing from the network."""
     console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
     # from_ansi() knows colours, and none of the sequences that clear what is not there.
     console.print(Text.from_ansi(re.sub(r"\x1b\[[JK]", "", text.replace("\r", "")).rstrip()))

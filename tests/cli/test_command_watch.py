@@ -59,7 +59,7 @@ def idle() -> Iterator[processes.Process]:
 
 @contextlib.contextmanager
 def begun(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command under way; it is ended with the block."""
+    """Start the command; it is killed at the end of the block."""
     with subprocess.Popen(
         [*COMMAND, "watch", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -72,7 +72,7 @@ def begun(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def watched(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
-    """The report as JSON, of a command on standard error."""
+    """Run watch --json and parse the report; with a command it is on standard error."""
     done = run("watch", "--json", *arguments, status=status, **options)
     report: dict[str, Any] = json.loads(done.stderr if "--" in arguments else done.stdout)
     return report
@@ -97,7 +97,7 @@ def until_it_looks(at: int, process: subprocess.Popen[str]) -> None:
 
 
 def until_it_looked(process: subprocess.Popen[str]) -> None:
-    """Waits for two looks from now on, whatever pid namespace /proc is of.
+    """Wait for two more samples, whatever pid namespace /proc is of.
 
     The thread that looks gives up the processor of itself at least once a look.
     """

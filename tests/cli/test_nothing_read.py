@@ -18,7 +18,7 @@ from support.metrics import write_process as made_up
 
 
 def without_smaps(root: Path) -> Path:
-    """A host whose kernel has no smaps, as a capture shows it."""
+    """Write a capture of a host whose kernel has no smaps."""
     for pid in (10, 11):
         made_up(root, pid, b"daemon")
         (root / str(pid) / "smaps_rollup").unlink()
@@ -126,7 +126,7 @@ def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
 
 
 def in_process(command: list[str]) -> str:
-    """What the command prints, run in this process, which may not start another."""
+    """Run the command in this process, which may not start another; return its output."""
     import contextlib
     import io
 

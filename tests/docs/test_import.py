@@ -25,7 +25,7 @@ def extension(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture
 def pure(tmp_path: Path) -> Path:
-    """A directory with a copy of the package without the extension."""
+    """Copy the package without the extension to a directory."""
     shutil.copytree(
         PACKAGE, tmp_path / "fastsmaps", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )

@@ -147,7 +147,7 @@ MEMFD = b"/memfd:pool (deleted)"
 
 
 def mapped(start: int, name: bytes, dev: bytes, inode: int, rss: int) -> bytes:
-    """A record that maps one page of a file."""
+    """Record that maps one page of a file."""
     address = b"%x-%x" % (start, start + 4096)
     return address + b" rw-s 00000000 %s %d %s\nRss: %d kB\nPss: %d kB\n" % (
         dev, inode, name, rss, rss,
