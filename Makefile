@@ -40,7 +40,7 @@ lint: $(VENV)/installed $(VENV)/test $(VENV)/bench $(VENV)/lint
 	$(BIN)/mypy fastsmaps
 	$(BIN)/mypy tests
 	$(BIN)/mypy benchmarks
-	MYPYPATH=tests:tests/contract $(BIN)/mypy fuzz
+	MYPYPATH=tests $(BIN)/mypy fuzz
 	$(BIN)/mypy release docs
 
 $(VENV)/pip:

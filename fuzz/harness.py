@@ -26,10 +26,7 @@ from fastsmaps._backend import _csmaps, _pysmaps
 from fastsmaps._errors import ParseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/contract"))
-from test_differential import check_reads, file_of, total_of
-from test_sweep import STAT, figures
-from test_twins import outcome, same
+from support.twins import STAT, check_reads, file_of, outcome, rows_of, same, total_of
 
 TWINS = (_csmaps, _pysmaps)
 EXPORTS = (_backend.exports("c"), _backend.exports("python"))
@@ -169,7 +166,7 @@ def sweep(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
             found = exports["Sweep"](**OPTIONS[chunks % len(OPTIONS)])
             for pid in (*pids, 99):
                 found.take(root, memoryview(array("i", [pid])), 60.0)
-            results.append((found.outcomes(), figures(found)))
+            results.append((found.outcomes(), rows_of(found)))
         agree(*results)
 
 
@@ -285,7 +282,7 @@ def sweep_twice(root: int, pids: list[int]) -> Any:
             continue
     pages = array("Q", [0] * 3)
     _csmaps.statms(memoryview(array("i", [root])), memoryview(pages))
-    return figures(found)
+    return rows_of(found)
 
 
 KINDS = ("failing_allocation", "failing_read")

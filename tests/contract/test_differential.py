@@ -7,16 +7,12 @@ before them, but for what makes the fast paths (match_slots, _Slot) end and begi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_twins import outcome, same
 
 from fastsmaps import _errors as errors
 from fastsmaps._errors import PROBLEMS
@@ -24,45 +20,9 @@ from fastsmaps._fields import SIZES
 from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import header, kb, record
+from support.twins import Twins, check_reads, same
 
 pytestmark = pytest.mark.core
-
-Twins = tuple[ModuleType, ModuleType]
-
-
-@contextmanager
-def file_of(text: bytes) -> Iterator[int]:
-    fd = os.memfd_create("text")
-    try:
-        while text:
-            text = text[os.write(fd, text) :]
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def check_reads(twins: Twins, text: bytes, *ways: tuple[int, int]) -> Any:
-    """Check that reading in these chunks gives what parsing gives: table, sums or error."""
-    whole = total = same(twins, text)
-    if not text:
-        whole = total = (None,)  # nothing at offset 0
-    elif isinstance(whole[0], int):
-        total = twins[0].parse(text).sums()[0]
-    with file_of(text) as fd:
-        for twin in twins:
-            for chunk_size, chunks in ways:
-                assert outcome(twin.read, fd, chunk_size, chunks) == whole
-                for confirm in (False, True):
-                    assert total_of(twin, fd, chunk_size, chunks, confirm) == total
-    return whole
-
-
-def total_of(twin: ModuleType, *args: Any) -> Any:
-    try:
-        sums = twin.total(*args)
-    except errors.ParseError as error:
-        return type(error), str(error), error.offset, error.line_number, error.line
-    return (None,) if sums is None else sums
 
 
 # ---- texts that are complete, or damaged in one place

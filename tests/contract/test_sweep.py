@@ -15,12 +15,12 @@ from fastsmaps import _backend
 from fastsmaps._host.rows import SWEEP_OUTCOMES
 from support import processes
 from support.smaps_texts import record
+from support.twins import STAT, rows_of
 
 pytestmark = pytest.mark.core
 
 NEVER = 2**64 - 1
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
-STAT = b"%d (%s) S 7 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 77 " + b"0 " * 15 + b"17 0 0\n"
 
 
 @pytest.fixture
@@ -65,21 +65,6 @@ def root(tmp_path: Path) -> Iterator[int]:
     fd = os.open(tmp_path, os.O_RDONLY)
     yield fd
     os.close(fd)
-
-
-def rows_of(sweep: Any) -> list[Any]:
-    """Return each row, with its rollup instead of the rollup's place."""
-    table = sweep.table
-    rows = []
-    for i in range(len(sweep)):
-        pid, outcome, place, *rest = sweep.row(i)
-        values = None
-        if place is not None:
-            row = table.row(place)
-            labelled = dict(zip(table.labels, row[9:], strict=True))
-            values = {label: value for label, value in labelled.items() if value is not None}
-        rows.append((pid, SWEEP_OUTCOMES[outcome], values, *rest))
-    return rows
 
 
 @pytest.mark.parametrize(

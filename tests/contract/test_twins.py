@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,44 +16,9 @@ from fastsmaps._fields import SIZES
 from support.examples import examples
 from support.independent import DATA
 from support.smaps_texts import record
+from support.twins import Twins, outcome, same
 
 pytestmark = pytest.mark.core
-
-Twins = tuple[ModuleType, ModuleType]
-HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags")
-
-
-def content(table: Any) -> tuple[Any, ...]:
-    """Return all content of a table."""
-    keys = (*HEADER_KEYS, *table.labels)
-    groups = array("I", [i % 3 for i in range(len(table))])
-    return (
-        len(table),
-        [table.has_name(name) for name in (*table.names, b"[rollup]", b"", b"/none")],
-        (table.labels, table.sized, table.names, table.devs, table.flags, table.extra),
-        [table.column(key).tolist() for key in keys],
-        [table.column(key).format for key in keys],
-        [(view.tolist(), view.format, lacking) for view, lacking in table.columns(keys)],
-        [table.row(i) for i in range(len(table))],
-        table.sums(),
-        table.sums(memoryview(groups), 2),
-    )
-
-
-def outcome(function: Any, *args: Any) -> tuple[Any, ...]:
-    """Return the table's content, or the error's."""
-    try:
-        table = function(*args)
-    except ParseError as error:
-        return type(error), str(error), error.offset, error.line_number, error.line
-    return content(table) if table is not None else (None,)
-
-
-def same(twins: Twins, text: bytes, crlf: bool = False) -> tuple[Any, ...]:
-    c, python = twins
-    first = outcome(c.parse, text, crlf)
-    assert first == outcome(python.parse, text, crlf)
-    return first
 
 
 def read_in_chunks(
