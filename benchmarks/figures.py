@@ -140,5 +140,5 @@ def facts() -> list[str]:
 
 
 def markdown(figures: Iterable[Figure]) -> str:
-    """Write the table, followed by the machine's description, to a file for the documentation."""
+    """Format the table and the machine's description for the documentation."""
     return "\n".join([table(figures), "", *(f"- {fact}" for fact in facts()), ""])

@@ -16,7 +16,7 @@ _HELP = re.compile(r"^<!-- help: ?([a-z]*) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - whatever mkdocs hands over
-    """Hook for mkdocs, which calls it for each page."""
+    """Replace each help comment by the command's help; mkdocs calls this for each page."""
     return _HELP.sub(lambda match: f"```text\n{_help(match[1])}```", markdown)
 
 

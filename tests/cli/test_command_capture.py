@@ -1,4 +1,4 @@
-"""fastsmaps capture, and what ps makes of a capture, whole or damaged."""
+"""fastsmaps capture, and ps and diff on complete and damaged captures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_ps_of_a_capture(backend: ModuleType, saved: str, idle: processes.Proces
 def test_damaged_capture_shows_complete_members(
     backend: ModuleType, saved: str, tmp_path: Path
 ) -> None:
-    """What is whole is shown, and one line says that there is more."""
+    """Complete members are shown, and one line reports the damage."""
     whole = gzip.decompress(Path(saved).read_bytes())
     (tmp_path / "short.tar").write_bytes(whole[: len(whole) * 2 // 3])
     done = run("ps", "--procfs", str(tmp_path / "short.tar"), status=1)
@@ -57,7 +57,7 @@ def test_damaged_capture_shows_complete_members(
 def test_diff_ignores_processes_lost_to_damage(
     backend: ModuleType, saved: str, tmp_path: Path
 ) -> None:
-    """It is not known: neither did it come nor go."""
+    """A process lost to damage is unknown: it neither started nor ended."""
     whole = gzip.decompress(Path(saved).read_bytes())
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
         begun = archive.getmember(str(os.getpid())).offset  # after the other
@@ -69,7 +69,7 @@ def test_diff_ignores_processes_lost_to_damage(
 
 
 def test_diff_names_each_process(backend: ModuleType, tmp_path: Path) -> None:
-    """A pid that was used again is two changes: one process went, one came."""
+    """A reused pid is two changes: one process ended, another started."""
     for name, processes_of in {
         "old": {"7": "zoo", "8": "zoo"}, "new": {"7": "child", "9": "zoo"},
     }.items():  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which processes a command shows: PID, --user, --filter."""
+"""Selecting processes: PID, --user, --filter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.commands import COMMAND, ZOO, csv_rows, environment, json_rows, run
 from support.metrics import small_host
 from support.processes import running, workload
 
-#: What the one process has in its command line that is looked for.
+#: An argument that only the idle process has.
 OWN = f"an-argument-of-{os.getpid()}"
 
 
@@ -98,7 +98,7 @@ def test_launcher_of_fastsmaps_does_not_match(
 
 
 def test_other_ancestors_match(backend: ModuleType) -> None:
-    """Here it is that of a script, which has the expression, but not all of the arguments."""
+    """A script that starts fastsmaps has the expression, but not all arguments."""
     words = [*COMMAND, "ps", "--json", "--filter"]
     script = "import os; exec(os.environ['SCRIPT'])"
     code = f"import subprocess, sys; subprocess.run([*{words!r}, sys.argv[1]], check=True)"
@@ -214,7 +214,7 @@ def test_sampler_calls_exclude_again_after_exec(backend: ModuleType) -> None:
 def test_hostile_command_line_takes_no_quadratic_time(
     backend: ModuleType, tmp_path: Path, words: list[str]
 ) -> None:
-    """Searched whole it takes 18 s or more of processor time, and a process may have many forks."""
+    """A full search takes 18 s or more of CPU time, and a process may have many forks."""
     (small_host(tmp_path / "host") / "7/cmdline").write_bytes(b"x" * 130_000 + b"\0")
 
     def limit() -> None:

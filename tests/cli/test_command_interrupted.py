@@ -1,4 +1,4 @@
-"""What ends a command early: closed pipes, a full disk, Ctrl-C."""
+"""Commands that end early: closed pipes, a full disk, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_full_disk_is_reported(backend: ModuleType) -> None:
 
 @pytest.mark.parametrize("command", ["--version", "--help", "ps --help"])
 def test_unwritable_output_of_argparse(backend: ModuleType, command: str) -> None:
-    """It leaves by an exception of its own."""
+    """For these argparse raises SystemExit itself."""
     reader, closed = os.pipe()
     os.close(reader)
     full = os.open("/dev/full", os.O_WRONLY)
@@ -81,7 +81,7 @@ def test_closed_standard_output_is_reported(backend: ModuleType) -> None:
                   ("top", "--iterations", "9", "--interval", "3600")],
 )  # fmt: skip
 def test_sigint_ends_without_traceback(backend: ModuleType, arguments: tuple[str, ...]) -> None:
-    """Ctrl-C while it waits: no traceback."""
+    """Ctrl-C while it waits shows no traceback."""
     command = [sys.executable, "-c", _INTERRUPTIBLE, *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -114,7 +114,7 @@ fastsmaps.cli.main.entry()
 
 
 def test_sigint_in_finalizer_is_not_lost(backend: ModuleType) -> None:
-    """In a finalizer Python tells of a KeyboardInterrupt and goes on: it must not be lost."""
+    """Python only prints a KeyboardInterrupt raised in a finalizer; the command must still end."""
     done = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED_IN_A_FINALIZER],
         capture_output=True, check=False, env=environment(), timeout=processes.TIMEOUT,
@@ -123,7 +123,7 @@ def test_sigint_in_finalizer_is_not_lost(backend: ModuleType) -> None:
 
 
 def unread(fd: int) -> int:
-    """How many bytes are in a pipe."""
+    """Number of unread bytes in a pipe."""
     return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
@@ -133,7 +133,7 @@ def unread(fd: int) -> int:
         ("ps", "--json", "--procfs"),
         ("libs", "--procfs"),
         ("top", "--procfs"),
-        ("capture", "-o", "nothing.tar", "--procfs"),
+        ("capture", "-o", "capture.tar", "--procfs"),
         ("maps",),
         ("diff", "self"),
     ],
@@ -142,7 +142,7 @@ def unread(fd: int) -> int:
 def test_sigint_while_reading_a_pipe(
     backend: ModuleType, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """It has opened a pipe that says nothing; what it made until then is gone afterwards."""
+    """It has opened an empty pipe; files that it made until then are removed."""
     fifo, temporary = tmp_path / "fifo", tmp_path / "temporary"
     os.mkfifo(fifo)
     temporary.mkdir()
@@ -153,20 +153,20 @@ def test_sigint_while_reading_a_pipe(
         cwd=tmp_path,
         env=environment(TMPDIR=str(temporary)),
     ) as child:
-        # Comes back once the other side opens it too; what is written is gone once it reads.
+        # open() returns once the command opens the pipe; the byte is gone once it reads.
         with open(fifo, "wb", buffering=0) as pipe:
             pipe.write(b"7")
             while unread(pipe.fileno()):
                 assert child.poll() is None
             output = error = None
             while output is None:
-                # One that comes just before a read does not end it: then it is sent again.
+                # A signal that arrives just before a read does not end it, so it is sent again.
                 child.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     output, error = child.communicate(timeout=5)
         assert (child.returncode, output, error) == (128 + signal.SIGINT, b"", b"")
     assert os.listdir(temporary) == []
-    assert not (tmp_path / "nothing.tar").exists()
+    assert not (tmp_path / "capture.tar").exists()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -180,7 +180,7 @@ def test_sigint_while_reading_a_pipe(
 def test_unwritable_standard_error_keeps_exit_status(
     backend: ModuleType, command: str, status: int, where: str, unbuffered: str
 ) -> None:
-    """The exit status is what it is elsewhere: what is left in a buffer must not make it 120."""
+    """The exit status stays the same: unwritten buffers must not change it to 120."""
     shell = f"{sys.executable} -m fastsmaps {command} {where}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", shell], capture_output=True, check=False,
@@ -204,7 +204,7 @@ def test_unwritable_standard_output_and_error(
 
 
 def test_opened_files_never_get_standard_descriptors(backend: ModuleType, tmp_path: Path) -> None:
-    """A file that got the number 2 would hold what goes to standard error."""
+    """A file opened as descriptor 2 would receive the error messages."""
     shell = f"{sys.executable} -m fastsmaps capture -o {tmp_path}/c.tar $$ 999999999 <&- >&- 2>&-"
     subprocess.run(["bash", "-c", shell], check=False, env=environment())
     with fastsmaps.open_capture(tmp_path / "c.tar") as directory:
@@ -213,7 +213,7 @@ def test_opened_files_never_get_standard_descriptors(backend: ModuleType, tmp_pa
 
 @pytest.mark.parametrize("name", ["array", "argparse", "re", "json", "tempfile", "zlib", "signal"])
 def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, name: str) -> None:
-    """It may be a stranger's."""
+    """The directory may belong to another user."""
     (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
     for word in (["-m", "fastsmaps"], ["-mfastsmaps"], ["-Bm", "fastsmaps.__main__"]):
         for arguments in (["--version"], ["totals", "self"], ["-m"]):

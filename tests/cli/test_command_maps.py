@@ -49,7 +49,7 @@ def test_maps_output(backend: ModuleType) -> None:
 
 
 def test_maps_fields_and_sort(backend: ModuleType) -> None:
-    """Programs get what was asked for and what tells the lines apart; order is by any field."""
+    """JSON has the given fields and those that identify a row; sorting is by any field."""
     (row,) = json_rows("maps", ZOO, "--fields", "Swap,rss", "--sort=-pss", "--limit", "1")
     assert list(row) == ["start", "end", "perms", "swap", "rss", "kind", "path"]
     (most,) = json_rows("maps", ZOO, "--sort=-pss", "--limit", "1")
@@ -69,7 +69,7 @@ def test_maps_fields_and_sort(backend: ModuleType) -> None:
 
 
 def test_filter_groups_of_concatenated_texts(backend: ModuleType, tmp_path: Path) -> None:
-    """Two programs begin at the same address, and the filter wants one of them."""
+    """Two programs start at the same address, and the filter matches one of them."""
     text = record(0x400000, 0x401000, b"/bin/a", Rss=4) + record(0x400000, 0x402000, b"/bin/b")
     (tmp_path / "two").write_bytes(text)
     for by in ("path", "kind"):
@@ -78,7 +78,7 @@ def test_filter_groups_of_concatenated_texts(backend: ModuleType, tmp_path: Path
 
 
 def test_fields_without_unit_are_not_summed(backend: ModuleType) -> None:
-    """They are shown as they are, and not summed."""
+    """Fields that are not sizes are shown unchanged and not summed."""
     fields = "inode,offset,kernel_page_size,deleted,start"
     text = run("maps", ZOO, "--fields", fields).stdout.splitlines()
     table = fastsmaps.load(ZOO)
@@ -114,23 +114,23 @@ def test_libs_output(backend: ModuleType, idle: processes.Process) -> None:
 def test_diff_reports_usage_errors_before_waiting(
     backend: ModuleType, idle: processes.Process
 ) -> None:
-    for wrong, says in (
+    for options, message in (
         (("--by", "comm"), "--by for a process must be one of path, kind, label, range, got comm"),
         (("--sort", "nonsense"), "no field 'nonsense'"),
     ):
         month = ("diff", str(idle.pid), "--after", "2678400")
-        assert says in run(*month, *wrong, status=2, timeout=processes.TIMEOUT).stderr
+        assert message in run(*month, *options, status=2, timeout=processes.TIMEOUT).stderr
 
 
 def test_diff_without_changes_has_a_header(backend: ModuleType) -> None:
-    """Its fields are there to sort by, and in the head of a CSV."""
+    """An empty diff can be sorted by every field and has a CSV header."""
     some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
     none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
     assert none == [some[0]]
 
 
 def test_diff_by_range(backend: ModuleType, tmp_path: Path) -> None:
-    """Unnamed memory that grew downwards has its address; --filter and --sort know the names."""
+    """Unnamed memory that grew downwards has an address; --filter and --sort work on ranges."""
     old, new = tmp_path / "old", tmp_path / "new"
     line = "{}-{} rw-p 00000000 00:00 0 {}\nRss: {} kB\nPss: {} kB\n"
     old.write_text(

@@ -1,4 +1,4 @@
-"""fastsmaps ps: text, JSON, CSV, groups, what is left out, rights."""
+"""fastsmaps ps: text, JSON, CSV, groups, limits, permissions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from support.commands import csv_rows, json_rows, run
 
 def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
     rows = {row["pid"]: row for row in json_rows("ps")}
-    mine = rows[idle.pid]
+    row = rows[idle.pid]
     assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
-        mine
+        row
     )
-    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    assert (row["ppid"], row["outcome"]) == (os.getpid(), "read")
     for row in rows.values():
         assert (row["outcome"] == "read") == (row["rss"] is not None)
     lines = {line["pid"]: line for line in csv_rows("ps")}
-    assert lines[str(idle.pid)]["rss"] == str(mine["rss"])
+    assert lines[str(idle.pid)]["rss"] == str(row["rss"])
     text = run("ps", "--filter", "workloads").stdout.splitlines()
     assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
     assert any(line.split()[0] == str(idle.pid) for line in text)
@@ -43,7 +43,7 @@ def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
 
 
 def test_filter_adds_command_lines(backend: ModuleType, idle: processes.Process) -> None:
-    """They are in JSON and CSV where they are read anyway: where they are filtered by."""
+    """JSON and CSV include command lines where --filter reads them."""
     rows = {row["pid"]: row for row in json_rows("ps", "--filter", "workloads.py")}
     expected = Path(f"/proc/{idle.pid}/cmdline").read_text().split("\0")[:-1]
     assert rows[idle.pid]["cmdline"] == expected
@@ -72,7 +72,7 @@ def test_zombies_are_counted(backend: ModuleType) -> None:
 def test_cgroup_option_reads_cgroups(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
-    """They are read where they are asked for."""
+    """Cgroups are read only on request."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True)
     assert own.cgroup is not None
     rows = {row["pid"]: row for row in json_rows("ps", "--cgroup")}
@@ -97,11 +97,11 @@ def test_ps_max_rss(backend: ModuleType, idle: processes.Process) -> None:
 
 
 def test_ps_without_permission_counts_denied(backend: ModuleType, idle: processes.Process) -> None:
-    """What may be shown is; the rest is counted, and one line says what would help."""
+    """Denied processes are counted, and one line names the capability that would be enough."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
 
-    def look(*arguments: str) -> tuple[int, str]:
+    def run_unprivileged(*arguments: str) -> tuple[int, str]:
         from fastsmaps.cli.main import main
 
         linux.become(linux.NOBODY)
@@ -110,22 +110,22 @@ def test_ps_without_permission_counts_denied(backend: ModuleType, idle: processe
             status = main(list(arguments))
         return status, out.getvalue()
 
-    status, text = processes.run_in_child(lambda: look("ps"))
+    status, text = processes.run_in_child(lambda: run_unprivileged("ps"))
     assert status == 0
     assert re.search(r"\d+ denied.*\ndenied: CAP_SYS_PTRACE would be enough", text)
-    rows = json.loads(processes.run_in_child(lambda: look("ps", "--json"))[1])
+    rows = json.loads(processes.run_in_child(lambda: run_unprivileged("ps", "--json"))[1])
     (row,) = [row for row in rows if row["pid"] == idle.pid]
     assert (row["outcome"], row["rss"], row["uid"]) == ("denied", None, 0)
-    assert processes.run_in_child(lambda: look("totals", str(idle.pid)))[0] == 1
+    assert processes.run_in_child(lambda: run_unprivileged("totals", str(idle.pid)))[0] == 1
 
 
 def test_capability_hint_is_shown_where_it_helps(backend: ModuleType, tmp_path: Path) -> None:
-    """Root in a container lacks the capability, as a rule; for a capture it would help nobody."""
+    """Root in a container normally lacks the capability; for a capture it would not help."""
     if os.geteuid() != 0:
         pytest.skip("only root drops its capabilities")
     saved = tmp_path / "saved"
 
-    def look() -> list[str]:
+    def run_unprivileged() -> list[str]:
         from fastsmaps.cli.main import main
 
         linux.become(0)
@@ -137,21 +137,21 @@ def test_capability_hint_is_shown_where_it_helps(backend: ModuleType, tmp_path: 
             texts.append(out.getvalue())
         return texts
 
-    with processes.workload("idle") as guarded:
-        guarded.request("undumpable")
-        live, capture, scan_capture = processes.run_in_child(look)
+    with processes.workload("idle") as undumpable:
+        undumpable.request("undumpable")
+        live, capture, replay = processes.run_in_child(run_unprivileged)
     assert "CAP_SYS_PTRACE would be enough" in live
     assert "CAP_SYS_PTRACE would be enough" in capture
-    assert re.search(r"\d+ denied", scan_capture)
-    assert "CAP_SYS_PTRACE" not in scan_capture
+    assert re.search(r"\d+ denied", replay)
+    assert "CAP_SYS_PTRACE" not in replay
 
 
 def test_ps_fields_and_sort(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
-    """The named fields instead of all; order is still by any field."""
+    """The given fields replace the default ones; sorting by any field still works."""
     rows = {row["pid"]: row for row in json_rows("ps", "--fields", "Private_Dirty, ppid,uss")}
-    mine = rows[idle.pid]
-    assert list(mine) == ["pid", "user", "outcome", "private_dirty", "ppid", "uss", "comm"]
-    assert (mine["ppid"], mine["outcome"]) == (os.getpid(), "read")
+    row = rows[idle.pid]
+    assert list(row) == ["pid", "user", "outcome", "private_dirty", "ppid", "uss", "comm"]
+    assert (row["ppid"], row["outcome"]) == (os.getpid(), "read")
     (most,) = json_rows("ps", "--fields", "uss", "--sort", "Rss", "--limit", "1")
     assert list(most) == ["pid", "user", "outcome", "uss", "comm"]
     (first,) = json_rows("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
@@ -172,7 +172,7 @@ def test_ps_fields_and_sort(backend: ModuleType, idle: processes.Process, tmp_pa
 
 
 def test_fields_and_sort_read_what_they_name(backend: ModuleType, idle: processes.Process) -> None:
-    """--fields and --sort read what they name."""
+    """Naming a field in --fields or --sort is enough to read it."""
     (own,) = fastsmaps.scan([idle.pid], cgroup=True, cmdline=True)
     rows = {row["pid"]: row for row in json_rows("ps", "--fields", "cgroup,cmdline")}
     assert rows[idle.pid]["cgroup"] == own.cgroup
@@ -198,10 +198,10 @@ def test_ps_by_fields(backend: ModuleType, idle: processes.Process) -> None:
 
 @pytest.mark.host
 def test_unknown_field_lists_all_fields(backend: ModuleType) -> None:
-    """The message lists every field there is."""
-    for more in ((), ("--json",), ("--csv",), ("--sort", "pss")):
-        for wrong in ("nonsense", "rss,nonsense", "rss,", ""):
-            done = run("ps", "--fields", wrong, *more, status=2)
+    """The message lists every field."""
+    for options in ((), ("--json",), ("--csv",), ("--sort", "pss")):
+        for fields in ("nonsense", "rss,nonsense", "rss,", ""):
+            done = run("ps", "--fields", fields, *options, status=2)
             assert done.stderr.count("\n") == 1
             assert "no field" in done.stderr
             listed = done.stderr.partition("there are: ")[2].split()

@@ -1,4 +1,4 @@
-"""fastsmaps top, and what the others do on a terminal."""
+"""fastsmaps top, and other commands on a terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from fastsmaps._model.grouping import command_of
 from support import processes
 from support.commands import SCREEN, ZOO, Job, json_rows, on_terminal, run
 
-GIVEN_BACK = "\x1b[?25h\x1b[?1049l"
+#: Show the cursor and leave the alternate screen, or the reverse.
+RESTORED = "\x1b[?25h\x1b[?1049l"
 TAKEN = "\x1b[?1049h\x1b[?25l"
 
-# Calls the command as a program may, and looks at what it left.
-CALLED = """
+# Calls main() as a program may, and compares the signal handlers before and after.
+CALLER = """
 import signal, sys, threading
 from fastsmaps.cli.main import main
 
@@ -37,18 +38,18 @@ print("as before")
 """
 
 
-# Sends itself a signal in the first wait, with nothing of Python between that and select().
+# Sends itself a signal in the first wait; no Python code runs between the signal and select().
 RACE = """
 import ctypes, functools, operator, select, sys
 from fastsmaps.cli.main import entry
 
 number = int(sys.argv.pop(1))
-really = select.select
+real_select = select.select
 
 def wait(*arguments):
-    select.select = really
+    select.select = real_select
     send = functools.partial(ctypes.CDLL(None)["raise"], number)
-    return list(map(operator.call, [send, functools.partial(really, *arguments)]))[1]
+    return list(map(operator.call, [send, functools.partial(real_select, *arguments)]))[1]
 
 select.select = wait
 entry()
@@ -56,7 +57,7 @@ entry()
 
 
 def plain(text: str) -> str:
-    """Without what only terminals understand."""
+    """Remove the control sequences of terminals."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
 
 
@@ -87,7 +88,7 @@ def test_top_screen_and_keys(backend: ModuleType, without_rich: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sort", "keys", "downwards", "told"),
+    ("sort", "keys", "descending", "title"),
     [
         ("pid", "q", False, "by pid:"),
         ("pid", "Rq", True, "by pid descending:"),
@@ -104,18 +105,18 @@ def test_top_screen_and_keys(backend: ModuleType, without_rich: bool) -> None:
     ],
 )
 def test_sort_keys_and_reverse(
-    saved: str, sort: str, keys: str, downwards: bool, told: str
+    saved: str, sort: str, keys: str, descending: bool, title: str
 ) -> None:
-    """As with --sort elsewhere; R turns it round, another key begins anew."""
+    """Orders as --sort does; R reverses the order, another sort key resets it."""
     with fastsmaps.open_capture(saved) as procfs:
         scan = fastsmaps.scan(procfs=procfs, cmdline=True)
-    by = told.split()[1].rstrip(":")
+    by = title.split()[1].rstrip(":")
     keyed = {row.pid: command_of(row) if by == "command" else row.as_dict()[by] for row in scan}
     text = on_terminal("top", "--procfs", saved, f"--sort={sort}", "--interval", "3600", keys=keys)
     last = plain(text.split(SCREEN)[len(keys) - 1])
-    assert told in last
+    assert title in last
     pids = [int(pid) for pid in re.findall(r"^ *([0-9]+)", last, re.MULTILINE)]
-    assert pids == sorted(keyed, key=keyed.__getitem__, reverse=downwards)
+    assert pids == sorted(keyed, key=keyed.__getitem__, reverse=descending)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_sort_keys_and_reverse(
     [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]],
 )
 def test_signal_restores_terminal(backend: ModuleType, numbers: list[signal.Signals]) -> None:
-    """The terminal is as before, also where the next one comes while that is seen to."""
+    """The terminal is restored, even if a second signal arrives meanwhile."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         job.signal(signal.SIGSTOP)
@@ -133,7 +134,7 @@ def test_signal_restores_terminal(backend: ModuleType, numbers: list[signal.Sign
         job.resume("fg")
         assert job.read_line() == f"ended {128 + numbers[0]}", job.text
         assert job.modes() == job.initial_modes
-    assert job.text.rstrip().endswith(GIVEN_BACK)
+    assert job.text.rstrip().endswith(RESTORED)
     assert "Traceback" not in job.text
 
 
@@ -155,7 +156,7 @@ def test_screen_is_drawn_once_per_sample(backend: ModuleType) -> None:
 
 
 def test_ctrl_z_and_continue(backend: ModuleType) -> None:
-    """Ctrl-Z gives the terminal back until the command has it again, and bg does not give it."""
+    """Ctrl-Z restores the terminal until the command is in the foreground again; bg does not."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         own = job.modes()
@@ -164,24 +165,24 @@ def test_ctrl_z_and_continue(backend: ModuleType) -> None:
             job.press("\x1a")
             assert job.read_line() == f"stopped {signal.SIGTSTP:d}"
             assert job.modes() == job.initial_modes
-            assert job.text.rstrip().endswith(GIVEN_BACK)
+            assert job.text.rstrip().endswith(RESTORED)
             if again == 2:
                 job.resume("bg")
                 assert job.read_line() == f"stopped {signal.SIGTTOU:d}"
                 assert job.modes() == job.initial_modes
-                assert job.text.rstrip().endswith(GIVEN_BACK)
+                assert job.text.rstrip().endswith(RESTORED)
             job.resume("fg")
-            job.until(lambda: SCREEN in job.text.rpartition(GIVEN_BACK)[2])
-            assert TAKEN in job.text.rpartition(GIVEN_BACK)[2]
+            job.until(lambda: SCREEN in job.text.rpartition(RESTORED)[2])
+            assert TAKEN in job.text.rpartition(RESTORED)[2]
             assert job.modes() == own
         job.press("q")
         assert job.read_line() == "ended 0", job.text
         assert job.modes() == job.initial_modes
-    assert job.text.rstrip().endswith(GIVEN_BACK)
+    assert job.text.rstrip().endswith(RESTORED)
 
 
 def test_sigstop_and_continue(backend: ModuleType) -> None:
-    """The shell has to see to the terminal then; it is taken and drawn anew."""
+    """The shell restores the terminal; after fg the command takes it and redraws."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         own = job.modes()
@@ -198,7 +199,7 @@ def test_sigstop_and_continue(backend: ModuleType) -> None:
 
 @pytest.mark.parametrize("first", ["\x1a", "bg"])
 def test_signal_ends_stopped_top(backend: ModuleType, first: str) -> None:
-    """As by a shell's kill %1: it does not stop once more for a terminal that is another's."""
+    """As with a shell's kill %1: it does not stop again for a terminal it does not own."""
     with Job("top", "--interval", "3600") as job:
         job.until(lambda: job.screens == 1)
         job.press("\x1a")
@@ -214,14 +215,14 @@ def test_signal_ends_stopped_top(backend: ModuleType, first: str) -> None:
 
 
 def test_ignored_sigtstp_stays_ignored(backend: ModuleType) -> None:
-    """Ignored from the start, SIGTSTP stays so."""
+    """SIGTSTP that was ignored at the start stays ignored."""
     ignoring = "import signal\nsignal.signal(signal.SIGTSTP, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry\nentry()"]
     with Job("top", "--interval", "3600", command=command) as job:
         job.until(lambda: job.screens == 1)
         job.press("\x1ar")
         job.until(lambda: "by rss" in job.text)
-        assert GIVEN_BACK not in job.text
+        assert RESTORED not in job.text
         job.press("q")
         assert job.read_line() == "ended 0"
 
@@ -242,7 +243,7 @@ def test_terminal_resize_redraws(backend: ModuleType) -> None:
 def test_signal_just_before_waiting_is_not_lost(
     backend: ModuleType, number: signal.Signals
 ) -> None:
-    """Too late for Python to run the handler first, too early to end the wait."""
+    """It comes too late for Python to run the handler first and too early to end the wait."""
     with Job(
         "top", "--interval", "3600", command=[sys.executable, "-c", RACE, str(+number)]
     ) as job:
@@ -256,8 +257,8 @@ def test_signal_just_before_waiting_is_not_lost(
 
 @pytest.mark.parametrize("thread", [False, True])
 def test_signal_handlers_are_restored(backend: ModuleType, thread: bool) -> None:
-    """Also in a thread, which may change none."""
-    command = [sys.executable, "-c", CALLED, *["thread"] * thread]
+    """Also after a call in a thread, which cannot set signal handlers."""
+    command = [sys.executable, "-c", CALLER, *["thread"] * thread]
     text = on_terminal(keys="pq", command=command)
     assert text.rstrip().endswith("as before")
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: wrong use, help, names that are meant to do harm."""
+"""Common to all commands: usage errors, help, hostile names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_usage_errors(backend: ModuleType) -> None:
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("fastsmaps: ")
         assert "\x1b" not in done.stderr
-        assert "seconds" not in done.stderr  # a share is none
+        assert "seconds" not in done.stderr  # a budget is a share, not seconds
 
 
 def test_help_of_each_command(backend: ModuleType) -> None:

@@ -25,7 +25,7 @@ from support.commands import COMMAND, WITHOUT_RICH, Job, environment, run
 MIB = 1 << 20
 QUICK = ("--interval", "0.01", "--budget", "1")
 
-# Grows, says so, and stands still until its input ends.
+# Grows, reports it, and waits for the end of its input.
 GROWING = """
 import mmap, sys
 held = mmap.mmap(-1, 24 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -37,7 +37,7 @@ sys.exit(len(sys.stdin.read()))
 
 # Reports each signal it gets, and exits at SIGUSR2. By os.write(): one handler may interrupt
 # another, and a print() inside a print() raises RuntimeError (reentrant call).
-LISTENING = """
+REPORTS_SIGNALS = """
 import os, signal, sys, time
 def report(number, frame):
     os.write(1, signal.Signals(number).name.encode() + b"\\n")
@@ -58,7 +58,7 @@ def idle() -> Iterator[processes.Process]:
 
 
 @contextlib.contextmanager
-def begun(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def start_watch(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Start the command; it is killed at the end of the block."""
     with subprocess.Popen(
         [*COMMAND, "watch", *arguments],
@@ -71,7 +71,7 @@ def begun(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def watched(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
+def watch_report(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
     """Run watch --json and parse the report; with a command it is on standard error."""
     done = run("watch", "--json", *arguments, status=status, **options)
     report: dict[str, Any] = json.loads(done.stderr if "--" in arguments else done.stdout)
@@ -79,43 +79,43 @@ def watched(*arguments: str, status: int = 0, **options: Any) -> dict[str, Any]:
 
 
 def is_read_by(pid: int, reader: int) -> bool:
-    """Whether its thread has begun, which it does after the first look, and reads that process."""
+    """Whether `reader` samples the process: it starts its thread after the first sample."""
     links = []
     with contextlib.suppress(OSError):
         if len(os.listdir(f"/proc/{reader}/task")) > 1:
-            numbers = os.listdir(f"/proc/{reader}/fd")
-            links = [os.readlink(f"/proc/{reader}/fd/{number}") for number in numbers]
+            fds = os.listdir(f"/proc/{reader}/fd")
+            links = [os.readlink(f"/proc/{reader}/fd/{fd}") for fd in fds]
     return f"/proc/{pid}/smaps_rollup" in links
 
 
-def until_it_looks(at: int, process: subprocess.Popen[str]) -> None:
+def wait_for_first_sample(pid: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + processes.TIMEOUT
-    while not is_read_by(at, process.pid):
+    while not is_read_by(pid, process.pid):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def until_it_looked(process: subprocess.Popen[str]) -> None:
+def wait_for_samples(process: subprocess.Popen[str]) -> None:
     """Wait for two more samples, whatever pid namespace /proc is of.
 
-    The thread that looks gives up the processor of itself at least once a look.
+    The sampling thread has at least one voluntary context switch per sample.
     """
     fd = os.pidfd_open(process.pid)
     with fastsmaps.Process.from_pidfd(fd) as reader:
-        number = reader.pid
+        pid = reader.pid
     os.close(fd)
     deadline = time.monotonic() + processes.TIMEOUT
-    begun: int | None = None
+    first: int | None = None
     while True:
         count = 0
-        for tid in os.listdir(f"/proc/{number}/task"):
-            if int(tid) != number:
-                text = Path(f"/proc/{number}/task/{tid}/status").read_text()
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            if int(tid) != pid:
+                text = Path(f"/proc/{pid}/task/{tid}/status").read_text()
                 count += int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-        if count and begun is None:
-            begun = count
-        if begun is not None and count > begun + 20:
+        if count and first is None:
+            first = count
+        if first is not None and count > first + 20:
             return
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -127,7 +127,7 @@ def until_it_looked(process: subprocess.Popen[str]) -> None:
 
 def test_watch_for_a_duration(backend: ModuleType, idle: processes.Process, tmp_path: Path) -> None:
     saved = tmp_path / "samples.csv"
-    report = watched(str(idle.pid), "--for", "0.2", *QUICK, "--csv", str(saved))
+    report = watch_report(str(idle.pid), "--for", "0.2", *QUICK, "--csv", str(saved))
     assert (report["pid"], report["outcome"], report["exit_code"]) == (idle.pid, "read", None)
     assert report["duration"] >= 0.2
     assert all(change["rss"] == 0 for change in report["growth"])
@@ -138,14 +138,14 @@ def test_watch_for_a_duration(backend: ModuleType, idle: processes.Process, tmp_
     assert len(rows) == report["samples"] >= 2
     assert list(rows[0]) == list(report["start"])
     assert {row["rss"] for row in rows} == {str(rss)}
-    assert {row["nonlinear"] for row in rows} == {""}  # not printed is not 0
+    assert {row["nonlinear"] for row in rows} == {""}  # a missing field is empty, not 0
     assert saved.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["samples.csv"]
 
 
 def test_watch_until_process_ends(backend: ModuleType) -> None:
-    with processes.workload("idle") as child, begun(str(child.pid), *QUICK) as process:
-        until_it_looks(child.pid, process)
+    with processes.workload("idle") as child, start_watch(str(child.pid), *QUICK) as process:
+        wait_for_first_sample(child.pid, process)
         child.reap()
         out, errors = process.communicate(timeout=processes.TIMEOUT)
     assert (process.returncode, errors) == (0, "")
@@ -156,8 +156,8 @@ def test_watch_until_process_ends(backend: ModuleType) -> None:
 def test_signal_ends_watch_with_report(
     backend: ModuleType, idle: processes.Process, number: int
 ) -> None:
-    with begun(str(idle.pid), *QUICK) as process:
-        until_it_looks(idle.pid, process)
+    with start_watch(str(idle.pid), *QUICK) as process:
+        wait_for_first_sample(idle.pid, process)
         process.send_signal(number)
         out, errors = process.communicate(timeout=processes.TIMEOUT)
     assert (process.returncode, errors) == (0, "")
@@ -175,7 +175,7 @@ def test_missing_process_is_an_error(backend: ModuleType) -> None:
 
 
 def test_watch_of_a_command(backend: ModuleType) -> None:
-    with begun("--json", *QUICK, "--", sys.executable, "-c", GROWING) as process:
+    with start_watch("--json", *QUICK, "--", sys.executable, "-c", GROWING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
         pid = next(
@@ -183,7 +183,7 @@ def test_watch_of_a_command(backend: ModuleType) -> None:
             for name in os.listdir("/proc")
             if name.isdecimal() and is_read_by(int(name), process.pid)
         )
-        time.sleep(0.1)  # some looks
+        time.sleep(0.1)  # several samples
         out, errors = process.communicate("12345", timeout=processes.TIMEOUT)
     assert (process.returncode, out) == (5, "")
     report = json.loads(errors)
@@ -201,13 +201,13 @@ def test_watch_of_a_command(backend: ModuleType) -> None:
 def test_command_with_proc_of_outer_pid_namespace(
     backend: ModuleType, tree: tuple[str, ...]
 ) -> None:
-    """Its number there is not the one that subprocess gives, which may be a stranger's."""
+    """The pid in /proc differs from subprocess's, which may be another process's there."""
 
     def inside() -> tuple[dict[str, Any], int]:
-        with begun("--json", *tree, *QUICK, "--", sys.executable, "-c", GROWING) as process:
+        with start_watch("--json", *tree, *QUICK, "--", sys.executable, "-c", GROWING) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "grown\n"
-            until_it_looked(process)
+            wait_for_samples(process)
             _, errors = process.communicate(timeout=processes.TIMEOUT)
             return json.loads(errors), process.pid
 
@@ -225,38 +225,38 @@ def test_unrelated_process_with_equal_pid_is_not_watched(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     def inside() -> tuple[dict[str, Any], int]:
-        # What is started next is fastsmaps, and then its command.
+        # The next process is fastsmaps, the one after it the command.
         linux.set_next_pid(idle.pid - 1)
-        with begun("--json", *QUICK, "--", "sh", "-c", "echo $$; read line") as process:
+        with start_watch("--json", *QUICK, "--", "sh", "-c", "echo $$; read line") as process:
             assert process.stdout is not None
-            number = int(process.stdout.readline())
-            until_it_looked(process)
+            pid = int(process.stdout.readline())
+            wait_for_samples(process)
             _, errors = process.communicate("\n", timeout=processes.TIMEOUT)
-            return json.loads(errors), number
+            return json.loads(errors), pid
 
     try:
-        report, number = processes.run_in_namespaces(inside, None)
+        report, pid = processes.run_in_namespaces(inside, None)
     except linux.Unavailable as error:
-        pytest.skip(f"no pid namespace in which numbers can be chosen: {error}")
-    if number != idle.pid:
-        pytest.skip(f"the kernel gave {number} instead of {idle.pid}")
+        pytest.skip(f"no pid namespace in which pids can be chosen: {error}")
+    if pid != idle.pid:
+        pytest.skip(f"the kernel assigned {pid} instead of {idle.pid}")
     assert report["pid"] != idle.pid
     assert report["outcome"] in ("gone", "zombie")
 
 
 def test_command_output_is_unchanged(backend: ModuleType, tmp_path: Path) -> None:
-    ours, theirs = os.pipe()
+    reader, writer = os.pipe()
     code = (
         "import os, sys; sys.stdout.write(sys.stdin.read()); "
-        f"os.write({theirs}, b'through a descriptor'); os.write(2, b'to the other')"
+        f"os.write({writer}, b'through a descriptor'); os.write(2, b'to the other')"
     )
     done = run(
         "watch", "-o", str(tmp_path / "report"), "--", sys.executable, "-c", code,
-        input="as it is", pass_fds=[theirs],
+        input="as it is", pass_fds=[writer],
     )  # fmt: skip
-    os.close(theirs)
+    os.close(writer)
     assert (done.stdout, done.stderr) == ("as it is", "to the other")
-    with open(ours) as pipe:
+    with open(reader) as pipe:
         assert pipe.read() == "through a descriptor"
     text = (tmp_path / "report").read_text()
     assert text.startswith(f"{sys.executable} -c import os")
@@ -275,9 +275,9 @@ def test_command_exit_status_is_passed_on(backend: ModuleType, tmp_path: Path) -
 
 
 def test_short_command_has_unknown_values(backend: ModuleType) -> None:
-    """It may have ended before the first look: then nothing is known, which is not 0."""
+    """A command may end before the first sample; then its values are unknown, not 0."""
     for _ in range(3):
-        report = watched("--", "true")
+        report = watch_report("--", "true")
         assert report["exit_code"] == 0
         assert (report["samples"] == 0) == (report["start"] is None) == (report["peaks"] == {})
         assert report["peak_rss"] != 0
@@ -286,10 +286,12 @@ def test_short_command_has_unknown_values(backend: ModuleType) -> None:
 
 
 def test_signals_are_forwarded(backend: ModuleType) -> None:
-    with begun("--", sys.executable, "-c", LISTENING, start_new_session=True) as process:
+    with start_watch(
+        "--", sys.executable, "-c", REPORTS_SIGNALS, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        # There is no terminal that would have sent the first two to both.
+        # Without a terminal, which would send the first two signals to both processes.
         for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
             process.send_signal(getattr(signal, name))
             assert process.stdout.readline() == f"{name}\n"
@@ -299,7 +301,7 @@ def test_signals_are_forwarded(backend: ModuleType) -> None:
 
 
 def test_ctrl_c_reaches_command_once(backend: ModuleType) -> None:
-    with Job("watch", "--", sys.executable, "-c", LISTENING) as job:
+    with Job("watch", "--", sys.executable, "-c", REPORTS_SIGNALS) as job:
         job.until(lambda: "ready" in job.text)
         for key, name in (("\x03", "SIGINT"), ("\x1c", "SIGQUIT"), ("\x03", "SIGINT")):
             count = job.text.count(name)
@@ -312,9 +314,9 @@ def test_ctrl_c_reaches_command_once(backend: ModuleType) -> None:
 
 
 def test_ignored_sighup_stays_ignored(backend: ModuleType) -> None:
-    """As nohup wants it, for the command too."""
+    """The command inherits the ignored signal, as nohup needs."""
     code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
-    with begun(
+    with start_watch(
         "--", sys.executable, "-c", code,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     ) as process:  # fmt: skip
@@ -334,7 +336,7 @@ def test_closed_pipe_for_report(backend: ModuleType) -> None:
 
 def test_watch_tree_report(backend: ModuleType) -> None:
     shell = 'sleep 1000 & "$0" -c "$1"; kill $!'
-    with begun(
+    with start_watch(
         "--json", "--tree", *QUICK, "--", "sh", "-c", shell, sys.executable, GROWING
     ) as process:
         assert process.stdout is not None
@@ -345,15 +347,15 @@ def test_watch_tree_report(backend: ModuleType) -> None:
     peak = report["peaks"]["pss"]
     assert peak["processes"] >= 2
     assert peak["pss"] > 24 * MIB
-    # There is none of a tree; that of the shell alone would stand beside the figures of all.
+    # A tree has no VmHWM; the shell's alone would be shown next to the values of all processes.
     assert peak["peak_rss"] is report["peak_rss"] is report["start"]["peak_rss"] is None
 
 
 def test_tree_report_omits_values_of_one_process(backend: ModuleType) -> None:
-    with begun("--tree", *QUICK, "--", sys.executable, "-c", GROWING) as process:
+    with start_watch("--tree", *QUICK, "--", sys.executable, "-c", GROWING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "grown\n"
-        until_it_looked(process)
+        wait_for_samples(process)
         _, errors = process.communicate(timeout=processes.TIMEOUT)
     table, _, growth = errors.partition("alone grew most")
     assert "VmHWM" not in table
@@ -380,18 +382,18 @@ def test_samples_are_written_to_parquet(
     from pyarrow import parquet
 
     table, text = tmp_path / "samples.parquet", tmp_path / "samples.csv"
-    watched(str(idle.pid), "--for", "0.1", *QUICK, "--parquet", str(table), "--csv", str(text))
-    found = parquet.read_table(table)
+    watch_report(str(idle.pid), "--for", "0.1", *QUICK, "--parquet", str(table), "--csv", str(text))
+    samples = parquet.read_table(table)
     with text.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert found.column_names == list(rows[0])
-    assert found.schema.field("time").type == pa.timestamp("us", "UTC")
-    assert found.schema.field("elapsed").type == pa.float64()
-    assert found.schema.field("pss").type == found.schema.field("nonlinear").type == pa.uint64()
+    assert samples.column_names == list(rows[0])
+    assert samples.schema.field("time").type == pa.timestamp("us", "UTC")
+    assert samples.schema.field("elapsed").type == pa.float64()
+    assert samples.schema.field("pss").type == samples.schema.field("nonlinear").type == pa.uint64()
     for name in ("elapsed", "pss", "peak_rss", "nonlinear"):
-        values = ["" if value is None else str(value) for value in found[name].to_pylist()]
+        values = ["" if value is None else str(value) for value in samples[name].to_pylist()]
         assert values == [row[name] for row in rows]
-    stamps = [value.timestamp() for value in found["time"].to_pylist()]
+    stamps = [value.timestamp() for value in samples["time"].to_pylist()]
     assert stamps == pytest.approx([float(row["time"]) for row in rows], abs=1e-5)
 
 
@@ -399,7 +401,7 @@ def test_samples_are_written_to_parquet(
 def test_unwritable_file_is_reported_before_start(
     backend: ModuleType, tmp_path: Path, option: str
 ) -> None:
-    """Is told before anything is run."""
+    """The error comes before the command is started."""
     if option == "--plot":
         pytest.importorskip("plotly")
     if option == "--parquet":
@@ -407,7 +409,7 @@ def test_unwritable_file_is_reported_before_start(
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "link").symlink_to("kept")
     (tmp_path / "directory").mkdir()
-    for name in ("nothing/file", "link", "directory", "directory/", "kept/file"):
+    for name in ("missing/file", "link", "directory", "directory/", "kept/file"):
         path = f"{tmp_path}/{name}"
         done = run("watch", option, path, "--", "touch", f"{tmp_path}/ran", status=1)
         assert done.stdout == ""
@@ -418,20 +420,20 @@ def test_unwritable_file_is_reported_before_start(
 
 
 def test_file_that_becomes_unwritable(backend: ModuleType, tmp_path: Path) -> None:
-    """The command's own status counts; where that is 0, the failure is told by 1."""
-    there = tmp_path / "there"
+    """The exit status is the command's own, or 1 if that is 0."""
+    directory = tmp_path / "directory"
     for shell, status in (("rmdir {}", 1), ("rmdir {}; exit 3", 3)):
-        there.mkdir()
-        command = ("--csv", f"{there}/file", "--", "sh", "-c", shell.format(there))
+        directory.mkdir()
+        command = ("--csv", f"{directory}/file", "--", "sh", "-c", shell.format(directory))
         done = run("watch", *command, status=status)
-        assert f"fastsmaps: cannot write {there}/file" in done.stderr
+        assert f"fastsmaps: cannot write {directory}/file" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("option", "module", "extra"),
     [("--parquet", "pyarrow", "arrow"), ("--plot", "plotly", "plot")],
 )
-def test_missing_pyarrow_names_the_extra(
+def test_missing_package_names_the_extra(
     backend: ModuleType, tmp_path: Path, option: str, module: str, extra: str
 ) -> None:
     code = WITHOUT_RICH.replace("rich", module)

@@ -1,4 +1,4 @@
-"""Processes of which none could be read: the lists say why, and end with 1."""
+"""Commands that could read no process: they show the reason and exit with 1."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan, failures_of, is_failure, main_reason
 from support import linux, processes
 from support.commands import run
-from support.metrics import parse_metrics
-from support.metrics import write_process as made_up
+from support.metrics import parse_metrics, write_process
 
 
 def without_smaps(root: Path) -> Path:
     """Write a capture of a host whose kernel has no smaps."""
     for pid in (10, 11):
-        made_up(root, pid, b"daemon")
+        write_process(root, pid, b"daemon")
         (root / str(pid) / "smaps_rollup").unlink()
     return root
 
@@ -64,18 +63,18 @@ def test_exporter_reports_nothing_read(backend: ModuleType, tmp_path: Path) -> N
     assert metrics.of("coverage_processes", "outcome")["failed"] == 2
     assert "no process could be read" in done.stderr
     assert "smaps is missing" in done.stderr
-    made_up(host, 12, b"fine")
+    write_process(host, 12, b"fine")
     assert parse_metrics(run("export", "--once", "--procfs", str(host)).stdout).up
 
 
 def test_skipped_processes_are_not_a_failure(backend: ModuleType, tmp_path: Path) -> None:
-    made_up(tmp_path / "host", 7)
+    write_process(tmp_path / "host", 7)
     run("ps", "--max-rss", "1", "--procfs", str(tmp_path / "host"))
 
 
 def test_one_process_read_is_success(backend: ModuleType, tmp_path: Path) -> None:
     host = without_smaps(tmp_path / "host")
-    made_up(host, 12, b"fine")
+    write_process(host, 12, b"fine")
     done = run("ps", "--procfs", str(host))
     assert "1 of 3 processes read, 2 failed\nfailed: " in done.stdout
 
@@ -103,16 +102,16 @@ def test_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
 
 
 def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
-    """Under hidepid=2 a stranger's list looks complete, and is not."""
+    """With hidepid=2 another user's list looks complete but is not."""
 
     def inside() -> tuple[str, str, str | None, str]:
-        def stranger() -> tuple[str, str, str | None, str]:
+        def unprivileged() -> tuple[str, str, str | None, str]:
             linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
             texts = [in_process(command) for command in (["ps"], ["libs"], ["export", "--once"])]
             return texts[0], texts[1], fastsmaps.scan().hidden_by, texts[2]
 
         with processes.workload("idle"):
-            return processes.run_in_child(stranger)
+            return processes.run_in_child(unprivileged)
 
     try:
         ps, libs, hidden_by, metrics = processes.run_in_namespaces(inside, "hidepid=2,gid=4321")
@@ -122,7 +121,7 @@ def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
     for text in (ps, libs):
         assert f"/proc hides other users' processes ({hidden_by})" in text
     assert parse_metrics(metrics).get("processes_hidden") == 1
-    assert fastsmaps.scan([os.getpid()]).hidden_by is None  # nothing else was asked for
+    assert fastsmaps.scan([os.getpid()]).hidden_by is None  # no other process was requested
 
 
 def in_process(command: list[str]) -> str:
