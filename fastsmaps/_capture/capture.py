@@ -25,7 +25,8 @@ from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
-from fastsmaps._source.process_dir import ATTEMPTS, ProcessDir
+from fastsmaps._source.process_dir import ProcessDir
+from fastsmaps._source.process_files import ATTEMPTS
 from fastsmaps._source.source import MAX_MAP_COUNT, Source
 from fastsmaps._source.text import parse
 

@@ -181,7 +181,8 @@ READING = (
     *UNPACKING,
     *(
         f"fastsmaps.{name}"
-        for name in ("_source.api", "_source.process", "_source.process_dir", "_arguments",
+        for name in ("_source.api", "_source.process", "_source.process_dir",
+                     "_source.process_files", "_arguments",
                      "_source.metadata", "_source.rights", "_host.scan", "_host.sweeper",
                      "_host.rows", "_host.libs", "_host.watch", "_backend._pysweep",
                      "_capture.capture")
