@@ -21,15 +21,15 @@ from support.commands import csv_rows, json_rows, run
 
 def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
     rows = {row["pid"]: row for row in json_rows("ps")}
-    row = rows[idle.pid]
+    own = rows[idle.pid]
     assert {"pid", "ppid", "comm", "user", "uid", "outcome", "rss", "pss", "uss", "swap"} <= set(
-        row
+        own
     )
-    assert (row["ppid"], row["outcome"]) == (os.getpid(), "read")
+    assert (own["ppid"], own["outcome"]) == (os.getpid(), "read")
     for row in rows.values():
         assert (row["outcome"] == "read") == (row["rss"] is not None)
     lines = {line["pid"]: line for line in csv_rows("ps")}
-    assert lines[str(idle.pid)]["rss"] == str(row["rss"])
+    assert lines[str(idle.pid)]["rss"] == str(own["rss"])
     text = run("ps", "--filter", "workloads").stdout.splitlines()
     assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
     assert any(line.split()[0] == str(idle.pid) for line in text)
