@@ -1,10 +1,10 @@
-"""The man page and the completion of shells, made from the command's own parser.
+"""Make the man page and the shell completions from the command's parser.
 
     python release/documents.py man completion [--into DIRECTORY]
 
-writes them to release/share, from where pyproject.toml takes them into the sdist and the wheels.
-They are made once for a release and not at each build, so that building needs no more than
-setuptools and Cython, and runs nothing of the package. They are in no commit.
+writes them to release/share; pyproject.toml includes them in the sdist and the wheels from there.
+They are made once per release, not at each build: so a build needs only setuptools and Cython, and
+runs no code of the package. They are not committed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 import fastsmaps
-from fastsmaps.cli.main import COMMANDS, EXAMPLES, module_of, parser
+from fastsmaps.cli.main import COMMANDS, EXAMPLES, command_module, make_parser
 
 SHELLS = {
     "bash": "bash-completion/completions/fastsmaps",
@@ -26,10 +26,10 @@ SHELLS = {
     "fish": "fish/vendor_completions.d/fastsmaps.fish",
 }
 
-# Where an argument says with its metavar that it is a file, or a process, which may be a file.
+# Metavars of arguments that are files, and of those that are processes or files.
 FILES = {"FILE", "DIR", "DIR|CAPTURE"}
 PROCESSES = {"PID", "OLD", "NEW", "PID|COMMAND"}
-# shtab tells from "_file" in the name that spaces in what it gives need a backslash.
+# The "_file" in the name tells shtab to escape spaces.
 PROCESS = {
     "bash": "_fastsmaps_process_or_file",
     "zsh": "{_pids; _files}",
@@ -45,7 +45,7 @@ _fastsmaps_process_or_file() {
 
 
 def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of a parser's commands, by name; to be changed in place."""
+    """Return the parsers of the commands by name; changes to the dict change the parser."""
     for action in top._actions:
         if isinstance(action, argparse._SubParsersAction):
             choices: dict[str, argparse.ArgumentParser] = action.choices
@@ -54,14 +54,14 @@ def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """The command's parser with the arguments of all commands: it makes those of one at a time."""
-    top = parser()
+    """Return the parser with the arguments of all commands; make_parser() adds those of one."""
+    top = make_parser()
     commands = commands_of(top)
     for name in COMMANDS:
-        commands[name] = commands_of(parser(name))[name]
+        commands[name] = commands_of(make_parser(name))[name]
         for action in commands[name]._actions:
             if action.dest == "workers":
-                # It depends on the machine that this runs on.
+                # The default depends on the build machine.
                 action.default = "the number of processors, at most 4"
     return top
 
@@ -70,30 +70,30 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def roff(text: str) -> str:
-    """Lines as they are."""
+    """Escape lines for roff."""
     lines = text.rstrip("\n").replace("\\", r"\e").replace("-", r"\-").splitlines()
     return "\n".join(["\\&" + line if line.startswith((".", "'")) else line for line in lines])
 
 
 def man_page() -> str:
-    """fastsmaps(1)."""
-    # How wide the terminal is must not matter.
+    """Return fastsmaps(1)."""
+    # The terminal's width must not matter.
     os.environ["COLUMNS"] = "78"
     top = whole_parser()
     examples, _, notes = EXAMPLES.removeprefix("examples:\n").rpartition("\n\n")
     top.epilog = None
     top._positionals.title = "commands"
     for command in commands_of(top).values():
-        # The line of the list of commands, and examples: told elsewhere.
+        # Summaries and examples have their own places.
         command.description = command.epilog = None
     page = Manpage(top, format="single-commands-section")
     page.source = f"fastsmaps {fastsmaps.__version__}"
     page.manual = "User Commands"
     page.description = "the memory of Linux processes, from smaps and smaps_rollup"
-    # Hyphens of a date are no minus signs; SOURCE_DATE_EPOCH may have set it.
+    # A date's hyphens would become minus signs; SOURCE_DATE_EPOCH may have set the date.
     page.date = f"{date.fromisoformat(page.date):%B %-d, %Y}"
     for name in COMMANDS:
-        examples += f"\n\n{module_of(name).EXAMPLES}"
+        examples += f"\n\n{command_module(name).EXAMPLES}"
     page.add_section("examples", "=", f".nf\n{roff(examples)}\n.fi")
     page.add_section("notes", "=", roff(notes))
     page.add_section(
@@ -115,7 +115,7 @@ def man_page() -> str:
 
 
 def completions() -> dict[str, str]:
-    """The completion's text by shell."""
+    """Return the completion scripts by shell."""
     top = whole_parser()
     for command in commands_of(top).values():
         for action in command._actions:
@@ -127,7 +127,7 @@ def completions() -> dict[str, str]:
 
 
 def documents(wanted: list[str]) -> dict[str, str]:
-    """Texts by their place in a share directory."""
+    """Return the texts by their paths in a share directory."""
     made = {}
     if "man" in wanted:
         made["man/man1/fastsmaps.1"] = man_page()
@@ -137,7 +137,7 @@ def documents(wanted: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Writes what is asked for."""
+    """Write the requested documents."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("wanted", nargs="+", choices=("man", "completion"))
     options.add_argument("--into", type=Path, default=Path(__file__).with_name("share"))

@@ -1,4 +1,4 @@
-"""What every command's module has; only type checkers import this."""
+"""The interface of a command's module; only type checkers import this."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Command(Protocol):
-    """A module of this package: its name is the command's."""
+    """A module of the package ``commands``, named like the command."""
 
-    #: Lines for the end of its help: a command line, two spaces or more, what it is for.
+    #: Lines for the end of its help: a command line, two or more spaces, its purpose.
     EXAMPLES: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds its own arguments, and of the common ones those that it takes."""
+        """Add the command's own arguments and the shared ones that it takes."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Does it; the exit status."""
+        """Run the command and return its exit status."""

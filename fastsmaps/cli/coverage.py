@@ -1,4 +1,4 @@
-"""The lines that say what could be read, why not the rest, and what would be needed for more."""
+"""The note below a table: what was read, why the rest was not, what would allow more."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fastsmaps._model.processes import Scan
 
 
-def read_of(coverage: Mapping[str, int]) -> str:
-    """As in "412 of 430 processes read, 15 denied"."""
+def coverage_text(coverage: Mapping[str, int]) -> str:
+    """Return a text such as "412 of 430 processes read, 15 denied"."""
     processes = sum(coverage.values()) - coverage.get("kernel_thread", 0)
     missed = [
         f", {count} {outcome}"
@@ -25,22 +25,22 @@ def read_of(coverage: Mapping[str, int]) -> str:
     return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
 
 
-def note_of(scan: Scan) -> str:
-    """All lines for a scan: see note()."""
-    return note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by)
+def scan_note(scan: Scan) -> str:
+    """Return the note for a scan: see coverage_note()."""
+    return coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by)
 
 
-def note(
+def coverage_note(
     coverage: Mapping[str, int],
     failures: Iterable[tuple[int, str]],
     procfs: str,
     hidden_by: str | None,
 ) -> str:
-    """What was read; why most of those that failed did; what hides others; what would help.
+    """Return lines on what was read, why most reads failed, and which rights are missing.
 
     `failures` are pids and errors of the processes that failed.
     """
-    text = read_of(coverage)
+    text = coverage_text(coverage)
     reason = main_reason(failures)
     if reason:
         text += f"\nfailed: {escaped(reason)}"

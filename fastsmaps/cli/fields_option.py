@@ -1,11 +1,11 @@
-"""--fields: the figures that a table, JSON, CSV or Parquet shows instead of the usual ones."""
+"""--fields: the fields of a table, JSON, CSV or Parquet, instead of the usual ones."""
 
 from __future__ import annotations
 
 import contextlib
 
 from fastsmaps._fields import NAMES, NUMBERS, PAGE_SIZES
-from fastsmaps.cli.options import WrongUse
+from fastsmaps.cli.options import UsageError
 from fastsmaps.cli.records_output import Column, number, parse_sort, resolve_field, sizes, text
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ _PAGE_SIZES = frozenset(map(NAMES.__getitem__, PAGE_SIZES))
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
-    """Add the argument."""
+    """Add --fields."""
     parser.add_argument(
         "--fields",
         metavar="FIELD,...",
@@ -37,29 +37,33 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(args: argparse.Namespace, names: Sequence[str], usual: Sequence[str]) -> list[str]:
-    """Resolve --fields to names of fields, `usual` without it; WrongUse for an unknown one."""
+def selected_fields(
+    args: argparse.Namespace, names: Sequence[str], usual: Sequence[str]
+) -> list[str]:
+    """Return the fields of --fields, `usual` without it; UsageError for an unknown one."""
     if args.fields is None:
         return list(usual)
-    asked = [resolve_field(name.strip(), names, "--fields") for name in args.fields.split(",")]
-    return list(dict.fromkeys(asked))
+    fields = [resolve_field(name.strip(), names, "--fields") for name in args.fields.split(",")]
+    return list(dict.fromkeys(fields))
 
 
-def only(args: argparse.Namespace, *names: str) -> list[str]:
-    """The fields of JSON, CSV and Parquet, each once; [] (all of them) without --fields."""
+def output_fields(args: argparse.Namespace, *names: str) -> list[str]:
+    """Return the fields of JSON, CSV and Parquet, each once; [] (all) without --fields."""
     return [] if args.fields is None else list(dict.fromkeys(names))
 
 
-def needed(args: argparse.Namespace, names: Sequence[str]) -> set[str]:
-    """Which of the fields `names` the arguments --fields and --sort ask for, so must be read."""
-    found: set[str] = set()
+def requested_fields(args: argparse.Namespace, names: Sequence[str]) -> set[str]:
+    """Return those of the fields `names` that --fields and --sort need to be read."""
+    fields: set[str] = set()
     for name in [] if args.fields is None else args.fields.split(","):
-        with contextlib.suppress(WrongUse):  # perhaps a field of a newer kernel: known later
-            found.add(resolve_field(name.strip(), names, "--fields"))
+        with contextlib.suppress(
+            UsageError
+        ):  # perhaps a field of a newer kernel: checked after reading
+            fields.add(resolve_field(name.strip(), names, "--fields"))
     if args.sort:
-        with contextlib.suppress(WrongUse):
-            found.add(parse_sort(args.sort, names)[0])
-    return found
+        with contextlib.suppress(UsageError):
+            fields.add(parse_sort(args.sort, names)[0])
+    return fields
 
 
 def is_size(name: str) -> bool:
@@ -68,7 +72,7 @@ def is_size(name: str) -> bool:
 
 
 def columns_of(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Column]:
-    """A table's column for each field: sizes in their unit, anything else as it is."""
+    """Return a table column for each field; sizes are printed by `unit`."""
 
     def column(name: str) -> Column:
         if name in _TEXTS:
@@ -81,5 +85,5 @@ def columns_of(names: Iterable[str], unit: Callable[[int | None], str]) -> list[
 def total_cells(
     names: Iterable[str], sums: Mapping[str, int | None], unit: Callable[[int | None], str]
 ) -> list[str]:
-    """The cells of a table's total line; empty for fields that are not summed."""
+    """Return the cells of a table's total line; empty for fields that are not summed."""
     return [unit(sums[name]) if is_size(name) and name in sums else "" for name in names]

@@ -1,4 +1,4 @@
-"""The command ``fastsmaps``: arguments, exit status, and what ends it early."""
+"""The entry point of the command: arguments, exit status, signals and fatal errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sys
 
 import fastsmaps
 from fastsmaps._output.temporary import remove_all
-from fastsmaps.cli.options import Parser, WrongUse
+from fastsmaps.cli.options import Parser, UsageError
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.signals import Ended, Endings
+from fastsmaps.cli.signals import Ended, TerminationSignals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastsmaps.cli.command import Command
 
-#: The commands, and the line that the list of them shows; a module is imported when it is used.
+#: The commands with their summaries; a module is imported when its command is used.
 COMMANDS = {
     "ps": "every process with its Pss, Uss, Rss and swap",
     "totals": "every summed field of the given processes",
@@ -52,8 +52,8 @@ usage error.
 """
 
 
-def parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """All commands; the arguments of the chosen one alone, which saves importing the others."""
+def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; only the chosen command gets its arguments, which saves imports."""
     top = Parser(
         prog="fastsmaps",
         description="The memory of Linux processes, from /proc/<pid>/smaps and smaps_rollup.",
@@ -67,7 +67,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary, add_help=False)
             continue
-        module = module_of(name)
+        module = command_module(name)
         command = commands.add_parser(
             name,
             help=summary,
@@ -79,23 +79,23 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     return top
 
 
-def module_of(name: str) -> Command:
-    """The command's module."""
+def command_module(name: str) -> Command:
+    """Import the module of a command."""
     module: Command = importlib.import_module(f"fastsmaps.cli.commands.{name}")
     return module
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command and returns its exit status."""
+    """Run the command and return its exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["ps", *argv]
     try:
-        args = parser(argv[0]).parse_args(argv)
-        return module_of(args.command).run(args)
+        args = make_parser(argv[0]).parse_args(argv)
+        return command_module(args.command).run(args)
     except SystemExit as end:  # of --help, --version and signals: entry() flushes what is printed
         return int(end.code or 0)
-    except WrongUse as error:
+    except UsageError as error:
         print_error(error)
         return 2
     except fastsmaps.Error as error:
@@ -103,71 +103,71 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-# What CPython 3.11 says, instead of a MemoryError, where it has no memory for a function's frame.
+# CPython 3.11 raises this SystemError, not a MemoryError, if it cannot allocate a function's frame.
 _NO_FRAME = "error return without exception set"
 
-# Address space, never touched, to give back where memory runs out: without it CPython 3.12 has none
-# left to bring the exception up to here.
+# Address space, never touched, that is freed when memory runs out: without it CPython 3.12 has none
+# left to propagate the exception up to here.
 _reserve = [bytes(1 << 20)]
 
 
 def entry() -> NoReturn:
-    """The console script: quiet when the reader of a pipe leaves, or at Ctrl-C."""
-    # What a command makes lives until its end: 18 ms of 200 for a thousand processes.
+    """Run the console script; silent on a closed pipe and on Ctrl-C."""
+    # Objects live until the command ends; collecting took 18 ms of 200 for a thousand processes.
     gc.disable()
-    _open_standard()
-    endings = Endings()
+    _open_standard_streams()
+    endings = TerminationSignals()
     try:
         endings.begin()
-        status = _status()
+        status = _run_main()
         endings.over()
     except Ended as end:
         remove_all()
         endings.die(end.number)
-    except MemoryError:  # while _status() handled another
+    except MemoryError:  # while _run_main() handled another
         _reserve.clear()
         print_error("out of memory")
         status = 1
     except KeyboardInterrupt:
         endings.over()
         remove_all()
-        _abandon(sys.stdout)
+        _discard_output(sys.stdout)
         status = 128 + signal.SIGINT
-    # The interpreter flushes it once more at its end, and would end with 120 where that fails.
+    # The interpreter flushes stderr again at exit, and exits with 120 if that fails.
     if sys.stderr is not None:
         try:
             sys.stderr.flush()
         except OSError:
-            _abandon(sys.stderr)
+            _discard_output(sys.stderr)
     sys.exit(status)
 
 
-def _open_standard() -> None:
-    """Has all three standard descriptors open.
+def _open_standard_streams() -> None:
+    """Open the standard descriptors that are closed.
 
-    A file of ours that got such a number would be written to by whatever writes there.
+    Otherwise a file opened later could get one of their numbers, and receive messages.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is None:  # closed by whoever started this
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w")  # type: ignore[unreachable,unused-ignore]
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding cannot show is no reason to fail.
+        # A name that the terminal's encoding cannot represent must not raise.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _status() -> int:
-    """What main() gives, or what becomes of its exceptions."""
+def _run_main() -> int:
+    """Run main(); return the exit status, also for exceptions."""
     without_memory = False
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon(sys.stdout)
+        _discard_output(sys.stdout)
         status = 128 + signal.SIGPIPE
     except (MemoryError, SystemError) as error:
         _reserve.clear()
@@ -176,15 +176,15 @@ def _status() -> int:
         without_memory, status = True, 1
     except OSError as error:  # a full disk behind standard output
         print_error(f"cannot write: {error.strerror or error}")
-        _abandon(sys.stdout)
+        _discard_output(sys.stdout)
         status = 1
-    if without_memory:  # told here, where what the exception kept is free for it
+    if without_memory:  # printed here, after the exception has released its memory
         print_error("out of memory")
     return status
 
 
-def _abandon(stream: TextIO) -> None:
-    """What is in its buffer goes nowhere."""
+def _discard_output(stream: TextIO) -> None:
+    """Discard the stream's buffered output."""
     fd = os.open(os.devnull, os.O_WRONLY)
     os.dup2(fd, stream.fileno())
     os.close(fd)

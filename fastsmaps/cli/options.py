@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and what is said of wrong ones."""
+"""Arguments shared by several commands, and the types of argument values."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-#: What --max-rss is unless told: a rollup of more stalls the process for a second and longer.
+#: The default of --max-rss: reading a larger rollup stalls the process for a second or longer.
 MAX_RSS = "64G"
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-#: What --by takes, in its help.
-BY = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between them"
+#: The values of --by, for its help.
+BY_HELP = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between them"
 
 
-class WrongUse(Exception):
-    """Arguments that make no sense: one line, and status 2."""
+class UsageError(Exception):
+    """Invalid arguments: printed as one line, exit status 2."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises WrongUse where argparse would print its usage and leave."""
+    """An ArgumentParser that raises UsageError; argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise WrongUse with one line; main() escapes it for the terminal."""
-        raise WrongUse(f"{message} (see {self.prog} --help)")
+        """Raise UsageError with one line; main() escapes it for the terminal."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        """Of --help and --version; argparse's own passes over a full disk."""
+        """Print --help or --version; argparse's own method ignores a full disk."""
         if message and file is not None:
             file.write(message)
 
 
 def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:
-    """How it is shown: what all commands take. `filters` is what --filter looks at.
+    """Add the output options; `filters` is what --filter matches.
 
-    With `parquet` also --parquet, whose rows are those of --json.
+    With `parquet` also --parquet, with the same rows as --json.
     """
     group = parser.add_argument_group("output")
     form = group.add_mutually_exclusive_group()
@@ -89,12 +89,12 @@ def add_procfs(parser: argparse.ArgumentParser) -> None:
 
 
 def is_table(args: argparse.Namespace) -> bool:
-    """Whether it is shown to people, as a table."""
+    """Whether the output is a table for people."""
     return not (args.json or args.csv or args.parquet)
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Which processes are left alone."""
+    """Add --max-rss."""
     parser.add_argument(
         "--max-rss",
         metavar="SIZE",
@@ -105,7 +105,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """How many threads read."""
+    """Add --workers."""
     parser.add_argument(
         "--workers",
         metavar="N",
@@ -116,7 +116,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def size(text: str) -> int | None:
-    """Bytes; None for "none"."""
+    """Parse a number of bytes; None for "none"."""
     if text == "none":
         return None
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
@@ -127,7 +127,7 @@ def size(text: str) -> int | None:
 
 
 def parquet_file(path: str) -> str:
-    """file_to_write(), and whether pyarrow is there to write it."""
+    """Check that the file can be written, and that pyarrow is installed."""
     try:
         import fastsmaps.parquet  # noqa: F401
     except ImportError as error:
@@ -136,7 +136,7 @@ def parquet_file(path: str) -> str:
 
 
 def file_to_write(path: str) -> str:
-    """A file that can be written: what stands in the way is told before anything is done."""
+    """Check that a file can be written, so that errors are reported before any work is done."""
     from fastsmaps._output.files import check
 
     try:
@@ -147,12 +147,12 @@ def file_to_write(path: str) -> str:
 
 
 def cannot_write(path: str, error: OSError) -> fastsmaps.Error:
-    """The one line for a file that cannot be written."""
+    """Return the error for a file that cannot be written."""
     return fastsmaps.Error(f"cannot write {path}: {error.strerror or error}")
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """A regular expression."""
+    """Parse a regular expression."""
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
@@ -160,8 +160,8 @@ def pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(message) from None
 
 
-def keys(text: str) -> Keys:
-    """What processes are grouped by."""
+def group_keys(text: str) -> Keys:
+    """Parse the keys that processes are grouped by."""
     try:
         return Keys(text)
     except ValueError as error:
@@ -169,14 +169,14 @@ def keys(text: str) -> Keys:
 
 
 def count(text: str) -> int:
-    """A number of things, 0 too."""
+    """Parse a whole number, 0 or more."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """A number of things, at least one."""
+    """Parse a whole number, 1 or more."""
     number = count(text)
     if not 0 < number <= 1 << 20:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1048576, got {text!r}")
@@ -184,19 +184,19 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time, which may be 0."""
+    """Parse a time in seconds, 0 or more."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    # A month is the most that select() and sleep() certainly take.
+    # select() and sleep() are certain to accept a month.
     if not 0 <= number <= 31 * 86400:
         raise argparse.ArgumentTypeError(f"expected seconds, at most 31 days, got {text!r}")
     return number
 
 
 def share(text: str) -> float:
-    """A share of one core."""
+    """Parse a share of one core."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Text for people and for programs."""
+"""Print text: error lines, command lines, JSON, CSV and plain tables."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ if TYPE_CHECKING:
     Record = dict[str, Any]
 
 
-# Characters of JSON that are written at once.
+# Characters of JSON that are written at a time.
 _BLOCK = 1 << 16
-#: Characters of a command line in a table or report, where no terminal's width is the limit.
-MAX_SHOWN = 4096
+#: Characters of a command line in a table or report, unless a terminal's width limits it.
+MAX_COMMAND_LENGTH = 4096
 
 
 def print_error(problem: Exception | str) -> None:
-    """One line on standard error, where there is one."""
+    """Print one line to standard error, if it is open."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # nobody reads it: the exit status still counts
+        with contextlib.suppress(OSError):  # nobody reads it; the exit status still counts
             print(f"fastsmaps: {escaped(str(problem))}", file=sys.stderr)
 
 
 class CommandLine:
-    """A row's command line in a record: decoded when it is shown, and no more than is shown.
+    """A row's command line in a record, decoded on demand and only as far as it is printed.
 
-    Iteration gives the arguments; str() at most `most` characters and "..." for what is cut off.
+    Iteration yields the arguments; str() is cut after `max_length` characters, with "..." added.
     """
 
-    __slots__ = ("_most", "_row")
+    __slots__ = ("_max_length", "_row")
 
-    def __init__(self, row: ProcessTotals, most: int = MAX_SHOWN) -> None:
+    def __init__(self, row: ProcessTotals, max_length: int = MAX_COMMAND_LENGTH) -> None:
         self._row = row
-        self._most = most
+        self._max_length = max_length
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._row.cmdline or ())
 
     def __str__(self) -> str:
         text = self._bytes()
-        # A character has four bytes at most.
-        shown = os.fsdecode(text[: 4 * self._most + 4].replace(b"\0", b" "))
-        return shown if len(shown) <= self._most else shown[: self._most] + "..."
+        # A character has at most four bytes.
+        limit = self._max_length
+        start = os.fsdecode(text[: 4 * limit + 4].replace(b"\0", b" "))
+        return start if len(start) <= limit else start[:limit] + "..."
 
     def __lt__(self, other: CommandLine) -> bool:
         return self._bytes() < other._bytes()
@@ -64,15 +65,15 @@ class CommandLine:
 
 
 def print_json(records: Iterable[Record]) -> None:
-    """A list, an object a line.
+    """Print a JSON list with one object per line.
 
-    ASCII, so it needs no escaping; bytes that are not UTF-8 come as lone surrogates. The
+    The output is ASCII, so a terminal is safe; bytes that are not UTF-8 are lone surrogates. The
     encoder in C works only without an indent: 1,000 processes take 13 ms instead of 60.
     """
     import json
 
-    encode = json.JSONEncoder(default=list).encode  # of command lines arguments are made here
-    # Some rows a write, and never the text of all of them at once.
+    encode = json.JSONEncoder(default=list).encode  # a CommandLine becomes a list of arguments
+    # Several rows per write, but never the text of all rows at once.
     texts: list[str] = []
     length = 0
     before = "["
@@ -89,7 +90,7 @@ def print_json(records: Iterable[Record]) -> None:
 
 
 def print_csv(records: Sequence[Record], names: Sequence[str], *, head: bool = True) -> None:
-    """A line of names, then a line a record; what is not known is empty."""
+    """Print a header, then a line for each record; unknown values are empty."""
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -116,19 +117,18 @@ def _csv_cell(value: object) -> str | int | float:
 def print_table(
     head: Sequence[str], cells: Sequence[Sequence[str]], lasts: Iterable[str], left: Sequence[str]
 ) -> None:
-    """Columns under their heads, numbers to the right; `lasts` are the cells of the last one.
+    """Print columns below their heads; `left` names those that are aligned left.
 
-    In colour on a terminal where rich is installed; otherwise plain, and where no terminal is,
-    with every name in full. The last column's cells are then made one after the other: command
-    lines may be long.
+    `lasts` are the cells of the last column, made one at a time, since command lines may be long.
+    On a terminal the table is in colour if rich is installed. Elsewhere no text is cut.
     """
     safe = [[escaped(cell) for cell in row] for row in cells]
     last: Iterator[str] = map(escaped, lasts)
     if sys.stdout.isatty():
-        from fastsmaps.cli.tables import print_pretty
+        from fastsmaps.cli.tables import print_rich_table
 
         rows = [[*row, cell] for row, cell in zip(safe, last, strict=True)]
-        if print_pretty(head, rows, left):
+        if print_rich_table(head, rows, left):
             return
         last = iter([row[-1] for row in rows])
     for line in _lines(head, safe, last, left, terminal_width()):
@@ -136,7 +136,7 @@ def print_table(
 
 
 def terminal_width() -> int | None:
-    """Where lines have to end; None where no terminal is."""
+    """Return the terminal's width; None if standard output is not a terminal."""
     if not sys.stdout.isatty():
         return None
     try:
@@ -146,7 +146,7 @@ def terminal_width() -> int | None:
 
 
 def wrapped(text: str) -> str:
-    """The lines, none longer than the terminal is wide."""
+    """Wrap lines to the terminal's width."""
     width = terminal_width()
     if width is None:
         return text
@@ -158,7 +158,7 @@ def wrapped(text: str) -> str:
 def plain_lines(
     head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str], limit: int | None
 ) -> list[str]:
-    """The table's lines: columns as wide as their widest cell, the last one not filled."""
+    """Return the table's lines, without trailing spaces, cut to `limit` characters."""
     lasts = iter([row[-1] for row in rows])
     return list(_lines(head, [row[:-1] for row in rows], lasts, left, limit))
 
@@ -174,9 +174,9 @@ def _lines(
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     width = 0
     if name not in left:
-        every = [*lasts]
-        width = max(map(len, [name, *every]))
-        lasts = iter(every)
+        last_cells = [*lasts]
+        width = max(map(len, [name, *last_cells]))
+        lasts = iter(last_cells)
     for row, last in zip([names, *cells], itertools.chain([name], lasts), strict=True):
         line = [
             cell.ljust(size) if column in left else cell.rjust(size)

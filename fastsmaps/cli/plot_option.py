@@ -1,4 +1,4 @@
-"""--plot: a picture of what a command shows, saved as a page."""
+"""--plot: save the output as an HTML plot."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def add_plot(parser: argparse._ActionsContainer, what: str) -> None:
-    """The option; `what` is what the picture is."""
+    """Add --plot; `what` describes the plot in the help."""
     parser.add_argument(
         "--plot", metavar="FILE", type=plot_file, help=f"save {what} as one HTML page"
     )
 
 
 def plot_file(path: str) -> str:
-    """file_to_write(), and whether plotly is there to draw it."""
+    """Check that the file can be written, and that plotly is installed."""
     try:
         import fastsmaps.plot  # noqa: F401
     except ImportError as error:
@@ -28,7 +28,7 @@ def plot_file(path: str) -> str:
 
 
 def save_plot(figure: Any, path: str) -> None:  # noqa: ANN401 - plotly has no types
-    """Writes the page."""
+    """Write the plot as an HTML page."""
     from fastsmaps.plot import save
 
     try:

@@ -1,4 +1,4 @@
-"""What a command is told to look at: a pid, a saved smaps, or ``-`` for standard input."""
+"""The argument PID: a pid, a file with the text of smaps, or ``-`` for standard input."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-WHAT = 'a pid, "self", a file with the text of smaps, or "-" (standard input)'
+TARGET_HELP = 'a pid, "self", a file with the text of smaps, or "-" (standard input)'
 
 
 def add_target(parser: argparse.ArgumentParser, *, many: bool) -> None:
-    """The argument for it."""
-    parser.add_argument("target", nargs="+" if many else None, metavar="PID", help=WHAT)
+    """Add the argument PID."""
+    parser.add_argument("target", nargs="+" if many else None, metavar="PID", help=TARGET_HELP)
 
 
 def is_pid(target: str) -> bool:
-    """Whether the target names a process; a file of that name is ./1234."""
+    """Whether the target is a pid; a file with such a name is given as ./1234."""
     return target == "self" or (target.isascii() and target.isdecimal())
 
 
-def pid_of(target: str) -> int | str:
-    """The pid to read; Error for a number that is none."""
+def parse_pid(target: str) -> int | str:
+    """Return the pid to read; Error for an invalid number."""
     if target == "self":
         return target
     number = int(target) if len(target) < 20 else 2**63
@@ -36,24 +36,24 @@ def pid_of(target: str) -> int | str:
     return number
 
 
-def number_of(target: str, procfs: str) -> int | None:
-    """The pid to be shown; None for a file."""
+def shown_pid(target: str, procfs: str) -> int | None:
+    """Return the pid to print; None for a file."""
     if target == "self":
         return Source(procfs).own_pid()
     return int(target) if is_pid(target) else None
 
 
-def totals_of(target: str, procfs: str) -> fastsmaps.Totals:
-    """The target's totals."""
+def read_totals(target: str, procfs: str) -> fastsmaps.Totals:
+    """Read the target's totals."""
     if is_pid(target):
-        return fastsmaps.totals(pid_of(target), procfs=procfs)
-    return mappings_of(target, procfs).totals()
+        return fastsmaps.totals(parse_pid(target), procfs=procfs)
+    return read_mappings(target, procfs).totals()
 
 
-def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
-    """The target's mappings."""
+def read_mappings(target: str, procfs: str) -> fastsmaps.Mappings:
+    """Read the target's mappings."""
     if is_pid(target):
-        return fastsmaps.mappings(pid_of(target), procfs=procfs)
+        return fastsmaps.mappings(parse_pid(target), procfs=procfs)
     if target == "-" and sys.stdin is None:
         raise fastsmaps.Error("standard input is closed")
     table = fastsmaps.load(sys.stdin.buffer if target == "-" else target, lenient=True)
@@ -67,23 +67,23 @@ def mappings_of(target: str, procfs: str) -> fastsmaps.Mappings:
     return table
 
 
-def pids_of(targets: list[str]) -> list[int]:
-    """Pids that are given as numbers and nothing else; WrongUse for the rest."""
-    from fastsmaps.cli.options import WrongUse
+def parse_pids(targets: list[str]) -> list[int]:
+    """Parse pids; UsageError for other arguments, "self" included."""
+    from fastsmaps.cli.options import UsageError
 
     numbers = []
     for target in targets:
-        number = pid_of(target) if is_pid(target) else target
+        number = parse_pid(target) if is_pid(target) else target
         if not isinstance(number, int):
-            raise WrongUse(f"expected a pid, got {target!r}")
+            raise UsageError(f"expected a pid, got {target!r}")
         numbers.append(number)
     return numbers
 
 
-def command_line(target: str, procfs: str) -> str:
-    """What --filter looks at: the command line or name of a process, the name of a file."""
+def target_name(target: str, procfs: str) -> str:
+    """Return a process's command line or comm, or the name of a file."""
     if not is_pid(target):
         return target
-    with fastsmaps.Process(pid_of(target), procfs=procfs) as process:
+    with fastsmaps.Process(parse_pid(target), procfs=procfs) as process:
         info = process.info()
     return command_of(info)

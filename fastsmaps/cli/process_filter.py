@@ -1,4 +1,4 @@
-"""Which processes a command is about: chosen by their names, before any memory is read."""
+"""Select processes by --filter, --user and --tree, before any memory is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastsmaps._host.scan import seen
 from fastsmaps._model.grouping import command_of, search
 from fastsmaps._model.tree import below
 from fastsmaps._source.source import Source
-from fastsmaps.cli.options import WrongUse
+from fastsmaps.cli.options import UsageError
 from fastsmaps.cli.output import print_error
 
 TYPE_CHECKING = False
@@ -22,59 +22,60 @@ if TYPE_CHECKING:
 
 
 class Match:
-    """Whether a process's command line matches --filter; that of fastsmaps itself never does.
+    """Whether a process's command line matches --filter.
 
-    Nor does one that was called to run fastsmaps, and so holds its arguments: sudo, timeout, sh -c.
+    fastsmaps itself never matches, nor does an ancestor that was started with its arguments: sudo,
+    timeout, sh -c.
     """
 
     def __init__(self, pattern: re.Pattern[str], procfs: str) -> None:
         self._pattern = pattern
-        self._own = _own(procfs)
+        self._own = _own_pids(procfs)
 
     def __call__(self, row: ProcessTotals) -> bool:
         return row.pid not in self._own and search(self._pattern, command_of(row)) is not None
 
 
-def _own(procfs: str) -> set[int]:
-    """This process, and those of its ancestors whose command lines hold its arguments."""
+def _own_pids(procfs: str) -> set[int]:
+    """Return this process and those ancestors whose command lines contain its arguments."""
     own = Source(procfs).own_pid()
     if own is None:  # a capture, or the procfs of another pid namespace
         return set()
-    found = {own}
+    pids = {own}
     pid = own
     while True:
         try:
             with fastsmaps.Process(pid, procfs=procfs) as process:
                 info = process.info()
         except fastsmaps.Error:
-            return found
-        if _holds(" ".join(info.cmdline or ()), sys.argv[1:]):
-            found.add(pid)
-        if not info.ppid or info.ppid in found:
-            return found
+            return pids
+        if _contains_in_order(" ".join(info.cmdline or ()), sys.argv[1:]):
+            pids.add(pid)
+        if not info.ppid or info.ppid in pids:
+            return pids
         pid = info.ppid
 
 
-def _holds(text: str, words: list[str]) -> bool:
-    """Whether all words are in the text, one behind the other: a shell's may be in quotes."""
-    at = 0
+def _contains_in_order(text: str, words: list[str]) -> bool:
+    """Whether the text contains all words in order; in a shell's they may be quoted."""
+    position = 0
     for word in words:
-        at = text.find(word, at)
-        if at < 0:
+        position = text.find(word, position)
+        if position < 0:
             return False
-        at += len(word)
+        position += len(word)
     return True
 
 
-class Choice:
-    """The processes that were chosen; ``pids`` is None for all."""
+class Selection:
+    """The selected processes; ``pids`` is None for all."""
 
     def __init__(self, rows: Collection[ProcessTotals] | None, pids: list[int] | None) -> None:
         self._starts = {} if rows is None else {row.pid: row.start_time for row in rows}
         self.pids = pids if rows is None else list(self._starts)
 
-    def only(self, scan: fastsmaps.Scan) -> fastsmaps.Scan:
-        """The scan without processes that got a chosen one's number meanwhile."""
+    def drop_reused(self, scan: fastsmaps.Scan) -> fastsmaps.Scan:
+        """Drop processes that reused the pid of a selected one."""
         return scan.filter(self._is_chosen)
 
     def _is_chosen(self, row: ProcessTotals) -> bool:
@@ -82,41 +83,41 @@ class Choice:
         return start is None or row.start_time is None or row.start_time == start
 
 
-def choose(
+def select_processes(
     args: argparse.Namespace,
     procfs: str,
     pids: list[int] | None,
     users: Collection[int] = (),
     *,
     tree: bool = False,
-) -> Choice:
-    """The processes of `pids` (None: all) that --filter and these users leave.
+) -> Selection:
+    """Select those of `pids` (None: all processes) that match --filter and belong to `users`.
 
-    With `tree` also those that descend from `pids`.
+    With `tree` also the descendants of `pids`.
     """
     trees = pids is not None and tree
     if args.filter is None and not users and not trees:
-        return Choice(None, pids)
+        return Selection(None, pids)
     match = None if args.filter is None else Match(args.filter, procfs)
-    found: Iterable[ProcessTotals] = seen(
+    rows: Iterable[ProcessTotals] = seen(
         None if trees else pids, procfs=procfs, cmdline=match is not None
     )
     if pids is not None and trees:
-        found = below(found, pids)
-        missing = set(pids).difference([row.pid for row in found])
-        found = [*found, *seen(missing, procfs=procfs)]
-    rows = [
+        rows = below(rows, pids)
+        missing = set(pids).difference([row.pid for row in rows])
+        rows = [*rows, *seen(missing, procfs=procfs)]
+    selected = [
         row
-        for row in found
-        # A process that was named and is not there is reported when it is read.
+        for row in rows
+        # A missing process that was named is reported when it is read.
         if (pids is not None and row.comm is None)
         or ((match is None or match(row)) and (not users or row.uid in users))
     ]
-    return Choice(rows, None)
+    return Selection(selected, None)
 
 
-def users_of(names: str) -> list[int]:
-    """The numbers of users, by names or numbers with commas between them."""
+def parse_users(names: str) -> list[int]:
+    """Parse user names or numbers separated by commas; return the numbers."""
     import pwd
 
     numbers = []
@@ -125,16 +126,16 @@ def users_of(names: str) -> list[int]:
             numbers.append(pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):
             if not (name.isascii() and name.isdecimal() and len(name) < 11):
-                raise WrongUse(f"--user: unknown user {name!r}") from None
+                raise UsageError(f"--user: unknown user {name!r}") from None
             numbers.append(int(name))
     return numbers
 
 
-def check_matches(args: argparse.Namespace, found: object, what: str) -> int:
-    """The exit status: 1, and a line on standard error, where --filter or --user leaves nothing."""
+def check_matches(args: argparse.Namespace, matches: object, what: str) -> int:
+    """Return 1, with a line on standard error, if --filter or --user match nothing; else 0."""
     given = {"filter": args.filter and args.filter.pattern, "user": getattr(args, "user", None)}
-    asked = [f"--{name} {value!r}" for name, value in given.items() if value is not None]
-    if found or not asked:
+    conditions = [f"--{name} {value!r}" for name, value in given.items() if value is not None]
+    if matches or not conditions:
         return 0
-    print_error(f"no {what} matches {' '.join(asked)}")
+    print_error(f"no {what} matches {' '.join(conditions)}")
     return 1

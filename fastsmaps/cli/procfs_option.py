@@ -1,4 +1,4 @@
-"""--procfs: a directory as it is, a capture opened for as long as the command runs."""
+"""--procfs: a directory, or a capture that is unpacked while the command runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class OpenedProcfs:
         self.status = 0
 
     def damaged(self, error: Exception) -> None:
-        """Print the error; the members before the damage are shown nevertheless."""
+        """Print the error; the members before the damage are still shown."""
         print_error(error)
         self.status = 1
 
 
 @contextlib.contextmanager
 def open_procfs(procfs: str) -> Iterator[OpenedProcfs]:
-    """Give the directory to read, a capture unpacked."""
+    """Yield the directory to read, with a capture unpacked."""
     opened = OpenedProcfs(procfs)
     if os.path.isdir(procfs) or not os.path.lexists(procfs):
         # The first read reports that it is missing.

@@ -1,4 +1,4 @@
-"""A sign of life on standard error while something takes long."""
+"""A progress bar on standard error for long operations."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-# What takes less needs no sign, and does not pay for importing rich.
+# Shorter operations need no bar, and do not pay for importing rich.
 _DELAY = 0.7
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Shows a bar that moves, and the time so far; only on a terminal, and where rich is.
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar with the elapsed time, if stderr is a terminal and rich is installed.
 
-    Gives what is to be told how far it is; None where nobody would see it.
+    Yields the function to report progress to; None if stderr is not a terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
@@ -28,13 +28,13 @@ def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
     lock = threading.Lock()
     over = False
-    shown: list[Progress] = []
-    far: tuple[int, int] | None = None
+    bars: list[Progress] = []
+    progress: tuple[int, int] | None = None
 
-    def told(done: int, total: int) -> None:
-        # Looked at ten times a second: whoever works waits neither for rich nor for the terminal.
-        nonlocal far
-        far = done, total
+    def report(done: int, total: int) -> None:
+        # rich reads it ten times a second: the caller never waits for rich or the terminal.
+        nonlocal progress
+        progress = done, total
 
     def begin() -> None:
         try:
@@ -45,8 +45,8 @@ def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
         class Bar(Progress):
             def get_renderables(self) -> Iterable[RenderableType]:
-                if far is not None:
-                    done, total = far
+                if progress is not None:
+                    done, total = progress
                     text = f"{what} {done}/{total}"
                     for task in self.task_ids:
                         self.update(task, completed=done, total=total, description=text)
@@ -64,16 +64,16 @@ def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
             )
             bar.add_task(what, total=None)
             bar.start()
-            shown.append(bar)
+            bars.append(bar)
 
     timer = threading.Timer(_DELAY, begin)
     timer.daemon = True
     timer.start()
     try:
-        yield told
+        yield report
     finally:
         timer.cancel()
         with lock:
             over = True
-            for bar in shown:
+            for bar in bars:
                 bar.stop()

@@ -1,4 +1,4 @@
-"""What most commands end with: records, sorted and cut, as a table, JSON or CSV."""
+"""Print records as a table, JSON or CSV, or write them as Parquet; --sort and --limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 from fastsmaps._fields import python_name
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
-from fastsmaps.cli.options import WrongUse, cannot_write, is_table
+from fastsmaps.cli.options import UsageError, cannot_write, is_table
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
 
 TYPE_CHECKING = False
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from fastsmaps.cli.output import Record
 
-#: What has no path, where tables have a line for all of it; no path looks so.
+#: Stands in tables for an empty path; no real path has this form.
 NO_NAME = "(no name)"
 
-#: The figures of the usual table.
+#: The sizes of a table without --fields.
 DEFAULT_SIZES = ("pss", "uss", "rss", "swap")
 
-# Heads of tables, where they are not the field's name.
+# Table heads that differ from the field's name.
 _ALIASES = {"command": "cmdline", "address": "start"}
 
 
 class Column:
-    """A column of a table: its head, and how a record's cell is made."""
+    """A table column: its head, and a function from a record to its cell."""
 
     __slots__ = ("cell", "head", "left")
 
@@ -40,24 +40,24 @@ class Column:
 
 
 def text(name: str, head: str | None = None, *, empty: str = "") -> Column:
-    """A column of texts; `empty` stands for one without a character."""
+    """Return a column of texts; `empty` replaces an empty one."""
     return Column(head or name.upper(), lambda record: _shown(record.get(name)) or empty, left=True)
 
 
 def key_columns(names: Iterable[str]) -> list[Column]:
-    """Columns of what groups have in common."""
-    # Only a pattern gives an empty command line.
+    """Return columns for the keys of groups."""
+    # Only a pattern can give an empty command line.
     empty = {"cmdline": "(no match)", "unit": "(no unit)"}
     return [text(name, empty=empty.get(name, NO_NAME)) for name in names]
 
 
 def number(name: str, head: str | None = None) -> Column:
-    """A column of plain numbers."""
+    """Return a column of plain numbers."""
     return Column(head or name.upper(), lambda record: _shown(record.get(name)))
 
 
 def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Column]:
-    """Columns of sizes."""
+    """Return columns of sizes."""
 
     def column(name: str) -> Column:
         return Column(name.upper(), lambda record: unit(record.get(name)))
@@ -66,7 +66,7 @@ def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Colum
 
 
 def size_format(args: argparse.Namespace) -> Callable[[int | None], str]:
-    """How sizes are written in tables."""
+    """Return the function that formats sizes in tables."""
     return human if args.human else kib
 
 
@@ -81,24 +81,24 @@ def _shown(value: object) -> str:
 # ---- names
 
 
-def field_names(records: Iterable[Record], known: Iterable[str] = ()) -> list[str]:
-    """Every field that a record has, in their order; `known` where there is no record."""
+def field_names(records: Iterable[Record], default: Iterable[str] = ()) -> list[str]:
+    """Return all fields of the records, in order; `default` if there are no records."""
     names: dict[str, None] = {}
     last: list[str] = []
     for record in records:
         keys = list(record)
-        if keys != last:  # most have the same
+        if keys != last:  # usually all are the same
             names.update(dict.fromkeys(keys))
             last = keys
-    return list(names or dict.fromkeys(known))
+    return list(names or dict.fromkeys(default))
 
 
 def resolve_field(name: str, names: Sequence[str], what: str) -> str:
-    """The field meant by a name in Python's or the kernel's spelling, or a table's head."""
+    """Resolve a field name in Python's or the kernel's spelling, or a table's head."""
     for candidate in (name, python_name(name), name.lower(), _ALIASES.get(name.lower(), "")):
         if candidate in names:
             return candidate
-    raise WrongUse(f"{what}: no field {name!r}; there are: {' '.join(map(escaped, names))}")
+    raise UsageError(f"{what}: no field {name!r}; there are: {' '.join(map(escaped, names))}")
 
 
 # ---- order
@@ -107,7 +107,7 @@ def resolve_field(name: str, names: Sequence[str], what: str) -> str:
 def sort_and_limit(
     records: Sequence[Record], names: Sequence[str], sort: str | None, limit: int | None
 ) -> list[Record]:
-    """Sorted as asked for, and no more than asked for; what is not known comes last."""
+    """Apply --sort and --limit; unknown values come last."""
     result = list(records)
     if sort is not None:
         result = sort_records(result, *parse_sort(sort, names))
@@ -115,39 +115,39 @@ def sort_and_limit(
 
 
 def parse_sort(sort: str, names: Sequence[str]) -> tuple[str, str]:
-    """The field that --sort names, and the direction that it tells: "+", "-" or none."""
+    """Return the field of --sort and its direction: "+", "-" or ""."""
     direction = sort[:1] if sort[:1] in ("+", "-") else ""
     return resolve_field(sort[len(direction) :], names, "--sort"), direction
 
 
 def sort_records(records: list[Record], name: str, direction: str = "") -> list[Record]:
-    """Sorted by a field: figures downwards and texts upwards where no direction is told."""
-    known = [record for record in records if record.get(name) is not None]
-    unknown = [record for record in records if record.get(name) is None]
-    known.sort(key=_key(name), reverse=(direction or default_direction(known, name)) == "-")
-    return known + unknown
+    """Sort by a field; by default numbers descending, texts ascending; unknown values last."""
+    present = [record for record in records if record.get(name) is not None]
+    missing = [record for record in records if record.get(name) is None]
+    present.sort(key=_key(name), reverse=(direction or default_direction(present, name)) == "-")
+    return present + missing
 
 
 def default_direction(records: Iterable[Record], name: str) -> str:
-    """A field's direction where none is told."""
+    """Return the direction in which a field is sorted by default."""
     values = (record.get(name) for record in records)
-    figures = all(isinstance(value, int | float) for value in values if value is not None)
-    return "-" if figures and name not in _ASCENDING else "+"
+    numeric = all(isinstance(value, int | float) for value in values if value is not None)
+    return "-" if numeric and name not in _ASCENDING else "+"
 
 
-# Numbers that are names.
+# Numbers that identify something.
 _ASCENDING = ("pid", "ppid", "uid", "start", "end", "offset", "inode", "start_time")
 
 
 def _key(name: str) -> Callable[[Record], Any]:
-    def key(record: Record) -> Any:  # noqa: ANN401 - whatever can be compared
+    def key(record: Record) -> Any:  # noqa: ANN401 - any comparable value
         value = record[name]
         return sorted(value.items()) if isinstance(value, dict) else value
 
     return key
 
 
-# ---- all of it
+# ---- output
 
 
 def show(
@@ -155,30 +155,30 @@ def show(
     records: Sequence[Record],
     columns: Sequence[Column],
     *,
-    known: Sequence[str],
+    default_names: Sequence[str],
     total: Sequence[str] = (),
     note: str = "",
-    table_of: Callable[[Record], bool] = lambda record: True,
-    only: Sequence[str] = (),
+    in_table: Callable[[Record], bool] = lambda record: True,
+    fields: Sequence[str] = (),
     origin: Record | None = None,
     texts: Iterable[str] = (),
 ) -> None:
-    """Prints the records as the arguments say, or writes them.
+    """Print or write the records in the requested format.
 
-    `known` names the fields where there are no records. In a table a `total` line and a `note`
-    follow; it shows only records for which `table_of` is true. JSON, CSV and Parquet have the
-    fields in `only`, all of them where it is empty; Parquet has those of `origin` before them, and
-    in it the columns `texts` are texts, whatever fields of that name are elsewhere.
+    `default_names` are the fields if there are no records. A table has only records for which
+    `in_table` is true, followed by a `total` line and a `note`. JSON, CSV and Parquet have the
+    `fields`, or all if there are none; Parquet puts those of `origin` before them, and stores the
+    columns `texts` as texts, even if fields of the same name are numbers elsewhere.
     """
-    names = field_names(records, known)
+    names = field_names(records, default_names)
     if is_table(args):
-        records = [record for record in records if table_of(record)]
+        records = [record for record in records if in_table(record)]
     records = sort_and_limit(records, names, args.sort, args.limit)
     if args.parquet:
-        _write(args.parquet, records, list(only) or [*known, *names], origin or {}, texts)
+        _write(args.parquet, records, list(fields) or [*default_names, *names], origin or {}, texts)
         return
-    if only and not is_table(args):
-        names = list(only)
+    if fields and not is_table(args):
+        names = list(fields)
         records = [{name: record.get(name) for name in names} for record in records]
     if args.json:
         print_json(records)
@@ -203,9 +203,9 @@ def show(
 def origin_of(
     args: argparse.Namespace, procfs: str | None, read_at: float | None, **more: object
 ) -> Record:
-    """The columns that tell one file of a fleet from another; none where no file is written.
+    """Return the columns that identify the origin of a Parquet file; {} for other formats.
 
-    `procfs` is None for what was read of no process.
+    `procfs` is None if no process was read.
     """
     if not args.parquet:
         return {}
@@ -228,7 +228,7 @@ def _write(
     from fastsmaps.parquet import table_of, write_parquet
 
     rows = [{**record, **origin} for record in records]
-    # What a kernel does not print is a column nevertheless, so that a fleet's files are alike.
+    # Fields that a kernel does not print are columns too, so that all files of a fleet are alike.
     table = table_of(rows, dict.fromkeys([*origin, *names]), texts)
     try:
         write_parquet(table, path)

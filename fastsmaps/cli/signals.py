@@ -1,9 +1,9 @@
-"""Signals while a command runs: what each does, and that none is missed.
+"""Signal handling while a command runs, so that no signal is lost.
 
-Most end the command. Then nothing that it unpacked or began to write may stay, however often and
-whenever they come. Python's own ways do not suffice: a handler's exception is lost where it is
-raised in a finalizer or in the last step of an import, a handler is not called at all while a
-call goes on that no signal interrupts, and a signal just before such a call does not end it.
+Most signals end the command. Unpacked and half-written files must then be removed, however often
+and whenever signals arrive. Python alone does not guarantee that: a handler's exception is lost if
+it is raised in a finalizer or in the last step of an import; no handler runs during a call that
+signals do not interrupt; and a signal just before a blocking call does not end that call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], None]
 
-# What ends a process that does not handle it, and is no fault of its own.
+# Signals that end a process by default, except those for its own faults.
 _ENDING = tuple(
     signal.Signals[name]
     for name in (
@@ -46,11 +46,11 @@ class Ended(BaseException):
         self.number = number
 
 
-class Endings:
-    """Has signals end the command by an exception: KeyboardInterrupt for SIGINT, Ended for others.
+class TerminationSignals:
+    """Signals end the command by an exception: KeyboardInterrupt for SIGINT, Ended for others.
 
-    Only the first one raises. One whose exception was lost is sent again by a thread, which
-    ends the command itself when that does not help.
+    Only the first signal raises. If its exception is lost, a thread sends the signal again, and
+    ends the process itself if that does not help.
     """
 
     def __init__(self) -> None:
@@ -59,18 +59,18 @@ class Endings:
         self._wake = -1
 
     def begin(self) -> None:
-        """Begin. Signals that were ignored at the start stay ignored."""
-        # With no descriptor or thread to be had, handlers have to do.
+        """Install the handlers. Signals that were ignored at the start stay ignored."""
+        # Without a free descriptor or thread, handlers alone must suffice.
         with contextlib.suppress(OSError, RuntimeError):
-            heard, self._wake = os.pipe()
+            read_end, self._wake = os.pipe()
             os.set_blocking(self._wake, False)
-            # A thread that takes no signal: where the main thread waits, it has to take them.
+            # The thread blocks all signals, so that they interrupt the main thread if it waits.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
             try:
-                threading.Thread(target=self._watch, args=(heard,), daemon=True).start()
+                threading.Thread(target=self._watch, args=(read_end,), daemon=True).start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            # Full of such bytes is fine: one is enough.
+            # The pipe may fill up: one byte is enough.
             signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         sys.unraisablehook = self._lost
         for number in _ENDING:
@@ -78,15 +78,15 @@ class Endings:
                 signal.signal(number, self._end)
 
     def over(self) -> None:
-        """From now on signals do nothing: all is done."""
+        """Ignore signals from now on: the command is done."""
         self._over = True
 
     def die(self, number: int) -> NoReturn:
-        """Ends this process as the signal does if nobody handles it."""
+        """End this process as the unhandled signal would."""
         self.over()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        os._exit(128 + number)  # it was blocked, or this is the first process of a container
+        os._exit(128 + number)  # the signal is blocked, or this is a container's init process
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._raised or self._over:
@@ -95,7 +95,7 @@ class Endings:
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
     def _lost(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """For sys.unraisablehook: what Python would print, and go on as if nothing had come."""
+        """Retry a lost signal; a sys.unraisablehook. Python would print the exception and go on."""
         error = unraisable.exc_value
         if not isinstance(error, KeyboardInterrupt | Ended):
             sys.__unraisablehook__(unraisable)
@@ -105,10 +105,10 @@ class Endings:
         with contextlib.suppress(OSError):
             os.write(self._wake, bytes([number]))
 
-    def _watch(self, heard: int) -> None:
+    def _watch(self, read_end: int) -> None:
         import time
 
-        number = os.read(heard, 1)[0]
+        number = os.read(read_end, 1)[0]
         until = time.monotonic() + _GRACE_PERIOD
         while time.monotonic() < until:
             time.sleep(_RETRY_INTERVAL)
@@ -118,31 +118,31 @@ class Endings:
 
 
 def _in_main_thread() -> bool:
-    """Only there Python lets anybody say what signals do; in others all stays as it is."""
+    """Whether this is the main thread: in others Python cannot install signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
-def handled(handlers: Mapping[signal.Signals, Handler], wake: int = -1) -> Iterator[None]:
-    """Signals are handled so; each writes a byte to `wake`, which must not block.
+def signal_handlers(handlers: Mapping[signal.Signals, Handler], wake: int = -1) -> Iterator[None]:
+    """Install signal handlers; each signal also writes a byte to `wake`, which must not block.
 
-    A handler alone runs too late for whoever waits: it does not end a call that is begun just
-    after the signal came.
+    A caller that waits needs the byte: a handler does not end a blocking call that begins just
+    after the signal. In threads other than the main one nothing is installed.
     """
     if not _in_main_thread():
         yield
         return
-    # Full of such bytes is fine: one is enough.
-    woken = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    # The pipe may fill up: one byte is enough.
+    old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     before = {}
     try:
         for number, handler in handlers.items():
-            # Signals that were ignored at the start stay ignored: nohup's SIGHUP, or SIGTSTP
-            # where nobody would continue it.
+            # Signals that were ignored at the start stay ignored: SIGHUP after nohup, or SIGTSTP
+            # without a shell that could continue this process.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-        signal.set_wakeup_fd(woken)
+        signal.set_wakeup_fd(old_wake)

@@ -1,6 +1,6 @@
-"""Tables for terminals, by rich where it is installed.
+"""Tables for terminals, drawn by rich if it is installed.
 
-Names are always rich's Text, which knows no markup: "[red]" in a name is shown as it is.
+Cells are always rich's Text, which ignores markup: "[red]" in a name is shown literally.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-# rich measures every cell: 4,000 rows take it a second, and nobody reads them for their colour.
-_MANY = 4000
+# rich measures every cell: 4,000 rows take it a second, and nobody needs them in colour.
+_MAX_ROWS = 4000
 
 
-def table_of(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> Table:
-    """Rich's table; where it is too wide the texts get shorter, never a number."""
+def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> Table:
+    """Build a rich table; if it is too wide, texts are cut, never numbers."""
     from rich.table import Table
     from rich.text import Text
 
@@ -26,7 +26,7 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
         table.add_column(
             Text(name),
             justify="left" if name in left else "right",
-            # What may be wrapped is made narrower first; the cells themselves never wrap.
+            # rich narrows columns that may wrap first; the cells themselves never wrap.
             no_wrap=name not in wide,
             overflow="ellipsis",
         )
@@ -36,13 +36,15 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     return table
 
 
-def print_pretty(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> bool:
-    """Prints it to the terminal; False where there is no rich."""
-    if len(rows) > _MANY:
+def print_rich_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]
+) -> bool:
+    """Print the table to the terminal; False without rich or with too many rows."""
+    if len(rows) > _MAX_ROWS:
         return False
     try:
         from rich.console import Console
     except ImportError:
         return False
-    Console(markup=False, highlight=False, emoji=False).print(table_of(head, rows, left))
+    Console(markup=False, highlight=False, emoji=False).print(rich_table(head, rows, left))
     return True

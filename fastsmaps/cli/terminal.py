@@ -1,4 +1,4 @@
-"""A terminal that a command has for itself, for as long as it runs and is not stopped."""
+"""A terminal that a command uses exclusively, until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ import sys
 import termios
 import tty
 
-from fastsmaps.cli.signals import handled
+from fastsmaps.cli.signals import signal_handlers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-#: Ctrl-L; key() gives it too after a signal: the screen has to be drawn again.
+#: Ctrl-L; key() also returns it after a signal: the screen must be redrawn.
 REDRAW = "\x0c"
 
 
 class Terminal:
-    """Keys one by one and unseen, and a screen of its own."""
+    """Single keys without echo, and the alternate screen."""
 
     def __init__(self) -> None:
         self._fd = sys.stdin.fileno()
         self._modes = termios.tcgetattr(self._fd)
         self._taken = False
         self._ending = False
-        # Every signal writes a byte. A handler alone would run too late: a signal just before
-        # select() is begun does not end it.
+        # Every signal writes a byte to this pipe. A handler alone would not suffice: a signal just
+        # before select() begins does not end it.
         self._signals, self.wake = os.pipe()
         os.set_blocking(self.wake, False)
 
     def take(self) -> None:
-        """Sets it up. In the background the kernel stops this here until it is in front again."""
-        # What ends a stopped command comes with a SIGCONT: that must not stop it here.
+        """Set the terminal up. In the background the kernel stops the process here."""
+        # Ending a stopped command also sends SIGCONT, which must not stop it again here.
         if not self._ending:
-            # Fails where the terminal is gone, or where a signal came that ends this.
+            # Fails if the terminal is gone, or if a signal ends the process.
             with contextlib.suppress(termios.error):
                 tty.setcbreak(self._fd)
                 self._taken = True
                 self.write("\x1b[?1049h\x1b[?25l")
 
     def give_back(self) -> None:
-        """As it was before; nothing where it was given back already."""
-        # Once more would stop this instead of ending it, where another has the terminal by now.
+        """Restore the terminal, once."""
+        # A second time would stop this process instead of ending it, if another one now has the
+        # terminal.
         if self._taken:
             with contextlib.suppress(termios.error):
                 self.write("\x1b[?25h\x1b[?1049l")
@@ -54,21 +55,21 @@ class Terminal:
             self._taken = False
 
     def close(self) -> None:
-        """Gives back all of it."""
+        """Restore the terminal and close the pipe."""
         self.give_back()
         os.close(self._signals)
         os.close(self.wake)
 
     def write(self, text: str) -> None:
-        """Past sys.stdout: it refuses a handler that writes while a draw is being written."""
+        """Write without sys.stdout, which rejects a handler's write during another write."""
         data = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
-        # EIO: the terminal is gone, which key() tells.
+        # EIO: the terminal is gone; key() reports it.
         with contextlib.suppress(OSError):
             while data:
                 data = data[os.write(sys.stdout.fileno(), data) :]
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines."""
+        """Return the numbers of columns and lines."""
         try:
             size = os.get_terminal_size(sys.stdout.fileno())
         except OSError:
@@ -76,7 +77,7 @@ class Terminal:
         return size.columns or 80, size.lines or 24
 
     def key(self, timeout: float) -> str | None:
-        """The key that is pressed within the time; None for none. The end of input is q."""
+        """Return the next key, None after the timeout, or "q" at the end of input."""
         ready = select.select([self._fd, self._signals], [], [], max(0.0, timeout))[0]
         if self._signals in ready:
             os.read(self._signals, 1 << 12)
@@ -92,24 +93,24 @@ class Terminal:
     # ---- signals
 
     def end(self, number: int, frame: FrameType | None) -> None:
-        """SIGINT, SIGTERM, SIGHUP: leaves by an exception, as Python does for the first."""
-        if not self._ending:  # a second one must not disturb what the first has begun
+        """Handle SIGINT, SIGTERM and SIGHUP by an exception, as Python does for SIGINT."""
+        if not self._ending:  # a second signal must not interrupt the cleanup
             self._ending = True
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def redraw(self, number: int, frame: FrameType | None) -> None:
-        """SIGWINCH: what is drawn has not the terminal's size any more; key() tells."""
+        """Handle SIGWINCH: the size changed, and key() returns REDRAW."""
 
     def resume(self, number: int, frame: FrameType | None) -> None:
-        """SIGCONT: the shell, and what ran meanwhile, had the terminal."""
+        """Handle SIGCONT: other programs used the terminal meanwhile."""
         self.take()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """SIGTSTP, of Ctrl-Z: stops as everything does, but leaves the terminal tidy."""
+        """Handle SIGTSTP (Ctrl-Z): restore the terminal, then stop."""
         self.give_back()
         handler = signal.signal(number, signal.SIG_DFL)
-        # Comes back when this is continued; at once where no shell could continue it, and
-        # then there is no SIGCONT.
+        # Returns when the process is continued; at once, and without SIGCONT, if no shell could
+        # continue it.
         signal.raise_signal(number)
         signal.signal(number, handler)
         self.take()
@@ -117,7 +118,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def own_terminal() -> Iterator[Terminal]:
-    """The one of standard input and output; as it was afterwards, also when a signal ends it."""
+    """Use the terminal of standard input and output; restore it even if a signal ends the block."""
     terminal = Terminal()
     ends = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), terminal.end)
     jobs = {
@@ -126,13 +127,13 @@ def own_terminal() -> Iterator[Terminal]:
         signal.SIGWINCH: terminal.redraw,
     }
     with (
-        handled(ends, terminal.wake),
+        signal_handlers(ends, terminal.wake),
         contextlib.closing(terminal),
-        # Innermost, so that nothing takes the terminal once more while it is given back.
-        handled(jobs, terminal.wake),
+        # Innermost, so that no handler takes the terminal again while it is being restored.
+        signal_handlers(jobs, terminal.wake),
     ):
         for number in (signal.SIGCONT, signal.SIGWINCH):
-            # Where take() is stopped in the background, the kernel begins its call anew.
+            # If take() is stopped in the background, the kernel restarts its system call.
             signal.siginterrupt(number, False)
         terminal.take()
         yield terminal

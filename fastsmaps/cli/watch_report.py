@@ -1,4 +1,4 @@
-"""What fastsmaps watch ends with: its report, and the files that were asked for."""
+"""The results of fastsmaps watch: the report and the requested files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
 from fastsmaps._output.files import atomic_file
 from fastsmaps.cli.options import cannot_write
-from fastsmaps.cli.output import MAX_SHOWN, plain_lines
+from fastsmaps.cli.output import MAX_COMMAND_LENGTH, plain_lines
 from fastsmaps.cli.plot_option import save_plot
 from fastsmaps.cli.records_output import DEFAULT_SIZES, NO_NAME
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from fastsmaps._model.totals import Change
 
 
-class Ended:
-    """What became of it: its command line, and of a command how it ended.
+class WatchEnd:
+    """The command line of the process, and how a command ended.
 
-    ``largest`` is ru_maxrss, ``failure`` what ended the watch early; None where there is none.
+    ``largest`` is ru_maxrss, ``failure`` the error that ended the watch early; None without one.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class Ended:
         self.failure = failure
 
 
-def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: Ended) -> None:
-    """The files, and the report: of a command to standard error, unless a file was named."""
+def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> None:
+    """Write the files and the report; a command's report goes to stderr, or to --output."""
     samples = watch.samples
     if args.csv:
-        with _told(args.csv):
+        with _write_errors(args.csv):
             _write_csv(samples, args.csv)
     if args.parquet:
         import pyarrow
 
         from fastsmaps.parquet import write_parquet
 
-        with _told(args.parquet):
+        with _write_errors(args.parquet):
             write_parquet(pyarrow.table(samples), args.parquet)
     if args.plot:
         from fastsmaps import plot
@@ -64,17 +64,17 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: Ended) -> Non
         save_plot(plot.samples(samples, title=f"{ended.name} (process {watch.pid})"), args.plot)
     text = (_json if args.json else _report)(args, watch, samples, ended)
     if args.output:
-        with _told(args.output), atomic_file(args.output) as file:
+        with _write_errors(args.output), atomic_file(args.output) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     elif ended.exit_code is None:
         sys.stdout.write(text)
     elif sys.stderr is not None:
-        with contextlib.suppress(OSError):  # whoever does not read it wants the status still
+        with contextlib.suppress(OSError):  # nobody reads it; the exit status still counts
             print(text, end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _write_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -89,7 +89,7 @@ def _write_csv(samples: Samples, path: str) -> None:
         text = io.TextIOWrapper(file, "ascii", "backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(samples.names)
-        # Not sample by sample: the name of a field depends on what others there are.
+        # By column, not by sample: the name of a field depends on the other fields.
         columns = [
             [None if value == ABSENT else value for value in samples.column(name)]
             for name in samples.names
@@ -101,7 +101,9 @@ def _write_csv(samples: Samples, path: str) -> None:
 # ---- for programs
 
 
-def _json(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: Ended) -> str:
+def _json(
+    args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: WatchEnd
+) -> str:
     import json
 
     growth = watch.growth
@@ -140,19 +142,23 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _report(
-    args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: Ended
+    args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: WatchEnd
 ) -> str:
-    name = ended.name if len(ended.name) <= MAX_SHOWN else f"{ended.name[:MAX_SHOWN]}..."
+    name = (
+        ended.name
+        if len(ended.name) <= MAX_COMMAND_LENGTH
+        else f"{ended.name[:MAX_COMMAND_LENGTH]}..."
+    )
     lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
-        lines += [_looks(watch, samples), "", *_figures(args, watch, samples, ended)]
+        lines += [_samples_line(watch, samples), "", *_sizes_table(args, watch, samples, ended)]
         lines += _growth(args, watch, samples)
     else:
         lines.append("it ended before the first sample")
     return "".join(f"{escaped(line)}\n" for line in lines)
 
 
-def _end(watch: fastsmaps.Watch, ended: Ended) -> str:
+def _end(watch: fastsmaps.Watch, ended: WatchEnd) -> str:
     after = f"after {watch.duration:.1f} s"
     if ended.exit_code is not None:
         if ended.exit_code >= 0:
@@ -163,7 +169,7 @@ def _end(watch: fastsmaps.Watch, ended: Ended) -> str:
     return f"reading failed {after}" if ended.failure else f"watched for {watch.duration:.1f} s"
 
 
-def _looks(watch: fastsmaps.Watch, samples: Samples) -> str:
+def _samples_line(watch: fastsmaps.Watch, samples: Samples) -> str:
     text = f"{watch.count} samples, one every {watch.interval:g} s"
     if watch.skipped:
         text += f", {watch.skipped} skipped: samples take too long for the interval or for --budget"
@@ -174,8 +180,8 @@ def _looks(watch: fastsmaps.Watch, samples: Samples) -> str:
     return text
 
 
-def _figures(
-    args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: Ended
+def _sizes_table(
+    args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: WatchEnd
 ) -> list[str]:
     unit = human if args.human else kib
     first, last, peaks = samples[0], samples[-1], watch.peaks
@@ -192,13 +198,13 @@ def _figures(
     ]
     head = ["SIZE" if args.human else "KiB", "START", "PEAK", "AT", "END"]
     if watch.tree:
-        # Figures of one process: not beside those of a tree.
+        # VmHWM and ru_maxrss count one process: keep them out of a tree's table.
         lines = plain_lines(head, rows, head[:1], None)
         if ended.largest is not None:
             suffix = "" if args.human else " KiB"
             lines.append(f"largest Rss of one process (ru_maxrss): {unit(ended.largest)}{suffix}")
         return lines
-    # By the kernel's own account, which misses nothing, and has no time.
+    # The kernel's own peak misses nothing, but has no time.
     rows.append(["VmHWM", unit(first.peak_rss), unit(watch.peak_rss), "", unit(last.peak_rss)])
     if ended.largest is not None:
         rows.append(["ru_maxrss", "", unit(ended.largest), "", ""])
@@ -206,7 +212,7 @@ def _figures(
 
 
 def _growth(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples) -> list[str]:
-    """What grew most; until when, where that is not the end."""
+    """Return the lines on what grew most, and in what time."""
     unit = human if args.human else kib
     grown = [change for change in watch.growth or () if (change.pss or change.size or 0) > 0]
     if not grown or watch.after is None or watch.after.taken_at is None:

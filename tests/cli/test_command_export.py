@@ -23,7 +23,7 @@ import fastsmaps
 from fastsmaps._output.groups import label_value
 from fastsmaps.cli import http_server
 from fastsmaps.cli.main import main
-from fastsmaps.cli.options import WrongUse
+from fastsmaps.cli.options import UsageError
 from support import processes
 from support.commands import environment, run
 from support.metrics import HOSTILE, Exporter, parse_metrics, promtool, query, until, write_process
@@ -130,7 +130,7 @@ def test_listen_addresses_are_parsed() -> None:
         ("[::]", ("::", 7)),
         (":80", ("", 80)),
     ):
-        assert http_server.address_of(text, 7) == address
+        assert http_server.parse_address(text, 7) == address
 
 
 # ---- answers
@@ -244,7 +244,7 @@ def test_health_and_readiness(backend: ModuleType, tmp_path: Path) -> None:
     ],
 )
 def test_host_header_is_checked(host: str, served: bool) -> None:
-    assert http_server.is_served(host, {"node7"}) == served
+    assert http_server.is_allowed_host(host, {"node7"}) == served
 
 
 @pytest.mark.parametrize(
@@ -257,14 +257,14 @@ def test_host_header_is_checked(host: str, served: bool) -> None:
     ],
 )
 def test_allowed_host_is_normalized(given: str, name: str) -> None:
-    assert http_server.name_of(given) == name
-    assert http_server.is_served(given, {name})
+    assert http_server.parse_host_name(given) == name
+    assert http_server.is_allowed_host(given, {name})
 
 
 @pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
 def test_impossible_allowed_hosts_are_refused(given: str) -> None:
-    with pytest.raises(WrongUse, match="--allow-host: expected a host name such as "):
-        http_server.name_of(given)
+    with pytest.raises(UsageError, match="--allow-host: expected a host name such as "):
+        http_server.parse_host_name(given)
 
 
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:

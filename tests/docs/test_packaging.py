@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import fastsmaps
-from fastsmaps.cli.main import COMMANDS, parser
+from fastsmaps.cli.main import COMMANDS, make_parser
 from support import processes
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def generate(into: Path, *wanted: str, **environment: str) -> None:
 
 def arguments_of(name: str) -> list[argparse.Action]:
     """Arguments of a command's parser."""
-    for action in parser(name)._actions:
+    for action in make_parser(name)._actions:
         if isinstance(action, argparse._SubParsersAction):
             command: argparse.ArgumentParser = action.choices[name]
             return command._actions

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
-from fastsmaps.cli.coverage import note_of
-from fastsmaps.cli.options import WrongUse, add_output
+from fastsmaps.cli.coverage import scan_note
+from fastsmaps.cli.options import UsageError, add_output
 from fastsmaps.cli.output import print_error, wrapped
-from fastsmaps.cli.process_argument import pids_of
-from fastsmaps.cli.process_filter import check_matches, choose
+from fastsmaps.cli.process_argument import parse_pids
+from fastsmaps.cli.process_filter import check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import DEFAULT_SIZES, number, show, size_format, sizes, text
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is saved, and where."""
+    """Add the arguments of capture."""
     parser.add_argument(
         "-o",
         "--output",
@@ -40,31 +40,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Saves them, and says what was saved."""
-    pids = pids_of(args.target) or None
+    """Save the processes and print what was saved."""
+    pids = parse_pids(args.target) or None
     with open_procfs(args.procfs) as opened:
-        choice = choose(args, opened.procfs, pids)
-        if status := check_matches(args, choice.pids, "process"):
+        selection = select_processes(args, opened.procfs, pids)
+        if status := check_matches(args, selection.pids, "process"):
             if args.json or args.csv:
-                show(args, [], [], known=["pid", "outcome"])
+                show(args, [], [], default_names=["pid", "outcome"])
             return status
-        with working("saving processes") as progress:
+        with progress_bar("saving processes") as progress:
             try:
                 scan = fastsmaps.capture(
-                    args.output, choice.pids, procfs=opened.procfs, progress=progress
+                    args.output, selection.pids, procfs=opened.procfs, progress=progress
                 )
-            except ValueError as error:  # a name that no capture has
+            except ValueError as error:  # an invalid name for a capture
                 if isinstance(error, fastsmaps.Error):
                     raise
-                raise WrongUse(f"capture: {error}") from None
+                raise UsageError(f"capture: {error}") from None
     unit = size_format(args)
     if args.json or args.csv:
-        show(args, [row.as_dict() for row in scan], [], known=["pid", "outcome"])
+        show(args, [row.as_dict() for row in scan], [], default_names=["pid", "outcome"])
     else:
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
-            show(args, [row.as_dict() for row in scan], columns, known=["pid"])
-        print(wrapped(f"{escaped(args.output)}: {note_of(scan)}"))
+            show(args, [row.as_dict() for row in scan], columns, default_names=["pid"])
+        print(wrapped(f"{escaped(args.output)}: {scan_note(scan)}"))
     if is_failure(scan.coverage):
         opened.status = 1
     if args.target:

@@ -8,11 +8,11 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._model.totals import UNREAD
-from fastsmaps.cli.options import BY, WrongUse, add_output, keys, seconds
-from fastsmaps.cli.process_argument import WHAT, is_pid, mappings_of, pid_of
+from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, seconds
+from fastsmaps.cli.process_argument import TARGET_HELP, is_pid, parse_pid, read_mappings
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
     key_columns,
@@ -47,8 +47,8 @@ _TABLE_WORDS = ("path", "kind", "label", "range")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is compared."""
-    parser.add_argument("old", metavar="OLD", help=f"{WHAT}; or a capture of many processes")
+    """Add the arguments of diff."""
+    parser.add_argument("old", metavar="OLD", help=f"{TARGET_HELP}; or a capture of many processes")
     parser.add_argument("new", metavar="NEW", nargs="?", help="the same at a later time")
     parser.add_argument(
         "--after",
@@ -60,38 +60,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         type=_by,
         metavar="KEY",
-        help=f"path (default), kind, label or range; for captures {BY}; default: each process",
+        help=f"path (default), kind, label or range; for captures {BY_HELP}; default: each process",
     )
     add_output(parser, filters="path (or value of --by)")
 
 
 def _by(text: str) -> str | Keys:
-    return text if text in (*_TABLE_WORDS, "pid") else keys(text)
+    return text if text in (*_TABLE_WORDS, "pid") else group_keys(text)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the changes, the largest first."""
+    """Print the changes, the largest first."""
     if (args.new is None) == (args.after is None):
-        raise WrongUse("diff: expected OLD and NEW, or one PID with --after SECONDS")
+        raise UsageError("diff: expected OLD and NEW, or one PID with --after SECONDS")
     status = 0
     with open_procfs(args.procfs) as opened:
         before: Mappings | Scan
         after: Mappings | Scan
         if args.after is not None:
             if not is_pid(args.old):
-                raise WrongUse("diff: --after needs a pid")
-            # Pinned: another process that gets its number meanwhile is an error, no change.
-            with fastsmaps.Process(pid_of(args.old), procfs=opened.procfs) as process:
+                raise UsageError("diff: --after needs a pid")
+            # Pinned: a process that reuses the pid is an error, not a change.
+            with fastsmaps.Process(parse_pid(args.old), procfs=opened.procfs) as process:
                 before = process.mappings()
-                _check(args, before, before)  # before the time is waited for
-                with working("waiting"):
+                _check(args, before, before)  # report wrong use before waiting
+                with progress_bar("waiting"):
                     time.sleep(args.after)
                 after = process.mappings()
         else:
-            before, one = _look(args, args.old, opened.procfs)
-            after, other = _look(args, args.new, opened.procfs)
+            before, old_status = _read(args, args.old, opened.procfs)
+            after, new_status = _read(args, args.new, opened.procfs)
             _check(args, before, after)
-            status = one or other
+            status = old_status or new_status
             if status and isinstance(before, fastsmaps.Scan) and isinstance(after, fastsmaps.Scan):
                 before, after = _in_both(before, after)
         status = status or opened.status
@@ -109,33 +109,33 @@ def run(args: argparse.Namespace) -> int:
     if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
         columns += [number("old_files"), number("new_files")]
     columns += key_columns(names)
-    show(args, records, columns, known=_known(args, before))
+    show(args, records, columns, default_names=_default_names(args, before))
     return check_matches(args, records, f"{', '.join(names)} that changed") or status
 
 
 def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:
-    """WrongUse for what cannot be compared, or not so."""
+    """Raise UsageError if the two cannot be compared, or not by these keys."""
     many = isinstance(before, fastsmaps.Scan)
     if many != isinstance(after, fastsmaps.Scan):
-        raise WrongUse("diff: cannot compare a capture of many processes with a single process")
+        raise UsageError("diff: cannot compare a capture of many processes with a single process")
     if many and args.by in _TABLE_WORDS:
-        raise WrongUse(f"diff: --by for captures must be {BY}, got {args.by}")
+        raise UsageError(f"diff: --by for captures must be {BY_HELP}, got {args.by}")
     if not many and args.by not in (None, *_TABLE_WORDS):
         words = ", ".join(_TABLE_WORDS)
-        raise WrongUse(f"diff: --by for a process must be one of {words}, got {args.by}")
+        raise UsageError(f"diff: --by for a process must be one of {words}, got {args.by}")
     if args.sort:
-        names = dict.fromkeys([*_known(args, before), *before.totals().as_dict()])
+        names = dict.fromkeys([*_default_names(args, before), *before.totals().as_dict()])
         parse_sort(args.sort, list(names))
 
 
 def _in_both(before: Scan, after: Scan) -> list[Scan]:
-    """What a damaged capture lacks did not come or go: it may have been behind the damage."""
+    """Keep the processes of both scans: one that a damaged capture lacks may have been lost."""
     pids = before.by_pid.keys() & after.by_pid.keys()
     return [scan.filter(lambda row: row.pid in pids) for scan in (before, after)]
 
 
 def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
-    """What the changes are of."""
+    """Return the names of the key's fields."""
     if args.by is None or isinstance(args.by, str):
         if isinstance(before, fastsmaps.Scan):
             return "pid", "comm"
@@ -144,7 +144,7 @@ def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]
     return names
 
 
-def _known(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
+def _default_names(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
     files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
     return [*_names(args, before), "old", "new", "change", *files, *UNREAD]
 
@@ -162,17 +162,17 @@ def _key(change: Change, before: Mappings | Scan, after: Mappings | Scan) -> tup
 
 
 def _record(names: tuple[str, ...], key: tuple[Any, ...], change: Change) -> Record:
-    """Pss before and after (size, where there is no Pss), and the changes of all figures."""
-    figure = "size" if change.pss is None else "pss"
-    old, new = change.old[figure], change.new[figure]
-    head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[figure]}
+    """Return Pss before and after (size if there is no Pss), and the changes of all fields."""
+    field = "size" if change.pss is None else "pss"
+    old, new = change.old[field], change.new[field]
+    head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[field]}
     if change.files is not None:
         head["old_files"], head["new_files"] = change.files
     return {**head, **change.as_dict()}
 
 
-def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:
-    """A table, or a scan of a capture; and the status that its damage leads to."""
+def _read(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:
+    """Read a table, or scan a capture; with the exit status, 1 if the capture is damaged."""
     if not is_pid(target) and (os.path.isdir(target) or _is_tar(target)):
         with open_procfs(target) as opened:
             reads = getattr(args.by, "reads", {})
@@ -181,7 +181,7 @@ def _look(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings 
                 reason = main_reason(failures_of(scan)) or "not permitted"
                 raise fastsmaps.Error(f"{target}: no process could be read: {reason}")
             return scan, opened.status
-    return mappings_of(target, procfs), 0
+    return read_mappings(target, procfs), 0
 
 
 def _is_tar(target: str) -> bool:

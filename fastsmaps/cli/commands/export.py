@@ -11,7 +11,14 @@ import time
 import fastsmaps
 from fastsmaps._output import groups
 from fastsmaps._source.source import Source
-from fastsmaps.cli.options import BY, WrongUse, add_limits, add_procfs, add_sampling, positive
+from fastsmaps.cli.options import (
+    BY_HELP,
+    UsageError,
+    add_limits,
+    add_procfs,
+    add_sampling,
+    positive,
+)
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.signals import Ended
@@ -42,17 +49,17 @@ _INDEX = b"""<!DOCTYPE html>
 <p>The memory of this machine's processes: <a href="/metrics">metrics</a>.</p>
 </html>
 """
-# What a scrape gets is kept in so many forms (text, OpenMetrics, compressed) until the next sweep.
+# Encodings of the metrics (text, OpenMetrics, compressed) that are kept until the next sweep.
 _MAX_ENCODINGS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is told, where, and how much it may cost."""
+    """Add the arguments of export."""
     parser.add_argument(
         "--by",
         metavar="LABEL,...",
         default="comm",
-        help=f"group processes by {BY} (default: comm)",
+        help=f"group processes by {BY_HELP} (default: comm)",
     )
     parser.add_argument(
         "--limit",
@@ -87,14 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answers scrapes until SIGTERM or Ctrl-C."""
+    """Answer scrapes until SIGTERM or Ctrl-C."""
     gc.enable()  # off for commands that end soon
     try:
         from fastsmaps.prometheus import Collector
     except ImportError as error:
-        raise WrongUse(str(error)) from None
+        raise UsageError(str(error)) from None
     with open_procfs(args.procfs) as opened:
-        Source(opened.procfs).pids()  # Error where there is none: at once, not at the first scrape
+        Source(opened.procfs).pids()  # report a wrong directory at once, not at the first scrape
 
         def collector(on_error: Callable[[Exception], object]) -> Collector:
             try:
@@ -110,16 +117,16 @@ def run(args: argparse.Namespace) -> int:
                     on_error=on_error,
                 )
             except ValueError as error:
-                raise WrongUse(f"--{error}") from None
+                raise UsageError(f"--{error}") from None
 
         if args.once:
-            _print(collector)
+            _print_once(collector)
         else:
             _serve(args.listen, args.allow_host, collector)
     return opened.status
 
 
-def _print(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
+def _print_once(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
     from prometheus_client import generate_latest
 
     failures: list[Exception] = []
@@ -135,20 +142,20 @@ def _serve(
     names: Sequence[str],
     make: Callable[[Callable[[Exception], object]], Collector],
 ) -> None:
-    from fastsmaps.cli.http_server import Server, address_of, name_of
+    from fastsmaps.cli.http_server import Server, parse_address, parse_host_name
 
-    host, port = address_of(listen, _PORT)
-    allowed = [name_of(name) for name in names]
-    # What answers takes turns with the sweep in the interpreter, five or six a scrape. At 5 ms
-    # each, as usual, one in a hundred took 12 ms while a sweep ran; so it is 9.
+    host, port = parse_address(listen, _PORT)
+    allowed = [parse_host_name(name) for name in names]
+    # A scrape and the sweep take turns in the interpreter, five or six times a scrape. With the
+    # default of 5 ms, one scrape in a hundred took 12 ms while a sweep ran; with 0.5 ms it is 9.
     sys.setswitchinterval(0.0005)
-    # The place first: where it cannot be had no sweep begins.
+    # Bind first: if that fails, no sweep starts.
     try:
         server = Server(host, port, allowed)
     except OSError as error:
         raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
     try:
-        collector = make(_Complaints())
+        collector = make(_ErrorPrinter())
         metrics = _Metrics(collector)
     except BaseException:
         server.server_close()
@@ -166,12 +173,12 @@ def _serve(
         while True:
             time.sleep(86400)
     except Ended as end:
-        if end.number != signal.SIGTERM:  # the usual end of what runs until it is stopped
+        if end.number != signal.SIGTERM:  # SIGTERM is how services are stopped
             raise
 
 
-class _Complaints:
-    """A line for a failure, but not one a second for as long as it lasts."""
+class _ErrorPrinter:
+    """Prints an error once, not once a sweep for as long as it lasts."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -191,17 +198,17 @@ def _healthy(_: Message) -> tuple[int, bytes, Mapping[str, str]]:
 
 
 def _ready(collector: Collector) -> tuple[int, bytes, Mapping[str, str]]:
-    """Ready once the first sweep ended, also if it failed: fastsmaps_up says so."""
+    """Answer 200 once the first sweep has ended, even if it failed: fastsmaps_up reports that."""
     if collector.wait(0):
         return 200, b"fastsmaps is ready.\n", {}
     return 503, b"The first sweep has not ended yet.\n", {}
 
 
 class _Metrics:
-    """What a scrape gets: made once for each sweep and form, however often it is asked for."""
+    """Answers to scrapes: each sweep is encoded once for each format."""
 
     def __init__(self, collector: Collector) -> None:
-        # Imported before the first scrape, which would wait for it.
+        # Import now: the first scrape would wait for it.
         import gzip
 
         from prometheus_client.exposition import choose_encoder, gzip_accepted
@@ -210,29 +217,29 @@ class _Metrics:
         self._compress = gzip.compress
         self._collector = collector
         self._lock = threading.Lock()
-        self._of: object = None
-        self._forms: dict[tuple[str, bool], bytes] = {}
+        self._metrics: object = None
+        self._encoded: dict[tuple[str, bool], bytes] = {}
 
-    def __call__(self, asked: Message) -> tuple[int, bytes, Mapping[str, str]]:
-        accept = asked.get("Accept", "")
+    def __call__(self, headers: Message) -> tuple[int, bytes, Mapping[str, str]]:
+        accept = headers.get("Accept", "")
         try:
-            # Part of it is repeated in the answer's head; and a version may be any word.
+            # Part of it is repeated in the answer's headers; a version may be any word.
             encode, content_type = self._encoder_for(accept if accept.isprintable() else "")
         except TypeError:
             encode, content_type = self._encoder_for("")
-        compressed = self._wants_gzip(asked.get("Accept-Encoding", ""))
+        compressed = self._wants_gzip(headers.get("Accept-Encoding", ""))
         with self._lock:
             metrics = self._collector.collect()
-            if metrics is not self._of or len(self._forms) >= _MAX_ENCODINGS:
-                self._of = metrics
-                self._forms = {}
-            body = self._forms.get((content_type, compressed))
+            if metrics is not self._metrics or len(self._encoded) >= _MAX_ENCODINGS:
+                self._metrics = metrics
+                self._encoded = {}
+            body = self._encoded.get((content_type, compressed))
             if body is None:
                 body = encode(self._collector)
                 if compressed:
                     body = self._compress(body, 1, mtime=0)
-                self._forms[content_type, compressed] = body
-        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+                self._encoded[content_type, compressed] = body
+        answer = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compressed:
-            headers["Content-Encoding"] = "gzip"
-        return 200, body, headers
+            answer["Content-Encoding"] = "gzip"
+        return 200, body, answer

@@ -8,14 +8,14 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._source.source import Source
-from fastsmaps.cli.coverage import note
-from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, only
+from fastsmaps.cli.coverage import coverage_note
+from fastsmaps.cli.fields_option import add_fields, columns_of, output_fields, selected_fields
 from fastsmaps.cli.options import add_output, add_workers
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.process_argument import pids_of
+from fastsmaps.cli.process_argument import parse_pids
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
     field_names,
@@ -43,7 +43,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which processes."""
+    """Add the arguments of libs."""
     parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
     parser.add_argument(
         "--by",
@@ -57,41 +57,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints every mapped file."""
-    pids = pids_of(args.target) or None
-    with open_procfs(args.procfs) as opened, working("reading mappings") as progress:
+    """Print every mapped file."""
+    pids = parse_pids(args.target) or None
+    with open_procfs(args.procfs) as opened, progress_bar("reading mappings") as progress:
         libs = fastsmaps.libs(pids, procfs=opened.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, opened.procfs, time.time())
         hidden = None if pids else Source(opened.procfs).hidden_by()
     failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
-    wanted = [
+    matching = [
         (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)
     ]
-    several = any(use.files > 1 for _, use in wanted)
+    several = any(use.files > 1 for _, use in matching)
     if args.by == "path":
         head = ["path", "files", "processes"]
-        shown = ["files", "processes"] if several else ["processes"]
-        records = [_record(path, use, files=use.files) for path, use in wanted]
+        table_fields = ["files", "processes"] if several else ["processes"]
+        records = [_record(path, use, files=use.files) for path, use in matching]
     else:
         head = ["path", "dev", "inode", "processes"]
-        shown = ["processes", "dev", "inode"] if several else ["processes"]
+        table_fields = ["processes", "dev", "inode"] if several else ["processes"]
         records = [
             _record(path, part, dev=dev, inode=inode)
-            for path, use in wanted
+            for path, use in matching
             for (dev, inode), part in use.parts.items()
         ]
         records.sort(key=lambda record: record["pss"] or 0, reverse=True)
-    known = [*head, *UNREAD]
-    names = chosen(args, field_names(records, known), DEFAULT_SIZES)
-    more = [name for name in shown if name not in names]
+    default_names = [*head, *UNREAD]
+    names = selected_fields(args, field_names(records, default_names), DEFAULT_SIZES)
+    more = [name for name in table_fields if name not in names]
     show(
         args,
         records,
         [*columns_of([*names, *more], size_format(args)), text("path")],
-        known=known,
-        note=note(libs.coverage, failures, opened.procfs, hidden),
+        default_names=default_names,
+        note=coverage_note(libs.coverage, failures, opened.procfs, hidden),
         origin=origin,
-        only=only(args, *head, *names),
+        fields=output_fields(args, *head, *names),
     )
     opened.status = check_matches(args, records, "path") or opened.status
     if is_failure(libs.coverage):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from fastsmaps._fields import NAMES, NUMBERS, SUMS
 from fastsmaps._model.totals import UNREAD
-from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, is_size, only, total_cells
+from fastsmaps.cli.fields_option import (
+    add_fields,
+    columns_of,
+    is_size,
+    output_fields,
+    selected_fields,
+    total_cells,
+)
 from fastsmaps.cli.options import add_output
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.plot_option import add_plot, save_plot
-from fastsmaps.cli.process_argument import add_target, command_line, mappings_of
+from fastsmaps.cli.process_argument import add_target, read_mappings, target_name
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
     NO_NAME,
@@ -43,17 +50,17 @@ EXAMPLES = """\
   fastsmaps maps 1234 --plot out.html           a treemap
 """
 
-# The fields that are no size.
+# The fields that are not sizes.
 _PLAIN = (
     "start", "end", "perms", "offset", "dev", "inode", "path", "kind", "deleted", "vm_flags",
     "extra", *map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
-# The figures of the usual table.
+# The sizes of a table without --fields.
 _USUAL = ("size", *DEFAULT_SIZES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The process, and what is shown of it."""
+    """Add the arguments of maps."""
     add_target(parser, many=False)
     parser.add_argument("--by", choices=("path", "kind", "label"), help="sum mappings by this")
     add_fields(parser)
@@ -62,11 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the mappings and their sum."""
+    """Print the mappings and their sum."""
     with open_procfs(args.procfs) as opened:
-        with working("reading mappings"):
-            name = command_line(args.target, opened.procfs) if args.plot else ""
-            mappings = mappings_of(args.target, opened.procfs)
+        with progress_bar("reading mappings"):
+            name = target_name(args.target, opened.procfs) if args.plot else ""
+            mappings = read_mappings(args.target, opened.procfs)
         if mappings.overlaps:
             if mappings.pid is None:
                 print_error(
@@ -99,21 +106,21 @@ def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
 
 
 def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
-    """The sums of the lines shown, of what has one; None where no line has the field."""
+    """Sum the fields that have a sum; None for a field that no record has."""
     sums: dict[str, int | None] = {}
     for name in filter(is_size, names):
         values = [record[name] for record in records if record.get(name) is not None]
         if name == "size" and len(values) < len(records):
-            values = []  # a rollup has none, so the sum is not known
+            values = []  # a rollup has no size, so the sum is unknown
         sums[name] = sum(values) if values else None
     return sums
 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
     records = [_record(mapping) for mapping in mappings]
-    known = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
+    default_names = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = size_format(args)
-    names = chosen(args, field_names(records, known), _USUAL)
+    names = selected_fields(args, field_names(records, default_names), _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
@@ -125,7 +132,7 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
         args,
         records,
         columns,
-        known=known,
+        default_names=default_names,
         total=[
             "total",
             "",
@@ -133,7 +140,7 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
             "",
             f"{len(records)} mappings",
         ],
-        only=only(args, "start", "end", "perms", *names, "kind", "path"),
+        fields=output_fields(args, "start", "end", "perms", *names, "kind", "path"),
         origin=_origin(args, mappings),
     )
 
@@ -143,23 +150,23 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
         {args.by: name, "mappings": group.count, "files": group.files, **group.totals}
         for name, group in mappings.group_by(args.by).items()
     ]
-    known = [args.by, "mappings", "files", *UNREAD]
+    default_names = [args.by, "mappings", "files", *UNREAD]
     unit = size_format(args)
-    names = chosen(args, field_names(records, known), _USUAL)
+    names = selected_fields(args, field_names(records, default_names), _USUAL)
     several = args.by == "path" and any(record["files"] > 1 for record in records)
     last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
     show(
         args,
         records,
         [*columns_of(names, unit), number("mappings"), *last],
-        known=known,
+        default_names=default_names,
         total=[
             *total_cells(names, _sums(records, names), unit),
             str(len(mappings)),
             *([""] if several else []),
             "total",
         ],
-        only=only(args, args.by, "mappings", *names),
+        fields=output_fields(args, args.by, "mappings", *names),
         texts=["label"],
         origin=_origin(args, mappings),
     )

@@ -8,25 +8,32 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import forest, is_missing, walk
-from fastsmaps.cli.coverage import note_of, read_of
-from fastsmaps.cli.fields_option import add_fields, chosen, columns_of, needed, only, total_cells
+from fastsmaps.cli.coverage import coverage_text, scan_note
+from fastsmaps.cli.fields_option import (
+    add_fields,
+    columns_of,
+    output_fields,
+    requested_fields,
+    selected_fields,
+    total_cells,
+)
 from fastsmaps.cli.options import (
-    BY,
-    WrongUse,
+    BY_HELP,
+    UsageError,
     add_limits,
     add_output,
     add_workers,
+    group_keys,
     is_table,
-    keys,
     seconds,
     size,
 )
 from fastsmaps.cli.output import CommandLine, print_error
 from fastsmaps.cli.plot_option import add_plot, save_plot
-from fastsmaps.cli.process_argument import pids_of
-from fastsmaps.cli.process_filter import check_matches, choose, users_of
+from fastsmaps.cli.process_argument import parse_pids
+from fastsmaps.cli.process_filter import check_matches, parse_users, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
     Column,
@@ -70,17 +77,19 @@ EXAMPLES = """\
 """
 
 
-# What a process has, also where it has to be asked for.
+# All fields of a process, including those that are read only on request.
 _FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which processes, grouped how."""
+    """Add the arguments of ps."""
     parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
     parser.add_argument(
         "--user", metavar="NAME,...", help="only processes of these users, by name or number"
     )
-    parser.add_argument("--by", metavar="KEY,...", type=keys, help=f"sum processes by {BY}")
+    parser.add_argument(
+        "--by", metavar="KEY,...", type=group_keys, help=f"sum processes by {BY_HELP}"
+    )
     parser.add_argument(
         "--cgroup", action="store_true", help="also read and show the cgroup of each process"
     )
@@ -103,31 +112,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints every process."""
+    """Print every process."""
     if args.tree and args.by:
-        raise WrongUse("ps: --tree and --by cannot be combined")
-    # Command lines cost 15 us a process: they are read for people, and to be filtered by.
-    shown = (is_table(args) and not args.by) or args.plot is not None
-    asked = needed(args, _FIELDS)
-    args.cgroup = args.cgroup or "cgroup" in asked
-    args.cmdline = args.filter is not None or "cmdline" in asked
-    args.exe = "exe" in asked
+        raise UsageError("ps: --tree and --by cannot be combined")
+    # Command lines cost 15 us a process: they are read only for tables, plots and --filter.
+    for_people = (is_table(args) and not args.by) or args.plot is not None
+    requested = requested_fields(args, _FIELDS)
+    args.cgroup = args.cgroup or "cgroup" in requested
+    args.cmdline = args.filter is not None or "cmdline" in requested
+    args.exe = "exe" in requested
     reads = {
         "cgroup": args.cgroup,
-        "cmdline": shown or args.cmdline,
+        "cmdline": for_people or args.cmdline,
         "exe": args.exe,
-        "mappings": "mappings" in asked,
+        "mappings": "mappings" in requested,
         **(args.by.reads if args.by else {}),
     }
-    pids = pids_of(args.target) or None
+    pids = parse_pids(args.target) or None
     named = set(pids or ())
-    users = users_of(args.user) if args.user is not None else ()
+    users = parse_users(args.user) if args.user is not None else ()
     begun = time.monotonic()
     with open_procfs(args.procfs) as opened:
-        with working("reading processes") as progress:
-            choice = choose(args, opened.procfs, pids, users, tree=args.tree)
+        with progress_bar("reading processes") as progress:
+            selection = select_processes(args, opened.procfs, pids, users, tree=args.tree)
             scan = fastsmaps.scan(
-                choice.pids,
+                selection.pids,
                 procfs=opened.procfs,
                 workers=args.workers,
                 **reads,
@@ -136,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
                 timeout=_left(args, begun),
                 progress=progress,
             )
-        scan = choice.only(scan)
+        scan = selection.drop_reused(scan)
         opened.status = check_matches(args, scan, "process") or opened.status
         if is_failure(scan.coverage):
             opened.status = 1
@@ -156,21 +165,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _left(args: argparse.Namespace, begun: float) -> float | None:
-    """Seconds until --timeout, which is one for all that is read."""
+    """Return the seconds left until --timeout, which covers all reads together."""
     return None if args.timeout is None else max(0.0, begun + args.timeout - time.monotonic())
 
 
 def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
     from fastsmaps import plot
 
-    with working("reading mappings"):
-        title = read_of(scan.coverage)
+    with progress_bar("reading mappings"):
+        title = coverage_text(scan.coverage)
         figure = plot.processes(scan, by=args.by, timeout=_left(args, begun), title=title)
     save_plot(figure, args.plot)
 
 
 def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Record]:
-    """A record a process, with what costs a read where it was asked for."""
+    """Return a record for each process; fields that cost an extra read only on request."""
     records = []
     for row in rows:
         record = row.as_dict()
@@ -182,7 +191,7 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
     return records
 
 
-def _known(args: argparse.Namespace) -> list[str]:
+def _default_names(args: argparse.Namespace) -> list[str]:
     unread = [name for name in ("cmdline", "exe") if not getattr(args, name)]
     return [name for name in _FIELDS if name not in unread]
 
@@ -190,17 +199,26 @@ def _known(args: argparse.Namespace) -> list[str]:
 def _note(scan: Scan) -> str:
     limit = scan.max_map_count
     text = "" if limit is None else f"\nvm.max_map_count: at most {limit} mappings per process"
-    return note_of(scan) + text
+    return scan_note(scan) + text
 
 
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
     records = _records(args, scan)
-    known = _known(args)
-    names = chosen(args, [*dict.fromkeys((*field_names(records, known), *_FIELDS))], DEFAULT_SIZES)
+    default_names = _default_names(args)
+    names = selected_fields(
+        args, [*dict.fromkeys((*field_names(records, default_names), *_FIELDS))], DEFAULT_SIZES
+    )
     if not is_table(args):
-        fields = only(args, "pid", "user", "outcome", *names, "comm")
+        fields = output_fields(args, "pid", "user", "outcome", *names, "comm")
         origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(args, sort_records(records, "pss"), [], known=known, only=fields, origin=origin)
+        show(
+            args,
+            sort_records(records, "pss"),
+            [],
+            default_names=default_names,
+            fields=fields,
+            origin=origin,
+        )
         return
     for row, record in zip(scan, records, strict=True):
         record["command"] = CommandLine(row)
@@ -209,17 +227,17 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         args,
         sort_records(records, "pss"),
         columns,
-        known=known,
+        default_names=default_names,
         total=total,
         note=_note(scan),
-        table_of=lambda record: record["outcome"] == "read",
+        in_table=lambda record: record["outcome"] == "read",
     )
 
 
 def _columns(
     args: argparse.Namespace, scan: Scan, names: list[str], command: Column
 ) -> tuple[list[Column], list[str]]:
-    """The columns of a table of processes, and the cells of its total."""
+    """Return the columns of a table of processes, and the cells of its total line."""
     unit = size_format(args)
     first = [name for name in ("pid", "user") if name not in names]
     last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
@@ -241,7 +259,7 @@ _TREE = "tree_"
 _TREE_FIGURES = tuple(_TREE + name for name in UNREAD)
 _TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
 _TREE_USUAL = (*DEFAULT_SIZES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
-# Deeper ones are not indented more: a fork bomb's table would be as wide as it is long.
+# Deeper processes are not indented further: a fork bomb's table would be as wide as it is long.
 _MAX_INDENT = 20
 
 
@@ -257,20 +275,20 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
             "tree_unread": branch.processes - branch.read,
             **{_TREE + name: size for name, size in (branch.totals or UNREAD).as_dict().items()},
         }
-    known = [*_known(args), *_TREE_FIELDS]
-    every = field_names(records.values(), known)
-    field, direction = parse_sort(args.sort, every) if args.sort else ("tree_pss", "")
+    default_names = [*_default_names(args), *_TREE_FIELDS]
+    all_names = field_names(records.values(), default_names)
+    field, direction = parse_sort(args.sort, all_names) if args.sort else ("tree_pss", "")
     places = {
         record["pid"]: place
         for place, record in enumerate(sort_records(list(records.values()), field, direction))
     }
     ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
     args.sort = None
-    names = chosen(args, [*dict.fromkeys((*every, *_FIELDS))], _TREE_USUAL)
+    names = selected_fields(args, [*dict.fromkeys((*all_names, *_FIELDS))], _TREE_USUAL)
     if not is_table(args):
-        fields = only(args, "pid", "ppid", "depth", "user", "outcome", *names, "comm")
+        fields = output_fields(args, "pid", "ppid", "depth", "user", "outcome", *names, "comm")
         origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(args, ordered, [], known=known, only=fields, origin=origin)
+        show(args, ordered, [], default_names=default_names, fields=fields, origin=origin)
         return
     for row in rows:
         records[row.pid]["command"] = CommandLine(row)
@@ -279,11 +297,11 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
         args,
         ordered,
         columns,
-        known=known,
+        default_names=default_names,
         total=total,
         note=_note(scan),
-        # A process that was not read is there for those below it.
-        table_of=lambda record: record["tree_processes"] > 0,
+        # An unread process is shown if one of its descendants was read.
+        in_table=lambda record: record["tree_processes"] > 0,
     )
 
 
@@ -314,18 +332,18 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         {**args.by.named(key), "processes": 0, "unread": count, **UNREAD}
         for key, count in unread.items()
     ]
-    known = [*args.by.names, "processes", "unread", *UNREAD]
-    names = chosen(args, field_names(records, known), DEFAULT_SIZES)
+    default_names = [*args.by.names, "processes", "unread", *UNREAD]
+    names = selected_fields(args, field_names(records, default_names), DEFAULT_SIZES)
     sums = total_cells(names, scan.totals().as_dict(), unit)
     show(
         args,
         records,
         [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
-        known=known,
+        default_names=default_names,
         total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
         note=_note(scan),
-        table_of=lambda record: record["processes"] > 0,
-        only=only(args, *args.by.names, "processes", "unread", *names),
+        in_table=lambda record: record["processes"] > 0,
+        fields=output_fields(args, *args.by.names, "processes", "unread", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),
         texts=[name for name in args.by.names if name != "pid"],
     )

@@ -9,7 +9,7 @@ import time
 import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
-from fastsmaps.cli.coverage import note_of, read_of
+from fastsmaps.cli.coverage import coverage_text, scan_note
 from fastsmaps.cli.options import add_limits, add_output, add_sampling, count, is_table
 from fastsmaps.cli.output import CommandLine, plain_lines
 from fastsmaps.cli.process_filter import Match, check_matches
@@ -52,7 +52,7 @@ _LEFT = ("USER", "COMMAND")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How often, and how much it may cost."""
+    """Add the arguments of top."""
     add_sampling(parser, interval=2.0)
     parser.add_argument(
         "--iterations",
@@ -65,13 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows the processes again and again."""
+    """Show the processes again and again."""
     gc.enable()  # off for commands that end soon
     live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
     live = live and is_table(args)
     if args.sort:
-        # Told before anything is read; programs are not given the command.
-        parse_sort(args.sort, [*_known(), "command"] if is_table(args) else _known())
+        # Report a wrong field before reading; JSON and CSV do not have the command.
+        parse_sort(
+            args.sort, [*_default_names(), "command"] if is_table(args) else _default_names()
+        )
     with open_procfs(args.procfs) as opened:
         match = None if args.filter is None else Match(args.filter, opened.procfs)
         with fastsmaps.Sampler(
@@ -90,17 +92,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
-    """A sweep, without what --filter leaves out."""
+    """Return a sweep without the processes that --filter excludes."""
     scan = sampler.sweep()
     if args.filter is None:
         return scan
-    # A process that the budget has not reached yet has no name.
+    # A process that the budget has not reached yet has no comm.
     return scan.filter(
         lambda row: row.error != "excluded" and (row.comm is not None or row.outcome != "skipped")
     )
 
 
-def _known() -> list[str]:
+def _default_names() -> list[str]:
     return [*fastsmaps.ProcessTotals(0, "read").as_dict(), "age", "estimated"]
 
 
@@ -117,7 +119,7 @@ def _records(scan: Scan) -> list[Record]:
 
 
 def _marked(record: Record, unit: Callable[[int | None], str], name: str) -> str:
-    """The figure; with a mark where it is an estimate."""
+    """Format a size; estimates are marked with ~."""
     value = unit(record.get(name))
     return f"~{value}" if record["estimated"] and name != "swap" else value
 
@@ -128,16 +130,16 @@ def _age(record: Record) -> str:
 
 
 def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
-    """Prints a table for each sweep, where no terminal is; the exit status."""
+    """Print the output of each sweep, without a live screen; return the exit status."""
     unit = size_format(args)
-    looks = 1 if args.iterations is None else args.iterations
-    found = not looks
+    samples = 1 if args.iterations is None else args.iterations
+    matched = not samples
     failed = 0
-    for look in range(looks):
-        if look:
+    for i in range(samples):
+        if i:
             time.sleep(args.interval)
         scan = _sweep(args, sampler)
-        found = found or len(scan) > 0
+        matched = matched or len(scan) > 0
         failed += is_failure(scan.coverage)
         records = sort_records(_records(scan), "pss")
         if args.json or args.csv:
@@ -147,16 +149,16 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
             args,
             records,
             [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
-            known=_known(),
-            note=note_of(scan),
-            table_of=lambda record: record["outcome"] == "read",
+            default_names=_default_names(),
+            note=scan_note(scan),
+            in_table=lambda record: record["outcome"] == "read",
         )
         sys.stdout.flush()
-    return check_matches(args, found, "process") or int(failed > 0 and failed == looks)
+    return check_matches(args, matched, "process") or int(failed > 0 and failed == samples)
 
 
 class _Screen:
-    """What is shown on the terminal, and what the keys do."""
+    """The live screen and its keys."""
 
     def __init__(
         self, args: argparse.Namespace, sampler: fastsmaps.Sampler, terminal: Terminal
@@ -165,14 +167,14 @@ class _Screen:
         self.sampler = sampler
         self.terminal = terminal
         self.field, self.direction = "pss", ""
-        self.turned = False
+        self.reversed = False
         if args.sort:
-            self.field, self.direction = parse_sort(args.sort, [*_known(), "command"])
+            self.field, self.direction = parse_sort(args.sort, [*_default_names(), "command"])
 
     def run(self) -> None:
-        looks = self.args.iterations
-        while looks is None or looks > 0:
-            looks = None if looks is None else looks - 1
+        samples = self.args.iterations
+        while samples is None or samples > 0:
+            samples = None if samples is None else samples - 1
             scan = _sweep(self.args, self.sampler)
             self.draw(scan)
             until = time.monotonic() + self.args.interval
@@ -181,32 +183,32 @@ class _Screen:
                 if key == "q":
                     return
                 if key == "R":
-                    self.turned = not self.turned
+                    self.reversed = not self.reversed
                 elif key in _KEYS:
-                    self.field, self.direction, self.turned = _KEYS[key], "", False
+                    self.field, self.direction, self.reversed = _KEYS[key], "", False
                 elif key != REDRAW:
                     continue
                 self.draw(scan)
 
     def lines(self, scan: Scan, width: int, height: int) -> tuple[list[str], list[list[str]]]:
-        """What is on the screen: two lines above, and the table's cells."""
+        """Return the two lines at the top of the screen, and the table's cells."""
         records = [r for r in _records(scan) if r["outcome"] == "read"]
         ages = [record["age"] for record in records if record["age"] is not None]
         own = default_direction(records, self.field)
         direction = self.direction or own
-        if self.turned:
+        if self.reversed:
             direction = "+" if direction == "-" else "-"
         records = sort_records(records, self.field, direction)
         sums = scan.totals()
         unit = size_format(self.args)
         head = [
-            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {read_of(scan.coverage)}",
+            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {coverage_text(scan.coverage)}",
             f"budget {self.args.budget:.1%}, oldest value {max(ages, default=0):.0f} s; by "
             + self.field
             + ("" if direction == own else _DIRECTIONS[direction])
             + ": p u r s c R, q quits",
         ]
-        most = height - 3 if self.args.limit is None else min(height - 3, self.args.limit)
+        max_rows = height - 3 if self.args.limit is None else min(height - 3, self.args.limit)
         cells = [
             [
                 str(record["pid"]),
@@ -215,7 +217,7 @@ class _Screen:
                 _age(record),
                 str(record["command"])[:width],
             ]
-            for record in records[: max(0, most)]
+            for record in records[: max(0, max_rows)]
         ]
         return [line[:width] for line in head], [[escaped(cell) for cell in row] for row in cells]
 
@@ -223,24 +225,24 @@ class _Screen:
         width, height = self.terminal.size()
         head, rows = self.lines(scan, width, height)
         lines = _table(rows, width)
-        # Home, each line with what is behind it cleared, and what is below: no flicker.
+        # Cursor home, then clear to the end of each line and below: no flicker.
         text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [*head, *lines[: height - 2]])
         self.terminal.write(text.removesuffix("\r\n") + "\x1b[J")
 
 
 def _table(rows: list[list[str]], width: int) -> list[str]:
-    """The lines, by rich in colour where it is installed."""
+    """Return the table's lines, in colour if rich is installed."""
     try:
         from io import StringIO
 
         from rich.console import Console
 
-        from fastsmaps.cli.tables import table_of
+        from fastsmaps.cli.tables import rich_table
     except ImportError:
         return plain_lines(_HEADS, rows, _LEFT, width)
     console = Console(
         file=StringIO(), width=width, force_terminal=True, markup=False, highlight=False
     )
     with console.capture() as captured:
-        console.print(table_of(_HEADS, rows, _LEFT))
+        console.print(rich_table(_HEADS, rows, _LEFT))
     return captured.get().splitlines()

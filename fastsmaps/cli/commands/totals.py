@@ -7,13 +7,19 @@ from fastsmaps import Error
 from fastsmaps._model.grouping import search
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import is_missing
-from fastsmaps.cli.coverage import note_of
-from fastsmaps.cli.options import WrongUse, add_output, is_table
+from fastsmaps.cli.coverage import scan_note
+from fastsmaps.cli.options import UsageError, add_output, is_table
 from fastsmaps.cli.output import print_error, wrapped
-from fastsmaps.cli.process_argument import add_target, command_line, number_of, pid_of, totals_of
-from fastsmaps.cli.process_filter import check_matches, choose
+from fastsmaps.cli.process_argument import (
+    add_target,
+    parse_pid,
+    read_totals,
+    shown_pid,
+    target_name,
+)
+from fastsmaps.cli.process_filter import check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.progress import working
+from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     Column,
     field_names,
@@ -42,7 +48,7 @@ _HEAD = ("pid", "target", "source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The processes."""
+    """Add the arguments of totals."""
     add_target(parser, many=True)
     parser.add_argument(
         "--tree",
@@ -53,45 +59,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the totals of each that can be read; 1 if one cannot."""
+    """Print the totals of every process that can be read; return 1 if one cannot."""
     if args.tree:
         return _tree(args)
     records: list[Record] = []
     with open_procfs(args.procfs) as opened:
         for target in args.target:
             try:
-                if args.filter and not search(args.filter, command_line(target, opened.procfs)):
+                if args.filter and not search(args.filter, target_name(target, opened.procfs)):
                     continue
-                totals = totals_of(target, opened.procfs)
-                number = number_of(target, opened.procfs)
+                totals = read_totals(target, opened.procfs)
+                number = shown_pid(target, opened.procfs)
             except Error as error:
                 print_error(error)
                 opened.status = 1
                 continue
             head = {"pid": number, "target": target, "source": totals.source}
             records.append({**head, **totals.as_dict()})
-    if not opened.status:  # what could not be read may have matched
+    if not opened.status:  # an unread process might have matched
         opened.status = check_matches(args, records, "process")
-    known = [*_HEAD, *UNREAD]
-    _show(args, records, known)
+    default_names = [*_HEAD, *UNREAD]
+    _show(args, records, default_names)
     return opened.status
 
 
-def _show(args: argparse.Namespace, records: list[Record], known: list[str]) -> None:
+def _show(args: argparse.Namespace, records: list[Record], default_names: list[str]) -> None:
     if args.json or args.csv:
-        show(args, records, [], known=known)
+        show(args, records, [], default_names=default_names)
     elif records:
         records = sort_and_limit(records, field_names(records), args.sort, args.limit)
         _show_side_by_side(args, records)
 
 
 def _tree(args: argparse.Namespace) -> int:
-    """Prints one sum over the trees of all these processes; 1 if one of these cannot be read."""
+    """Print one sum over the trees of all targets; return 1 if a target cannot be read."""
     with open_procfs(args.procfs) as opened:
         pids = _roots(args, opened.procfs)
-        choice = choose(args, opened.procfs, pids, tree=True)
-        with working("reading processes"):
-            scan = choice.only(fastsmaps.scan(choice.pids, procfs=opened.procfs))
+        selection = select_processes(args, opened.procfs, pids, tree=True)
+        with progress_bar("reading processes"):
+            scan = selection.drop_reused(fastsmaps.scan(selection.pids, procfs=opened.procfs))
         named = [row for row in scan if row.pid in pids]
         for row in named:
             if row.totals is None and row.shares_memory_with is None:
@@ -113,23 +119,23 @@ def _tree(args: argparse.Namespace) -> int:
         records = [{**head, **totals.as_dict()}]
     _show(args, records, [*_HEAD, "processes", "unread", *UNREAD])
     if records and is_table(args):
-        print(f"\n{wrapped(note_of(scan))}")
+        print(f"\n{wrapped(scan_note(scan))}")
     return opened.status
 
 
 def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
     pids = []
     for target in args.target:
-        number = number_of(target, procfs)
+        number = shown_pid(target, procfs)
         if number is None:
-            raise WrongUse(f"totals: --tree expected a pid, got {target!r}")
-        pid_of(target)  # Error for a number that no process has
+            raise UsageError(f"totals: --tree expected a pid, got {target!r}")
+        parse_pid(target)  # Error for an invalid number
         pids.append(number)
     return pids
 
 
 def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
-    """A line a field, a column a process: so that all of it fits a terminal."""
+    """Print a line for each field and a column for each process, to fit a terminal."""
     unit = size_format(args)
     heads = (*_HEAD, "processes", "unread")
     names = [name for name in field_names(records) if name not in heads]
@@ -145,4 +151,4 @@ def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     columns = [text("field", "SIZE" if args.human else "KiB")]
     columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
     args.sort = args.limit = None
-    show(args, rows, columns, known=["field"])
+    show(args, rows, columns, default_names=["field"])

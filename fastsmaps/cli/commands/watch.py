@@ -11,7 +11,7 @@ import time
 import fastsmaps
 from fastsmaps._source.source import Source
 from fastsmaps.cli.options import (
-    WrongUse,
+    UsageError,
     add_sampling,
     count,
     file_to_write,
@@ -20,10 +20,10 @@ from fastsmaps.cli.options import (
 )
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.plot_option import add_plot
-from fastsmaps.cli.process_argument import command_line, is_pid, pid_of
+from fastsmaps.cli.process_argument import is_pid, parse_pid, target_name
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.signals import handled
-from fastsmaps.cli.watch_report import Ended, write
+from fastsmaps.cli.signals import signal_handlers
+from fastsmaps.cli.watch_report import WatchEnd, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ The report of a process goes to standard output, that of a command to standard e
 """
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds that a signal may go unheard.
-_TURN = 0.5
+# Seconds of one wait, the longest time until a signal takes effect.
+_WAIT_STEP = 0.5
 _FORWARDED = (*_ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is watched, how often, and where it is saved."""
+    """Add the arguments of watch."""
     parser.add_argument(
         "target",
         nargs="+",
@@ -97,13 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Watches it to its end, then reports."""
+    """Watch the process until it ends, then report."""
     gc.enable()  # off for commands that end soon
     target = args.target[0]
     if is_pid(target) and len(args.target) > 1:
-        raise WrongUse(f"watch: expected one pid; to run a program of that name use ./{target}")
+        raise UsageError(f"watch: expected one pid; to run a program of that name use ./{target}")
     if not is_pid(target) and args.time is not None:
-        raise WrongUse("watch: --for needs a pid; to end a command use `timeout SECONDS COMMAND`")
+        raise UsageError("watch: --for needs a pid; to end a command use `timeout SECONDS COMMAND`")
     return _watch_process(args) if is_pid(target) else _watch_command(args)
 
 
@@ -120,32 +120,32 @@ def _watch(
             procfs=procfs,
         )
     except ValueError as error:
-        raise WrongUse(f"watch: --{error}") from None
+        raise UsageError(f"watch: --{error}") from None
 
 
 def _watch_process(args: argparse.Namespace) -> int:
     with open_procfs(args.procfs) as opened:
         target = args.target[0]
-        watch = _watch(args, pid_of(target), opened.procfs)
-        name = command_line(target, opened.procfs)
+        watch = _watch(args, parse_pid(target), opened.procfs)
+        name = target_name(target, opened.procfs)
         stopped = False
 
         def stop(number: int, frame: FrameType | None) -> None:
             nonlocal stopped
             if stopped:
-                raise KeyboardInterrupt  # nor is the report wanted
+                raise KeyboardInterrupt  # without the report
             stopped = True
             watch.stop()
 
         failure = None
         try:
-            with handled(dict.fromkeys(_ENDING, stop)), watch:
+            with signal_handlers(dict.fromkeys(_ENDING, stop)), watch:
                 _wait(watch, args.time)
         except fastsmaps.Error as error:
             if not watch.count:
                 raise
             failure = error
-        write(args, watch, Ended(name, failure=failure))
+        write(args, watch, WatchEnd(name, failure=failure))
     if failure is not None:
         print_error(failure)
         opened.status = 1
@@ -153,10 +153,13 @@ def _watch_process(args: argparse.Namespace) -> int:
 
 
 def _wait(watch: fastsmaps.Watch, seconds: float | None) -> None:
-    """Until it ends, or so long. In short turns: a signal just before one begins is not heard."""
+    """Wait until the watch ends or the time is over.
+
+    Waits in short steps: a signal just before a step begins does not end it.
+    """
     until = None if seconds is None else time.monotonic() + seconds
     while True:
-        left = _TURN if until is None else min(_TURN, until - time.monotonic())
+        left = _WAIT_STEP if until is None else min(_WAIT_STEP, until - time.monotonic())
         if left <= 0 or watch.wait(left):
             return
 
@@ -164,43 +167,43 @@ def _wait(watch: fastsmaps.Watch, seconds: float | None) -> None:
 # ---- a command
 
 
-class _Command:
-    """A command that runs, and gets the signals that are sent to this process."""
+class _ChildCommand:
+    """A running command, which receives the signals sent to this process."""
 
     def __init__(self, signals: int) -> None:
         self.pid: int | None = None
         self._early: list[int] = []
-        self._signals = signals  # where each signal that is handled writes a byte
+        self._signals = signals  # a pipe: each handled signal writes a byte
 
     def start(self, words: list[str]) -> None:
-        """OSError where it cannot be run."""
+        """Start the command; OSError if it cannot be run."""
         import subprocess
 
-        # What else is open here is the command's as it would be without us: ours all close.
+        # The command inherits descriptors as it would without fastsmaps; our own close on exec.
         self._process = subprocess.Popen(words, close_fds=False)
         self.pid = self._process.pid
         for number in self._early:
             self.forward(number, None)
 
     def forward(self, number: int, frame: FrameType | None) -> None:
-        """A handler of signals."""
-        if number in (signal.SIGINT, signal.SIGQUIT) and _is_in_front():
-            return  # the terminal sends these to the command too
+        """Forward a signal; a signal handler."""
+        if number in (signal.SIGINT, signal.SIGQUIT) and _is_in_foreground():
+            return  # the terminal sends these to the command as well
         if self.pid is None:
             self._early.append(number)
         else:
             os.kill(self.pid, number)
 
     def wait(self) -> None:
-        """Until it has ended; it stays a zombie, so that its number is no other's."""
+        """Wait until it has ended; it stays a zombie, so that its pid is not reused."""
         assert self.pid is not None
-        # Its end is a SIGCHLD. Waiting for that alone would miss a signal to be forwarded that
-        # comes just before the wait.
+        # SIGCHLD reports the end. Waiting only for that would miss a signal to forward that
+        # arrives just before the wait.
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             os.read(self._signals, 1 << 12)
 
     def reap(self) -> tuple[int, int]:
-        """Its exit status, as subprocess has it, and ru_maxrss in bytes."""
+        """Return its exit status as subprocess does, and ru_maxrss in bytes."""
         self.wait()
         pid, self.pid = self.pid, None
         assert pid is not None
@@ -209,7 +212,7 @@ class _Command:
         return self._process.returncode, usage.ru_maxrss * 1024
 
 
-def _is_in_front() -> bool:
+def _is_in_foreground() -> bool:
     """Whether this process is in the foreground of its terminal."""
     try:
         fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
@@ -223,13 +226,13 @@ def _is_in_front() -> bool:
         os.close(fd)
 
 
-def _is_heard(number: int, frame: FrameType | None) -> None:
-    """A handler, so that the signal wakes whoever waits."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing; a handler, so that the signal writes a byte to the pipe."""
 
 
 @contextlib.contextmanager
-def _closed(*fds: int) -> Iterator[None]:
-    """Closes these descriptors at the end."""
+def _closing(*fds: int) -> Iterator[None]:
+    """Close these descriptors at the end of the block."""
     try:
         yield
     finally:
@@ -237,11 +240,11 @@ def _closed(*fds: int) -> Iterator[None]:
             os.close(fd)
 
 
-def _followed(pid: int, procfs: str) -> fastsmaps.Process:
-    """The process that has this number in our own pid namespace, whatever it is in the procfs."""
+def _open_process(pid: int, procfs: str) -> fastsmaps.Process:
+    """Open the process with this pid in our own pid namespace, whatever its pid in `procfs`."""
     if Source(procfs).counts_ours():
         return fastsmaps.Process(pid, procfs=procfs)
-    # A number of another namespace may be a stranger's there: nothing else is certain.
+    # In another namespace the same number may be another process; only a pidfd is certain.
     try:
         fd = os.pidfd_open(pid)
     except (OSError, AttributeError) as error:
@@ -250,7 +253,7 @@ def _followed(pid: int, procfs: str) -> fastsmaps.Process:
             f"found: pidfd_open: {error}",
             path=procfs,
         ) from None
-    with _closed(fd):
+    with _closing(fd):
         return fastsmaps.Process.from_pidfd(fd, procfs=procfs)
 
 
@@ -259,15 +262,15 @@ def _watch_command(args: argparse.Namespace) -> int:
 
     # Wrong use, and a procfs in which the command cannot be found, are reported before it runs.
     watch = _watch(args, "self", args.procfs)
-    _followed(os.getpid(), args.procfs).close()
+    _open_process(os.getpid(), args.procfs).close()
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
-    command = _Command(signals)
+    command = _ChildCommand(signals)
     failure = None
-    # Of a child whose SIGCHLD is ignored nobody is told how it ended.
+    # The kernel discards a child's exit status if SIGCHLD is ignored.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    handlers = {**dict.fromkeys(_FORWARDED, command.forward), signal.SIGCHLD: _is_heard}
-    with _closed(signals, wake), handled(handlers, wake):
+    handlers = {**dict.fromkeys(_FORWARDED, command.forward), signal.SIGCHLD: _ignore}
+    with _closing(signals, wake), signal_handlers(handlers, wake):
         try:
             command.start(args.target)
         except OSError as error:
@@ -277,18 +280,18 @@ def _watch_command(args: argparse.Namespace) -> int:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         watch.pid = command.pid
         try:
-            with _followed(command.pid, args.procfs) as process:
+            with _open_process(command.pid, args.procfs) as process:
                 watch = _watch(args, process, args.procfs)
                 with watch:
                     command.wait()
         except (fastsmaps.ProcessGone, fastsmaps.NoMemoryMap):
-            pass  # it ended before the first look
+            pass  # it ended before the first sample
         except fastsmaps.Error as error:
             failure = error
         exit_code, largest = command.reap()
     status = exit_code if exit_code >= 0 else 128 - exit_code
-    # The kernel counts what this process had until the exec, too: below that it says nothing.
-    ended = Ended(
+    # ru_maxrss includes this process's Rss until the exec: a smaller value says nothing.
+    ended = WatchEnd(
         " ".join(args.target),
         exit_code=exit_code,
         largest=largest if largest > own else None,
