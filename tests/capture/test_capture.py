@@ -1,4 +1,4 @@
-"""capture() and open_capture(): what is saved is what is read again, and nothing else is."""
+"""capture() and open_capture(): exactly what was saved is read again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = os.geteuid() == 0
 FILES = {
     "stat", "statm", "status", "cmdline", "comm", "cgroup", "exe", "maps", "smaps", "smaps_rollup",
 }  # fmt: skip
-# What depends on no other process.
+# Fields that do not depend on other processes.
 STILL = ("rss", "anonymous", "swap", "locked", "private_hugetlb")
 
 
@@ -48,7 +48,7 @@ def test_capture_reads_back_the_same(
         assert os.listdir(directory).count("meminfo") == 1
         facts = json.loads(Path(directory, "fastsmaps.json").read_bytes())
         assert (facts["host"], facts["taken_at"]) == (os.uname().nodename, saved.taken_at)
-        # Each of ours reads it as if it were /proc.
+        # Every function reads it as if it were /proc.
         live = fastsmaps.totals(idle.pid)
         for totals in (
             fastsmaps.totals(idle.pid, procfs=directory),
@@ -101,7 +101,7 @@ def test_existing_archive_is_replaced(idle: processes.Process, tmp_path: Path) -
         assert os.path.exists(f"{directory}/{idle.pid}/smaps")
 
 
-# ---- every fate
+# ---- every outcome
 
 
 def test_every_outcome_is_noted(
@@ -144,7 +144,7 @@ def test_process_without_its_main_thread(backend: ModuleType, tmp_path: Path) ->
         with open_capture(tmp_path / "a.tar") as directory:
             assert scan_capture(directory) == rows(saved)
             assert len(fastsmaps.mappings(child.pid, procfs=directory))
-            # What is saved as its statm is that of a thread that lives: the main one's says 0.
+            # Its statm is saved from a living thread: the main thread's says 0.
             (row,) = fastsmaps.scan(procfs=directory, min_rss=linux.PAGE)
             assert row.outcome == "read"
 
@@ -157,7 +157,7 @@ def test_denied_process_is_noted(backend: ModuleType, tmp_path: Path, name: str)
     with processes.workload("idle") as child:
         child.request("undumpable")
 
-        def look() -> list[Any]:
+        def run() -> list[Any]:
             linux.become(linux.NOBODY if ROOT else os.geteuid())
             tempfile.tempdir = str(tmp_path)
             saved = capture(tmp_path / name, [child.pid])
@@ -168,7 +168,7 @@ def test_denied_process_is_noted(backend: ModuleType, tmp_path: Path, name: str)
                 return [*saved, live, *scan_capture(directory), notes, files]
 
         try:
-            saved, live, again, notes, files = processes.run_in_child(look)
+            saved, live, again, notes, files = processes.run_in_child(run)
         except CaptureError as error:
             pytest.skip(f"another user cannot write here: {error}")
     assert saved.outcome == "denied"
@@ -218,16 +218,16 @@ def test_hostile_names_survive(backend: ModuleType, tmp_path: Path) -> None:
     assert saved[0].cmdline == live.cmdline == again.cmdline
 
 
-@pytest.mark.parametrize("fate", ["reaped", "zombie", "exec"])
+@pytest.mark.parametrize("event", ["reaped", "zombie", "exec"])
 def test_process_that_ends_meanwhile_is_left_out(
-    backend: ModuleType, tmp_path: Path, fate: str
+    backend: ModuleType, tmp_path: Path, event: str
 ) -> None:
     with processes.workload("many", "20000") as child:
 
         def act() -> None:
-            if fate == "exec":
+            if event == "exec":
                 child.request("exec", "idle")
-            elif fate == "zombie":
+            elif event == "zombie":
                 child.kill()
             else:
                 child.reap()
@@ -236,15 +236,15 @@ def test_process_that_ends_meanwhile_is_left_out(
             saved = capture(tmp_path / "a", [child.pid, os.getpid()])
         assert done
         assert saved[1].outcome == "read"
-        assert saved[0].outcome == {"reaped": "gone", "exec": "read"}.get(fate, fate)
+        assert saved[0].outcome == {"reaped": "gone", "exec": "read"}.get(event, event)
         files = tree(str(tmp_path / "a"))
         of_it = {name: text for name, text in files.items() if name.startswith(f"{child.pid}/")}
-        if fate == "reaped":
+        if event == "reaped":
             assert of_it == {}
-        elif fate == "zombie":
+        elif event == "zombie":
             assert of_it[f"{child.pid}/smaps"] == b""
         else:
-            # All of one program: the new one, which has few mappings.
+            # All files are of one program: the new one, which has few mappings.
             smaps, maps = of_it[f"{child.pid}/smaps"], of_it[f"{child.pid}/maps"]
             assert len(fastsmaps.parse(smaps)) == len(fastsmaps.parse(maps)) < 5000
             assert b"\0idle\0" in of_it[f"{child.pid}/cmdline"]

@@ -1,4 +1,4 @@
-"""capture(): written whole or not at all, and only where it belongs."""
+"""capture(): written atomically, and only to a safe target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.captures import TARGETS
 
 pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
-# What fastsmaps exports of that name is the function.
+# fastsmaps.capture is the function, not the module.
 MODULE = importlib.import_module("fastsmaps._capture.capture")
 
 
@@ -54,7 +54,7 @@ def test_interrupted_capture_leaves_nothing(
 def test_failed_write_leaves_nothing(
     idle: processes.Process, tmp_path: Path, name: str, most: int
 ) -> None:
-    def look() -> list[str]:
+    def attempt() -> list[str]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         with (
@@ -66,7 +66,7 @@ def test_failed_write_leaves_nothing(
         assert caught.value.path == str(tmp_path / name)
         return os.listdir(tmp_path)
 
-    assert processes.run_in_child(look) == []
+    assert processes.run_in_child(attempt) == []
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -137,14 +137,14 @@ def test_wrong_targets_are_refused(idle: processes.Process, tmp_path: Path) -> N
 def test_exec_before_the_files_are_opened_is_noticed(
     backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After stat was read: all that is saved is of the new program."""
-    look = MODULE._Files._classify
+    """The exec comes after stat was read: every saved file is of the new program."""
+    classify = MODULE._Files._classify
     execs: list[object] = []
     with processes.workload("idle") as child:
         assert child.request("name", "before") == "named"
 
         def and_then(files: object) -> None:
-            look(files)
+            classify(files)
             if not execs:
                 execs.append(child.request("exec", "marked", str(tmp_path / "mark")))
 

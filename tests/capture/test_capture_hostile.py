@@ -1,4 +1,4 @@
-"""open_capture(): archives that would do harm, or that are damaged."""
+"""open_capture(): harmful and damaged archives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.captures import SMAPS, smem, tar, tree
 pytestmark = pytest.mark.usefixtures("no_unpacked_files")
 
 
-# ---- what does harm
+# ---- harmful archives
 
 
 HARM: dict[str, dict[str, Any]] = {
@@ -88,7 +88,7 @@ def test_max_bytes_is_enforced(tmp_path: Path, most: int) -> None:
 
 
 def test_decompression_bomb_is_refused(tmp_path: Path) -> None:
-    """A gigabyte of zeros in a megabyte: as a file, and where only tarfile would read it."""
+    """A gigabyte of zeros in a megabyte: as a file, and in headers that tarfile would read."""
     for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
         member = tarfile.TarInfo("7/smaps")
         member.size, member.type = 1 << 30, kind
@@ -106,7 +106,7 @@ def test_decompression_bomb_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"", None])
 @pytest.mark.parametrize("name", ["{}", "{}/smaps", "{}/1/2/3/4/5/6/7/8/smaps", "7/task/{}/smaps"])
 def test_max_members_is_enforced(tmp_path: Path, name: str, text: bytes | None) -> None:
-    """Directories count too, also those that only a longer name asks for."""
+    """Directories count too, also those that are made only for a longer name."""
     path = tar(tmp_path / "a", {name.format(i): text for i in range(1, 40)})
     with (
         pytest.raises(CaptureError, match=r"' is more than the 32 that are allowed: not unpacked"),
@@ -118,7 +118,7 @@ def test_max_members_is_enforced(tmp_path: Path, name: str, text: bytes | None) 
 
 
 def test_repeated_member_counts_against_limits(tmp_path: Path) -> None:
-    """It takes no place, and is counted nevertheless."""
+    """It takes no space, but is counted."""
     path = tmp_path / "a"
     path.write_bytes(tarfile.TarInfo("7").tobuf(tarfile.USTAR_FORMAT) * 1001)
     with (
@@ -129,7 +129,7 @@ def test_repeated_member_counts_against_limits(tmp_path: Path) -> None:
 
 
 def test_last_member_of_a_name_counts(tmp_path: Path) -> None:
-    """As with tar; also where it is shorter than the one before."""
+    """As with tar, even if it is shorter than the previous one."""
     path = tmp_path / "a"
     with tarfile.open(path, "w") as archive:
         for text in (SMAPS * 2, SMAPS):
@@ -140,7 +140,7 @@ def test_last_member_of_a_name_counts(tmp_path: Path) -> None:
         assert tree(directory) == {"7/smaps": SMAPS}
 
 
-# ---- what is damaged
+# ---- damaged archives
 
 
 def opened(path: Path) -> tuple[dict[str, bytes], list[fastsmaps.Error]]:
@@ -175,10 +175,10 @@ def test_archive_cut_off_anywhere_is_damaged(
             none_whole = "is not a capture" in str(error)
             assert none_whole
             continue
-        # What is there is whole.
+        # Existing files are complete.
         assert found.items() <= members.items()
         if compress is plain and length > len(whole) - 1600:
-            continue  # within its end, of which nothing is missed
+            continue  # cut in the end marker: no data is lost
         assert len(caught) == 1
         assert "is damaged" in str(caught[0])
         assert caught[0].path == str(path)
@@ -189,7 +189,7 @@ def test_archive_cut_off_anywhere_is_damaged(
 
 
 def test_archive_damaged_anywhere_never_crashes(tmp_path: Path) -> None:
-    """Whatever byte is another, nothing but an error of ours comes of it."""
+    """Whichever byte is changed, the only error is a CaptureError."""
     whole = bytearray(tar(tmp_path / "a", smem()).read_bytes().rstrip(b"\0") + bytes(1024))
     squeezed = bytearray(gzip.compress(whole))
     files = {name: text for name, text in smem().items() if text is not None}
@@ -200,7 +200,7 @@ def test_archive_damaged_anywhere_never_crashes(tmp_path: Path) -> None:
             path.write_bytes(data)
             data[at] ^= 0xA5
             with contextlib.suppress(CaptureError), open_capture(path) as directory:
-                # In gzip's header are bytes that mean nothing for what follows.
+                # Some bytes of gzip's header do not affect the data.
                 assert data is whole or tree(directory) == files
 
 

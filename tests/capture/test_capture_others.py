@@ -1,4 +1,4 @@
-"""open_capture(): directories, and archives that others wrote or packed."""
+"""open_capture(): directories, and archives made by other programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_smemcap_archives_are_read(
     backend: ModuleType, tmp_path: Path, directories: bool, end: bool
 ) -> None:
     path = tar(tmp_path / "a", smem(directories=directories), uid=1000, mode=0o444)
-    if not end:  # smemcap writes none
+    if not end:  # smemcap does not write an end
         used = len(path.read_bytes().rstrip(b"\0"))
         os.truncate(path, -(-used // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         assert not path.read_bytes().endswith(bytes(1024))

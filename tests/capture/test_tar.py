@@ -1,4 +1,4 @@
-"""Headers of tars: what is read of every format, and what is refused before it costs anything."""
+"""Headers of tars: every format is read; bad headers are refused before they cost anything."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_tarfiles_formats_are_read(form: int, files: list[tuple[str, bytes]]) ->
             except ValueError:
                 continue  # too long for this format
             written.append((name, len(text)))
-    assert [(one.name, one.size) for one in members(file.getvalue())] == written
+    assert [(member.name, member.size) for member in members(file.getvalue())] == written
 
 
 def test_old_tar_formats_are_read() -> None:
-    """V7's directories, signed check sums, a prefix, sizes in base 256, contiguous files."""
+    """V7's directories, signed checksums, a prefix, sizes in base 256, contiguous files."""
     signed = bytearray(header(b"\xff/x"))
     signed[148:156] = b"%06o\0 " % (sum(signed[:148]) + 256 + sum(signed[156:]) - 256)
     cases = {
@@ -97,19 +97,23 @@ def test_old_tar_formats_are_read() -> None:
         bytes(signed): (os.fsdecode(b"\xff/x"), False),
     }
     for data, (name, directory) in cases.items():
-        (one,) = members(data + END)
-        assert (one.name, one.is_directory, one.is_file) == (name, directory, not directory)
-        assert one.size == 0
-    (one,) = members(header(size=b"\x80" + (9**20).to_bytes(11, "big")))
-    assert one.size == 9**20
+        (member,) = members(data + END)
+        assert (member.name, member.is_directory, member.is_file) == (
+            name,
+            directory,
+            not directory,
+        )
+        assert member.size == 0
+    (member,) = members(header(size=b"\x80" + (9**20).to_bytes(11, "big")))
+    assert member.size == 9**20
     for kind in (b"S", b"1", b"2", b"3", b"4", b"6", b"D", b"M", b"V", b"Z"):
-        (one,) = members(header(kind=kind) + END)
-        assert not one.is_file
-        assert not one.is_directory
+        (member,) = members(header(kind=kind) + END)
+        assert not member.is_file
+        assert not member.is_directory
     for key in (b"GNU.sparse.map=0,1", b"GNU.sparse.major=1"):
         line = b"%d %b\n" % (len(key) + 4, key)
-        (one,) = members(pax(line) + header() + END)
-        assert not one.is_file
+        (member,) = members(pax(line) + header() + END)
+        assert not member.is_file
 
 
 LONG = b"1" * 100_000
@@ -150,14 +154,14 @@ DAMAGED = {
 def test_wrong_headers_are_refused(
     tmp_path: Path, data: bytes, compress: Callable[[bytes], bytes]
 ) -> None:
-    """Before anything is made of them: the first of these keeps tarfile busy for 18 s."""
+    """They are refused at once: the first of these keeps tarfile busy for 18 s."""
     with pytest.raises(Damage):
         members(data)
     path = tmp_path / "a"
     path.write_bytes(compress(data))
     with pytest.raises(CaptureError, match="is not a capture"), fastsmaps.open_capture(path):
         pass
-    # Behind a member it is damage, and what came before is kept.
+    # After a member it is damage, and the members before are kept.
     path.write_bytes(compress(header(size=len(SMAPS)) + filled(SMAPS) + data))
     caught: list[fastsmaps.Error] = []
     with fastsmaps.open_capture(path, on_error=caught.append) as directory:
@@ -181,7 +185,7 @@ def test_empty_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_streams_of_single_bytes(tmp_path: Path) -> None:
-    """20,000 gzip streams in one file: as linear as one."""
+    """20,000 gzip streams in one file take linear time, as one does."""
     text = SMAPS * 40
     data = b"".join(gzip.compress(text[i : i + 1], 1) for i in range(len(text)))
     path = tmp_path / "a.gz"

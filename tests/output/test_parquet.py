@@ -1,4 +1,4 @@
-"""--parquet: the rows of --json in a file, and the files of a fleet in one query."""
+"""--parquet: the rows of --json in a file, and queries over the files of a fleet."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOTED = {"format": 1, "host": "host-7", "taken_at": 1700000000.25, "processes": 
 
 @pytest.fixture
 def host(tmp_path: Path) -> str:
-    """A capture of three processes, of which one is called as nobody should be."""
+    """Write a capture of three processes, one with a hostile name."""
     root = tmp_path / "host-7"
     zoo = Path(commands.ZOO).parent
     for pid, comm in ((7, b"zoo"), (8, b"a\xff\x1b[2J"), (9, b"zoo")):
@@ -56,18 +56,18 @@ def host(tmp_path: Path) -> str:
 
 
 def readable(value: Any) -> Any:
-    """As Parquet can hold it: texts are UTF-8."""
+    """Escape a value as Parquet needs it: texts are UTF-8."""
     if isinstance(value, str):
         return os.fsencode(value).decode("utf-8", "backslashreplace")
     if isinstance(value, list):
-        return [readable(one) for one in value]
+        return [readable(item) for item in value]
     if isinstance(value, dict):
         return [(label, readable(text)) for label, text in value.items()]
     return value
 
 
 def table_of(tmp_path: Path, *arguments: str, status: int = 0) -> Any:
-    """What the command writes; it says nothing where it succeeds."""
+    """Run the command and read the table it writes; it prints nothing on success."""
     path = tmp_path / "out.parquet"
     done = commands.run(*arguments, "--parquet", str(path), status=status)
     assert (done.stdout, bool(done.stderr)) == ("", status != 0)
@@ -113,7 +113,7 @@ def test_rows_are_those_of_json(
         assert {name: row.pop(name) for name in given} == {
             name: readable(value) for name, value in given.items()
         }
-        # What this kernel does not print, another does.
+        # Other kernels print fields that this one does not.
         assert set(row.values()) <= {None}
         assert "--fields" not in arguments or not row
 
@@ -121,7 +121,7 @@ def test_rows_are_those_of_json(
 def test_column_types_depend_on_the_name_only(
     backend: ModuleType, host: str, tmp_path: Path
 ) -> None:
-    known = {
+    types = {
         **dict.fromkeys(("host", "comm", "user", "cgroup", "outcome", "error"), pa.string()),
         **dict.fromkeys(("path", "perms", "dev", "kind"), pa.string()),
         **dict.fromkeys(("pid", "ppid", "uid"), pa.int64()),
@@ -133,14 +133,14 @@ def test_column_types_depend_on_the_name_only(
     }
     seen = set()
     for arguments in (("ps", "--filter", "."), ("ps", "--by", "user"), ("maps", "8"), ("libs",)):
-        # No row, or rows that lack a figure, change no type.
+        # Neither missing rows nor missing values change a type.
         for more in ((), ("--limit", "0")):
             schema = table_of(tmp_path, *arguments, *more, "--procfs", host).schema
             for name, kind in zip(schema.names, schema.types, strict=True):
-                assert kind.equals(known.get(name, pa.uint64())), name
+                assert kind.equals(types.get(name, pa.uint64())), name
                 seen.add(name)
-    assert {*known} - {"cgroup"} <= seen
-    # Kernels differ in what they print: every field that one has had is a column.
+    assert {*types} - {"cgroup"} <= seen
+    # Kernels print different fields: every field that a kernel has had is a column.
     old, new = (table_of(tmp_path, "maps", text).column_names for text in (OLD, commands.ZOO))
     words = ("maps", commands.ZOO, "--filter", "no such thing")
     none = table_of(tmp_path, *words, status=1).column_names
@@ -186,12 +186,12 @@ def test_label_named_like_a_column(backend: ModuleType, host: str, tmp_path: Pat
     ):
         for row in rows(*arguments):
             assert {row[name] for name in names}.isdisjoint(1024 * i for i in range(1, 10))
-    # They have their own names beside: no figure is lost, and none takes another's place.
+    # They keep names of their own: no value is lost or replaced by another.
     (lib,) = rows("libs")
     assert (lib["path"], lib["processes"], lib["Processes"], lib["Path"]) == ("/a", 3, 15360, 21504)
-    one, two, unread = rows("ps", "--by", "comm", "--sort", "processes")
+    first, second, unread = rows("ps", "--by", "comm", "--sort", "processes")
     assert (unread["processes"], unread["unread"], unread["pss"]) == (0, 1, None)
-    assert (one["processes"], two["processes"], one["Processes"]) == (2, 1, 10240)
+    assert (first["processes"], second["processes"], first["Processes"]) == (2, 1, 10240)
     assert [row["Comm"] for row in rows("ps") if row["outcome"] == "read"] == [3072] * 3
 
 
@@ -236,7 +236,7 @@ def test_irregular_targets_are_refused(tmp_path: Path) -> None:
         (str(tmp_path / "none" / "a.parquet"), "No such file or directory"),
         ("/dev/null", "not a regular file"),
     ):
-        # Told before anything is read, which may take long: that there is nothing is not told.
+        # Reported before anything is read, which may take long: not that nothing was found.
         nothing = str(tmp_path / "nothing")
         done = commands.run("ps", "--procfs", nothing, "--parquet", path, status=1)
         assert done.stderr.startswith(f"fastsmaps: cannot write {path}: ")
@@ -295,7 +295,7 @@ def test_missing_pyarrow_names_the_extra(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-# ---- whose it is
+# ---- the origin of a file
 
 
 def test_origin_of_procfs_and_captures(host: str, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_query_over_many_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ):
             saved = tmp_path / f"{host}.tar.gz"
             scan = fastsmaps.capture(tmp_path / host, [*pids, os.getpid()])
-            # As if it came from there: another name in the notes.
+            # As if it came from that host: its name in the notes.
             notes = tmp_path / host / "fastsmaps.json"
             notes.write_text(json.dumps({**json.loads(notes.read_text()), "host": host}))
             subprocess.run(["tar", "-czf", saved, "-C", tmp_path, host], check=True)

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, the page it is saved as, and what a browser makes of that."""
+"""Plots: what is drawn, the page it is saved as, and how a browser shows it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from support.independent import DATA
 pytest.importorskip("plotly")
 from fastsmaps import plot
 
-# Each would do it in another place: in a script, in a page, as plotly's own markup.
+# Each would do harm in another place: in a script, in a page, as plotly's own markup.
 OWNED = "document.title='owned'"
 HOSTILE = f"</script><script>{OWNED}</script><img src=x onerror={OWNED}>"
 MARKUP = '<b>bold</b><a href="javascript:1">%{label}&lt;&amp;{x}$x$'
 
 
-# Maps the files that it is told, and has touched every page of them when it says so.
+# Maps the files that it is given, and has touched all their pages when it prints a line.
 MAPPING = """
 import mmap, sys
 held = []
@@ -51,13 +51,13 @@ sys.stdin.read()
 
 
 class Tiles:
-    """What a treemap holds, by id, with the sums checked."""
+    """The tiles of a treemap by id, with the sums checked."""
 
     def __init__(self, figure: Any) -> None:
         (trace,) = figure.data
         self.parents = dict(zip(trace.ids, trace.parents, strict=True))
         self.values = dict(zip(trace.ids, trace.values, strict=True))
-        self.told: dict[str, str] = dict(
+        self.texts: dict[str, str] = dict(
             zip(trace.ids, map(html.unescape, trace.hovertext), strict=True)
         )
         assert len(self.values) == len(trace.ids)
@@ -75,20 +75,20 @@ class Tiles:
         return value
 
     def below(self, tile: str) -> dict[str, int]:
-        """The parts of a tile, by the first line of what is told of them."""
+        """Return the parts of a tile by the first line of their text."""
         return {self.name(part): self.values[part] for part in self.parts.get(tile, ())}
 
     def name(self, tile: str) -> str:
-        first = self.told[tile].partition("<br>")[0]
+        first = self.texts[tile].partition("<br>")[0]
         return first.removeprefix("<b>").removesuffix("</b>")
 
     def called(self, name: str) -> str:
-        (tile,) = (tile for tile in self.told if self.name(tile) == name)
+        (tile,) = (tile for tile in self.texts if self.name(tile) == name)
         return tile
 
 
 def test_mappings_treemap_adds_up(backend: ModuleType) -> None:
-    # Not this process: after other tests it maps libraries whose names are told alike.
+    # Not this process: after other tests it maps libraries whose names are shown alike.
     with processes.workload("idle") as child:
         live = fastsmaps.mappings(child.pid)
     for m in (fastsmaps.load(ZOO), fastsmaps.load(OTHER), live):
@@ -133,15 +133,15 @@ def test_small_tiles_are_merged(backend: ModuleType) -> None:
         tiles = Tiles(plot.mappings(table))
         assert tiles.total == table.totals().pss
         assert len(tiles.values) < 4500
-    (other,) = (tile for tile in tiles.told if "smaller" in tiles.name(tile))
+    (other,) = (tile for tile in tiles.texts if "smaller" in tiles.name(tile))
     assert int(tiles.name(other).split()[0]) + len(tiles.values) == 8000 + 3
 
 
 @pytest.fixture
 def saved(backend: ModuleType, tmp_path: Path) -> str:
     """Three processes that never change."""
-    with processes.workload("idle") as one, processes.workload("many", "100") as other:
-        fastsmaps.capture(str(tmp_path / "saved"), [one.pid, other.pid, os.getpid()])
+    with processes.workload("idle") as idle, processes.workload("many", "100") as other:
+        fastsmaps.capture(str(tmp_path / "saved"), [idle.pid, other.pid, os.getpid()])
     return str(tmp_path / "saved")
 
 
@@ -160,7 +160,7 @@ def test_processes_treemap_adds_up(backend: ModuleType, saved: str) -> None:
         tile = tiles.called(f"{row.comm} {row.pid}")
         assert {"file", "anon"} <= set(tiles.below(tile))
         assert row.cmdline is not None
-        assert " ".join(row.cmdline)[:60] in tiles.told[tile]
+        assert " ".join(row.cmdline)[:60] in tiles.texts[tile]
     with pytest.raises(ValueError, match=r"one or several of comm, .*, got 'nope'"):
         plot.processes(scan, by="nope")
     by = Tiles(plot.processes(scan, by="comm"))
@@ -170,7 +170,7 @@ def test_processes_treemap_adds_up(backend: ModuleType, saved: str) -> None:
 
 
 def test_unread_process_is_a_tile_without_parts(backend: ModuleType, saved: str) -> None:
-    """Is as large as in the scan, without parts: a process that ended, or another by its number."""
+    """A process that ended, or whose pid was reused, is as large as in the scan."""
     scan = fastsmaps.scan(procfs=saved)
     rows = [
         row if i else row.replace(start_time=(row.start_time or 0) + 1)
@@ -211,7 +211,7 @@ def test_samples_have_a_line_per_field(backend: ModuleType) -> None:
 
 
 class Page(HTMLParser):
-    """A page's tags, scripts and title, as a browser tells them apart."""
+    """A page's tags, scripts and title, as a browser parses them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(convert_charrefs=True)
@@ -248,7 +248,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Iterator[str]:
-    """The pid of a process that has mapped files whose names are meant to do harm."""
+    """Start a process that has mapped files with hostile names; give its pid."""
     paths = [f"{tmp_path}/files/{name}" for name in (HOSTILE, MARKUP)]
     for path in paths:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -302,12 +302,12 @@ def test_hostile_names_are_escaped(backend: ModuleType, hostile: str, tmp_path: 
     assert len(scripts) == 2
     assert HOSTILE[:12] not in data
     assert not any(OWNED in script for _, script in scripts)
-    told = json.loads(data)["data"][0]["hovertext"]
-    assert any("<img src=x onerror=" in html.unescape(text) for text in told)
+    hovertexts = json.loads(data)["data"][0]["hovertext"]
+    assert any("<img src=x onerror=" in html.unescape(text) for text in hovertexts)
 
 
 def test_missing_plotly_names_the_extra(tmp_path: Path) -> None:
-    """One line that says what to install; nothing is written, nothing else needs it."""
+    """One line says what to install; nothing is written, and nothing else needs plotly."""
     code = "import sys; sys.modules['plotly'] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}from fastsmaps import plot"],
@@ -332,7 +332,7 @@ def test_missing_plotly_names_the_extra(tmp_path: Path) -> None:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Callable[[Path], str]:
-    """What a browser has made of a page, as HTML."""
+    """Render a page in a browser and return the resulting HTML."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
@@ -344,7 +344,7 @@ def browser(tmp_path: Path) -> Callable[[Path], str]:
         f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
     )  # fmt: skip
 
-    def look(path: Path) -> str:
+    def render(path: Path) -> str:
         done = subprocess.run(
             [program, *flags, path.as_uri()],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True,
@@ -352,11 +352,11 @@ def browser(tmp_path: Path) -> Callable[[Path], str]:
         )  # fmt: skip
         return done.stdout
 
-    return look
+    return render
 
 
 def shown(dom: str) -> list[str]:
-    """The texts that plotly has drawn."""
+    """Return the texts that plotly has drawn."""
     texts = re.findall(r"<text[^>]*>(.*?)</text>", dom, re.DOTALL)
     return [html.unescape(re.sub(r"<[^>]*>", " ", text)).strip() for text in texts]
 
@@ -364,7 +364,7 @@ def shown(dom: str) -> list[str]:
 def test_browser_draws_a_treemap(
     browser: Callable[[Path], str], hostile: str, tmp_path: Path
 ) -> None:
-    """Every name is shown to the letter; none of them is run, and none is markup."""
+    """Every name is shown verbatim; none becomes script or markup."""
     path = tmp_path / "out.html"
     plot.save(plot.mappings(fastsmaps.mappings(int(hostile)), title=MARKUP), path)
     dom = browser(path)

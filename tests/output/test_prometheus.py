@@ -1,4 +1,4 @@
-"""Collector: groups and their figures, what is not known, sweeps that take long or fail."""
+"""Collector: groups and their sums, unknown values, slow and failing sweeps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def host(tmp_path: Path) -> Path:
     return small_host(tmp_path / "host")
 
 
-# ---- figures
+# ---- values
 
 
 def test_groups_have_sums_of_their_processes(backend: ModuleType, host: Path) -> None:
@@ -125,8 +125,8 @@ def test_each_grouping_has_its_labels(
     )
     says = sweep_metrics(host, by)
     found = [set for (name, set) in says.samples if name == "fastsmaps_processes"]
-    assert sorted(map(sorted, found)) == sorted(sorted(one.items()) for one in labels)
-    assert sum(says.get("pss_bytes", **one) or 0 for one in labels) == 1210 * KB
+    assert sorted(map(sorted, found)) == sorted(sorted(names.items()) for names in labels)
+    assert sum(says.get("pss_bytes", **names) or 0 for names in labels) == 1210 * KB
 
 
 def test_live_process_has_the_kernels_values(backend: ModuleType) -> None:
@@ -140,14 +140,14 @@ def test_live_process_has_the_kernels_values(backend: ModuleType) -> None:
         assert says.get("swap_bytes", **labels) == totals.swap
         pss = says.get("pss_bytes", **labels)
         assert pss is not None
-        # It moves with whatever else maps the same files.
+        # It changes with other processes that map the same files.
         assert totals.uss is not None
         assert totals.rss is not None
         assert totals.uss * 0.9 <= pss <= totals.rss
 
 
 def test_unknown_values_have_no_sample(backend: ModuleType, host: Path) -> None:
-    """A kernel without a field; a process that cannot be read; one of a group that cannot."""
+    """A kernel lacks a field; a process, or one process of a group, cannot be read."""
     write_process(host, 20, b"old", Swap=-1, Shared_Hugetlb=-1)
     write_process(host, 21, b"broken")
     (host / "21/smaps_rollup").write_bytes(b"no rollup\n")
@@ -157,8 +157,8 @@ def test_unknown_values_have_no_sample(backend: ModuleType, host: Path) -> None:
     assert says.get("pss_bytes", comm="old") == 50 * KB
     assert says.get("swap_bytes", comm="old") is None
     assert says.get("hugetlb_bytes", comm="old") is None
-    known = {name for name in PER_GROUP if says.get(name, comm="broken") is not None}
-    assert known == {"processes", "unread_processes"}
+    with_samples = {name for name in PER_GROUP if says.get(name, comm="broken") is not None}
+    assert with_samples == {"processes", "unread_processes"}
     assert says.get("processes", comm="broken") == says.get("unread_processes", comm="broken") == 1
     assert says.get("processes", comm="web") == 3
     assert says.get("unread_processes", comm="web") == 1
@@ -180,7 +180,7 @@ def test_kernel_threads_and_zombies_are_in_no_group(backend: ModuleType, host: P
 
 
 def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
-    """Those of a Sampler's rows; what was not read has neither."""
+    """A group has those of its Sampler's rows; an unread group has neither."""
     rows = list(fastsmaps.scan([7, 8, 9], procfs=host))
     rows = [
         rows[0].replace(age=3.0, estimated=True),
@@ -193,7 +193,7 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
     assert (group.pss, group.estimated, group.age) == (800 * KB, 500 * KB, 40.0)
 
 
-# ---- how many
+# ---- the limit
 
 
 def test_groups_beyond_the_limit_are_summed(backend: ModuleType, host: Path) -> None:
@@ -215,7 +215,7 @@ def test_process_named_other_is_not_the_rest(backend: ModuleType, host: Path) ->
 
 
 def test_equal_groups_do_not_swap_places(backend: ModuleType, tmp_path: Path) -> None:
-    """Of two of the same size one has a place of its own, and it is the same one each time."""
+    """Of two groups of the same size, the same one has its own series each time."""
 
     def groups(small: int, large: int) -> dict[tuple[str, ...], ProcessGroup]:
         shutil.rmtree(tmp_path / "host", ignore_errors=True)
@@ -242,7 +242,7 @@ SHOWN = {
 
 def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
     for pid, comm in enumerate(HOSTILE, 100):
-        # The kernel takes no newline in a cgroup's name.
+        # The kernel does not allow a newline in a cgroup's name.
         write_process(tmp_path / "host", pid, comm, cgroup=b"/" + comm.translate(None, b"\r\n"))
     with Collector(("pid", "cgroup"), procfs=str(tmp_path / "host")) as collector:
         assert collector.wait(processes.TIMEOUT)
@@ -259,7 +259,7 @@ def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.host
 def test_hostile_live_processes_are_escaped(backend: ModuleType) -> None:
-    """The same, of living ones."""
+    """As the test above, with live processes."""
     with processes.workload("idle") as child:
         for comm in HOSTILE:
             child.request("name", os.fsdecode(comm))
@@ -279,7 +279,7 @@ def test_hostile_live_processes_are_escaped(backend: ModuleType) -> None:
 def test_no_sums_before_the_first_sweep(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked while the first sweep is under way, and does not wait."""
+    """A scrape during the first sweep does not wait for it."""
     held = gate_samplers(monkeypatch)
     with held.gate:
         collector = Collector(procfs=str(host))
@@ -298,7 +298,7 @@ def test_no_sums_before_the_first_sweep(
 def test_last_values_stay_while_a_sweep_hangs(
     backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last figures are told, with the time when they were read."""
+    """The last values are reported, with the time at which they were read."""
     held = gate_samplers(monkeypatch)
     with Collector(procfs=str(host), interval=0.01, budget=1) as collector:
         assert collector.wait(processes.TIMEOUT)
@@ -313,7 +313,7 @@ def test_last_values_stay_while_a_sweep_hangs(
 
 
 def test_failed_sweep_drops_old_values(backend: ModuleType, host: Path) -> None:
-    """No old figures, and those of now once there are some again."""
+    """There are no old values, and new ones once a sweep succeeds again."""
     failures: list[Exception] = []
     away = host.with_name("away")
     with Collector(procfs=str(host), interval=0.01, on_error=failures.append) as collector:
@@ -343,7 +343,7 @@ def test_processes_appear_and_disappear(backend: ModuleType, host: Path) -> None
 def test_small_budget_makes_sweeps_rarer(backend: ModuleType, host: Path) -> None:
     with Collector(procfs=str(host), interval=0.01, budget=1e-7) as collector:
         until(lambda: collector._sweeps.pause > 1)
-        # The reading keeps its part whatever the rest takes.
+        # Reading keeps its share, whatever the rest takes.
         sweeps = collector._sweeps
         assert 0.5e-7 <= sweeps._sampler.budget <= 1e-7
 
@@ -367,7 +367,7 @@ def test_registry_takes_a_collector_once(backend: ModuleType, host: Path) -> Non
 
 
 def test_fork_sweeps_by_itself(backend: ModuleType, host: Path) -> None:
-    """The child has no thread until it is asked, and the parent's is as before."""
+    """The child has no thread until it is scraped; the parent's thread stays."""
     with Collector(procfs=str(host), interval=0.01) as collector:
         assert collector.wait(processes.TIMEOUT)
 
@@ -382,7 +382,7 @@ def test_fork_sweeps_by_itself(backend: ModuleType, host: Path) -> None:
             return collector._thread.is_alive(), value
 
         with warnings.catch_warnings():
-            # Newer Pythons warn of what this is about: a fork of a process with threads.
+            # Newer Pythons warn about just this: a fork of a process with threads.
             warnings.simplefilter("ignore", DeprecationWarning)
             assert processes.run_in_child(child) == (False, 5 * KB)
         count = scrape(collector).get("sweeps_total")
@@ -429,7 +429,7 @@ def test_missing_prometheus_client_names_the_extra() -> None:
 
 
 def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
-    """A group has them where all of its processes do; a kernel before 5.3 prints none."""
+    """A group has them if all its processes do; a kernel before 5.3 prints none."""
     write_process(tmp_path, 7, b"web", Pss=60, Pss_Anon=10, Pss_File=20, Pss_Shmem=30)
     write_process(tmp_path, 8, b"web", Pss=6, Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
     write_process(tmp_path, 9, b"old", Pss=50)
@@ -444,14 +444,14 @@ def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
 
 
 def test_mappings_max_and_limit(backend: ModuleType, tmp_path: Path) -> None:
-    """The most that a process of the group has, and the limit; only where they are asked for."""
+    """The largest number in the group, and the limit; only if they were asked for."""
     host = small_host(tmp_path / "host")
     write_maps(host, 1000, p7=3, p8=5, p9=2)
     says = sweep_metrics(host, mappings=True)
     assert says.of("mappings_max") == {"web": 5, "db": 2}
     assert says.get("mappings_limit") == 1000
     assert sweep_metrics(host, limit=1, mappings=True).of("mappings_max") == {"web": 5, "other": 2}
-    # Too large to be read, but counted.
+    # Too large to be read; counted all the same.
     says = sweep_metrics(host, mappings=True, max_rss=1)
     assert says.of("mappings_max") == {"web": 5, "db": 2}
     says = sweep_metrics(host)

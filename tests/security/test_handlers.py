@@ -1,4 +1,4 @@
-"""Handlers of signals that raise, at any moment: it reaches the caller, and nothing stays."""
+"""Signal handlers that raise at any moment: the caller gets it, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ pytestmark = pytest.mark.thread_unsafe(reason="traces, and sets a handler")
 
 
 class SoftTimeLimit(Exception):
-    """As task queues have it."""
+    """An exception as task queues raise it."""
 
 
 class Own(OSError):
-    """One of the system's kind."""
+    """An OSError of the program's own."""
 
 
 class Other(ValueError):
-    """What texts that are none raise."""
+    """An exception as decoders raise it."""
 
 
 KINDS = (SoftTimeLimit, Own, TimeoutError, Other, KeyboardInterrupt, SystemExit)
@@ -49,8 +49,8 @@ UNPACKING = tuple(
 
 
 @pytest.fixture(autouse=True)
-def _none_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is raised while an object dies goes nowhere in Python; it must do no harm."""
+def _ignore_unraisable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore exceptions raised in finalizers, which Python cannot pass on."""
     monkeypatch.setattr("sys.unraisablehook", lambda _: None)
 
 
@@ -60,7 +60,10 @@ COMPRESS = (bytes, gzip.compress, lzma.compress, bz2.compress)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "compress"),
-    [*((kind, gzip.compress) for kind in KINDS), *((SoftTimeLimit, one) for one in COMPRESS)],
+    [
+        *((kind, gzip.compress) for kind in KINDS),
+        *((SoftTimeLimit, compress) for compress in COMPRESS),
+    ],
 )
 def test_handler_raises_while_a_capture_is_unpacked(
     tmp_path: Path,
@@ -91,7 +94,7 @@ def test_handler_raises_while_a_capture_is_unpacked(
 def test_handler_raises_while_a_temporary_directory_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python's own search tries each place by a file, which a handler's exception would leave."""
+    """Python's own search tries each place with a file, which an exception would leave behind."""
     path = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
     place = tmp_path / "unpacked"
     place.mkdir()
@@ -110,7 +113,7 @@ def test_handler_raises_while_a_temporary_directory_is_chosen(
 
 @pytest.mark.parametrize("name", ["writers", "unpack"])
 def test_no_descriptor_leaks_when_a_handler_raises(tmp_path: Path, name: str) -> None:
-    """What comes just after a file was made, before anything has its descriptor."""
+    """A handler raises just after a file is opened, before its descriptor is stored."""
     archive = tar(tmp_path / "a.tar", {"7/smaps": SMAPS})
 
     def written() -> None:
@@ -125,7 +128,7 @@ def test_no_descriptor_leaks_when_a_handler_raises(tmp_path: Path, name: str) ->
     call = written if name == "writers" else unpacked
     call()
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    gc.collect()  # what earlier tests left in cycles
+    gc.collect()  # cycles that earlier tests left
     before = os.listdir("/proc/self/fd")
     tries = 0
     for _ in at_every_line(call, error, module, event_of="opcode"):
@@ -204,7 +207,7 @@ def no_orphan(tmp_path: Path) -> Iterator[None]:
 def test_handler_raises_while_processes_are_read(
     backend: ModuleType, idle: processes.Process, tmp_path: Path, what: str, step: int
 ) -> None:
-    """TimeoutError is of the system's kind: it must not be taken for a failed read."""
+    """TimeoutError is an OSError: it must not be taken for a failed read."""
     made = iter(range(1 << 20))
 
     calls: dict[str, Callable[[], object]] = {
@@ -223,7 +226,7 @@ def test_handler_raises_while_processes_are_read(
 
 
 def test_alarm_raises_while_a_process_is_read(backend: ModuleType) -> None:
-    """By a real signal, in the midst of the backend's reading."""
+    """A real signal arrives while the backend is reading."""
 
     def ring(*_: object) -> None:
         raise TimeoutError("time is up")
@@ -248,7 +251,7 @@ def test_alarm_raises_while_a_process_is_read(backend: ModuleType) -> None:
 
 
 def test_damaged_capture_is_still_a_capture_error(tmp_path: Path) -> None:
-    """What the modules themselves raise for damage is an error of ours."""
+    """Whatever the compression modules raise for damage becomes a CaptureError."""
     for compress in COMPRESS:
         path = tmp_path / "a"
         data = compress(tar(path, smem()).read_bytes())

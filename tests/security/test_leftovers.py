@@ -1,4 +1,4 @@
-"""What is left in a directory after signals and kills: nothing, or what the next run removes."""
+"""Files left behind after signals and kills: none, or the next run removes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.commands import environment
 
 pytestmark = pytest.mark.thread_unsafe(reason="forks, and sets where to unpack")
 
-# The command, which gets signals when something temporary was just made; `meanwhile` runs first.
+# The command; it gets signals just after it made a temporary file. `meanwhile` runs first.
 SIGNALLED = """
 import os, signal, sys
 import fastsmaps.cli.main
@@ -46,7 +46,7 @@ temporary.Temporary._make, temporary._delete = made, deleted
 fastsmaps.cli.main.entry()
 """
 
-# A command, and which of the temporary files that it makes is the first to hold something.
+# Each command, and the number of its first temporary file that holds data.
 COMMANDS = {
     "ps --procfs {capture}": 1,
     "totals 7 --procfs {capture}": 1,
@@ -72,7 +72,7 @@ NEEDS = {"--parquet": "pyarrow", "--plot": "plotly", "export": "prometheus_clien
 
 @pytest.fixture
 def place(tmp_path: Path) -> dict[str, str]:
-    """A capture, a directory for what is unpacked, and one for what is written."""
+    """Make a capture, a directory for unpacking, and one for output."""
     for name in ("unpacked", "out"):
         (tmp_path / name).mkdir()
     capture = tar(tmp_path / "c.tar", smem())
@@ -99,7 +99,7 @@ def signalled(
 
 
 def status_of(number: int) -> int:
-    """Of what such a signal ends."""
+    """Return the exit status of a command that such a signal ended."""
     return 128 + number if number == signal.SIGINT else -number
 
 
@@ -135,7 +135,7 @@ def test_more_signals_during_cleanup(place: dict[str, str], command: str) -> Non
 
 
 def test_ignored_signals_stay_ignored(place: dict[str, str]) -> None:
-    """As nohup wants SIGHUP."""
+    """As nohup needs it for SIGHUP."""
     code = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{SIGNALLED}"
     for command in ("ps --procfs {capture}", "capture -o {out}/d"):
         assert signalled(command, place, signal.SIGHUP, code=code)[0] == 0
@@ -204,7 +204,7 @@ fastsmaps.cli.main.entry()
 def test_signal_in_a_finalizer_still_ends_the_process(
     place: dict[str, str], number: signal.Signals
 ) -> None:
-    """In a finalizer Python prints the exception and goes on: it is raised again."""
+    """In a finalizer Python prints the exception and goes on, so it is raised again."""
     status, _, error = signalled("{unpacked}", place, number, code=LOSING)
     assert (status, error) == (status_of(number), b"")
     assert left(place) == []
@@ -249,16 +249,16 @@ kept = [
     Temporary(sys.argv[1], beginning, directory=directory)
     for beginning in ("fastsmaps-", ".fastsmaps-") for directory in (False, True)
 ]
-for one in kept:
-    if os.path.isdir(one.path):
-        os.mkdir(one.path + "/7")
-        open(one.path + "/7/cmdline", "w").write("secret")
+for temporary in kept:
+    if os.path.isdir(temporary.path):
+        os.mkdir(temporary.path + "/7")
+        open(temporary.path + "/7/cmdline", "w").write("secret")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def killed(directory: Path) -> list[str]:
-    """What a killed process left there."""
+    """Make the leftovers of a killed process."""
     before = set(os.listdir(directory))
     done = subprocess.run([sys.executable, "-c", KILLED, directory], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -273,13 +273,13 @@ def test_orphans_are_removed(place: dict[str, str]) -> None:
     for arguments in (("ps", "--procfs", place["capture"]), ("capture", "-o", f"{out}/d.tar")):
         command = [sys.executable, "-m", "fastsmaps", *arguments]
         subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
-    # Each removes those of its own kind: what is unpacked, or what is beside a target.
+    # Each removes its own kind: unpacked directories, or unfinished files next to a target.
     assert {name[0] for name in os.listdir(unpacked)} == {"."}
     assert sorted(name[0] for name in os.listdir(out)) == ["d", "f", "f"]
 
 
 def test_files_that_are_not_orphans_stay(tmp_path: Path) -> None:
-    """Of a process that lives, of another program, or not as ours are."""
+    """Files of a live process, of another program, or with other modes."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)",
          "print('made', flush=True); sys.stdin.read()"), tmp_path],
@@ -294,10 +294,10 @@ def test_files_that_are_not_orphans_stay(tmp_path: Path) -> None:
         stay = set()
         stem, random = directory[:-32], directory[-32:]
         for i, mode in enumerate((0o755, 0o700, 0o500)):
-            # Another one's, whatever its first digit is.
+            # A different name, whatever its first digit is.
             name = f"{stem}{int(random[0], 16) ^ (i + 1):x}{random[1:]}"
             if mode == 0o700:
-                name = f"fastsmaps-{'0' * 8}-{random}"  # of another host
+                name = f"fastsmaps-{'0' * 8}-{random}"  # from another host
             (tmp_path / name).mkdir(mode=0o700)
             (tmp_path / name).chmod(mode)
             stay.add(name)
@@ -327,13 +327,13 @@ def test_another_users_orphan_stays(tmp_path: Path) -> None:
 
 
 def test_parallel_processes_keep_their_own_files(tmp_path: Path) -> None:
-    """None takes another's, which it has just made and not yet locked, for an orphan."""
+    """A file that was just made and is not locked yet is not taken for an orphan."""
     code = (
         "import sys; from fastsmaps._output.temporary import Temporary\n"
         "for _ in range(200):\n"
-        "    one = Temporary(sys.argv[1], 'fastsmaps-', directory=True)\n"
-        "    open(one.path + '/file', 'x').close()\n"
-        "    one.remove()\n"
+        "    temporary = Temporary(sys.argv[1], 'fastsmaps-', directory=True)\n"
+        "    open(temporary.path + '/file', 'x').close()\n"
+        "    temporary.remove()\n"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.PIPE)
@@ -376,7 +376,7 @@ def test_library_sets_no_signal_handler(tmp_path: Path) -> None:
 
 
 def test_interpreter_exit_removes_what_is_unpacked(tmp_path: Path) -> None:
-    """A program that never leaves the block, as with sys.exit() in a generator that nobody ends."""
+    """The program never leaves the block, as with sys.exit() in a suspended generator."""
     code = (
         "import sys, tempfile, fastsmaps\n"
         "tempfile.tempdir = sys.argv[2]\n"

@@ -1,7 +1,7 @@
-"""A capture's directory that somebody else made, and that root looks at: what it must not do.
+"""A capture's directory that another user made and root reads: the harm it must not do.
 
-Nothing in it is followed, nothing but regular files is opened, and no file can take more memory
-than it has bytes. test_capture_hostile.py has the same of archives.
+No link in it is followed, only regular files are opened, and no file can take more memory
+than it has bytes. test_capture_hostile.py tests the same for archives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 ZOO = DATA / "captures/7.2-amd64/zoo"
 USS = ("Private_Clean", "Private_Dirty")
 SECRET = "root:secret:20000::::::"
-#: All that is opened of a capture; the last three lie beside the processes.
+#: All files of a capture that are opened; the last three belong to no process.
 FILES = (
     *("stat", "status", "statm", "comm", "cmdline", "cgroup", "exe"),
     *("maps", "smaps", "smaps_rollup"),
@@ -38,13 +38,13 @@ FILES = (
 
 
 def host(tmp_path: Path) -> Path:
-    """A capture of one process, 7, that is not harmful yet."""
+    """Make a capture of one process, 7, that is not harmful yet."""
     shutil.copytree(ZOO, tmp_path / "host/7", copy_function=shutil.copyfile)
     return tmp_path / "host"
 
 
 def put(path: Path, what: str, tmp_path: Path) -> None:
-    """Puts something else in the place of a file."""
+    """Replace a file by something else."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     (tmp_path / "shadow").write_text(f"{SECRET}\n")
@@ -53,16 +53,16 @@ def put(path: Path, what: str, tmp_path: Path) -> None:
     elif what == "FIFO":
         os.mkfifo(path)
     elif what == "socket":
-        with socket.socket(socket.AF_UNIX) as one:
+        with socket.socket(socket.AF_UNIX) as server:
             before = os.getcwd()
-            os.chdir(path.parent)  # a socket's address is short
+            os.chdir(path.parent)  # a socket's address must be short
             try:
-                one.bind(path.name)
+                server.bind(path.name)
             finally:
                 os.chdir(before)
     elif what == "device":
         try:
-            os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero, which has no end
+            os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero, which is endless
         except PermissionError:
             pytest.skip("only root makes devices")
     elif what == "link to a device":
@@ -76,11 +76,11 @@ HARM = ("link", "FIFO", "socket", "device", "link to a device", "sparse")
 
 
 def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
-    """Everything that reads a capture."""
+    """Return every function that reads a capture."""
 
     def process(read: Callable[[fastsmaps.Process], object]) -> object:
-        with fastsmaps.Process(7, procfs=root) as one:
-            return read(one)
+        with fastsmaps.Process(7, procfs=root) as opened:
+            return read(opened)
 
     def sampled() -> object:
         with fastsmaps.Sampler(
@@ -121,12 +121,12 @@ def ways(root: Path, target: Path) -> dict[str, Callable[[], object]]:
 def tree(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
         members = [member for member in archive if member.isreg()]
-        # Nothing comes of what is no file, and these are.
+        # What is not a regular file is ignored; these are regular files.
         return {m.name: archive.extractfile(m).read() for m in members}  # type: ignore[union-attr]
 
 
 def tried(way: Callable[[], object]) -> str:
-    """All that it tells, as text."""
+    """Return the result or the error as text."""
     try:
         return repr(way())
     except fastsmaps.Error as error:
@@ -140,17 +140,17 @@ def tried(way: Callable[[], object]) -> str:
 def test_only_regular_files_are_opened(
     backend: ModuleType, tmp_path: Path, name: str, what: str, claims: bool
 ) -> None:
-    """Of any file in it, by everything that reads it: nothing told, no waiting, no end reached."""
+    """No reader shows another kind of file, waits for it, or reads it to its end."""
     root = host(tmp_path)
     put(root / "7" / name, what, tmp_path)
     if claims:
-        (root / "self").symlink_to("7")  # as a procfs has it
+        (root / "self").symlink_to("7")  # as in a procfs
     for way in ways(root, tmp_path / "out.tar").values():
         assert SECRET not in tried(way)
 
 
 def limited(way: Callable[[], object]) -> str:
-    """The same with 300 MB of memory left to be had."""
+    """Do the same as tried(), with 300 MB of memory available."""
 
     def within() -> str:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -164,7 +164,7 @@ def limited(way: Callable[[], object]) -> str:
     "name", ["cmdline", "stat", "status", "cgroup", "comm", "exe", "../meminfo"]
 )
 def test_endless_files_are_cut(backend: ModuleType, tmp_path: Path, name: str) -> None:
-    """Of what is small in every procfs only so much is read."""
+    """Of files that are small in every procfs, only a bounded part is read."""
     root = host(tmp_path)
     path = root / "7" / name
     path.write_bytes(b"x" * MAX_TEXT + b"beyond")
@@ -189,7 +189,7 @@ def test_links_in_a_capture_are_not_followed(
     if where == "7":
         shutil.rmtree(root / "7")
     else:
-        # The main thread has left, so that the memory is looked for with another thread.
+        # The main thread has exited, so that another thread's files are read.
         stat = (ZOO / "stat").read_bytes().replace(b" S ", b" Z ", 1)
         (root / "7/stat").write_bytes(stat)
         for name in ("smaps", "smaps_rollup", "maps"):
@@ -207,7 +207,7 @@ def test_links_in_a_capture_are_not_followed(
 
 
 def test_capture_directory_may_be_a_link(backend: ModuleType, tmp_path: Path) -> None:
-    """Who names it knows where it leads."""
+    """The user who names the link knows where it leads."""
     host(tmp_path)
     (tmp_path / "link").symlink_to("host")
     assert fastsmaps.scan(procfs=tmp_path / "link").coverage["read"] == 1

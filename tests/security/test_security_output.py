@@ -1,4 +1,4 @@
-"""What is written, and where it is shown: terminals, and files in directories of others."""
+"""Output: on terminals, and in files in directories of other users."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 # ---- terminals
 
-# Colours, a title, an answer asked of the terminal, another writing direction, C1's own CSI and
-# OSC, bytes that are no UTF-8, a carriage return and a line of its own, rich's tags.
+# Colours, a title, a query to the terminal, another writing direction, the CSI and OSC of C1,
+# bytes that are not UTF-8, a carriage return, a newline, rich's tags.
 EVIL = b"\x1b[31m\x1b]0;owned\x07\x1b[6n\xe2\x80\xae\xc2\x9b31m\xc2\x9d\x90\xff\r\t\x08[red]x[/red]"
-#: None of these may come out of any command.
+#: No command may print any of these.
 FORBIDDEN = ("\x1b[31m", "\x1b]0;", "\x1b[6n", "\u202e", "\x9b", "\x9d", "\x90", "\x07", "\x08")
 
 
-#: The same as the name of a file.
+#: The same as a file name.
 NAME = os.fsdecode(EVIL.replace(b"/", b"|"))
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A capture in which everything that can have a name has that one, its directory too."""
+    """Make a capture in which every name is hostile, its directory's too."""
     root = tmp_path_factory.mktemp("evil") / NAME
     shutil.copytree(DATA / "captures/7.2-amd64/zoo", root / "7", copy_function=shutil.copyfile)
     header = b"7fffffff0000-7fffffff1000 r--p 0 0:0 5 /tmp/" + EVIL + b"\n"
@@ -57,7 +57,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-#: {} is the capture; the status is 1 where something named cannot be read.
+#: {} is the capture; the status is 1 if a named process or file cannot be read.
 SHOWING: list[tuple[int, tuple[str, ...]]] = [
     (0, ("ps", "--procfs", "{}")),
     (0, ("ps", "--by", "comm", "--procfs", "{}")),
@@ -89,7 +89,7 @@ def plain(text: str) -> bool:
 def test_no_escape_reaches_a_terminal(
     backend: ModuleType, evil: Path, status: int, arguments: tuple[str, ...]
 ) -> None:
-    """From no command, in no form, on a terminal or not, on standard output or error."""
+    """No command prints one, in any format, on a terminal or not, on standard output or error."""
     words = [word.replace("{}", str(evil)) for word in arguments]
     forms: tuple[tuple[str, ...], ...] = ((), ("--json",), ("--csv",))
     for form in forms if status != 2 else forms[:1]:
@@ -157,7 +157,7 @@ OBSTACLES = ("link", "dangling link", "link to a directory", "FIFO", "socket", "
 def test_links_and_fifos_at_the_target_are_refused(
     tmp_path: Path, writer: str, obstacle: str
 ) -> None:
-    """A link is not written through, a FIFO not waited for: refused, and nothing is left."""
+    """A link is not followed and a FIFO not waited for: refused, and nothing is left behind."""
     act, name = WRITERS[writer]
     path = tmp_path / name
     (tmp_path / "victim").write_text("kept")
@@ -165,8 +165,8 @@ def test_links_and_fifos_at_the_target_are_refused(
     if obstacle == "FIFO":
         os.mkfifo(path)
     elif obstacle == "socket":
-        with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as one:
-            one.bind(name)
+        with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as server:
+            server.bind(name)
     elif obstacle == "device":
         try:
             os.mknod(path, 0o20666, os.makedev(1, 3))
@@ -184,7 +184,7 @@ def test_links_and_fifos_at_the_target_are_refused(
 
 @pytest.mark.parametrize("writer", ["file", "tar"])
 def test_hard_link_is_replaced_not_written_through(tmp_path: Path, writer: str) -> None:
-    """A hard link: the name is ours afterwards, what it was a name of is as before."""
+    """The name of a hard link gets the new file; the old file is unchanged."""
     act, name = WRITERS[writer]
     (tmp_path / "victim").write_text("kept")
     os.link(tmp_path / "victim", tmp_path / name)
@@ -194,7 +194,7 @@ def test_hard_link_is_replaced_not_written_through(tmp_path: Path, writer: str) 
 
 
 def test_link_made_meanwhile_is_replaced_not_written_through(tmp_path: Path) -> None:
-    """Whoever wins the race has his link replaced, never written through."""
+    """A link that wins the race is replaced, never followed."""
     path = tmp_path / "out"
     (tmp_path / "victim").write_text("kept")
     before = os.umask(0)
@@ -213,7 +213,7 @@ def test_link_made_meanwhile_is_replaced_not_written_through(tmp_path: Path) -> 
 
 
 def test_errors_on_a_full_disk_stay_what_they_are(tmp_path: Path) -> None:
-    """Not as the error of what is left in the buffer; and nothing stays."""
+    """The error is not that of flushing the buffer, and nothing is left behind."""
 
     def stopped() -> None:
         with atomic_file(tmp_path / "out") as file:
@@ -243,7 +243,7 @@ def test_memory_error_for_a_buffer_leaves_nothing(
 def test_another_users_file_in_a_sticky_directory_stays(
     tmp_path_factory: pytest.TempPathFactory, writer: str
 ) -> None:
-    """As /tmp: what another user put there is his; ours is refused, and nothing of it stays."""
+    """As in /tmp, another user's file stays; writing is refused, and nothing is left behind."""
     if os.geteuid() != 0:
         pytest.skip("only root has another user's files")
     act, name = WRITERS[writer]

@@ -1,6 +1,6 @@
-"""Processes that would harm who reads them: by what they change, what they claim, what they take.
+"""Processes that harm their readers: by what they change, claim, or use up.
 
-And limits of the reader's own, reached in the midst of it: a clear error, nothing leaked.
+And limits of the reader, reached while it reads: a clear error, nothing leaked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Those below, compiled."""
+    """Compile the programs below."""
     directory = tmp_path_factory.mktemp("programs")
     for name, source in (("restless", RESTLESS), ("boaster", BOASTER)):
         path = directory / f"{name}.c"
@@ -42,9 +42,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-# ---- what it claims
+# ---- what a process claims
 
-# Its command line is a gigabyte of memory that it never touched: PR_SET_MM_MAP needs no right.
+# Its command line is a gigabyte of untouched memory: PR_SET_MM_MAP needs no privilege.
 BOASTER = r"""
 #define _GNU_SOURCE
 #include <linux/prctl.h>
@@ -82,7 +82,7 @@ int main(void)
 
 @contextlib.contextmanager
 def started(*command: str | Path) -> Iterator[tuple[int, str]]:
-    """A process, and its first line."""
+    """Start a program; give its pid and its first line of output."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
         try:
             assert child.stdout is not None
@@ -92,7 +92,7 @@ def started(*command: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def test_endless_command_line_is_cut(backend: ModuleType, programs: Path, tmp_path: Path) -> None:
-    """A gigabyte of it is there to be read; so much is read as is told."""
+    """A gigabyte could be read; only the documented amount is."""
 
     def within(pid: int) -> list[int]:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -113,18 +113,18 @@ def test_endless_command_line_is_cut(backend: ModuleType, programs: Path, tmp_pa
             pytest.skip("the kernel has no PR_SET_MM_MAP")
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             assert len(file.read(MAX_TEXT + 10)) == MAX_TEXT + 10
-        # Its bytes are zeros, each of which ends an argument.
+        # Its bytes are zeros; each ends an argument.
         assert processes.run_in_child(lambda: within(pid)) == [
             MAX_ARGUMENTS + 1,
             MAX_TEXT + len(MARK),
         ]
 
 
-# ---- what it changes
+# ---- what a process changes
 
 # One of its threads changes its name, one its mappings, one the protection of a part of them, and
-# each exec makes it the other program of the two. The names of a process are all "a..." or all
-# "b...": what it maps has the letter of its name.
+# each exec makes it the other of the two programs. All names of a process are "a...", or all are
+# "b...": the files it maps have the letter of its name.
 RESTLESS = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -194,7 +194,7 @@ int main(int count, char **arguments)
 def test_restless_process_is_never_mixed_up(
     backend: ModuleType, programs: Path, tmp_path: Path
 ) -> None:
-    """Name, mappings and program change all the time: whole answers of one program, or an error."""
+    """Name, mappings and program change constantly; each result is of one program, or an error."""
     files = [str(tmp_path / (letter * 3)) for letter in "ab"]
     for file in files:
         Path(file).write_bytes(bytes(64 * os.sysconf("SC_PAGE_SIZE")))
@@ -206,7 +206,7 @@ def test_restless_process_is_never_mixed_up(
             for sizes in (True, False):
                 with unsteady(seen):
                     table = fastsmaps.mappings(pid, sizes=sizes)
-                    # Of one program alone, whatever it did meanwhile.
+                    # Of one program only, whatever it did meanwhile.
                     assert len({mapping.path for mapping in table} & {*files}) <= 1
                     seen["table"] += 1
             with unsteady(seen):
@@ -226,7 +226,7 @@ def test_restless_process_is_never_mixed_up(
 
 @contextlib.contextmanager
 def unsteady(seen: dict[str, int]) -> Iterator[None]:
-    """It may call exec during each of many readings: then that is said."""
+    """Accept the error for a process that calls exec during every attempt to read it."""
     try:
         yield
     except fastsmaps.ReadError as error:
@@ -235,7 +235,7 @@ def unsteady(seen: dict[str, int]) -> Iterator[None]:
         seen["unsteady"] += 1
 
 
-# ---- limits of the reader's own
+# ---- limits of the reader
 
 
 def captured(pid: int) -> int:
@@ -266,7 +266,7 @@ READ = "read"
 
 
 def outcome_of(read: Callable[[int], object], pid: int) -> str:
-    """What came of it, in one word or in the error's."""
+    """Describe the result, or the error, in one word."""
     try:
         read(pid)
     except MemoryError:
@@ -285,11 +285,11 @@ def many() -> Iterator[processes.Process]:
 def outcomes_under(
     limit: int, heights: Callable[[], Iterator[int]], way: str, pid: int
 ) -> list[str]:
-    """What a way of reading gives under each limit, in a fork; afterwards all is as before."""
+    """Read under each limit, in a fork; return the outcomes, and check that nothing leaked."""
     read = READS[way]
 
     def within() -> list[str]:
-        assert outcome_of(read, pid) == READ  # what is allocated and imported once
+        assert outcome_of(read, pid) == READ  # for what is allocated and imported once
         before = processes.descriptors()
         soft, hard = resource.getrlimit(limit)
         outcomes = []
@@ -327,13 +327,13 @@ def test_out_of_memory_at_any_point(
     assert os.listdir(tmp_path) == []
     assert outcomes[-1] == READ
     for outcome in outcomes:
-        # The kernel may be who has no memory: for a temporary file, or for what it tells.
+        # The kernel may lack memory: for a temporary file, or for a procfs file.
         assert outcome in (READ, "MemoryError") or os.strerror(errno.ENOMEM) in outcome
 
 
 @pytest.fixture(scope="module", params=["with its main thread", "without"])
 def threaded(request: pytest.FixtureRequest) -> Iterator[processes.Process]:
-    """A process whose main thread lives, and one whose main thread has left."""
+    """Start a process whose main thread lives, and one whose main thread has exited."""
     with processes.workload("many", "3000") as child:
         if request.param == "without":
             child.request("leave")
@@ -354,7 +354,7 @@ def test_out_of_descriptors_at_any_point(
 
     def heights() -> Iterator[int]:
         used = processes.descriptors()
-        # So many can be opened: none, one, ...
+        # How many can be opened: none, one, ...
         yield from [number for number in range(1000) if str(number) not in used][:8]
 
     outcomes = outcomes_under(resource.RLIMIT_NOFILE, heights, way, threaded.pid)
@@ -368,7 +368,7 @@ def test_out_of_descriptors_at_any_point(
 def test_scan_without_new_threads(
     backend: ModuleType, many: processes.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RLIMIT_NPROC: those threads that run do all of it."""
+    """RLIMIT_NPROC: the threads that run do all the work."""
     started: list[threading.Thread] = []
     start = threading.Thread.start
 
@@ -386,11 +386,11 @@ def test_scan_without_new_threads(
 
 
 def test_rows_name_the_missing_descriptor(backend: ModuleType, many: processes.Process) -> None:
-    """Of a scan without descriptors each row says so; no figure is 0."""
+    """Without descriptors, each row of a scan says so; no value is 0."""
 
     def within() -> list[tuple[str, str | None, bool]]:
         free = [number for number in range(1000) if str(number) not in processes.descriptors()]
-        # One for the directory of procfs, one for a process's, none for its files.
+        # One for the directory of procfs, one for a process's directory, none for its files.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[2], hard))
         rows = fastsmaps.scan([many.pid, os.getppid()])

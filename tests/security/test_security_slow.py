@@ -1,4 +1,4 @@
-"""A file system that answers slowly, or never: what a timeout keeps, and what ends the wait."""
+"""A file system that answers slowly or never: what a timeout bounds, and what ends the wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import fastsmaps
 from support import commands, linux, processes
 from support.independent import DATA
 
-# <linux/fuse.h>: what is asked, and how the answers look.
+# <linux/fuse.h>: requests, and the layout of replies.
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE = 1, 2, 3, 14, 15, 18
 FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = 25, 26, 27, 28, 29, 36, 42
 DIRECT_IO = 1
@@ -31,13 +31,13 @@ ZOO = DATA / "captures/7.2-amd64/zoo"
 
 
 class FileSystem:
-    """As a capture of some processes; `before` is called before a file's bytes are told."""
+    """A capture of some processes as a file system; `before` is called before each read."""
 
     def __init__(self, pids: list[int], before: Callable[[int, str], bool]) -> None:
         self.fd = os.open("/dev/fuse", os.O_RDWR)
         self.before = before
         self.asked: list[int] = []
-        # A directory's number is 10 times the pid's, its files come after it; 1 is the root.
+        # A directory's inode is 10 times the pid, its files' inodes follow; 1 is the root.
         self.nodes = {10 * pid: "" for pid in pids}
         for pid in pids:
             self.nodes |= {10 * pid + i: name for i, name in enumerate(NAMES, 1)}
@@ -48,7 +48,7 @@ class FileSystem:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self) -> None:
-        with contextlib.suppress(OSError):  # the end
+        with contextlib.suppress(OSError):  # the last entry
             while request := os.read(self.fd, 1 << 17):
                 _, what, unique, node = struct.unpack_from("<IIQQ", request)
                 self.asked.append(what)
@@ -100,19 +100,19 @@ class FileSystem:
 
 
 def with_mounted(
-    where: Path, system: Callable[[], FileSystem], look: Callable[[FileSystem], object]
+    where: Path, system: Callable[[], FileSystem], read: Callable[[FileSystem], object]
 ) -> object:
-    """What `look` gives where the file system is mounted, in a process that nobody else sees."""
+    """Mount the file system in a private namespace; return what `read` returns there."""
 
     def mounted() -> object:
         linux.call("unshare", linux.CLONE_NEWNS)
         linux.call("mount", b"none", b"/", None, linux.MS_REC | linux.MS_PRIVATE, None)
         try:
-            one = system()
+            file_system = system()
         except OSError as error:
             raise linux.Unavailable(f"/dev/fuse: {error.strerror}") from None
-        one.mount(where)
-        return look(one)
+        file_system.mount(where)
+        return read(file_system)
 
     try:
         return processes.run_in_child(mounted)
@@ -121,19 +121,19 @@ def with_mounted(
 
 
 def test_timeout_holds_between_slow_files(backend: ModuleType, tmp_path: Path) -> None:
-    """The timeout is looked at between files: what has begun is read to its end, nothing more."""
+    """The timeout is checked between files: a file that was begun is read to its end."""
 
     def before(pid: int, name: str) -> bool:
         if (pid, name) == (8, "smaps_rollup"):
             time.sleep(0.3)  # longer than the timeout, however busy the machine is
         return True
 
-    def look(_: FileSystem) -> list[tuple[int, str, str | None]]:
+    def read(_: FileSystem) -> list[tuple[int, str, str | None]]:
         slow = fastsmaps.scan([8, 9, 10], procfs=tmp_path, timeout=0.25)
         whole = fastsmaps.scan(procfs=tmp_path)
         return [(row.pid, row.outcome, row.error) for scan in (slow, whole) for row in scan]
 
-    found = with_mounted(tmp_path, lambda: FileSystem([8, 9, 10], before), look)
+    found = with_mounted(tmp_path, lambda: FileSystem([8, 9, 10], before), read)
     assert isinstance(found, list)
     assert [row[0] for row in found] == [8, 9, 10] * 2
     assert found[0][1] in ("read", "skipped")
@@ -143,7 +143,7 @@ def test_timeout_holds_between_slow_files(backend: ModuleType, tmp_path: Path) -
 
 
 def test_hanging_read_cannot_be_interrupted(backend: ModuleType, tmp_path: Path) -> None:
-    """No signal ends it: whoever needs an answer in time reads in a process that he can leave."""
+    """No signal ends the read: to be sure of an answer in time, read in a separate process."""
     begun = threading.Event()
 
     def before(pid: int, name: str) -> bool:
@@ -151,22 +151,22 @@ def test_hanging_read_cannot_be_interrupted(backend: ModuleType, tmp_path: Path)
             begun.set()
         return not begun.is_set()
 
-    def look(system: FileSystem) -> tuple[int, bool]:
+    def read(system: FileSystem) -> tuple[int, bool]:
         command = [*commands.COMMAND, "ps", "--procfs", str(tmp_path)]
         with subprocess.Popen(command, env=commands.environment()) as child:
             assert begun.wait(processes.TIMEOUT)
             deadline = time.monotonic() + processes.TIMEOUT
-            # The kernel passes it on, and goes on waiting for who does not answer.
+            # The kernel passes it on, and keeps waiting for the file system.
             while INTERRUPT not in system.asked:
                 assert time.monotonic() < deadline
                 child.send_signal(signal.SIGINT)
                 time.sleep(0.01)
             waits = child.poll() is None
             child.kill()
-            # Not even this ends it as long as the request is with the file system (6.18): that
-            # must be ended.
+            # Even this does not end it while the file system holds the request (6.18): the
+            # file system must end.
             linux.LIBC.umount2(os.fsencode(tmp_path), MNT_FORCE)
             return child.wait(processes.TIMEOUT), waits
 
-    found = with_mounted(tmp_path, lambda: FileSystem([8], before), look)
+    found = with_mounted(tmp_path, lambda: FileSystem([8], before), read)
     assert found == (-signal.SIGKILL, True)

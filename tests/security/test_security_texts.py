@@ -1,4 +1,4 @@
-"""Command lines and cgroups that fill a reader's memory: what is kept of them is bounded."""
+"""Command lines and cgroups that fill a reader's memory: readers keep a bounded part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.smaps_texts import record
 
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
 STAT = b"%d (it) S 1 1 1 0 -1 4194304 " + b"0 " * 10 + b"1 0 %d " + b"0 " * 15 + b"17 0 0\n"
-#: More than all that is ever kept of their texts, each in 2-byte words.
+#: More processes than needed to fill every bound, with texts of 2-byte words.
 MANY = 2 * MAX_TEXTS // MAX_TEXT
 MEMORY = 64 << 20
 
@@ -45,7 +45,7 @@ def long_text(pid: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A capture of many processes with a long command line each, then as many with a short one."""
+    """Make a capture of many processes with long command lines, then as many with short ones."""
     root = tmp_path_factory.mktemp("crowd")
     for pid in range(1, MANY + 1):
         put(root, pid, cmdline=long_text(pid), cgroup=b"0::/hostile\n")
@@ -61,7 +61,7 @@ def twins(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
 
 
 def swept(twin: dict[str, Any], root: Path, pids: list[int]) -> list[tuple[bytes | None, ...]]:
-    """The texts that a backend keeps of these processes."""
+    """Return the texts that a backend keeps of these processes."""
     sweep = twin["Sweep"](("cmdline", "cgroup"))
     fd = os.open(root, os.O_RDONLY)
     try:
@@ -114,7 +114,7 @@ def test_texts_beyond_the_shortest_limit(
         if shared.is_full:
             refits += 1
             rows = shared.refit(rows)
-    assert refits < 10  # each costs as much as there are rows
+    assert refits < 10  # each takes time proportional to the number of rows
     assert {len(row.cmdline[0]) for row in rows if row.cmdline} == {MIN_TEXT + len(MARK)}
     assert {row.cgroup for row in rows} == {"/a"}
 
@@ -126,7 +126,7 @@ def test_arguments_are_bounded() -> None:
 
 
 def test_cut_cgroup_is_unknown() -> None:
-    """A part of a path would be another cgroup's."""
+    """A part of a path would name another cgroup."""
     text = b"9:cpu:/c\n8:memory:/m\n0::/" + b"u" * 200
     assert cgroup_path(text + b"\n", 1, "p") == "/m"
     assert cgroup_path(cut(text, 100), 1, "p") == "/m"
@@ -165,8 +165,8 @@ def test_rows_share_texts_within_a_bound(backend: ModuleType, crowd: Path, tmp_p
 
 
 def test_equal_texts_are_one_object(backend: ModuleType) -> None:
-    with workload("idle") as one, workload("idle") as other:
-        pids = [one.pid, other.pid]
+    with workload("idle") as child, workload("idle") as sibling:
+        pids = [child.pid, sibling.pid]
         for pid in pids:
             with fastsmaps.Process(pid) as process:
                 assert process.info(heap=True).cmdline is not None
@@ -196,7 +196,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def limited() -> None:
-    """For the command alone: the interpreter and its modules take 20 to 40 MB of these."""
+    """Only for the command: the interpreter and its modules take 20 to 40 MB of these."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
@@ -232,11 +232,11 @@ def test_commands_need_little_memory(
     else:
         lines_ = [line for line in done.stdout.splitlines() if r"\xff \xff" in line]
         assert len(lines_) == (3 if "--limit" in command else 300)
-        # 4,096 characters before they are escaped, of which each second is four.
+        # 4,096 characters before escaping; every second one becomes four.
         assert all(line.endswith("...") and len(line) < 20_000 for line in lines_)
 
 
-# Fills the memory of its own arguments with two-byte words, and forks.
+# Fills its own argument memory with two-byte words, and forks.
 FLOOD = r"""
 import ctypes, os, signal, sys
 fields = open("/proc/self/stat").read().rpartition(")")[2].split()
@@ -268,7 +268,7 @@ def test_report_shows_the_start_of_a_command_line(backend: ModuleType, hostile: 
 
 
 def test_forks_share_one_long_command_line(backend: ModuleType) -> None:
-    """Here 1 MB of the kernel's are 20 processes' command lines; a reader keeps one text."""
+    """1 MB of kernel memory is the command line of 20 processes; a reader keeps one text."""
     command = [sys.executable, "-EsSB", "-c", FLOOD, "20", *["x" * 100_000] * 10]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
