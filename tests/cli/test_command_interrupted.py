@@ -123,7 +123,7 @@ def test_sigint_in_finalizer_is_not_lost(backend: ModuleType) -> None:
 
 
 def unread(fd: int) -> int:
-    """Number of unread bytes in a pipe."""
+    """Count the unread bytes in a pipe."""
     return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
