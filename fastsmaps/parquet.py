@@ -47,15 +47,12 @@ def table_of(
         kind = kinds.get(name, UINT64)
         if pa.types.is_dictionary(kind):  # Parquet has its own dictionaries
             kind = kind.value_type
-        if pa.types.is_list(kind):
-            columns[name] = lists_of((record.get(name) for record in records), kind)
-            continue
         values = [record.get(name) for record in records]
         if name == "extra":
             values = [
                 [(label, utf8(text)) for label, text in (extra or {}).items()] for extra in values
             ]
-        columns[name] = column_of(values, kind)
+        columns[name] = (lists_of if pa.types.is_list(kind) else column_of)(values, kind)
     return pa.table(columns)
 
 

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
 import time
 
@@ -100,21 +102,19 @@ class Collector:
         check_function("on_error", on_error)
         keys = keys_of(by)
 
-        def sampler() -> fastsmaps.Sampler:
-            return fastsmaps.Sampler(
-                budget=budget,
-                procfs=procfs,
-                **keys.reads,
-                mappings=mappings,
-                max_rss=max_rss,
-                exclude=exclude,
-            )
-
-        def sweeps() -> _Sweeps:
-            return _Sweeps(sampler(), keys, limit, interval, whole_process)
-
+        sampler = functools.partial(
+            fastsmaps.Sampler,
+            budget=budget,
+            procfs=procfs,
+            **keys.reads,
+            mappings=mappings,
+            max_rss=max_rss,
+            exclude=exclude,
+        )
         sampler().close()  # raises for wrong arguments
-        self._make_sweeps = sweeps
+        self._make_sweeps = functools.partial(
+            _Sweeps, sampler, keys, limit, interval, whole_process
+        )
         self._on_error = on_error
         self._closed = False
         self._lock = threading.Lock()
@@ -164,7 +164,7 @@ class Collector:
 
     def _run(self) -> None:
         sweeps, over = self._sweeps, self._over
-        with sweeps:
+        with contextlib.closing(sweeps):
             while not over.is_set():
                 try:
                     self._metrics = sweeps.sweep()
@@ -187,14 +187,14 @@ class _Sweeps:
 
     def __init__(
         self,
-        sampler: fastsmaps.Sampler,
+        make_sampler: Callable[[], fastsmaps.Sampler],
         keys: Keys,
         limit: int,
         interval: float,
         whole_process: bool,
     ) -> None:
-        self._sampler = sampler
-        self._budget = sampler.budget
+        self._sampler = make_sampler()
+        self._budget = self._sampler.budget
         self._keys = keys
         self._limit = limit
         self._interval = interval
@@ -208,12 +208,6 @@ class _Sweeps:
         self.pause = interval
         #: Why the last sweep read nothing; "" if it read something.
         self.problem = ""
-
-    def __enter__(self) -> _Sweeps:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._sampler.close()
@@ -260,22 +254,10 @@ class _Sweeps:
             _gauge(
                 "budget_ratio", "The maximum share of one core that it may use.", value=self._budget
             ),
-            CounterMetricFamily("fastsmaps_sweeps", "Sweeps done.", value=self._count),
-            CounterMetricFamily(
-                "fastsmaps_sweep_errors", "Sweeps that failed.", value=self._errors
-            ),
-            CounterMetricFamily(
-                "fastsmaps_sweep_seconds",
-                "Wall time of sweeps.",
-                value=self._wall,
-                unit="seconds",
-            ),
-            CounterMetricFamily(
-                "fastsmaps_cpu_seconds",
-                "CPU time of sweeps and of making metrics.",
-                value=self._cpu,
-                unit="seconds",
-            ),
+            _counter("sweeps", "Sweeps done.", self._count),
+            _counter("sweep_errors", "Sweeps that failed.", self._errors),
+            _counter("sweep_seconds", "Wall time of sweeps.", self._wall),
+            _counter("cpu_seconds", "CPU time of sweeps and of making metrics.", self._cpu),
             *self._coverage(scan),
             *self._groups(scan),
         )
@@ -363,5 +345,13 @@ def _problem(scan: Scan) -> str:
 def _gauge(
     name: str, text: str, labels: Sequence[str] | None = None, value: float | None = None
 ) -> GaugeMetricFamily:
-    unit = next((unit for unit in ("bytes", "seconds", "ratio") if name.endswith(unit)), "")
-    return GaugeMetricFamily(f"fastsmaps_{name}", text, value=value, labels=labels, unit=unit)
+    name = f"fastsmaps_{name}"
+    return GaugeMetricFamily(name, text, value=value, labels=labels, unit=_unit(name))
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"fastsmaps_{name}", text, value=value, unit=_unit(name))
+
+
+def _unit(name: str) -> str:
+    return next((unit for unit in ("bytes", "seconds", "ratio") if name.endswith(unit)), "")
