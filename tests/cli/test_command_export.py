@@ -1,4 +1,4 @@
-"""fastsmaps export: what a scraper gets, who may hold it up, how it ends."""
+"""fastsmaps export: responses to scrapers, slow clients, signals."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def labels(child: processes.Process) -> dict[str, str]:
     return {"pid": str(child.pid), "comm": label_value(os.fsdecode(comm))}
 
 
-# ---- what is told
+# ---- metrics
 
 
 def test_once_prints_metrics(backend: ModuleType, idle: processes.Process) -> None:
     text = run("export", "--once", "--by", "pid").stdout
-    says = parse_metrics(text)
-    assert says.up
-    assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+    metrics = parse_metrics(text)
+    assert metrics.up
+    assert metrics.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
     promtool("check", "metrics", text=text.encode())
 
 
 def test_metrics_of_a_capture(backend: ModuleType, tmp_path: Path, idle: processes.Process) -> None:
     fastsmaps.capture(tmp_path / "host.tar.gz", [idle.pid])
     arguments = ("--once", "--by", "pid", "--procfs", str(tmp_path / "host.tar.gz"))
-    says = parse_metrics(run("export", *arguments).stdout)
-    assert says.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
-    assert len(says.of("processes", "pid")) == 1
+    metrics = parse_metrics(run("export", *arguments).stdout)
+    assert metrics.get("rss_bytes", **labels(idle)) == fastsmaps.totals(idle.pid).rss
+    assert len(metrics.of("processes", "pid")) == 1
 
 
 def test_arguments_reach_the_collector(backend: ModuleType, tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ def test_arguments_reach_the_collector(backend: ModuleType, tmp_path: Path) -> N
         write_process(tmp_path / "host", pid, b"p%d" % pid, Rss=pid * 100, Pss=pid)
     once = ("export", "--once", "--procfs", str(tmp_path / "host"))
     assert parse_metrics(run(*once).stdout).of("pss_bytes") == {"p1": 1024, "p2": 2048, "p3": 3072}
-    says = parse_metrics(run(*once, "--limit", "1", "--budget", "0.5").stdout)
-    assert says.of("pss_bytes") == {"p3": 3072, "other": 3072}
-    assert says.get("budget_ratio") == 0.5
-    says = parse_metrics(run(*once, "--max-rss", "50K", "--by", "user,comm").stdout)
-    assert says.of("unread_processes") == {"p1": 1, "p2": 1, "p3": 1}
-    assert says.of("pss_bytes") == {}
+    metrics = parse_metrics(run(*once, "--limit", "1", "--budget", "0.5").stdout)
+    assert metrics.of("pss_bytes") == {"p3": 3072, "other": 3072}
+    assert metrics.get("budget_ratio") == 0.5
+    metrics = parse_metrics(run(*once, "--max-rss", "50K", "--by", "user,comm").stdout)
+    assert metrics.of("unread_processes") == {"p1": 1, "p2": 1, "p3": 1}
+    assert metrics.of("pss_bytes") == {}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_usage_errors(arguments: str, status: int, capsys: pytest.CaptureFixture
     assert said.err.startswith("fastsmaps: ")
     assert said.err.count("\n") == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
-    assert "fastsmaps" not in {thread.name for thread in threading.enumerate()}  # nobody sweeps
+    assert "fastsmaps" not in {
+        thread.name for thread in threading.enumerate()
+    }  # no sweeping thread
 
 
 def test_missing_prometheus_client_names_the_extra() -> None:
@@ -133,7 +135,7 @@ def test_listen_addresses_are_parsed() -> None:
         assert http_server.parse_address(text, 7) == address
 
 
-# ---- answers
+# ---- responses
 
 
 def test_http_responses(backend: ModuleType, idle: processes.Process) -> None:
@@ -177,11 +179,11 @@ def test_accept_header_selects_format(backend: ModuleType) -> None:
         answer, body = exporter.request(Accept_Encoding="gzip")
         assert answer.getheader("Content-Encoding") == "gzip"
         assert parse_metrics(gzip.decompress(body).decode()).up
-        # What no scraper would ask for gets the plain text.
-        for odd in ("nonsense", "application/openmetrics-text;version=x", ";;;", "\xe9",
+        # Accept headers that no scraper sends get the plain text format.
+        for accept in ("nonsense", "application/openmetrics-text;version=x", ";;;", "\xe9",
                     "application/openmetrics-text;version=1.0.0;escaping=nonsense"):  # fmt: skip
-            answer, body = exporter.request(Accept=odd)
-            assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), odd
+            answer, body = exporter.request(Accept=accept)
+            assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), accept
         assert exporter.end() == (0, b"")
 
 
@@ -192,7 +194,7 @@ def test_vary_header_separates_formats(backend: ModuleType) -> None:
 
 
 def test_health_and_readiness(backend: ModuleType, tmp_path: Path) -> None:
-    """Healthy at once; ready once a sweep has ended, also if it failed."""
+    """Healthy at once, and ready after the first sweep, even if that failed."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     waiting = (
@@ -248,7 +250,7 @@ def test_host_header_is_checked(host: str, served: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("host", "name"),
     [
         ("Proxy.example", "proxy.example"),
         ("proxy.example.", "proxy.example"),
@@ -256,19 +258,19 @@ def test_host_header_is_checked(host: str, served: bool) -> None:
         ("*", "*"),
     ],
 )
-def test_allowed_host_is_normalized(given: str, name: str) -> None:
-    assert http_server.parse_host_name(given) == name
-    assert http_server.is_allowed_host(given, {name})
+def test_allowed_host_is_normalized(host: str, name: str) -> None:
+    assert http_server.parse_host_name(host) == name
+    assert http_server.is_allowed_host(host, {name})
 
 
-@pytest.mark.parametrize("given", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
-def test_impossible_allowed_hosts_are_refused(given: str) -> None:
+@pytest.mark.parametrize("host", ["", " ", ".", ":80", "http://a.example/", "a@b", "[a]", "a b"])
+def test_impossible_allowed_hosts_are_refused(host: str) -> None:
     with pytest.raises(UsageError, match="--allow-host: expected a host name such as "):
-        http_server.parse_host_name(given)
+        http_server.parse_host_name(host)
 
 
 def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
-    """A web page whose name was made to lead here (DNS rebinding) learns nothing."""
+    """A web page whose name resolves to this address (DNS rebinding) gets no metrics."""
     with Exporter("--allow-host", "Metrics.example") as exporter:
         exporter.scrape()
         for path in ("/", "/metrics", "/-/healthy", "/nothing"):
@@ -279,7 +281,7 @@ def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
             assert exporter.request(Host=host)[0].status == 200
         two = raw(exporter, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n")
         assert two.startswith(b"HTTP/1.0 400 ")
-        # Without a name there is nothing that a browser would send.
+        # Browsers always send a Host header.
         assert raw(exporter, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
         other = b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
         assert raw(exporter, other).startswith(b"HTTP/1.0 404 ")
@@ -288,7 +290,7 @@ def test_requests_for_another_host_are_refused(backend: ModuleType) -> None:
 
 
 def raw(exporter: Exporter, request: bytes) -> bytes:
-    """All that comes for these bytes."""
+    """Send bytes and return everything that is received."""
     with socket.create_connection((exporter.host, exporter.port), processes.TIMEOUT) as client:
         client.sendall(request)
         client.shutdown(socket.SHUT_WR)
@@ -300,7 +302,7 @@ def raw(exporter: Exporter, request: bytes) -> bytes:
 
 
 def test_malformed_requests_are_not_echoed(backend: ModuleType) -> None:
-    """Nothing of them is repeated in an answer's head, and none is told of."""
+    """Response headers repeat no part of a malformed request, and none is logged."""
     with Exporter() as exporter:
         folded = b"Accept: application/openmetrics-text; version=2.0\r\n Evil: 1\r\n\r\n"
         for request in (
@@ -332,15 +334,15 @@ def test_hostile_process_names_are_escaped(backend: ModuleType, idle: processes.
 def test_exporter_listens_on_given_address_only(backend: ModuleType) -> None:
     with Exporter() as exporter:
         assert exporter.host == "127.0.0.1"
-        # The whole of 127.0.0.0/8 leads here.
+        # All of 127.0.0.0/8 is local.
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", exporter.port), processes.TIMEOUT)
 
 
 def test_ipv6_address_is_served(backend: ModuleType) -> None:
     try:
-        with socket.socket(socket.AF_INET6) as one:
-            one.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6) as instance:
+            instance.bind(("::1", 0))
     except OSError as error:
         pytest.skip(f"no IPv6: {error}")
     with Exporter(listen="[::1]:0") as exporter:
@@ -365,12 +367,14 @@ def test_unusable_address_is_an_error(backend: ModuleType) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("export", "--listen", address, status=1)
     assert done.stderr == f"fastsmaps: cannot listen on {address}: Address already in use\n"
-    done = run("export", "--listen", "192.0.2.1:0", status=1)  # an address of documentation
+    done = run(
+        "export", "--listen", "192.0.2.1:0", status=1
+    )  # TEST-NET-1, an address for documentation
     assert done.stderr.count("\n") == 1
 
 
 def test_port_is_reusable_after_exit(backend: ModuleType) -> None:
-    """Connections of the one before do not keep it."""
+    """Connections of the previous exporter do not block the port."""
     with Exporter() as exporter:
         exporter.request()
         port = exporter.port
@@ -380,7 +384,7 @@ def test_port_is_reusable_after_exit(backend: ModuleType) -> None:
 
 
 def test_idle_clients_do_not_block_scrapes(backend: ModuleType) -> None:
-    """More than it has threads for, none of which says anything: a scrape is answered."""
+    """A scrape is answered despite more silent clients than the server has threads."""
     with Exporter() as exporter, contextlib.ExitStack() as stack:
         clients = []
         for i in range(2 * http_server._MAX_CONNECTIONS):
@@ -391,7 +395,7 @@ def test_idle_clients_do_not_block_scrapes(backend: ModuleType) -> None:
         status = Path(f"/proc/{exporter.popen.pid}/status").read_text()
         threads = int(status.partition("Threads:")[2].split()[0])
         assert threads <= http_server._MAX_CONNECTIONS + 8
-        # The oldest were ended for it.
+        # The oldest connections were closed for it.
         with contextlib.suppress(ConnectionResetError):
             assert clients[0].recv(1) == b""
         assert exporter.end() == (0, b"")
@@ -399,19 +403,19 @@ def test_idle_clients_do_not_block_scrapes(backend: ModuleType) -> None:
 
 @contextlib.contextmanager
 def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http_server.Server]:
-    """One in this process, of little patience."""
+    """Run a server with short timeouts in this process."""
     monkeypatch.setattr(http_server, "_REQUEST_TIMEOUT", 0.2)
     monkeypatch.setattr(http_server, "_POLL_INTERVAL", 0.01)
-    with http_server.Server("127.0.0.1", 0) as one:
-        one.serve({"/": lambda _: (200, body, {})})
-        yield one
-        one.shutdown()
+    with http_server.Server("127.0.0.1", 0) as instance:
+        instance.serve({"/": lambda _: (200, body, {})})
+        yield instance
+        instance.shutdown()
 
 
 def test_slow_clients_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a client that goes on sending a little, and of one that does not read."""
-    with server(monkeypatch, b"x" * (64 << 20)) as one:
-        with socket.create_connection(one.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
+    """Clients that send slowly or do not read are disconnected."""
+    with server(monkeypatch, b"x" * (64 << 20)) as instance:
+        with socket.create_connection(instance.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
             deadline = time.monotonic() + processes.TIMEOUT
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"GET / HTTP/1.1\r\n")
@@ -419,12 +423,12 @@ def test_slow_clients_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
                     client.sendall(b"a: b\r\n")
                     time.sleep(0.05)
             assert time.monotonic() < deadline
-        with socket.create_connection(one.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
+        with socket.create_connection(instance.server_address, processes.TIMEOUT) as client:  # type: ignore[arg-type]
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            until(lambda: not one._open)
+            until(lambda: not instance._open)
 
 
-# ---- the end
+# ---- signals and failures
 
 
 @pytest.mark.parametrize(
@@ -437,7 +441,7 @@ def test_signal_ends_exporter(backend: ModuleType, number: signal.Signals, statu
 
 
 def test_signal_ends_exporter_during_sweep_and_response(backend: ModuleType) -> None:
-    """A sweep that hangs and a client that does not leave keep nobody waiting."""
+    """A hanging sweep and a connected client do not delay the exit."""
     hanging = (
         "import time, fastsmaps\n"
         "fastsmaps.Sampler.sweep = lambda self: time.sleep(1e6)\n"
@@ -452,7 +456,7 @@ def test_signal_ends_exporter_during_sweep_and_response(backend: ModuleType) -> 
 
 
 def test_ignored_sigint_stays_ignored(backend: ModuleType) -> None:
-    """As by a shell that starts it in the background."""
+    """As for a shell's background job."""
     ignoring = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry; entry()"]
     with subprocess.Popen(
@@ -497,7 +501,7 @@ def test_closed_pipe_is_quiet(backend: ModuleType) -> None:
 def test_prometheus_scrapes_exporter(
     backend: ModuleType, idle: processes.Process, tmp_path: Path
 ) -> None:
-    """It scrapes, and a query gives the figure; names come through as they are told."""
+    """Prometheus scrapes the exporter; queries return the values with unchanged names."""
     command = shutil.which("prometheus")
     if command is None:
         pytest.skip("no prometheus (Debian's package of this name)")

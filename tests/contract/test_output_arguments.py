@@ -71,7 +71,7 @@ CASES = output_cases()
 
 
 @pytest.mark.parametrize(("call", "error", "text", "arguments"), CASES)
-def test_a_wrong_argument(
+def test_wrong_argument_is_refused(
     call: Callable[..., Any], error: type[Exception], text: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(error, match=re.escape(text)) as caught:
