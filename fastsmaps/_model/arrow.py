@@ -324,11 +324,11 @@ def scan_batch(rows: Sequence[ProcessTotals], facts: dict[str, object]) -> Batch
 
 def _field_names(rows: Sequence[ProcessTotals]) -> dict[str, str]:
     """Return the name of each label that a process has, and of all known ones."""
-    sweeps, others = _sources(rows)
+    sweeps, single = _sources(rows)
     labels = dict.fromkeys(SIZES)
     for sweep in sweeps:
         labels |= dict.fromkeys(sweep.labels)
-    for totals in others:
+    for totals in single:
         labels |= dict.fromkeys(() if totals is None else totals.by_label)
     del labels["Size"]  # the sum is of end - start
     return Fields(labels).names
@@ -342,17 +342,17 @@ def _sources(rows: Sequence[ProcessTotals]) -> tuple[list[Rollups], list[Totals 
 
 
 def _scan_fields(rows: Sequence[ProcessTotals]) -> list[Array]:
-    sweeps, others = _sources(rows)
+    sweeps, single = _sources(rows)
     # The rows' places in the other totals and the sweeps' tables, one after the other.
-    starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(others)), strict=False))
-    own = iter(range(len(others)))
+    starts = dict(zip(sweeps, accumulate(map(len, sweeps), initial=len(single)), strict=False))
+    own = iter(range(len(single)))
     stored = map(stored_totals, rows)
     places = pa.array(
         [starts[t[0]] + t[1] if isinstance(t, tuple) else next(own) for t in stored], pa.int64()
     )
 
-    def column(label: str, others: Sequence[int | None]) -> Array:
-        parts = [column_of(others, UINT64)]
+    def column(label: str, single: Sequence[int | None]) -> Array:
+        parts = [column_of(single, UINT64)]
         for sweep in sweeps:
             if label in sweep.labels:
                 parts.append(_numbers(*sweep.table.columns((label,))[0]))
@@ -362,11 +362,11 @@ def _scan_fields(rows: Sequence[ProcessTotals]) -> list[Array]:
 
     columns = {
         label: column(
-            label, [None if totals is None else totals.by_label.get(label) for totals in others]
+            label, [None if totals is None else totals.by_label.get(label) for totals in single]
         )
         for label in _field_names(rows)
     }
-    size = column("", [None if totals is None else totals.size for totals in others])
+    size = column("", [None if totals is None else totals.size for totals in single])
     return [size, *(_sum(columns[a], columns[b]) for a, b in SUMS.values()), *columns.values()]
 
 

@@ -6,7 +6,7 @@ import os
 
 from fastsmaps._backend.bounded import MARK
 from fastsmaps._errors import ParseError
-from fastsmaps._model.values import Value
+from fastsmaps._model.values import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ UNKNOWN = "?"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Stat(Value):
+class Stat(Frozen):
     """The fields of stat that are used; None for those that a capture without stat lacks."""
 
     __slots__ = (
@@ -56,10 +56,15 @@ class Stat(Value):
         start_stack: int = 0,
         start_brk: int | None = None,
     ) -> None:
-        super().__init__(
-            comm=comm, state=state, ppid=ppid, flags=flags, threads=threads, start_time=start_time,
-            start_stack=start_stack, start_brk=start_brk,
-        )  # fmt: skip
+        set_ = object.__setattr__
+        set_(self, "comm", comm)
+        set_(self, "state", state)
+        set_(self, "ppid", ppid)
+        set_(self, "flags", flags)
+        set_(self, "threads", threads)
+        set_(self, "start_time", start_time)
+        set_(self, "start_stack", start_stack)
+        set_(self, "start_brk", start_brk)
 
     @property
     def name(self) -> str | None:
