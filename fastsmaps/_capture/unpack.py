@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -201,8 +202,6 @@ class _Unpacking:
         try:
             self._write(member, parts, stream)
         except OSError as error:
-            import errno
-
             if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
                 raise self._refusal(name, "is a file and a directory") from None
             if error.errno == errno.ENAMETOOLONG:

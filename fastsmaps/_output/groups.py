@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.grouping import By
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
+    from fastsmaps._model.totals import Totals
 
     Key = tuple[str, ...]
 
@@ -52,8 +53,9 @@ class ProcessGroup:
         read = [row for row in rows if row.totals is not None]
         self.processes = len(rows)
         self.unread = len(rows) - len(read)
-        self.sums = [_sum(read, names) for names in SUMMED.values()]
-        self.parts = [_sum(read, (f"pss_{part}",)) for part in PARTS]
+        totals = [row.totals for row in read]
+        self.sums = [_sum(totals, names) for names in SUMMED.values()]
+        self.parts = [_sum(totals, (f"pss_{part}",)) for part in PARTS]
         # A process that is too large to be read still has a number of mappings.
         counts = [row.mappings for row in rows if row.mappings is not None]
         self.mappings = max(counts, default=None)
@@ -66,8 +68,8 @@ class ProcessGroup:
         return self.sums[0] or 0
 
 
-def _sum(rows: list[ProcessTotals], names: Iterable[str]) -> int | None:
-    values = [getattr(row.totals, name) for name in names for row in rows]
+def _sum(totals: Iterable[Totals | None], names: Iterable[str]) -> int | None:
+    values = [getattr(record, name) for name in names for record in totals]
     return sum(values) if values and None not in values else None
 
 
