@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import re
 
@@ -11,6 +13,7 @@ from fastsmaps._model.grouping import WORDS, Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
     from _typeshed import SupportsWrite
@@ -56,7 +59,7 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool =
         form.add_argument(
             "--parquet",
             metavar="FILE",
-            type=parquet_file,
+            type=extra_file("fastsmaps.parquet"),
             help="write a Parquet file, in bytes, with host and time in each row",
         )
     group.add_argument(
@@ -126,29 +129,35 @@ def size(text: str) -> int | None:
     return int(float(number) * unit) if "." in number else int(number) * unit
 
 
-def parquet_file(path: str) -> str:
-    """Check that the file can be written, and that pyarrow is installed."""
-    try:
-        import fastsmaps.parquet  # noqa: F401
-    except ImportError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return file_to_write(path)
+def extra_file(module: str) -> Callable[[str], str]:
+    """Return file_to_write() with a check that the module's extra is installed."""
+
+    def check_file(path: str) -> str:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return file_to_write(path)
+
+    return check_file
 
 
 def file_to_write(path: str) -> str:
     """Check that a file can be written, so that errors are reported before any work is done."""
     from fastsmaps._output.files import check
 
-    try:
+    with write_errors(path):
         check(path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
     return path
 
 
-def cannot_write(path: str, error: OSError) -> fastsmaps.Error:
-    """Return the error for a file that cannot be written."""
-    return fastsmaps.Error(f"cannot write {path}: {error.strerror or error}")
+@contextlib.contextmanager
+def write_errors(path: str) -> Iterator[None]:
+    """Raise fastsmaps.Error if the file cannot be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise fastsmaps.Error(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -185,10 +194,7 @@ def positive(text: str) -> int:
 
 def seconds(text: str) -> float:
     """Parse a time in seconds, 0 or more."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
+    number = _number(text)
     # select() and sleep() are certain to accept a month.
     if not 0 <= number <= 31 * 86400:
         raise argparse.ArgumentTypeError(f"expected seconds, at most 31 days, got {text!r}")
@@ -197,13 +203,17 @@ def seconds(text: str) -> float:
 
 def share(text: str) -> float:
     """Parse a share of one core."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
+    number = _number(text)
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, got {text!r}")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def add_sampling(parser: argparse.ArgumentParser, *, interval: float, budget: float = 0.01) -> None:

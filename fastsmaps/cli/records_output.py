@@ -7,7 +7,7 @@ import itertools
 from fastsmaps._fields import python_name
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
-from fastsmaps.cli.options import UsageError, cannot_write, is_table
+from fastsmaps.cli.options import UsageError, is_table, write_errors
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
 
 TYPE_CHECKING = False
@@ -155,7 +155,7 @@ def show(
     records: Sequence[Record],
     columns: Sequence[Column],
     *,
-    default_names: Sequence[str],
+    defaults: Sequence[str],
     total: Sequence[str] = (),
     note: str = "",
     in_table: Callable[[Record], bool] = lambda record: True,
@@ -165,17 +165,17 @@ def show(
 ) -> None:
     """Print or write the records in the requested format.
 
-    `default_names` are the fields if there are no records. A table has only records for which
+    `defaults` are the fields if there are no records. A table has only records for which
     `in_table` is true, followed by a `total` line and a `note`. JSON, CSV and Parquet have the
     `fields`, or all if there are none; Parquet puts those of `origin` before them, and stores the
     columns `texts` as texts, even if fields of the same name are numbers elsewhere.
     """
-    names = field_names(records, default_names)
+    names = field_names(records, defaults)
     if is_table(args):
         records = [record for record in records if in_table(record)]
     records = sort_and_limit(records, names, args.sort, args.limit)
     if args.parquet:
-        _write(args.parquet, records, list(fields) or [*default_names, *names], origin or {}, texts)
+        _write(args.parquet, records, list(fields) or [*defaults, *names], origin or {}, texts)
         return
     if fields and not is_table(args):
         names = list(fields)
@@ -230,7 +230,5 @@ def _write(
     rows = [{**record, **origin} for record in records]
     # Fields that a kernel does not print are columns too, so that all files of a fleet are alike.
     table = table_of(rows, dict.fromkeys([*origin, *names]), texts)
-    try:
+    with write_errors(path):
         write_parquet(table, path)
-    except OSError as error:
-        raise cannot_write(path, error) from None

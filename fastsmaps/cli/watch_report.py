@@ -10,7 +10,7 @@ from fastsmaps._fields import ABSENT
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
 from fastsmaps._output.files import atomic_file
-from fastsmaps.cli.options import cannot_write
+from fastsmaps.cli.options import write_errors
 from fastsmaps.cli.output import MAX_COMMAND_LENGTH, plain_lines
 from fastsmaps.cli.plot_option import save_plot
 from fastsmaps.cli.records_output import DEFAULT_SIZES, NO_NAME
@@ -18,7 +18,6 @@ from fastsmaps.cli.records_output import DEFAULT_SIZES, NO_NAME
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
     from typing import Any
 
     from fastsmaps._model.samples import Samples
@@ -49,14 +48,14 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
     """Write the files and the report; a command's report goes to stderr, or to --output."""
     samples = watch.samples
     if args.csv:
-        with _write_errors(args.csv):
+        with write_errors(args.csv):
             _write_csv(samples, args.csv)
     if args.parquet:
         import pyarrow
 
         from fastsmaps.parquet import write_parquet
 
-        with _write_errors(args.parquet):
+        with write_errors(args.parquet):
             write_parquet(pyarrow.table(samples), args.parquet)
     if args.plot:
         from fastsmaps import plot
@@ -64,21 +63,13 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
         save_plot(plot.samples(samples, title=f"{ended.name} (process {watch.pid})"), args.plot)
     text = (_json if args.json else _report)(args, watch, samples, ended)
     if args.output:
-        with _write_errors(args.output), atomic_file(args.output) as file:
+        with write_errors(args.output), atomic_file(args.output) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     elif ended.exit_code is None:
         sys.stdout.write(text)
     elif sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody reads it; the exit status still counts
             print(text, end="", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _write_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def _write_csv(samples: Samples, path: str) -> None:

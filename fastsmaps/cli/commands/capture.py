@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         selection = select_processes(args, opened.procfs, pids)
         if status := check_matches(args, selection.pids, "process"):
             if args.json or args.csv:
-                show(args, [], [], default_names=["pid", "outcome"])
+                show(args, [], [], defaults=["pid", "outcome"])
             return status
         with progress_bar("saving processes") as progress:
             try:
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
                 raise UsageError(f"capture: {error}") from None
     unit = size_format(args)
     if args.json or args.csv:
-        show(args, [row.as_dict() for row in scan], [], default_names=["pid", "outcome"])
+        show(args, [row.as_dict() for row in scan], [], defaults=["pid", "outcome"])
     else:
         if args.target:
             columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
-            show(args, [row.as_dict() for row in scan], columns, default_names=["pid"])
+            show(args, [row.as_dict() for row in scan], columns, defaults=["pid"])
         print(wrapped(f"{escaped(args.output)}: {scan_note(scan)}"))
     if is_failure(scan.coverage):
         opened.status = 1

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
         columns += [number("old_files"), number("new_files")]
     columns += key_columns(names)
-    show(args, records, columns, default_names=_default_names(args, before))
+    show(args, records, columns, defaults=_defaults(args, before))
     return check_matches(args, records, f"{', '.join(names)} that changed") or status
 
 
@@ -124,7 +124,7 @@ def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | 
         words = ", ".join(_TABLE_WORDS)
         raise UsageError(f"diff: --by for a process must be one of {words}, got {args.by}")
     if args.sort:
-        names = dict.fromkeys([*_default_names(args, before), *before.totals().as_dict()])
+        names = dict.fromkeys([*_defaults(args, before), *before.totals().as_dict()])
         parse_sort(args.sort, list(names))
 
 
@@ -144,7 +144,7 @@ def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]
     return names
 
 
-def _default_names(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
+def _defaults(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
     files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
     return [*_names(args, before), "old", "new", "change", *files, *UNREAD]
 

@@ -81,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
             for (dev, inode), part in use.parts.items()
         ]
         records.sort(key=lambda record: record["pss"] or 0, reverse=True)
-    default_names = [*head, *UNREAD]
-    names = selected_fields(args, field_names(records, default_names), DEFAULT_SIZES)
+    defaults = [*head, *UNREAD]
+    names = selected_fields(args, field_names(records, defaults), DEFAULT_SIZES)
     more = [name for name in table_fields if name not in names]
     show(
         args,
         records,
         [*columns_of([*names, *more], size_format(args)), text("path")],
-        default_names=default_names,
+        defaults=defaults,
         note=coverage_note(libs.coverage, failures, opened.procfs, hidden),
         origin=origin,
         fields=output_fields(args, *head, *names),

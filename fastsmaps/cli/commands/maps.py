@@ -118,9 +118,9 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
     records = [_record(mapping) for mapping in mappings]
-    default_names = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
+    defaults = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = size_format(args)
-    names = selected_fields(args, field_names(records, default_names), _USUAL)
+    names = selected_fields(args, field_names(records, defaults), _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
@@ -132,7 +132,7 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
         args,
         records,
         columns,
-        default_names=default_names,
+        defaults=defaults,
         total=[
             "total",
             "",
@@ -150,16 +150,16 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
         {args.by: name, "mappings": group.count, "files": group.files, **group.totals}
         for name, group in mappings.group_by(args.by).items()
     ]
-    default_names = [args.by, "mappings", "files", *UNREAD]
+    defaults = [args.by, "mappings", "files", *UNREAD]
     unit = size_format(args)
-    names = selected_fields(args, field_names(records, default_names), _USUAL)
+    names = selected_fields(args, field_names(records, defaults), _USUAL)
     several = args.by == "path" and any(record["files"] > 1 for record in records)
     last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
     show(
         args,
         records,
         [*columns_of(names, unit), number("mappings"), *last],
-        default_names=default_names,
+        defaults=defaults,
         total=[
             *total_cells(names, _sums(records, names), unit),
             str(len(mappings)),

@@ -51,7 +51,7 @@ from fastsmaps.cli.records_output import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from fastsmaps._model.process_totals import ProcessTotals
@@ -191,7 +191,7 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
     return records
 
 
-def _default_names(args: argparse.Namespace) -> list[str]:
+def _defaults(args: argparse.Namespace) -> list[str]:
     unread = [name for name in ("cmdline", "exe") if not getattr(args, name)]
     return [name for name in _FIELDS if name not in unread]
 
@@ -203,61 +203,62 @@ def _note(scan: Scan) -> str:
 
 
 def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
-    records = _records(args, scan)
-    default_names = _default_names(args)
-    names = selected_fields(
-        args, [*dict.fromkeys((*field_names(records, default_names), *_FIELDS))], DEFAULT_SIZES
-    )
-    if not is_table(args):
-        fields = output_fields(args, "pid", "user", "outcome", *names, "comm")
-        origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(
-            args,
-            sort_records(records, "pss"),
-            [],
-            default_names=default_names,
-            fields=fields,
-            origin=origin,
-        )
-        return
-    for row, record in zip(scan, records, strict=True):
-        record["command"] = CommandLine(row)
-    columns, total = _columns(args, scan, names, text("command"))
-    show(
+    scan = scan.sort("pss", reverse=True)
+    _show_rows(
         args,
-        sort_records(records, "pss"),
-        columns,
-        default_names=default_names,
-        total=total,
-        note=_note(scan),
+        scan,
+        _records(args, scan),
+        head=("pid", "user", "outcome"),
+        usual=DEFAULT_SIZES,
+        defaults=_defaults(args),
+        command=text("command"),
         in_table=lambda record: record["outcome"] == "read",
     )
 
 
-def _columns(
-    args: argparse.Namespace, scan: Scan, names: list[str], command: Column
-) -> tuple[list[Column], list[str]]:
-    """Return the columns of a table of processes, and the cells of its total line."""
-    unit = size_format(args)
-    first = [name for name in ("pid", "user") if name not in names]
-    last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
-    heads = {"pid": number("pid"), "user": text("user"), "cgroup": text("cgroup")}
-    columns = [
-        *(heads[name] for name in first),
-        *columns_of(names, unit),
-        *(heads[name] for name in last),
-        command,
-    ]
-    sums = scan.totals().as_dict()
-    cells = [*("" for _ in first), *total_cells(names, sums, unit), *("" for _ in last)]
-    return columns, ["total", *cells[1:], f"{scan.coverage['read']} read"]
+def _show_rows(
+    args: argparse.Namespace,
+    scan: Scan,
+    records: list[Record],
+    *,
+    head: tuple[str, ...],
+    usual: tuple[str, ...],
+    defaults: list[str],
+    command: Column,
+    in_table: Callable[[Record], bool],
+) -> None:
+    """Print a record for each process; `usual` are the fields of a table without --fields."""
+    known = [*dict.fromkeys((*field_names(records, defaults), *_FIELDS))]
+    names = selected_fields(args, known, usual)
+    columns: list[Column] = []
+    total: list[str] = []
+    if is_table(args):
+        for record in records:
+            record["command"] = CommandLine(scan.by_pid[record["pid"]])
+        unit = size_format(args)
+        first = [name for name in ("pid", "user") if name not in names]
+        last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
+        columns = [*columns_of([*first, *names, *last], unit), command]
+        cells = total_cells([*first, *names, *last], scan.totals().as_dict(), unit)
+        total = ["total", *cells[1:], f"{scan.coverage['read']} read"]
+    show(
+        args,
+        records,
+        columns,
+        defaults=defaults,
+        total=total,
+        note=_note(scan) if columns else "",
+        in_table=in_table,
+        fields=output_fields(args, *head, *names, "comm"),
+        origin=origin_of(args, scan.procfs, scan.taken_at),
+    )
 
 
 # ---- --tree
 
 _TREE = "tree_"
-_TREE_FIGURES = tuple(_TREE + name for name in UNREAD)
-_TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_FIGURES)
+_TREE_SIZES = tuple(_TREE + name for name in UNREAD)
+_TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_SIZES)
 _TREE_USUAL = (*DEFAULT_SIZES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
 # Deeper processes are not indented further: a fork bomb's table would be as wide as it is long.
 _MAX_INDENT = 20
@@ -275,8 +276,8 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
             "tree_unread": branch.processes - branch.read,
             **{_TREE + name: size for name, size in (branch.totals or UNREAD).as_dict().items()},
         }
-    default_names = [*_default_names(args), *_TREE_FIELDS]
-    all_names = field_names(records.values(), default_names)
+    defaults = [*_defaults(args), *_TREE_FIELDS]
+    all_names = field_names(records.values(), defaults)
     field, direction = parse_sort(args.sort, all_names) if args.sort else ("tree_pss", "")
     places = {
         record["pid"]: place
@@ -284,22 +285,14 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
     }
     ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
     args.sort = None
-    names = selected_fields(args, [*dict.fromkeys((*all_names, *_FIELDS))], _TREE_USUAL)
-    if not is_table(args):
-        fields = output_fields(args, "pid", "ppid", "depth", "user", "outcome", *names, "comm")
-        origin = origin_of(args, scan.procfs, scan.taken_at)
-        show(args, ordered, [], default_names=default_names, fields=fields, origin=origin)
-        return
-    for row in rows:
-        records[row.pid]["command"] = CommandLine(row)
-    columns, total = _columns(args, scan, names, Column("COMMAND", _indented, left=True))
-    show(
+    _show_rows(
         args,
+        scan,
         ordered,
-        columns,
-        default_names=default_names,
-        total=total,
-        note=_note(scan),
+        head=("pid", "ppid", "depth", "user", "outcome"),
+        usual=_TREE_USUAL,
+        defaults=defaults,
+        command=Column("COMMAND", _indented, left=True),
         # An unread process is shown if one of its descendants was read.
         in_table=lambda record: record["tree_processes"] > 0,
     )
@@ -332,14 +325,14 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         {**args.by.named(key), "processes": 0, "unread": count, **UNREAD}
         for key, count in unread.items()
     ]
-    default_names = [*args.by.names, "processes", "unread", *UNREAD]
-    names = selected_fields(args, field_names(records, default_names), DEFAULT_SIZES)
+    defaults = [*args.by.names, "processes", "unread", *UNREAD]
+    names = selected_fields(args, field_names(records, defaults), DEFAULT_SIZES)
     sums = total_cells(names, scan.totals().as_dict(), unit)
     show(
         args,
         records,
         [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
-        default_names=default_names,
+        defaults=defaults,
         total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
         note=_note(scan),
         in_table=lambda record: record["processes"] > 0,

@@ -71,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
     live = live and is_table(args)
     if args.sort:
         # Report a wrong field before reading; JSON and CSV do not have the command.
-        parse_sort(
-            args.sort, [*_default_names(), "command"] if is_table(args) else _default_names()
-        )
+        parse_sort(args.sort, [*_defaults(), "command"] if is_table(args) else _defaults())
     with open_procfs(args.procfs) as opened:
         match = None if args.filter is None else Match(args.filter, opened.procfs)
         with fastsmaps.Sampler(
@@ -102,7 +100,7 @@ def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
     )
 
 
-def _default_names() -> list[str]:
+def _defaults() -> list[str]:
     return [*fastsmaps.ProcessTotals(0, "read").as_dict(), "age", "estimated"]
 
 
@@ -141,7 +139,7 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
         scan = _sweep(args, sampler)
         matched = matched or len(scan) > 0
         failed += is_failure(scan.coverage)
-        records = sort_records(_records(scan), "pss")
+        records = _records(scan.sort("pss", reverse=True))
         if args.json or args.csv:
             for record in records:
                 del record["command"]
@@ -149,7 +147,7 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
             args,
             records,
             [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
-            default_names=_default_names(),
+            defaults=_defaults(),
             note=scan_note(scan),
             in_table=lambda record: record["outcome"] == "read",
         )
@@ -169,7 +167,7 @@ class _Screen:
         self.field, self.direction = "pss", ""
         self.reversed = False
         if args.sort:
-            self.field, self.direction = parse_sort(args.sort, [*_default_names(), "command"])
+            self.field, self.direction = parse_sort(args.sort, [*_defaults(), "command"])
 
     def run(self) -> None:
         samples = self.args.iterations

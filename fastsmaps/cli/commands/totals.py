@@ -78,14 +78,14 @@ def run(args: argparse.Namespace) -> int:
             records.append({**head, **totals.as_dict()})
     if not opened.status:  # an unread process might have matched
         opened.status = check_matches(args, records, "process")
-    default_names = [*_HEAD, *UNREAD]
-    _show(args, records, default_names)
+    defaults = [*_HEAD, *UNREAD]
+    _show(args, records, defaults)
     return opened.status
 
 
-def _show(args: argparse.Namespace, records: list[Record], default_names: list[str]) -> None:
+def _show(args: argparse.Namespace, records: list[Record], defaults: list[str]) -> None:
     if args.json or args.csv:
-        show(args, records, [], default_names=default_names)
+        show(args, records, [], defaults=defaults)
     elif records:
         records = sort_and_limit(records, field_names(records), args.sort, args.limit)
         _show_side_by_side(args, records)
@@ -151,4 +151,4 @@ def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     columns = [text("field", "SIZE" if args.human else "KiB")]
     columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
     args.sort = args.limit = None
-    show(args, rows, columns, default_names=["field"])
+    show(args, rows, columns, defaults=["field"])

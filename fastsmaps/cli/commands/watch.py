@@ -14,8 +14,8 @@ from fastsmaps.cli.options import (
     UsageError,
     add_sampling,
     count,
+    extra_file,
     file_to_write,
-    parquet_file,
     seconds,
 )
 from fastsmaps.cli.output import print_error
@@ -88,7 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", metavar="FILE", type=file_to_write, help="save all samples as CSV, in bytes"
     )
     group.add_argument(
-        "--parquet", metavar="FILE", type=parquet_file, help="save all samples as Parquet"
+        "--parquet",
+        metavar="FILE",
+        type=extra_file("fastsmaps.parquet"),
+        help="save all samples as Parquet",
     )
     add_plot(group, "a plot of memory over time")
     parser.add_argument(
