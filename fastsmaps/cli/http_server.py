@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     #: From a request's headers to the answer's status, body and additional headers.
     Answer = Callable[[Message], tuple[int, bytes, Mapping[str, str]]]
 
-# A request and its answer are over after so many seconds, or ended: a client that sends or reads
-# a byte now and then would keep a thread for ever.
+# Seconds for a request and its answer, after which the connection is closed: a client that sends or
+# reads a byte now and then would otherwise occupy a thread for ever.
 _REQUEST_TIMEOUT = 10.0
-# So many connections at once; at one more the oldest is ended. A scrape is over in milliseconds.
+# Connections at a time; one more closes the oldest. A scrape takes milliseconds.
 _MAX_CONNECTIONS = 32
-# How often the server looks for connections that take too long, in seconds.
+# Seconds between two checks for connections that take too long.
 _POLL_INTERVAL = 1.0
 
 _METHODS = ("GET", "HEAD")

@@ -13,7 +13,7 @@ import fastsmaps
 from fastsmaps._output.temporary import remove_all
 from fastsmaps.cli.options import Parser, UsageError
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.signals import Ended, TerminationSignals
+from fastsmaps.cli.signals import SignalReceived, TerminationSignals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,20 +116,20 @@ def entry() -> NoReturn:
     # Objects live until the command ends; collecting took 18 ms of 200 for a thousand processes.
     gc.disable()
     _open_standard_streams()
-    endings = TerminationSignals()
+    signals = TerminationSignals()
     try:
-        endings.begin()
+        signals.install()
         status = _run_main()
-        endings.over()
-    except Ended as end:
+        signals.ignore()
+    except SignalReceived as end:
         remove_all()
-        endings.die(end.number)
+        signals.die(end.number)
     except MemoryError:  # while _run_main() handled another
         _reserve.clear()
         print_error("out of memory")
         status = 1
     except KeyboardInterrupt:
-        endings.over()
+        signals.ignore()
         remove_all()
         _discard_output(sys.stdout)
         status = 128 + signal.SIGINT

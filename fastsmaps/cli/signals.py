@@ -32,14 +32,14 @@ _ENDING = tuple(
         *("SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGPWR"),
     )
 )
-# Seconds until a signal is sent again that has not ended the command yet.
+# Seconds between two attempts to end the command by the same signal.
 _RETRY_INTERVAL = 0.05
-# Seconds after which it is ended without being asked.
+# Seconds of such attempts, after which the process ends at once.
 _GRACE_PERIOD = 3.0
 
 
-class Ended(BaseException):
-    """A signal that ends the command, by its number; entry() catches it."""
+class SignalReceived(BaseException):
+    """Raised for the signal ``number``, which ends the command; entry() catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -47,7 +47,7 @@ class Ended(BaseException):
 
 
 class TerminationSignals:
-    """Signals end the command by an exception: KeyboardInterrupt for SIGINT, Ended for others.
+    """Let signals end the command: SIGINT by KeyboardInterrupt, others by SignalReceived.
 
     Only the first signal raises. If its exception is lost, a thread sends the signal again, and
     ends the process itself if that does not help.
@@ -58,7 +58,7 @@ class TerminationSignals:
         self._over = False
         self._wake = -1
 
-    def begin(self) -> None:
+    def install(self) -> None:
         """Install the handlers. Signals that were ignored at the start stay ignored."""
         # Without a free descriptor or thread, handlers alone must suffice.
         with contextlib.suppress(OSError, RuntimeError):
@@ -77,13 +77,13 @@ class TerminationSignals:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self._end)
 
-    def over(self) -> None:
+    def ignore(self) -> None:
         """Ignore signals from now on: the command is done."""
         self._over = True
 
     def die(self, number: int) -> NoReturn:
         """End this process as the unhandled signal would."""
-        self.over()
+        self.ignore()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         os._exit(128 + number)  # the signal is blocked, or this is a container's init process
@@ -92,16 +92,16 @@ class TerminationSignals:
         if self._raised or self._over:
             return
         self._raised = True
-        raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SignalReceived(number)
 
     def _lost(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Retry a lost signal; a sys.unraisablehook. Python would print the exception and go on."""
         error = unraisable.exc_value
-        if not isinstance(error, KeyboardInterrupt | Ended):
+        if not isinstance(error, KeyboardInterrupt | SignalReceived):
             sys.__unraisablehook__(unraisable)
             return
         self._raised = False
-        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        number = error.number if isinstance(error, SignalReceived) else signal.SIGINT
         with contextlib.suppress(OSError):
             os.write(self._wake, bytes([number]))
 

@@ -21,7 +21,7 @@ from fastsmaps.cli.options import (
 )
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.signals import Ended
+from fastsmaps.cli.signals import SignalReceived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _serve(
         print(f"listening on {server.url}/metrics", flush=True)
         while True:
             time.sleep(86400)
-    except Ended as end:
+    except SignalReceived as end:
         if end.number != signal.SIGTERM:  # SIGTERM is how services are stopped
             raise
 
