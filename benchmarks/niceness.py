@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bare
-from test_harmless import Latency, Mapper
+from test_impact import Latency, Mapper
 
 import fastsmaps
 
