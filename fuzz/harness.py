@@ -1,8 +1,8 @@
-"""What is done with one input: both backends on it in every way, whatever they say compared.
+"""Run both backends on one input and compare their answers.
 
-An input is a text and four bytes after it: the way, and the size of a chunk, their number and
-whatever else that way may vary. `one()` needs no fuzzer: tests/contract/test_fuzz_corpus.py does it
-with the corpus that is kept.
+An input is a text followed by four bytes: the way to use it, the size of a chunk, the number of
+chunks, and a number that some ways vary. `one()` needs no fuzzer:
+tests/contract/test_fuzz_corpus.py runs it on the stored corpus.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import errno
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,18 @@ TWINS = (_csmaps, _pysmaps)
 EXPORTS = (_backend.exports("c"), _backend.exports("python"))
 CONTROL = 4
 CHUNK_SIZES = (1, 2, 3, 7, 31, 64, 100, 200, 727, 3000)
-#: Longer than the buffer that reads begin with, and than a Sweep's.
-LONG = 210_000
-#: A Sweep takes no larger one: it is left to Process.
-MOST_ROLLUP = 16_000
-#: Most failures of one call that are tried, one after the other.
-MOST_FAILURES = 60
+#: Longer than the first buffer of a read, and than a text that a Sweep keeps.
+LONG = 270_000
+#: Longer than any line may be.
+MAX_LINE = 1 << 24
+#: So many of these exceed what a Sweep keeps of all texts.
+LONG_TEXTS = 70
+#: A Sweep leaves larger rollups to Process.
+MAX_ROLLUP = 16_000
+#: Maps of more lines are not read at once.
+MAX_MAPS_LINES = 1 << 16
+#: How many failures of one call are tried, one after the other.
+MAX_FAILURES = 60
 
 
 def one(data: bytes) -> None:
@@ -50,18 +57,26 @@ def one(data: bytes) -> None:
 
 
 def agree(c: Any, python: Any) -> None:
-    assert c == python, f"the extension has\n{c!r}\nand the twin\n{python!r}"
+    assert c == python, f"the extension gives\n{c!r}\nand pure Python\n{python!r}"
 
 
-def whole(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """As parse() has it, and with a CR before each newline."""
+def in_one_buffer(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
+    """Compare parse(), also with a CR before each newline."""
     same(TWINS, text)
     same(TWINS, text if number & 1 else text.replace(b"\n", b"\r\n"), True)
 
 
 def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """read() and total(), whatever the chunks are."""
-    check_reads(TWINS, text, (max(chunk_size, len(text) // 1000), chunks))
+    """Compare read(), total() and lines(), whatever the chunks are."""
+    size = max(chunk_size, len(text) // 1000)
+    check_reads(TWINS, text, (size, chunks))
+    with file_of(text) as fd:
+        agree(*(twin.lines(fd, size, chunks) for twin in TWINS))
+    if len(text) > LONG and number == 255:
+        line = text.replace(b"\n", b"") * (MAX_LINE // len(text) + 2)
+        with file_of(line) as fd:
+            agree(*(outcome(twin.read, fd, MAX_LINE // 8, 2) for twin in TWINS))
+            agree(*(twin.lines(fd, MAX_LINE // 8, 2) for twin in TWINS))
 
 
 def parts(text: bytes, number: int) -> list[bytes]:
@@ -96,7 +111,7 @@ def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> No
             taken = [found.take(root, pid, 3000, chunks, True) for pid in pids]
             results.append((taken, {name: rest for name, *rest in found.result()}))
         agree(*results)
-        for pid in (*pids, 99):  # whether it is listed is looked up where only procfs has it
+        for pid in (*pids, 99):  # only a real procfs can say whether a number is listed
             _csmaps.Uses().take(root, pid, 3000, chunks, False)
             assert not _csmaps.Uses().take(-1, pid, 3000, chunks, False)
     if number == 255:
@@ -107,7 +122,7 @@ def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> No
             os.close(root)
 
 
-#: A process, one that ended, one that has threads still, a kernel thread, a thread, and no line.
+#: A process, a zombie, an exited main thread, a kernel thread, another thread, and a cut line.
 STATS = (
     STAT,
     STAT.replace(b") S", b") Z"),
@@ -116,6 +131,8 @@ STATS = (
     STAT.replace(b" 17 0 0\n", b" -1 0 0\n"),
     STAT[:20],
 )
+#: A process that has not called exec since its fork.
+FORKED = STAT.replace(b"4194304", b"4194368")
 SHARED = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
 
@@ -123,25 +140,28 @@ atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
 @contextmanager
 def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]]]:
     """Make a procfs of files: one part for each process, which also starts with its name."""
-    pids = []
-    for pid, part in enumerate(parts(text, number), 1):
+    own = os.getpid()  # a sweep compares the memory of live processes
+    pids = [1, 2, own]
+    for pid, part in zip(pids, parts(text, number), strict=True):
         directory = Path(SHARED, str(pid))
         directory.mkdir(exist_ok=True)
         comm = part[: kind % 70].replace(b"\n", b"")
         stat = STATS[kind // 8 % len(STATS) if pid == 2 else 0]
+        if pid == own:
+            stat = FORKED.replace(b"S 7", b"S %d" % (own if kind & 1 else 1))
         files = {
             "stat": stat.replace(b"%d", b"7").replace(b"%s", comm),
             "statm": b"9 %d 1 3 0 0 0\n" % len(part) if kind != 100 else b"9\n",
-            "smaps_rollup": part[:MOST_ROLLUP],
+            "smaps_rollup": part[:MAX_ROLLUP],
             "smaps": part,
+            "maps": part if kind // 8 != 11 else b"\n" * (MAX_MAPS_LINES + 1),
         }
         for name, content in files.items():
             path = directory / name
-            if kind == 101 + len(name) and pid == 2:
+            if pid == 2 and kind == (96 if name == "maps" else 101 + len(name)):
                 path.unlink(missing_ok=True)
             else:
                 path.write_bytes(content)
-        pids.append(pid)
     root = os.open(SHARED, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield root, pids
@@ -149,25 +169,39 @@ def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]
         os.close(root)
 
 
-#: A sweep's: what is read beside, and limits in pages.
+#: Options of a Sweep: what else it reads, and limits in pages.
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"texts": ("statm", "smaps")},
     {"statm": True, "min_pages": 100, "max_pages": 16_000, "large_pages": 1_000},
     {"rollups": False},
+    {"statm": True, "max_pages": 1_000, "maps_chunk": 64},
+    {"texts": ("exe", "maps"), "maps_chunk": 3_000, "compare": True},
+    {"rollups": False, "compare": True},
 )
 
 
 def sweep(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Rollups of several processes, one table."""
+    """Compare sweeps over several processes."""
     with procfs(text, chunk_size, number) as (root, pids):
         results = []
         for exports in EXPORTS:
             found = exports["Sweep"](**OPTIONS[chunks % len(OPTIONS)])
             for pid in (*pids, 99):
                 found.take(root, memoryview(array("i", [pid])), 60.0)
-            results.append((found.outcomes(), rows_of(found)))
+            results.append((found.outcomes(), found.forked, found.members(), rows_of(found)))
         agree(*results)
+        if len(text) > LONG and number % 16 == 3:
+            agree(*(kept_texts(exports, root, text) for exports in EXPORTS))
+
+
+def kept_texts(exports: dict[str, Any], root: int, text: bytes) -> list[Any]:
+    """Take a process again and again, with texts that are too long to be kept uncut."""
+    found = exports["Sweep"](("smaps",), rollups=False)
+    for i in range(LONG_TEXTS):
+        Path(SHARED, "1", "smaps").write_bytes(b"%d %b" % (i, text) if i else b"short")
+        found.take(root, memoryview(array("i", [1])), 60.0)
+    return rows_of(found)
 
 
 _STATM = re.compile(rb"[0-9]{1,18}(?: [0-9]{1,18}){0,9}\n?").fullmatch
@@ -185,7 +219,9 @@ def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
 
 
 def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Arguments that may be wrong: the same error, or the same answer."""
+    """Compare calls whose arguments may be wrong: the same error, or the same answer."""
+    if number % 32 == 7:
+        memories(chunk_size % 5)
     groups = array("I", [number, 0, 1, chunks, 2**32 - 1, 1, 0, 1][: chunk_size % 9])
     closed = array("i", [-1] * (chunk_size % 3))
     key = ("start", "flags", "Rss", "Swap", "Nothing")[chunk_size % 5]
@@ -199,29 +235,43 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
                 lambda: exports["parse"](text).sums(memoryview(groups), chunks),
                 lambda: exports["total"](fd, chunk_size % 2, chunks * 2, True),
                 lambda: exports["total"](fd, 3000, 64, True, 1e-9),
-                lambda: exports["Sweep"](("statm",) * (number % 4)).row(number),
+                lambda: exports["lines"](fd, chunk_size % 2, chunks * 2),
+                lambda: exports["lines"](fd, 3000, 64, 1e-9),
+                lambda: exports["Sweep"](("statm",) * (number % 5)).row(number),
                 lambda: exports["Sweep"]().outcomes(number),
                 lambda: exports["statms"](memoryview(closed), memoryview(array("Q", [0] * 3))),
             )
-            return [told(call) for call in calls]
+            return [result_of(call) for call in calls]
 
         agree(*map(answers, EXPORTS))
 
 
-def told(call: Callable[[], Any]) -> Any:
+def memories(count: int) -> None:
+    """Compare the memory of this process, of other processes, and of numbers without one."""
+    with ExitStack() as stack:
+        cats = [
+            stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+            for _ in range(count)
+        ]
+        pids = [os.getpid(), *(cat.pid for cat in cats), 0, os.getpid(), -1, *(c.pid for c in cats)]
+        numbers = memoryview(array("i", pids))
+        agree(*(exports["same_memory"](numbers) for exports in EXPORTS))
+
+
+def result_of(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (IndexError, KeyError, ParseError, TimeoutError, TypeError, ValueError) as error:
         return type(error)
 
 
-# ---- failures, which the builds made to be fuzzed have (failing.h)
+# ---- failures, which only builds with failing.h have
 
 CODES = (errno.EIO, errno.EINTR, errno.EACCES)
 
 
 def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Each allocation, or read, of the extension fails in turn: that error, or no other result."""
+    """Let each allocation, or read, fail in turn: the error is passed on, or nothing changes."""
     kind = KINDS[number & 1]
     code = CODES[number % len(CODES)]
     with file_of(text) as fd, procfs(text, chunk_size, number) as (root, pids):
@@ -232,10 +282,11 @@ def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
             lambda: total_of(_csmaps, fd, size, chunks, True),
             lambda: uses_twice(fd, size, chunks),
             lambda: sweep_twice(root, pids),
+            lambda: _csmaps.lines(fd, size, chunks),
         )
-        call = calls[number // 2 % len(calls)]
+        call = calls[-1 if number >= 240 else number // 2 % (len(calls) - 1)]
         normal = call()
-        for count in range(1, MOST_FAILURES):
+        for count in range(1, MAX_FAILURES):
             FAILURES["failing_errno"].value = code
             FAILURES[kind].value = count
             try:
@@ -246,7 +297,7 @@ def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
                 assert kind == "failing_read"
                 agree(error.errno, code)
             else:
-                if FAILURES[kind].value:  # it had no more calls than that
+                if FAILURES[kind].value:  # it made fewer calls than that
                     agree(result, normal)
                     break
                 if call in calls[:3] and code == errno.EINTR:
@@ -263,7 +314,7 @@ def columns(text: bytes) -> Any:
 
 
 def uses_twice(fd: int, chunk_size: int, chunks: int) -> Any:
-    """As it goes on after a failure."""
+    """Add a file twice: the second one after a failure of the first."""
     found = _csmaps.Uses()
     for _ in range(2):
         try:
@@ -274,7 +325,7 @@ def uses_twice(fd: int, chunk_size: int, chunks: int) -> Any:
 
 
 def sweep_twice(root: int, pids: list[int]) -> Any:
-    found = _csmaps.Sweep(("statm", "smaps"), statm=True)
+    found = _csmaps.Sweep(("statm", "smaps"), statm=True, maps_chunk=64)
     for _ in range(2):
         try:
             found.take(root, memoryview(array("i", pids)), 60.0)
@@ -291,8 +342,8 @@ try:
         name: ctypes.c_int.in_dll(ctypes.CDLL(_csmaps.__file__), name)
         for name in (*KINDS, "failing_errno")
     }
-except ValueError:  # an ordinary build: nothing fails
+except ValueError:  # in an ordinary build nothing fails
     FAILURES = {name: ctypes.c_int(0) for name in (*KINDS, "failing_errno")}
 
 #: By the first of an input's last four bytes.
-WAYS = (whole, in_chunks, uses, uses_by_number, sweep, statms, failing, arguments)
+WAYS = (in_one_buffer, in_chunks, uses, uses_by_number, sweep, statms, failing, arguments)

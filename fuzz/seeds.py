@@ -1,4 +1,4 @@
-"""Seeds and libFuzzer's dictionary out of tests/data, into the directory given."""
+"""Write seeds and libFuzzer's dictionary, made from tests/data, into a directory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ WORDS = [
 ]
 
 HEAD = b"1-2 r--p 0 0:0 0\n"
-#: What no text of tests/data goes through: limits, fields given twice, many and large numbers.
+#: What no text of tests/data reaches: limits, repeated fields, many and large numbers.
 CORNERS = [
     b"",
     b"9 8 7 6 0 0 0\n",
     HEAD * 300,
+    b"1-2 r--S 0 0:0 0\n1-2 r--- 0 0:0 0\n",
     b" \n" * 9 + HEAD,
     b" \n",
     b"".join(HEAD + b"Name: n%d\n" % i for i in range(40)),
@@ -50,11 +51,11 @@ CORNERS = [
 ]
 
 
-def pieces(text: bytes) -> set[bytes]:
+def runs(text: bytes) -> set[bytes]:
     """Cut runs of complete records for a small input: both ends, and one record of each form."""
     records = HEADER.split(text)
-    looks = {tuple(LABEL.findall(record)): i for i, record in enumerate(records)}
-    starts = {0, max(len(records) - 3, 0), *looks.values()}
+    forms = {tuple(LABEL.findall(record)): i for i, record in enumerate(records)}
+    starts = {0, max(len(records) - 3, 0), *forms.values()}
     return {b"".join(records[i : i + 3])[:LARGEST] for i in starts}
 
 
@@ -62,18 +63,18 @@ def main(directory: Path) -> None:
     corpus = directory / "seeds"
     shutil.rmtree(corpus, ignore_errors=True)
     corpus.mkdir(parents=True)
-    found = {piece for path in texts() for piece in pieces(path.read_bytes())}
+    found = {run for path in texts() for run in runs(path.read_bytes())}
     inputs = set()
-    # `way` is taken modulo the number of ways, and from 128 on it lengthens a name.
+    # The way is taken modulo their number; from 128 on it also lengthens a name.
     lengthened = -(-128 // len(harness.WAYS)) * len(harness.WAYS)
     for way in range(len(harness.WAYS)):
         for i, text in enumerate(sorted(found)):
             inputs.add(text + bytes((way, i % 256, i % 64, i * 7 % 256)))
         for text in CORNERS:
             inputs |= {text + bytes((way, i, i, i * 11 % 256)) for i in range(0, 200, 9)}
-        # The first name is made a long one.
+        # The first name becomes a long one.
         long = b"1-2 r--p 0 0:0 7 /a\nRss: 1 kB\n"
-        inputs |= {long + bytes((way + lengthened, 99, i, 240 + i)) for i in range(12)}
+        inputs |= {long + bytes((way + lengthened, 99, i, 240 + i)) for i in range(16)}
     for data in inputs:
         corpus.joinpath(sha256(data).hexdigest()).write_bytes(data)
     lines = ["".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS]
