@@ -12,9 +12,9 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-enum { PAGE = 4096, BLOCK = 4 * PAGE, MOST = 1 << 24 };
+enum { PAGE = 4096, BLOCK = 4 * PAGE, MAX_TIMES = 1 << 24 };
 
-static uint32_t times[MOST];
+static uint32_t times[MAX_TIMES];
 
 static uint64_t now(void)
 {
@@ -45,7 +45,7 @@ static void work(uint64_t duration)
     size_t count = 0;
     uint64_t begun = now(), before = begun, after = begun;
 
-    while (after - begun < duration && count < MOST) {
+    while (after - begun < duration && count < MAX_TIMES) {
         char *block = map(BLOCK);
 
         after = now();
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     for (i = 0; i < mappings; i += 2)
         if (mprotect(region + i * PAGE, PAGE, PROT_READ) != 0)
             return 1;
-    for (i = 0; i < MOST; i += PAGE / sizeof *times)
+    for (i = 0; i < MAX_TIMES; i += PAGE / sizeof *times)
         times[i] = 1;
     puts("ready");
     fflush(stdout);

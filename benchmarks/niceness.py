@@ -85,7 +85,7 @@ def main(count: str = "20000", rounds: str = "5") -> None:
         ) as process:
             mapper = Mapper(process)
             print(
-                "| processors | read once a second by | p99, us | p99.9, us | most, us | mean, us |"
+                "| processors | read once a second by | p99, us | p99.9, us | max, us | mean, us |"
             )
             print("| --- | --- | --- | --- | --- | --- |")
             for load, around in (("idle", usual), ("taken", burning)):
@@ -97,7 +97,7 @@ def main(count: str = "20000", rounds: str = "5") -> None:
                 for name, runs in seen.items():
                     times = [
                         statistics.median(getattr(run, what) for run in runs) / 1000
-                        for what in ("p99", "p999", "most", "mean")
+                        for what in ("p99", "p999", "max", "mean")
                     ]
                     print(
                         f"| {load} | {name} | " + " | ".join(f"{t:,.1f}" for t in times) + " |",

@@ -36,7 +36,7 @@ class Latency(NamedTuple):
     p50: int
     p99: int
     p999: int
-    most: int
+    max: int
 
 
 class Mapper:
@@ -52,7 +52,7 @@ class Mapper:
         return self._process.stdout.readline()
 
     def work(self, read: Callable[[], object], seconds: int, times: int = 1) -> Latency:
-        """Measure its latencies while it is read `times` times, once a second at most."""
+        """Measure its latencies while it is read `times` times, once a second at max."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds * 1000}\n")
         self._process.stdin.flush()
@@ -135,7 +135,7 @@ def test_mmap_and_munmap(record: Record, mapper: Mapper) -> None:
     for name, peer, goals in pairs:
         for what, goal in (("p99", goals[0]), ("p999", math.inf), ("mean", goals[1])):
             ours, theirs, alone = (
-                [float(getattr(one, what)) for one in seen[way]] for way in (name, peer, "nothing")
+                [float(getattr(run, what)) for run in seen[way]] for way in (name, peer, "nothing")
             )
             record(
                 ratio(

@@ -19,14 +19,14 @@ from measuring import environment
 import fastsmaps
 
 GOAL = 1.01
-# At ten looks a second less is lost than a piece of work differs from the next. So it is measured
-# at five times as many, where a look takes as long (1.3 ms of the worker, with pauses of 0.1 s as
-# of 0.02 s; with 0.01 s less), and a fifth of what is lost then is the figure.
+# Ten samples a second cost less than the work varies from run to run. So fifty a second are
+# measured, and a fifth of the loss is the result. A sample costs the worker as much at either rate
+# (1.3 ms with pauses of 0.1 s and of 0.02 s; less with 0.01 s).
 MANY = 0.02
 TEN = 0.1
 FACTOR = TEN / MANY
 TURNS = 36
-PIECES = 3
+RUNS = 3
 
 
 class Worker:
@@ -41,7 +41,7 @@ class Worker:
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
-    def tell(self, what: str) -> int:
+    def request(self, what: str) -> int:
         """Its answer: nanoseconds for "work"."""
         assert self._process.stdin is not None
         self._process.stdin.write(what + "\n")
@@ -65,17 +65,17 @@ Watching = Callable[[Worker, float, list[int]], contextlib.AbstractContextManage
 
 
 @contextlib.contextmanager
-def by_another(worker: Worker, interval: float, looks: list[int]) -> Iterator[None]:
+def by_another(worker: Worker, interval: float, samples: list[int]) -> Iterator[None]:
     with fastsmaps.Watch(worker.pid, interval=interval, budget=1) as watch:
         yield
-    looks.append(watch.count - 2)  # those at the beginning and the end are in no piece of work
+    samples.append(watch.count - 2)  # the first and the last are taken outside of the work
 
 
 @contextlib.contextmanager
-def by_itself(worker: Worker, interval: float, looks: list[int]) -> Iterator[None]:
-    worker.tell(f"watch {interval}")
+def by_itself(worker: Worker, interval: float, samples: list[int]) -> Iterator[None]:
+    worker.request(f"watch {interval}")
     yield
-    looks.append(worker.tell("leave") - 2)
+    samples.append(worker.request("leave") - 2)
 
 
 @pytest.mark.parametrize("watched", [by_another, by_itself])
@@ -92,26 +92,26 @@ def test_slow_down(
     assert watch.samples[-1].totals.rss == rss
     assert watch.count >= 3
     times: dict[float, list[int]] = {0.0: [], TEN: [], MANY: []}
-    looks: dict[float, list[int]] = {TEN: [], MANY: []}
+    samples: dict[float, list[int]] = {TEN: [], MANY: []}
     for turn in range(TURNS):
-        # Each order as often as the others: what changes meanwhile favours none.
+        # Each order equally often, so that no rate profits from a change over time.
         orders = list(itertools.permutations(times))
         for interval in orders[turn % len(orders)]:
-            on = watched(worker, interval, looks[interval]) if interval else None
+            on = watched(worker, interval, samples[interval]) if interval else None
             with on or contextlib.nullcontext():
-                times[interval].append(sum(worker.tell("work") for _ in range(PIECES)))
+                times[interval].append(sum(worker.request("work") for _ in range(RUNS)))
     many, ten = ([a / b for a, b in zip(times[i], times[0.0], strict=True)] for i in (MANY, TEN))
     low, value, high = (1 + (q - 1) / FACTOR for q in statistics.quantiles(many, n=4))
-    rates = {i: sum(looks[i]) / sum(times[i]) * 1e9 for i in looks}
+    rates = {i: sum(samples[i]) / sum(times[i]) * 1e9 for i in samples}
     direct = " - ".join(f"{q:.3f}" for q in statistics.quantiles(ten, n=4))
     record(
         figures.Figure(
             f"{worker.work} work, watched {watched.__name__.replace('_', ' ')} ten times a second",
-            f"{statistics.median(times[MANY]) / PIECES / 1e6:.1f} ms, {rates[MANY]:.0f} looks/s",
-            f"{statistics.median(times[0.0]) / PIECES / 1e6:.1f} ms, unwatched",
+            f"{statistics.median(times[MANY]) / RUNS / 1e6:.1f} ms, {rates[MANY]:.0f} samples/s",
+            f"{statistics.median(times[0.0]) / RUNS / 1e6:.1f} ms, unwatched",
             value,
             GOAL,
             spread=f"{low:.3f} - {high:.3f}",
-            beside=f"directly, {rates[TEN]:.1f} looks/s: quartiles {direct}",
+            beside=f"directly, {rates[TEN]:.1f} samples/s: quartiles {direct}",
         )
     )

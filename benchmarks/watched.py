@@ -2,7 +2,7 @@
 
 ``python watched.py ordinary|mapping`` does a piece of work for every line of its standard input
 and answers with nanoseconds; "watch SECONDS" makes it watch itself so often from then on, "leave"
-ends that (the answer: how many looks it took).
+ends that (the answer: the number of samples).
 """
 
 from __future__ import annotations
