@@ -1,7 +1,7 @@
-"""The extension alone; everything else is in pyproject.toml.
+"""Build the extension; everything else is in pyproject.toml.
 
-FASTSMAPS_BUILD_EXTENSION=1 makes a failed build fail, =0 leaves the extension out. Without
-it, a build that fails is said once and done again without the extension: a true pure wheel.
+With FASTSMAPS_BUILD_EXTENSION=1 a failed build is an error; =0 leaves the extension out. By
+default a failed build prints a warning and makes a pure wheel instead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def extensions() -> list[Extension]:
         "cdivision": True,
         "freethreading_compatible": True,
     }
-    # Debuggers, sanitizers and coverage then speak of src/*.pxi and not of 69,000 lines of C.
+    # So that debuggers, sanitizers and coverage name lines of src/*.pxi, not of 69,000 lines of C.
     return cythonize([extension], compiler_directives=directives, emit_linenums=True)
 
 

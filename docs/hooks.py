@@ -1,7 +1,7 @@
-"""mkdocs' hook: puts what `fastsmaps COMMAND --help` says where a page asks for it.
+"""mkdocs hook that inserts the output of `fastsmaps COMMAND --help` into pages.
 
-A line `<!-- help: COMMAND -->` becomes the help as it is at the time of building, so that no page
-tells of options that are not there. `<!-- help: -->` is the whole command's.
+A line `<!-- help: COMMAND -->` becomes the help at build time, so that pages never list
+options that do not exist. `<!-- help: -->` is the help of the main command.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-/* Included before all else (-include) where the extension is built to be fuzzed: its allocations
- * and reads fail when the harness says so, which otherwise no test can have at a chosen one. */
+/* Included first (-include) in builds for fuzzing: the harness chooses which allocation or read
+ * of the extension fails, which no test could do otherwise. */
 #ifndef FAILING_H
 #define FAILING_H
 
@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The number of the call that fails, from now on; 0 for none. And with which errno a read does. */
+/* How many calls from now one fails, 0 for none; and the errno of a failing read. */
 __attribute__((visibility("default"))) int failing_allocation = 0;
 __attribute__((visibility("default"))) int failing_read = 0;
 __attribute__((visibility("default"))) int failing_errno = EIO;
@@ -26,7 +26,7 @@ static inline int fails(int *countdown)
 #define realloc(old, size) (fails(&failing_allocation) ? NULL : realloc(old, size))
 #define pread(fd, buffer, size, offset) \
     (fails(&failing_read) ? (errno = failing_errno, -1) : pread(fd, buffer, size, offset))
-#define preadv(fd, pieces, count, offset) \
-    (fails(&failing_read) ? (errno = failing_errno, -1) : preadv(fd, pieces, count, offset))
+#define preadv(fd, chunks, count, offset) \
+    (fails(&failing_read) ? (errno = failing_errno, -1) : preadv(fd, chunks, count, offset))
 
 #endif

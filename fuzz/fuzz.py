@@ -6,11 +6,11 @@ import sys
 
 import atheris
 
-# What the pure-Python twin goes through guides the fuzzer too: its branches are others.
+# The branches of the pure-Python backend guide the fuzzer too.
 with atheris.instrument_imports(
     include=[f"fastsmaps._backend._py{part}" for part in ("smaps", "lines", "table", "sweep")]
 ):
-    import fastsmaps  # noqa: F401 - what is imported first is what stays
+    import fastsmaps  # noqa: F401 - must be imported under instrumentation
 
 import harness
 

@@ -1,4 +1,4 @@
-"""The harness on every input of the directories given, without a fuzzer; then a look for leaks."""
+"""Run the harness on all inputs of some directories, without a fuzzer; then check for leaks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ inputs = inputs[:: arguments.every]
 for path in inputs:
     harness.one(path.read_bytes())
 print(f"{len(inputs)} inputs")
-# Where LeakSanitizer is there, and PYTHONMALLOC=malloc, so that it sees what objects point to.
+# If LeakSanitizer is loaded. It needs PYTHONMALLOC=malloc to see what objects point to.
 if hasattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check"):
     sys.exit(ctypes.CDLL(None).__lsan_do_recoverable_leak_check())
