@@ -142,14 +142,14 @@ def test_psutil_python(
 ) -> None:
     """Not a case of pytest-benchmark: the other backend needs a process of its own."""
     number = pid(workload)
-    told = run_fresh("against_psutil", number, rounds, backend="python")
-    assert told["backend"] == "python"
-    assert told["rss"] == counted(workloads.smaps(number))[1]
+    answer = run_fresh("against_psutil", number, rounds, backend="python")
+    assert answer["backend"] == "python"
+    assert answer["rss"] == counted(workloads.smaps(number))[1]
     record(
         ratio(
             f"mappings(pid), pure Python, {TARGETS[workload]}",
-            told["ours"],
-            told["psutil"],
+            answer["ours"],
+            answer["psutil"],
             against="psutil memory_maps",
             goal=1 / 2,
         )

@@ -125,8 +125,8 @@ def test_command(turns: Turns, pids: list[int]) -> None:
     def show() -> None:
         subprocess.run(command, env=child, stdout=subprocess.DEVNULL, check=True)
 
-    told = subprocess.run(command, env=child, stdout=subprocess.PIPE, check=True).stdout
-    rss = {row["pid"]: row["rss"] for row in json.loads(told)}
+    answer = subprocess.run(command, env=child, stdout=subprocess.PIPE, check=True).stdout
+    rss = {row["pid"]: row["rss"] for row in json.loads(answer)}
     expected = rollups(pids)
     assert {pid: rss.get(pid) for pid in pids} == expected
     times = turns.take(

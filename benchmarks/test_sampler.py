@@ -33,16 +33,16 @@ def pss(scan: fastsmaps.Scan, pid: int) -> int:
 @pytest.mark.parametrize("interval", [0.1, 1.0])
 def test_share(record: Record, flock: Herd, interval: float) -> None:
     """A process of its own for each; the first sweep, which reads all, is left out."""
-    told = run_fresh("sampler", BUDGET, interval, 4)
-    assert told["rows"] >= len(flock.pids)
+    answer = run_fresh("sampler", BUDGET, interval, 4)
+    assert answer["rows"] >= len(flock.pids)
     record(
         Figure(
             f"Sampler(budget={BUDGET}), 300 processes, a sweep every {interval:g} s",
-            f"{told['cpu'] * 1e3:.0f} ms in {told['wall']:.1f} s",
-            f"{BUDGET * told['wall'] * 1e3:.0f} ms, its budget",
-            told["cpu"] / told["wall"],
+            f"{answer['cpu'] * 1e3:.0f} ms in {answer['wall']:.1f} s",
+            f"{BUDGET * answer['wall'] * 1e3:.0f} ms, its budget",
+            answer["cpu"] / answer["wall"],
             0.06,
-            beside=f"first sweep {told['first'] * 1e3:.0f} ms",
+            beside=f"first sweep {answer['first'] * 1e3:.0f} ms",
         )
     )
 
@@ -50,7 +50,7 @@ def test_share(record: Record, flock: Herd, interval: float) -> None:
 @pytest.mark.parametrize("interval", [0.1, 1.0])
 def test_growth(record: Record, flock: Herd, interval: float) -> None:
     """The worst of some processes, each at another place of the sampler's order."""
-    most = 100
+    max_sweeps = 100
     taken = []
     with fastsmaps.Sampler(budget=BUDGET) as sampler:
         scan = sampler.sweep()
@@ -58,7 +58,7 @@ def test_growth(record: Record, flock: Herd, interval: float) -> None:
             before = pss(scan, pid)
             flock.grow(pid)
             sweeps = 0
-            while sweeps < most and pss(scan, pid) - before < 60 << 20:
+            while sweeps < max_sweeps and pss(scan, pid) - before < 60 << 20:
                 time.sleep(interval)
                 scan = sampler.sweep()
                 sweeps += 1
