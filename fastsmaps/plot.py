@@ -38,7 +38,7 @@ try:
     from plotly.basedatatypes import BaseFigure
     from plotly.offline import get_plotlyjs
 except ImportError as error:
-    raise ImportError(f'{error}: pip install "fastsmaps[plot]"') from error
+    raise ImportError(f'{error}: pip install "plotly>=5"') from error
 
 # plotly has no types of its own.
 Figure: TypeAlias = Any

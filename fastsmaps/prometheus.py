@@ -25,7 +25,7 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        'metrics need prometheus_client: pip install "fastsmaps[prometheus]"'
+        'metrics need prometheus_client: pip install "prometheus_client>=0.20"'
     ) from error
 
 TYPE_CHECKING = False

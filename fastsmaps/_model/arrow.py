@@ -20,7 +20,7 @@ try:
     import pyarrow as pa
     from pyarrow import compute as pc
 except ImportError as error:
-    raise ImportError(f'{error}: pip install "fastsmaps[arrow]"') from error
+    raise ImportError(f'{error}: pip install "pyarrow>=14"') from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -479,7 +479,7 @@ def test_without_pyarrow_the_error_names_the_extra() -> None:
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 4
-    assert all(line.endswith('pip install "fastsmaps[arrow]"') for line in lines)
+    assert all(line.endswith('pip install "pyarrow>=14"') for line in lines)
 
 
 def test_samples_have_columns_and_a_schema() -> None:

@@ -291,7 +291,7 @@ def test_missing_pyarrow_names_the_extra(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert 'pip install "fastsmaps[arrow]"' in done.stderr
+    assert 'pip install "pyarrow>=14"' in done.stderr
     assert os.listdir(tmp_path) == []
 
 

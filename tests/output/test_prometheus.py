@@ -425,7 +425,7 @@ def test_wrong_arguments(arguments: dict[str, object], error: type[Exception], t
 def test_missing_prometheus_client_names_the_extra() -> None:
     code = "import sys; sys.modules['prometheus_client'] = None\nimport fastsmaps.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 'pip install "fastsmaps[prometheus]"' in done.stderr.splitlines()[-1]
+    assert 'pip install "prometheus_client>=0.20"' in done.stderr.splitlines()[-1]
 
 
 def test_parts_of_pss(backend: ModuleType, tmp_path: Path) -> None:
