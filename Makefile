@@ -1,5 +1,5 @@
-# Everything happens in .venv; a fresh machine needs Python 3.11 or newer, make, and a C compiler
-# for the extension (without one, run works in pure Python, and test wants PYTEST=--no-extension).
+# Everything happens in .venv. You need Python 3.11 or newer, make, and a C compiler for the extension.
+# Without a compiler, `make run` works in pure Python, and the tests need PYTEST=--no-extension.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,24 +11,24 @@ SOURCES := pyproject.toml setup.py $(wildcard src/*)
 run: $(VENV)/installed
 	$(BIN)/fastsmaps
 
-# What a contributor runs all day: every part, the core on both backends, hypothesis in brief, in a
-# worker for each processor.
+# The fast tests: every part, the core on both backends, few examples of hypothesis. One worker for
+# each CPU.
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadgroup
-BRIEF := not slow and not host and (core or not pure)
+FAST := not slow and not host and (core or not pure)
 
 test: $(VENV)/installed $(VENV)/test
-	$(BIN)/pytest --hypothesis-profile=fast $(PARALLEL) -m "$(BRIEF)" $(PYTEST)
+	$(BIN)/pytest --hypothesis-profile=fast $(PARALLEL) -m "$(FAST)" $(PYTEST)
 
-# Everything: all on both backends, slow and host-wide tests, each command in its own interpreter.
+# All tests: everything on both backends, slow and host-wide ones, a new interpreter for each command.
 test-all: $(VENV)/installed $(VENV)/test
 	$(BIN)/pytest --spawn $(PARALLEL) $(PYTEST)
 
 bench: $(VENV)/installed $(VENV)/bench
 	$(BIN)/pytest benchmarks $(PYTEST)
 
-# Instructions of parse and totals against the stored ones; needs valgrind.
-# STORE=--store makes these the stored ones.
+# Compare the instructions of parse and totals with the stored counts; needs valgrind.
+# STORE=--store stores the new counts.
 bench-check: $(VENV)/installed $(VENV)/bench
 	$(BIN)/python benchmarks/instructions.py $(STORE)
 
@@ -58,18 +58,18 @@ $(VENV)/test $(VENV)/bench $(VENV)/lint $(VENV)/docs $(VENV)/release $(VENV)/fuz
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 
-# The man page and the completion of shells, made from the command's parser, into release/share.
+# Make the man page and the shell completions from the command's parser, in release/share.
 man completion: $(VENV)/installed $(VENV)/release
 	$(BIN)/python release/documents.py $@
 
-# All of a release that can be done here, into dist/: nothing is sent anywhere.
+# Build and test a release in dist/, without publishing it.
 wheels: man completion
 	release/wheels $(BIN)
 
 docs: $(VENV)/installed $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# docs/proof.md tells what these need and what they found.
+# docs/testing.md says what these need and what they found.
 SECONDS ?= 60
 fuzz: $(VENV)/installed $(VENV)/fuzz
 	fuzz/run $(BIN)/python $(SECONDS)
@@ -80,7 +80,7 @@ cover: $(VENV)/installed $(VENV)/fuzz
 sanitize: $(VENV)/installed $(VENV)/fuzz
 	fuzz/sanitize $(BIN)/python $(PYTEST)
 
-# Best with PYTHON=a free-threaded one, which release/free-threaded makes.
+# Use a free-threaded Python with PYTHON=; release/free-threaded builds one.
 threads:
 	fuzz/threads $(PYTHON) $(PYTEST)
 
