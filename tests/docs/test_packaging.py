@@ -56,7 +56,20 @@ def test_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == fastsmaps.__version__
     assert importlib.metadata.version("fastsmaps") == fastsmaps.__version__
-    assert f"## {fastsmaps.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{fastsmaps.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_install_hints_match_the_extras() -> None:
+    """A hint names the package itself, so that it works without a package index of ours."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {name for names in project["optional-dependencies"].values() for name in names}
+    hints = {
+        hint
+        for path in (ROOT / "fastsmaps").rglob("*.py")
+        for hint in re.findall(r'pip install "([^"]+)"', path.read_text())
+    }
+    assert len(hints) == 3
+    assert hints <= required
 
 
 def test_every_module_is_packaged() -> None:
