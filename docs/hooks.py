@@ -1,7 +1,8 @@
-"""mkdocs hook that inserts the output of `fastsmaps COMMAND --help` into pages.
+"""mkdocs hook: insert the command's help and files of the project's root into pages.
 
-A line `<!-- help: COMMAND -->` becomes the help at build time, so that pages never list
-options that do not exist. `<!-- help: -->` is the help of the main command.
+A line `<!-- help: COMMAND -->` becomes the output of `fastsmaps COMMAND --help` at build time, so
+that a page never describes an option that does not exist. `<!-- help: -->` is the whole command's.
+`<!-- include: FILE.md -->` becomes that file, with its links to docs/ made relative.
 """
 
 from __future__ import annotations
@@ -10,14 +11,33 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 _HELP = re.compile(r"^<!-- help: ?([a-z]*) -->$", re.MULTILINE)
+_INCLUDE = re.compile(r"^<!-- include: ([A-Z]+\.md) -->$", re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)([\w./-]+)")
+_ROOT = Path(__file__).parents[1]
+_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+_SOURCE = "https://github.com/fastsmaps/fastsmaps/blob/main/"
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - whatever mkdocs hands over
-    """Replace each help comment by the command's help; mkdocs calls this for each page."""
+def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - mkdocs passes its own types
+    """Return the page with its markers replaced; mkdocs calls this for each page."""
+    markdown = _INCLUDE.sub(lambda match: _included((_ROOT / match[1]).read_text()), markdown)
     return _HELP.sub(lambda match: f"```text\n{_help(match[1])}```", markdown)
+
+
+def _included(markdown: str) -> str:
+    """Turn links that are relative to the project's root into links between pages."""
+
+    def link(match: re.Match[str]) -> str:
+        target = match[1]
+        if target.startswith("docs/"):
+            return f"]({target.removeprefix('docs/')}"
+        return f"]({_PAGES.get(target, _SOURCE + target)}"
+
+    return _LINK.sub(link, markdown)
 
 
 def _help(command: str) -> str:

@@ -1,7 +1,7 @@
 """Labels for named memory: the names of mappings, grouped by purpose with a table of prefixes.
 
 The names are set with prctl(PR_SET_VMA) by bionic, ART and scudo (Android), OpenHarmony's musl and
-ArkTS, glibc since 2.41 (tunable glibc.mem.decorate_maps), Go since 1.25, jemalloc, and programs.
+ArkTS, glibc since 2.39 (tunable glibc.mem.decorate_maps), Go since 1.25, jemalloc, and programs.
 """
 
 from __future__ import annotations

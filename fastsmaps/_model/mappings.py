@@ -54,7 +54,7 @@ class Mappings:
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
     rollup in the same text as the smaps of its process is left out, so that no memory counts
     twice: docs/fields.md ("Rollups in a text") has the rules. ``skipped`` counts the lines that
-    parse(lenient=True) left out, by kind (docs/pasted.md).
+    parse(lenient=True) left out, by kind (docs/texts.md).
     """
 
     __slots__ = (

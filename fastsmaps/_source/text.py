@@ -37,7 +37,7 @@ def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
     cause; TypeError if `data` is not bytes-like, BufferError if it is not contiguous.
 
     `lenient=True` reads the certain part of a text as people paste it: after a prompt, quoted,
-    indented, with line numbers, cut off (docs/pasted.md). ``Mappings.skipped_lines`` is the number
+    indented, with line numbers, cut off (docs/texts.md). ``Mappings.skipped_lines`` is the number
     of lines left out, ``skipped`` counts them by kind. A value that is not certain is absent.
     Raises ParseError if nothing is left; a text without lines has no mappings.
     """
