@@ -1,4 +1,4 @@
-"""Fixtures: the processes to measure, the turns taken, the table at the end."""
+"""Fixtures for workloads and timing, and the table of results at the end."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import figures
 import pytest
+import results
 import workloads
 from measuring import Benchmark, Turns
 
-FIGURES = pytest.StashKey[list[figures.Figure]]()
+RESULTS = pytest.StashKey[list[results.Result]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--figures", metavar="FILE", help="write the table of figures, as Markdown, to FILE"
+        "--results", metavar="FILE", help="write the table of results to FILE, as Markdown"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = []
+    config.stash[RESULTS] = []
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    rows = config.stash[FIGURES]
+    rows = config.stash[RESULTS]
     if not rows:
         return
-    terminalreporter.section("figures")
-    terminalreporter.write(figures.markdown(rows))
-    if path := config.getoption("--figures"):
-        Path(path).write_text(figures.markdown(rows))
+    terminalreporter.section("results")
+    terminalreporter.write(results.markdown(rows))
+    if path := config.getoption("--results"):
+        Path(path).write_text(results.markdown(rows))
 
 
 @pytest.fixture
-def record(request: pytest.FixtureRequest) -> Callable[[figures.Figure], None]:
-    """Add a Figure to the table. A missed goal is shown and does not fail the run."""
-    return request.config.stash[FIGURES].append
+def record(request: pytest.FixtureRequest) -> Callable[[results.Result], None]:
+    """Add a Result to the table. A missed goal is shown but does not fail the run."""
+    return request.config.stash[RESULTS].append
 
 
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
-    """No garbage collection while anything is timed, ours or a baseline."""
+    """Disable garbage collection while anything is timed, including the baselines."""
     gc.collect()
     gc.disable()
     yield
@@ -54,7 +54,7 @@ def no_collection() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pid() -> Iterator[Callable[[str], int]]:
-    """Return the pid of a workload by name; each is started once, at its first use."""
+    """Return a function from a workload's name to its pid; the first use starts the workload."""
     with contextlib.ExitStack() as stack:
         started: dict[str, int] = {}
 
@@ -73,5 +73,6 @@ def text(pid: Callable[[str], int]) -> bytes:
 
 
 @pytest.fixture
-def turns(benchmark: Benchmark, record: Callable[[figures.Figure], None]) -> Turns:
+def turns(benchmark: Benchmark, record: Callable[[results.Result], None]) -> Turns:
+    """Time by pytest-benchmark, in turns with a baseline."""
     return Turns(benchmark, record)

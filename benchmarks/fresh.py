@@ -1,6 +1,6 @@
-"""What needs a process of its own: first calls, memory, and the other backend.
+"""Measurements that need a fresh process: first calls, memory, and the other backend.
 
-Run by the benchmarks as ``python fresh.py WHAT ARGUMENT...``; prints one JSON object.
+The benchmarks run ``python fresh.py FUNCTION ARGUMENT...``, which prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import fastsmaps
 
 
 def timed(function: Callable[[], object]) -> int:
-    """Nanoseconds of one call, with the time to free what it returned."""
+    """Nanoseconds of one call, including the time to free its result."""
     start = time.perf_counter_ns()
     function()
     return time.perf_counter_ns() - start
 
 
 def first_parse(path: str) -> dict[str, int]:
-    """Time the first parse() of this process: its table's pages are fresh from the kernel."""
+    """Time the first parse() of this process, whose table needs fresh pages from the kernel."""
     text = Path(path).read_bytes()
     return {"first": timed(lambda: fastsmaps.parse(text))}
 
 
 def against_psutil(pid: str, rounds: str) -> dict[str, object]:
-    """Time mappings() and psutil's memory_maps() in turns, on this process's backend."""
+    """Time mappings(), on this process's backend, and psutil's memory_maps() in turns."""
     number = int(pid)
     ours: list[int] = []
     theirs: list[int] = []
@@ -55,16 +55,16 @@ def _status(field: str) -> int:
 
 
 def memory(library: str, pid: str) -> dict[str, float]:
-    """Growth of this process by a table of another one's mappings, in bytes a mapping.
+    """Memory that a table of another process's mappings adds to this one, in bytes per mapping.
 
-    ``kept`` while the table lives, ``peak`` at the worst moment of the call (VmHWM, reset just
-    before), ``asked`` after every column has been asked for. A first call, on this process, has
-    already paid for what stays: imports, the reading buffer. What malloc holds free is given back
-    (malloc_trim) before ``kept`` is taken; free places between living objects count as kept.
+    ``kept``: while the table lives. ``peak``: the maximum during the call (VmHWM, reset just
+    before). ``requested``: after every column has been requested. A warm-up call on this process
+    has already allocated what stays: imports and the read buffer. malloc_trim() returns malloc's
+    free memory before ``kept`` is taken; gaps between live objects count as kept.
     """
     libc = ctypes.CDLL(None)
     # A huge page counts in full however little of it is used, and whether a block gets one
-    # depends on where it lies: without them the figure is what was touched.
+    # depends on its address. Without huge pages the result is the memory that was touched.
     libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     readers: dict[str, Callable[[int], Sized]] = {
         "fastsmaps": fastsmaps.mappings,
@@ -84,33 +84,34 @@ def memory(library: str, pid: str) -> dict[str, float]:
     columns = []
     if isinstance(table, fastsmaps.Mappings):
         columns = [table.column(name) for name in table.fields]
-    asked = _status("VmRSS") - before
+    requested = _status("VmRSS") - before
     del columns
     count = len(table)
-    return {"kept": kept / count, "peak": peak / count, "asked": asked / count, "rows": count}
+    growth = {"kept": kept, "peak": peak, "requested": requested}
+    return {**{name: size / count for name, size in growth.items()}, "rows": count}
 
 
 def sampler(budget: str, interval: str, seconds: str) -> dict[str, float]:
-    """CPU and wall seconds of a sampler that sweeps every ``interval``, the first sweep apart."""
-    with fastsmaps.Sampler(budget=float(budget)) as taking:
+    """CPU and wall seconds of a Sampler that sweeps every ``interval``, without its first sweep."""
+    with fastsmaps.Sampler(budget=float(budget)) as active:
         cpu = time.process_time()
-        taking.sweep()
+        active.sweep()
         first = time.process_time() - cpu
         cpu, wall = time.process_time(), time.monotonic()
         due = wall
         while due < wall + float(seconds):
             due += float(interval)
             time.sleep(max(0.0, due - time.monotonic()))
-            rows = len(taking.sweep())
+            rows = len(active.sweep())
         spent = {"cpu": time.process_time() - cpu, "wall": time.monotonic() - wall}
     return {**spent, "first": first, "rows": rows}
 
 
 if __name__ == "__main__":
-    what: dict[str, Callable[..., object]] = {
+    functions: dict[str, Callable[..., object]] = {
         "first_parse": first_parse,
         "against_psutil": against_psutil,
         "memory": memory,
         "sampler": sampler,
     }
-    print(json.dumps(what[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps(functions[sys.argv[1]](*sys.argv[2:])))

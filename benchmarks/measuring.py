@@ -1,4 +1,4 @@
-"""How figures are taken: in turns with their baseline, or in a fresh process."""
+"""Measure in turns with a baseline, or in a fresh process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import figures
+import results
 
 import fastsmaps
 
@@ -18,29 +18,29 @@ WARMUP_ROUNDS = 3
 
 
 def environment(backend: str = fastsmaps.BACKEND) -> dict[str, str]:
-    """For a child: the very package that is measured here, with the given backend."""
+    """Environment for a child that imports the same fastsmaps with the given backend."""
     package = str(Path(fastsmaps.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     child = {**os.environ, "PYTHONPATH": path, "FASTSMAPS_BACKEND": backend}
-    child.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are of compiled modules, as elsewhere
+    child.pop("PYTHONDONTWRITEBYTECODE", None)  # imports load bytecode, as usual
     return child
 
 
-def run_fresh(what: str, *arguments: object, backend: str = fastsmaps.BACKEND) -> dict[str, Any]:
-    """Run fresh.py in a new process and return its output."""
-    command = [sys.executable, str(Path(__file__).with_name("fresh.py")), what]
-    done = subprocess.run(
+def run_fresh(name: str, *arguments: object, backend: str = fastsmaps.BACKEND) -> dict[str, Any]:
+    """Run a function of fresh.py in a new process and return its result."""
+    command = [sys.executable, str(Path(__file__).with_name("fresh.py")), name]
+    completed = subprocess.run(
         [*command, *map(str, arguments)],
         env=environment(backend),
         stdout=subprocess.PIPE,
         check=True,
     )
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(completed.stdout)
     return answer
 
 
 class Benchmark(Protocol):
-    """What is used of pytest-benchmark's fixture, which has no types of its own."""
+    """The part used here of pytest-benchmark's fixture, which is not typed."""
 
     disabled: bool
     extra_info: dict[str, object]
@@ -57,25 +57,25 @@ class Benchmark(Protocol):
 
 
 class Turns:
-    """Times ours and others in turns, so that whatever slows the machine slows them all."""
+    """Time our function and others in turns, so that a slow machine slows all of them."""
 
-    def __init__(self, benchmark: Benchmark, record: Callable[[figures.Figure], None]) -> None:
+    def __init__(self, benchmark: Benchmark, record: Callable[[results.Result], None]) -> None:
         self._benchmark = benchmark
         self._record = record
 
     def take(
         self, ours: Callable[[], object], others: Mapping[str, Callable[[], float]], rounds: int
     ) -> dict[str, list[float]]:
-        """Nanoseconds of each by name, "ours" among them; nothing under --benchmark-disable.
+        """Return the nanoseconds of each round by name; ours are under "ours".
 
-        ``others`` return their own nanoseconds. ``ours`` is timed by pytest-benchmark, with the
-        time to free what it returned.
+        Each of ``others`` returns its own nanoseconds. ``ours`` is timed by pytest-benchmark,
+        including the time to free its result. Empty under --benchmark-disable.
         """
         times: dict[str, list[float]] = {name: [] for name in others}
 
         def setup() -> None:
-            for name, other in others.items():
-                times[name].append(other())
+            for name, measure in others.items():
+                times[name].append(measure())
 
         def target() -> None:
             ours()
@@ -83,15 +83,15 @@ class Turns:
         self._benchmark.pedantic(target, setup=setup, rounds=rounds, warmup_rounds=WARMUP_ROUNDS)
         if self._benchmark.disabled:
             return {}
-        taken = {name: series[WARMUP_ROUNDS:] for name, series in times.items()}
-        return {"ours": [s * 1e9 for s in self._benchmark.stats.stats.data], **taken}
+        ours_ns = [seconds * 1e9 for seconds in self._benchmark.stats.stats.data]
+        return {"ours": ours_ns, **{name: ns[WARMUP_ROUNDS:] for name, ns in times.items()}}
 
-    def show(self, figure: figures.Figure) -> None:
-        """Into the table, and into pytest-benchmark's JSON."""
-        self._record(figure)
-        unit = figure.unit or "ratio"
+    def show(self, result: results.Result) -> None:
+        """Add a result to the table and to pytest-benchmark's JSON."""
+        self._record(result)
+        unit = result.unit or "ratio"
         self._benchmark.extra_info.update(
-            {unit: figure.value, "goal": figure.goal, "baseline": figure.baseline}
+            {unit: result.value, "goal": result.goal, "baseline": result.baseline}
         )
 
     def ratio(
@@ -103,20 +103,23 @@ class Turns:
         against: str,
         goal: float,
         rounds: int,
-        beside: Mapping[str, Callable[[], float]] | None = None,
+        also: Mapping[str, Callable[[], float]] | None = None,
         note: str = "",
     ) -> None:
-        """Ours / the baseline, with other ways ``beside`` them for whoever compares."""
-        times = self.take(ours, {against: baseline, **(beside or {})}, rounds)
+        """Show the ratio of our time to the baseline's; ``also`` is timed and shown for comparison.
+
+        All but ``ours`` return their own nanoseconds.
+        """
+        times = self.take(ours, {against: baseline, **(also or {})}, rounds)
         if times:
             self.show(
-                figures.ratio(
+                results.ratio(
                     measure,
                     times.pop("ours"),
                     times.pop(against),
                     against=against,
                     goal=goal,
-                    beside=times,
+                    also=times,
                     note=note,
                 )
             )

@@ -1,4 +1,4 @@
-"""Other libraries, asked for the same; the one place that imports them."""
+"""Calls of other libraries that return the same; the only module that imports them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ PSUTIL_VERSION: str = psutil.__version__
 
 
 def psutil_mappings(pid: int) -> list[Any]:
-    """One named tuple a mapping, with 10 of the kernel's sizes."""
+    """Return one named tuple per mapping, with 10 of the kernel's sizes."""
     rows: list[Any] = psutil.Process(pid).memory_maps(grouped=False)
     return rows
 
 
 def psutil_totals(pid: int) -> object:
-    """Rss, Pss, Uss and some more; psutil reads smaps_rollup for them."""
+    """Return Rss, Pss, Uss and some more, which psutil reads from smaps_rollup."""
     totals: object = psutil.Process(pid).memory_full_info()
     return totals
 
 
-def psutil_sweep(pids: Container[int]) -> list[dict[str, Any]]:
-    """Memory, name and users of these processes, as its documentation tells one to ask for them."""
+def psutil_scan(pids: Container[int]) -> list[dict[str, Any]]:
+    """Return memory, name and users of these processes, the way psutil's documentation suggests."""
     return [
         process.as_dict(["pid", "memory_full_info", "name", "uids"])
         for process in psutil.process_iter()

@@ -1,4 +1,4 @@
-"""What the hand-over to Arrow costs beside the reading."""
+"""Time to convert a table to Arrow, compared with reading it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_mappings_to_arrow(turns: Turns, pid: Callable[[str], int]) -> None:
         read.clear()
         return timed(lambda: read.append(fastsmaps.mappings(number)))
 
-    # Each table is handed over once, just read: its columns are made on the way.
+    # Each table is converted once, just after reading: that builds its columns.
     turns.ratio(
         "pyarrow.table(mappings), 20,000 mappings",
         lambda: pa.table(read[0]),

@@ -1,6 +1,6 @@
-"""One benchmark for each figure that the core promises.
+"""One benchmark for each promise about the speed of reading one process.
 
-Each first checks the answer, then takes ours and its baseline in turns.
+Each checks the result, then times our call and its baseline in turns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import bare
 import peers
 import pytest
 import workloads
-from figures import Figure, ratio
 from fresh import timed
 from measuring import Turns, environment, run_fresh
+from results import Result, ratio
 
 import fastsmaps
 
@@ -32,7 +32,7 @@ TARGETS = {
 
 
 def counted(text: bytes) -> tuple[int, int]:
-    """Count mappings and bytes of Rss in a smaps text, in simple Python."""
+    """Count mappings and bytes of Rss in the text of smaps, in simple Python."""
     lines = text.splitlines()
     headers = sum(line[:1] in b"0123456789abcdef" for line in lines)
     return headers, sum(int(line.split()[1]) for line in lines if line.startswith(b"Rss:")) * 1024
@@ -80,7 +80,7 @@ def test_mappings(turns: Turns, pid: Pid, workload: str, goal: float, rounds: in
         against="bare read",
         goal=goal,
         rounds=rounds,
-        beside={"bare read in chunks": lambda: bare.read_chunks(path).ns},
+        also={"bare read in chunks": lambda: bare.read_chunks(path).ns},
     )
 
 
@@ -95,7 +95,7 @@ def test_totals(turns: Turns, pid: Pid) -> None:
         against="bare open-read-close of the rollup",
         goal=1.05,
         rounds=3000,
-        beside={"psutil memory_full_info": lambda: timed(lambda: peers.psutil_totals(number))},
+        also={"psutil memory_full_info": lambda: timed(lambda: peers.psutil_totals(number))},
     )
 
 
@@ -138,9 +138,9 @@ def test_psutil_c(turns: Turns, pid: Pid, workload: str, rounds: int) -> None:
 
 @against_psutil
 def test_psutil_python(
-    record: Callable[[Figure], None], pid: Pid, workload: str, rounds: int
+    record: Callable[[Result], None], pid: Pid, workload: str, rounds: int
 ) -> None:
-    """Not a case of pytest-benchmark: the other backend needs a process of its own."""
+    """Compare without pytest-benchmark, as the other backend needs its own process."""
     number = pid(workload)
     answer = run_fresh("against_psutil", number, rounds, backend="python")
     assert answer["backend"] == "python"
@@ -156,8 +156,8 @@ def test_psutil_python(
     )
 
 
-def test_memory(record: Callable[[Figure], None], pid: Pid) -> None:
-    """Medians of some fresh processes; fresh.memory() says what is counted."""
+def test_memory(record: Callable[[Result], None], pid: Pid) -> None:
+    """Take medians over fresh processes; fresh.memory() says what they count."""
     number = pid("many_small")
     count = counted(workloads.smaps(number))[0]
 
@@ -167,26 +167,26 @@ def test_memory(record: Callable[[Figure], None], pid: Pid) -> None:
         return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
     ours, psutil = median("fastsmaps"), median("psutil")
-    notes = {"kept": f"every column asked for: {ours['asked']:.0f} B", "peak": ""}
+    notes = {"kept": f"with every column requested: {ours['requested']:.0f} B", "peak": ""}
     for key, goal in (("kept", 280), ("peak", 640)):
-        figure = Figure(
-            f"memory a mapping, {key}",
+        result = Result(
+            f"memory per mapping, {key}",
             f"{ours[key]:.1f} B",
             f"{psutil[key]:.1f} B, psutil memory_maps",
             ours[key],
             goal,
             unit="B",
-            beside=notes[key],
+            also=notes[key],
         )
-        record(figure)
+        record(result)
 
 
 def test_import(turns: Turns) -> None:
-    """Wall time of a whole interpreter that imports it, less that of one that does not."""
+    """Time a whole interpreter that imports fastsmaps, less one that imports nothing."""
     child = environment()
 
     def run(code: str) -> None:
-        # -P: not the package in the current directory, but the one that is measured here.
+        # -P: import the package measured here, not one in the current directory.
         command = [sys.executable, "-P", "-c", code]
         _, status = os.waitpid(os.posix_spawn(sys.executable, command, child), 0)
         assert status == 0
@@ -206,13 +206,13 @@ def test_import(turns: Turns) -> None:
         statistics.median(times[name]) / 1e6 for name in ("ours", "bare", "psutil")
     )
     turns.show(
-        Figure(
+        Result(
             "import fastsmaps",
             f"{ours:.1f} ms",
             f"{bare_start:.1f} ms, python -c ''",
             ours - bare_start,
             8,
             unit="ms",
-            beside=f"import psutil {psutil - bare_start:.1f} ms",
+            also=f"import psutil {psutil - bare_start:.1f} ms",
         )
     )

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from figures import Figure
 from herd import Herd, herd
 from measuring import environment
+from results import Result
 
 COUNT, NAMES = 500, 20
 BUDGET = 0.01
 SECONDS = 20
-Record = Callable[[Figure], None]
+Record = Callable[[Result], None]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_scrape(record: Record, flock: Herd, busy: bool) -> None:
         size = len(exporter.scrape())
     worst = statistics.quantiles(times, n=100)[98]
     record(
-        Figure(
+        Result(
             f"a scrape, {COUNT} processes in {NAMES} groups"
             + (", sweeps without a pause" if busy else ""),
             f"{size / 1024:.1f} KiB",
@@ -116,7 +116,7 @@ def test_scrape(record: Record, flock: Herd, busy: bool) -> None:
             statistics.median(times),
             10,
             unit="ms",
-            beside=f"99 of 100 within {worst:.1f} ms, the longest {max(times):.1f} ms",
+            also=f"99 of 100 within {worst:.1f} ms, the longest {max(times):.1f} ms",
         )
     )
 
@@ -133,7 +133,7 @@ def test_share(record: Record, flock: Herd) -> None:
             exporter.scrape()
         share = (exporter.cpu() - cpu) / (time.monotonic() - wall)
     record(
-        Figure(
+        Result(
             f"exporter's share of a core, a scrape a second, {COUNT} processes",
             f"{share * 1e3:.1f} ms a second",
             f"{BUDGET * 1e3:.0f} ms, its budget",
@@ -153,7 +153,7 @@ def test_memory(record: Record, flock: Herd) -> None:
         exporter.timed(9900)
         after = exporter.rss()
     record(
-        Figure(
+        Result(
             "exporter's resident memory, 10,000 scrapes / 100",
             f"{after / 2**20:.1f} MiB",
             f"{before / 2**20:.1f} MiB",

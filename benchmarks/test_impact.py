@@ -20,13 +20,13 @@ from typing import NamedTuple
 import bare
 import peers
 import pytest
-from figures import Figure, ratio
+from results import Result, ratio
 from test_core import counted
 
 import fastsmaps
 
 PAIRS = 30  # of each way and what it is compared with
-Record = Callable[[Figure], None]
+Record = Callable[[Result], None]
 
 
 class Latency(NamedTuple):
@@ -144,7 +144,7 @@ def test_mmap_and_munmap(record: Record, mapper: Mapper) -> None:
                     theirs,
                     against=f"by {peer}",
                     goal=goal,
-                    beside={"by nothing": alone},
-                    neighbours=True,
+                    also={"by nothing": alone},
+                    paired=True,
                 )
             )

@@ -18,10 +18,10 @@ from pathlib import Path
 import bare
 import peers
 import pytest
-from figures import Figure
 from fresh import timed
 from herd import herd
 from measuring import Turns, environment
+from results import Result
 
 import fastsmaps
 
@@ -67,19 +67,19 @@ def test_scan(turns: Turns, pids: list[int], workers: int, goal: float) -> None:
         against="bare open-read-close of each rollup and stat, 1 thread",
         goal=goal,
         rounds=60,
-        beside={"the same in 2 C threads": lambda: bare.sweep(pids, *FILES, threads=2).ns},
+        also={"the same in 2 C threads": lambda: bare.sweep(pids, *FILES, threads=2).ns},
     )
 
 
 def test_scan_psutil(turns: Turns, pids: list[int]) -> None:
     wanted = set(pids)
-    rows = peers.psutil_sweep(wanted)
+    rows = peers.psutil_scan(wanted)
     assert {row["pid"]: row["memory_full_info"].rss for row in rows} == rollups(pids)
     check(fastsmaps.scan(pids, workers=2), pids)
     turns.ratio(
         f"scan(), {COUNT:,} small processes, workers=2",
         lambda: fastsmaps.scan(pids, workers=2),
-        lambda: timed(lambda: peers.psutil_sweep(wanted)),
+        lambda: timed(lambda: peers.psutil_scan(wanted)),
         against="psutil process_iter: memory_full_info, name, uids",
         goal=0.25,
         rounds=20,
@@ -147,13 +147,13 @@ def test_command(turns: Turns, pids: list[int]) -> None:
         ("fastsmaps ps --json, above its scan", ours - scan, 120, "ms"),
     ):
         turns.show(
-            Figure(
+            Result(
                 f"{measure}, {len(rss):,} processes",
                 f"{ours:.1f} ms",
                 f"{scan:.1f} ms, scan() in a running Python",
                 value,
                 goal,
                 unit=unit,
-                beside=f"python -c '' {start:.1f} ms",
+                also=f"python -c '' {start:.1f} ms",
             )
         )

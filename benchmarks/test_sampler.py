@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from figures import Figure
 from herd import Herd, herd
 from measuring import run_fresh
+from results import Result
 
 import fastsmaps
 
 BUDGET = 0.05
-Record = Callable[[Figure], None]
+Record = Callable[[Result], None]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def test_share(record: Record, flock: Herd, interval: float) -> None:
     answer = run_fresh("sampler", BUDGET, interval, 4)
     assert answer["rows"] >= len(flock.pids)
     record(
-        Figure(
+        Result(
             f"Sampler(budget={BUDGET}), 300 processes, a sweep every {interval:g} s",
             f"{answer['cpu'] * 1e3:.0f} ms in {answer['wall']:.1f} s",
             f"{BUDGET * answer['wall'] * 1e3:.0f} ms, its budget",
             answer["cpu"] / answer["wall"],
             0.06,
-            beside=f"first sweep {answer['first'] * 1e3:.0f} ms",
+            also=f"first sweep {answer['first'] * 1e3:.0f} ms",
         )
     )
 
@@ -64,13 +64,13 @@ def test_growth(record: Record, flock: Herd, interval: float) -> None:
                 sweeps += 1
             taken.append(sweeps)
     record(
-        Figure(
+        Result(
             f"64 MiB of growth in one of 300 processes, a sweep every {interval:g} s",
             f"{max(taken)} sweeps at most",
             "",
             max(taken),
             2,
             unit="sweeps",
-            beside="each: " + ", ".join(map(str, taken)),
+            also="each: " + ", ".join(map(str, taken)),
         )
     )

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import figures
 import pytest
+import results
 import workloads
 from measuring import environment
 
@@ -80,7 +80,7 @@ def by_itself(worker: Worker, interval: float, samples: list[int]) -> Iterator[N
 
 @pytest.mark.parametrize("watched", [by_another, by_itself])
 def test_slow_down(
-    record: Callable[[figures.Figure], None], worker: Worker, watched: Watching
+    record: Callable[[results.Result], None], worker: Worker, watched: Watching
 ) -> None:
     with fastsmaps.Watch(worker.pid, interval=TEN) as watch:
         time.sleep(3 * TEN)
@@ -105,13 +105,13 @@ def test_slow_down(
     rates = {i: sum(samples[i]) / sum(times[i]) * 1e9 for i in samples}
     direct = " - ".join(f"{q:.3f}" for q in statistics.quantiles(ten, n=4))
     record(
-        figures.Figure(
+        results.Result(
             f"{worker.work} work, watched {watched.__name__.replace('_', ' ')} ten times a second",
             f"{statistics.median(times[MANY]) / RUNS / 1e6:.1f} ms, {rates[MANY]:.0f} samples/s",
             f"{statistics.median(times[0.0]) / RUNS / 1e6:.1f} ms, unwatched",
             value,
             GOAL,
             spread=f"{low:.3f} - {high:.3f}",
-            beside=f"directly, {rates[TEN]:.1f} samples/s: quartiles {direct}",
+            also=f"directly, {rates[TEN]:.1f} samples/s: quartiles {direct}",
         )
     )

@@ -1,4 +1,4 @@
-"""What was measured: one Figure a row, and the table that shows them."""
+"""Results of the benchmarks, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ import peers
 
 import fastsmaps
 
-HEADINGS = ("measure", "ours", "baseline", "figure", "middle half", "goal", "reached", "beside")
+HEADINGS = ("measure", "ours", "baseline", "value", "middle half", "goal", "reached", "also")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One row: ``value`` is what the goal is about, a ratio unless there is a ``unit``.
+class Result:
+    """One row of the table.
 
-    An infinite goal is none.
+    The goal applies to ``value``, which is a ratio if ``unit`` is empty. An infinite goal means
+    that there is none; the table then leaves its cells empty.
     """
 
     measure: str
@@ -34,7 +35,7 @@ class Figure:
     goal: float
     unit: str = ""
     spread: str = ""
-    beside: str = ""
+    also: str = ""
 
     @property
     def reached(self) -> bool:
@@ -55,7 +56,7 @@ class Figure:
             self.spread,
             "" if math.isinf(self.goal) else f"<= {goal}",
             "" if math.isinf(self.goal) else reached,
-            self.beside,
+            self.also,
         )
 
 
@@ -70,37 +71,38 @@ def ratio(
     *,
     against: str,
     goal: float,
-    beside: Mapping[str, Sequence[float]] | None = None,
+    also: Mapping[str, Sequence[float]] | None = None,
     note: str = "",
-    neighbours: bool = False,
-) -> Figure:
-    """Ratio of medians, from nanoseconds measured in turns (``ours[i]``, then ``baseline[i]``).
+    paired: bool = False,
+) -> Result:
+    """Ratio of the medians of nanoseconds measured in turns (``ours[i]``, then ``baseline[i]``).
 
-    The middle half is that of the ratios of neighbours: what the machine's noise leaves open. With
-    `neighbours` the figure is their median: it tells less apart than the machine changes meanwhile.
+    The middle half is taken over the ratios of each pair of rounds: it shows the machine's noise.
+    With ``paired`` the value is their median: it resolves differences that are smaller than the
+    machine's drift over the run. ``also`` adds other series for comparison.
     """
     base = statistics.median(baseline)
     low, middle, high = statistics.quantiles(
         [a / b for a, b in zip(ours, baseline, strict=True)], n=4
     )
     notes = [note] if note else []
-    for name, times in (beside or {}).items():
+    for name, times in (also or {}).items():
         median = statistics.median(times)
         notes.append(f"{name} {us(median)} ({median / base:.2f})")
-    return Figure(
+    return Result(
         measure,
         us(statistics.median(ours)),
         f"{us(base)}, {against}",
-        middle if neighbours else statistics.median(ours) / base,
+        middle if paired else statistics.median(ours) / base,
         goal,
         spread=f"{low:.3f} - {high:.3f}",
-        beside="; ".join(notes),
+        also="; ".join(notes),
     )
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """Format a Markdown table, aligned so that it is readable in a terminal too."""
-    rows = [HEADINGS, *(figure.cells() for figure in figures)]
+def table(results: Iterable[Result]) -> str:
+    """Format a Markdown table, padded to be readable in a terminal too."""
+    rows = [HEADINGS, *(result.cells() for result in results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     rows.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
@@ -124,7 +126,7 @@ def _compiler() -> str:
 
 
 def facts() -> list[str]:
-    """Describe the machine and the versions, on which every value depends."""
+    """Describe the machine and the versions that all results depend on."""
     try:
         version = importlib.metadata.version("fastsmaps")
     except importlib.metadata.PackageNotFoundError:
@@ -139,6 +141,6 @@ def facts() -> list[str]:
     ]
 
 
-def markdown(figures: Iterable[Figure]) -> str:
+def markdown(results: Iterable[Result]) -> str:
     """Format the table and the machine's description for the documentation."""
-    return "\n".join([table(figures), "", *(f"- {fact}" for fact in facts()), ""])
+    return "\n".join([table(results), "", *(f"- {fact}" for fact in facts()), ""])
