@@ -1,7 +1,7 @@
-/* The baselines: what the kernel and memchr cost when nothing is parsed.
+/* The baselines: what the kernel and memchr cost without parsing.
  *
- * Each function takes the time itself, so that ctypes' own cost (about a microsecond a call) is
- * not counted in the baseline's favour or against it. Returns nanoseconds, or -errno.
+ * Each function measures its own time, which leaves out the cost of ctypes (about a microsecond per
+ * call), and returns nanoseconds, or -errno.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +27,7 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* open, read(2) into 64 KiB until the end, close: how a plain reader does it. */
+/* Open, read(2) into 64 KiB until the end, close: what a plain reader does. */
 int64_t bare_read(const char *path, uint64_t *bytes)
 {
     int64_t start = now();
@@ -45,8 +45,8 @@ int64_t bare_read(const char *path, uint64_t *bytes)
     return error ? -error : now() - start;
 }
 
-/* The same with preadv in chunks of less than a page, laid end to end. seq_file then throws away
- * fewer records that did not fit, so this is below bare_read: the floor for a reader that parses. */
+/* The same with preadv into contiguous chunks of less than a page. seq_file then discards fewer
+ * records that did not fit, so this is faster than bare_read: the lower limit for a parser. */
 int64_t chunks_read(const char *path, uint64_t *bytes)
 {
     int64_t start = now();
@@ -67,66 +67,66 @@ int64_t chunks_read(const char *path, uint64_t *bytes)
     return error ? -error : now() - start;
 }
 
-/* Many processes: of each, some files, opened, read into 64 KiB until the end and closed. */
-struct sweep {
+/* Some files of many processes: open, read into 64 KiB until the end, close. */
+struct scan {
     const int32_t *pids;
-    const char *const *names; /* ends in a null pointer */
+    const char *const *names; /* ends with a null pointer */
     size_t count;
     atomic_size_t next;
     atomic_uint_fast64_t bytes;
     atomic_int error;
 };
 
-static void *sweep_some(void *argument)
+static void *scan_rest(void *argument)
 {
-    struct sweep *sweep = argument;
-    char path[64], block[BUFFER]; /* the buffer above is one thread's */
+    struct scan *scan = argument;
+    char path[64], block[BUFFER]; /* `buffer` is for one thread only */
     uint64_t total = 0;
     size_t i;
 
-    while ((i = atomic_fetch_add(&sweep->next, 1)) < sweep->count) {
-        for (const char *const *name = sweep->names; *name; name++) {
-            snprintf(path, sizeof path, "/proc/%d/%s", sweep->pids[i], *name);
+    while ((i = atomic_fetch_add(&scan->next, 1)) < scan->count) {
+        for (const char *const *name = scan->names; *name; name++) {
+            snprintf(path, sizeof path, "/proc/%d/%s", scan->pids[i], *name);
             int fd = open(path, O_RDONLY | O_CLOEXEC);
             ssize_t got = -1;
             while (fd >= 0 && (got = read(fd, block, BUFFER)) > 0)
                 total += (uint64_t)got;
             if (got < 0)
-                sweep->error = errno;
+                scan->error = errno;
             if (fd >= 0)
                 close(fd);
         }
     }
-    sweep->bytes += total;
+    scan->bytes += total;
     return 0;
 }
 
-int64_t bare_sweep(const int32_t *pids, size_t count, const char *const *names, int threads,
-                   uint64_t *bytes)
+int64_t bare_scan(const int32_t *pids, size_t count, const char *const *names, int threads,
+                  uint64_t *bytes)
 {
-    struct sweep sweep = {.pids = pids, .names = names, .count = count};
-    pthread_t others[THREADS];
+    struct scan scan = {.pids = pids, .names = names, .count = count};
+    pthread_t helpers[THREADS];
     int64_t start = now();
     int started = 0;
 
     if (threads < 1 || threads > THREADS)
         return -EINVAL;
     while (started < threads - 1) {
-        int error = pthread_create(&others[started], 0, sweep_some, &sweep);
+        int error = pthread_create(&helpers[started], 0, scan_rest, &scan);
         if (error) {
-            sweep.error = error;
+            scan.error = error;
             break;
         }
         started++;
     }
-    sweep_some(&sweep);
+    scan_rest(&scan);
     while (started > 0)
-        pthread_join(others[--started], 0);
-    *bytes = sweep.bytes;
-    return sweep.error ? -sweep.error : now() - start;
+        pthread_join(helpers[--started], 0);
+    *bytes = scan.bytes;
+    return scan.error ? -scan.error : now() - start;
 }
 
-/* One memchr a line: the least that any parser of lines can do. */
+/* One memchr per line: the least work that a parser of lines can do. */
 int64_t count_newlines(const char *text, uint64_t length, uint64_t *count)
 {
     int64_t start = now();

@@ -1,6 +1,6 @@
-"""The baselines of bare.c, compiled at the first call and timed inside C.
+"""The baselines of bare.c, compiled by the first call and timed in C.
 
-``python bare.py FILE...`` shows what reading each file costs, here and now.
+``python bare.py FILE...`` measures how long reading each file takes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ SOURCE = Path(__file__).with_name("bare.c")
 
 
 class Timing(NamedTuple):
-    """What one call took, and how many bytes (or lines) it saw."""
+    """Nanoseconds of one call, and the bytes (or lines) that it read."""
 
     ns: int
-    seen: int
+    total: int
 
 
 def compiler() -> list[str]:
-    """C compiler's command: ``$CC``, else ``cc``."""
+    """Command of the C compiler: ``$CC``, or ``cc``."""
     return shlex.split(os.environ.get("CC", "cc")) or ["cc"]
 
 
 def build(*arguments: str) -> None:
-    """Run the compiler; raise RuntimeError with its message, or if there is none."""
+    """Run the C compiler; raise RuntimeError if it fails or is missing."""
     command = [*compiler(), "-O2", *arguments]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
@@ -48,7 +48,7 @@ def build(*arguments: str) -> None:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """bare.c as a loaded library; its file is gone again before the first call."""
+    """Compile bare.c, load the library and delete its file."""
     with tempfile.TemporaryDirectory() as directory:
         target = os.path.join(directory, "bare.so")
         build("-pthread", "-shared", "-fPIC", "-o", target, str(SOURCE))
@@ -56,14 +56,14 @@ def library() -> ctypes.CDLL:
     out = ctypes.POINTER(ctypes.c_uint64)
     bare.bare_read.argtypes = bare.chunks_read.argtypes = (ctypes.c_char_p, out)
     bare.count_newlines.argtypes = (ctypes.c_char_p, ctypes.c_uint64, out)
-    bare.bare_sweep.argtypes = (
+    bare.bare_scan.argtypes = (
         ctypes.POINTER(ctypes.c_int32),
         ctypes.c_size_t,
         ctypes.POINTER(ctypes.c_char_p),
         ctypes.c_int,
         out,
     )
-    for function in (bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_sweep):
+    for function in (bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_scan):
         function.restype = ctypes.c_int64
     return bare
 
@@ -77,24 +77,24 @@ def _read(name: str, path: str) -> Timing:
 
 
 def read(path: str) -> Timing:
-    """Open, fill 64 KiB again and again until the end, close; nothing is parsed."""
+    """Open a file, read it into a buffer of 64 KiB until the end, and close it."""
     return _read("bare_read", path)
 
 
 def read_chunks(path: str) -> Timing:
-    """Read with preadv(2) in 64 chunks of 3,000 bytes: the floor, not a baseline."""
+    """Read with preadv(2) into 64 chunks of 3,000 bytes: the lower limit for a parser."""
     return _read("chunks_read", path)
 
 
-def sweep(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:
-    """Each process's files of these names, one after the other, as read() does; in C threads.
+def scan(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:
+    """Read the named files of each process like read(), in C threads.
 
-    OSError if one of them could not be read.
+    Raises OSError if one of them could not be read.
     """
     count = ctypes.c_uint64()
     numbers = (ctypes.c_int32 * len(pids))(*pids)
     files = (ctypes.c_char_p * (len(names) + 1))(*map(os.fsencode, names), None)
-    ns = library().bare_sweep(numbers, len(pids), files, threads, ctypes.byref(count))
+    ns = library().bare_scan(numbers, len(pids), files, threads, ctypes.byref(count))
     if ns < 0:
         raise OSError(-ns, os.strerror(-ns), ", ".join(names))
     return Timing(ns, count.value)
@@ -108,13 +108,13 @@ def count_newlines(text: bytes) -> Timing:
 
 
 def main(paths: list[str], rounds: int = 101) -> None:
-    """Print medians of the two ways to read, interleaved."""
+    """Print the medians of both ways to read, interleaved."""
     for path in paths:
         pairs = [(read(path), read_chunks(path)) for _ in range(rounds)]
         plain = statistics.median(pair[0].ns for pair in pairs) / 1000
         chunks = statistics.median(pair[1].ns for pair in pairs) / 1000
         print(
-            f"{path}: {pairs[0][0].seen:,} bytes, read {plain:,.1f} us, "
+            f"{path}: {pairs[0][0].total:,} bytes, read {plain:,.1f} us, "
             f"in chunks {chunks:,.1f} us ({chunks / plain:.2f})"
         )
 

@@ -1,10 +1,11 @@
-/* Many small processes, each a program of its own: herd COUNT MAPPINGS [NAMES].
+/* Start many small processes: herd COUNT MAPPINGS [NAMES].
  *
- * Every child executes this file anew, so that nothing is shared by fork that separate programs
- * would not share. It adds MAPPINGS anonymous ones of a page to the some 22 of any dynamic program
- * and says "ready PID"; at SIGUSR1 it writes STEP bytes of new memory and says "grown PID". With
- * NAMES they are called herd-0 to herd-(NAMES - 1), in turn. All read one standard input, into
- * which nobody writes: at its end, also where whoever started them was killed, they end.
+ * Every child executes this file again, so that fork shares no memory that separate programs would
+ * not share. It adds MAPPINGS anonymous mappings of one page to the some 22 of any dynamically
+ * linked program and prints "ready PID". On SIGUSR1 it writes STEP bytes of new memory and prints
+ * "grown PID". With NAMES, the children are called herd-0 to herd-(NAMES - 1), in turn. They all
+ * block on the shared standard input and exit at its end, which also comes if the program that
+ * started them is killed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,12 +20,12 @@
 
 enum { STEP = 64 << 20 };
 
-static void say(const char *what)
+static void report(const char *event)
 {
     char line[64];
-    int length = snprintf(line, sizeof line, "%s %d\n", what, (int)getpid());
+    int length = snprintf(line, sizeof line, "%s %d\n", event, (int)getpid());
 
-    if (write(1, line, (size_t)length) != length) /* shorter than PIPE_BUF: never mixed */
+    if (write(1, line, (size_t)length) != length) /* atomic: shorter than PIPE_BUF */
         _exit(1);
 }
 
@@ -43,16 +44,16 @@ static void grow(int signal)
 
     (void)signal;
     memset(map(STEP), 1, STEP);
-    say("grown");
+    report("grown");
     errno = error;
 }
 
-static int stand(size_t mappings, const char *name)
+static int run(size_t mappings, const char *name)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char byte;
 
-    /* Rss must not depend on whether there is a huge page to be had. */
+    /* Rss must not depend on whether a huge page is available. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     if (name)
         prctl(PR_SET_NAME, name, 0, 0, 0);
@@ -60,37 +61,37 @@ static int stand(size_t mappings, const char *name)
     if (mappings) {
         char *region = map(mappings * page);
         memset(region, 1, mappings * page);
-        /* Neighbours with equal protection would merge into one. */
+        /* Neighbours with equal permissions would merge. */
         for (size_t i = 0; i < mappings; i += 2)
             if (mprotect(region + i * page, page, PROT_READ))
                 return 1;
     }
-    say("ready");
+    report("ready");
     while (read(0, &byte, 1) != 0)
         ;
     return 0;
 }
 
-int main(int count, char **arguments)
+int main(int argc, char **argv)
 {
-    long names = count == 4 ? atol(arguments[3]) : 0;
+    long names = argc == 4 ? atol(argv[3]) : 0;
 
-    if (count >= 3 && !strcmp(arguments[1], "stand"))
-        return stand((size_t)atol(arguments[2]), arguments[3]);
-    if (count != 3 && names < 1)
+    if (argc >= 3 && !strcmp(argv[1], "run"))
+        return run((size_t)atol(argv[2]), argv[3]);
+    if (argc != 3 && names < 1)
         return 2;
-    for (long i = atol(arguments[1]); i > 0; i--) {
+    for (long i = atol(argv[1]); i > 0; i--) {
         pid_t child = fork();
         if (child == 0) {
             char name[16];
             snprintf(name, sizeof name, "herd-%ld", names ? i % names : 0);
-            execl("/proc/self/exe", "herd", "stand", arguments[2], names ? name : (char *)0,
+            execl("/proc/self/exe", "herd", "run", argv[2], names ? name : (char *)0,
                   (char *)0);
             _exit(1);
         }
         if (child < 0) {
             perror("fork");
-            break; /* whoever waits for them learns it from the end of our output */
+            break; /* the reader sees our output end early */
         }
     }
     close(1);

@@ -1,6 +1,6 @@
-"""Many small processes at once, those of herd.c; they end with whoever started them.
+"""Many small processes of herd.c, which end with the program that started them.
 
-``python herd.py 1000 0`` starts a thousand by hand, until the end of its standard input.
+``python herd.py 1000 0`` starts a thousand of them and runs until the end of its standard input.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import bare
 
 
 class Herd:
-    """Processes of herd.c, ready; ``pids`` in the order in which they said so."""
+    """Processes of herd.c that are ready; ``pids`` is in the order in which they started."""
 
-    def __init__(self, said: IO[bytes], count: int) -> None:
-        self._said = said
-        self.pids = [self._hear(b"ready") for _ in range(count)]
+    def __init__(self, output: IO[bytes], count: int) -> None:
+        self._output = output
+        self.pids = [self._wait_for(b"ready") for _ in range(count)]
 
-    def _hear(self, what: bytes) -> int:
-        word, _, number = self._said.readline().partition(b" ")
-        if word != what:
-            raise RuntimeError("a process of the herd ended; is there room for so many?")
-        return int(number)
+    def _wait_for(self, event: bytes) -> int:
+        word, _, pid = self._output.readline().partition(b" ")
+        if word != event:
+            raise RuntimeError("a process of the herd ended; is there memory for that many?")
+        return int(pid)
 
     def grow(self, pid: int) -> None:
-        """One of them takes 64 MiB more of anonymous memory, and has written it on return."""
+        """Make a process write 64 MiB of new anonymous memory, and wait until it has."""
         os.kill(pid, signal.SIGUSR1)
-        assert self._hear(b"grown") == pid
+        assert self._wait_for(b"grown") == pid
 
 
 @contextlib.contextmanager
 def herd(count: int, mappings: int = 0, names: int | None = None) -> Iterator[Herd]:
-    """``count`` small programs of some 22 mappings, and ``mappings`` more of a page each.
+    """Run ``count`` small programs of some 22 mappings plus ``mappings`` of one page each.
 
-    With ``names`` they have so many different ones: herd-0, herd-1, ...
+    With ``names``, they are called herd-0 to herd-(names - 1), in turn.
     """
     with tempfile.TemporaryDirectory() as directory:
         program = os.path.join(directory, "herd")
@@ -50,7 +50,7 @@ def herd(count: int, mappings: int = 0, names: int | None = None) -> Iterator[He
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
             assert parent.stdout is not None
             yield Herd(parent.stdout, count)
-            # Popen's exit closes their standard input, at which they end, and waits for the parent.
+            # Popen.__exit__ closes their standard input, which ends them, and waits for the parent.
 
 
 def main(count: str, mappings: str = "0") -> None:

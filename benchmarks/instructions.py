@@ -1,7 +1,7 @@
-"""Instructions of parse() and totals(), against a stored baseline: ``make bench-check``.
+"""Compare the instructions of parse() and totals() with a stored baseline: ``make bench-check``.
 
-Times on a busy machine say nothing about a change of 10 %; a count of instructions (valgrind's
-callgrind) is the same to a thousandth whatever else runs. What the kernel does is not in it.
+Times on a busy machine cannot show a change of 10 %. A count of instructions (valgrind's callgrind)
+is the same to a thousandth whatever else runs. It does not include the kernel's work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CAPTURES = HERE.parent / "tests/data/captures"
 LIMIT = 1.10
 WARMUP, CALLS = 2, 2
 
-# Two of the kernel's lines end in a space, which a linter would have gone.
+# Two of the kernel's lines end with a space, which a linter would remove.
 RECORD = """\
 {start:x}-{end:x} rw-p 00000000 00:00 0 
 Size:                  8 kB
@@ -60,68 +60,68 @@ VmFlags: rd wr mr mw me ac sd
 """  # noqa: W291
 
 
-def works(pid: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Map names to the calls whose instructions are counted."""
+def workloads(pid: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the name of each workload and the call whose instructions are counted."""
     saved = [path.read_bytes() for path in sorted(CAPTURES.glob("*/*/smaps"))]
     assert len(saved) > 10, CAPTURES
-    alike = "".join(
-        RECORD.format(start=at, end=at + 8192, pss=at >> 12 & 7)
-        for at in range(1 << 40, (1 << 40) + 2000 * 8192, 8192)
+    synthetic = "".join(
+        RECORD.format(start=start, end=start + 8192, pss=start >> 12 & 7)
+        for start in range(1 << 40, (1 << 40) + 2000 * 8192, 8192)
     ).encode()
     yield "parse(), smaps of all kernels", lambda: [fastsmaps.parse(text) for text in saved]
-    yield "parse(), 2,000 mappings", lambda: fastsmaps.parse(alike)
+    yield "parse(), 2,000 mappings", lambda: fastsmaps.parse(synthetic)
     yield "totals(pid)", lambda: fastsmaps.totals(pid)
     with fastsmaps.Process(pid) as process:
         yield "Process.totals()", process.totals
 
 
 def count(library: str) -> None:
-    """Under callgrind: one dump for each piece of work."""
+    """Run each workload under callgrind and write one dump for it."""
     marks = ctypes.CDLL(library)
     gc.disable()
     with subprocess.Popen(["sleep", "600"]) as child:
         try:
-            for name, work in works(child.pid):
+            for name, call in workloads(child.pid):
                 for _ in range(WARMUP):
-                    work()
+                    call()
                 marks.begin()
                 for _ in range(CALLS):
-                    work()
+                    call()
                 marks.end(name.encode())
         finally:
             child.kill()
 
 
-def counted(backend: str) -> dict[str, int]:
-    """Instructions a call, by the work's name."""
+def count_instructions(backend: str) -> dict[str, int]:
+    """Count instructions per call, by the workload's name."""
     with tempfile.TemporaryDirectory() as directory:
         library = os.path.join(directory, "marks.so")
         bare.build("-shared", "-fPIC", "-o", library, str(HERE / "marks.c"))
         out = Path(directory) / "out"
-        done = subprocess.run(
+        completed = subprocess.run(
             [
                 "valgrind", "--tool=callgrind", f"--callgrind-out-file={out}",
                 sys.executable, __file__, "--count", library,
             ],
             env={**environment(backend), "PYTHONHASHSEED": "0"},
-            stderr=subprocess.PIPE,  # it tells of every system call that it does not know
+            stderr=subprocess.PIPE,  # it warns about each system call that it does not know
             text=True,
             check=False,
         )  # fmt: skip
-        if done.returncode:
-            sys.exit(done.stderr)
-        found = {}
+        if completed.returncode:
+            sys.exit(completed.stderr)
+        counts = {}
         for dump in Path(directory).glob("out.*"):
             text = dump.read_text()
             name = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.MULTILINE)
             total = re.search(r"^(?:summary|totals): (\d+)$", text, re.MULTILINE)
             if name and total:
-                found[f"{name[1]}, {backend}"] = int(total[1]) // CALLS
-        return found
+                counts[f"{name[1]}, {backend}"] = int(total[1]) // CALLS
+        return counts
 
 
 def machine() -> str:
-    """Describe the versions and the processor that determine the number of instructions."""
+    """Describe the versions and the processor on which the counts depend."""
     compiler = subprocess.run(
         [*bare.compiler(), "-dumpfullversion"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.split(".")[0]
@@ -130,9 +130,9 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Compare; return the exit status: 1 above the limit, 3 where nothing is stored."""
+    """Return the exit status: 1 above the limit, 3 without a stored baseline for this machine."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", action="store_true", help="make these counts the baseline")
+    parser.add_argument("--store", action="store_true", help="store the new counts as the baseline")
     parser.add_argument("--count", metavar="LIBRARY", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.count:
@@ -141,18 +141,18 @@ def main() -> int:
     stored: dict[str, dict[str, int]] = json.loads(BASELINE.read_text())
     here = machine()
     if here not in stored and not args.store:
-        print(f"no baseline for {here}: python {__file__} --store makes one")
+        print(f"no baseline for {here}; create one with: python {__file__} --store")
         return 3
-    now = counted("c") | counted("python")
+    now = count_instructions("c") | count_instructions("python")
     if args.store:
         stored[here] = now
         BASELINE.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
         return 0
     before = stored[here]
     if now.keys() != before.keys():
-        print(f"not in both: {', '.join(now.keys() ^ before.keys())}; store the baseline anew")
+        print(f"only in one of both: {', '.join(now.keys() ^ before.keys())}; run with --store")
         return 1
-    print(f"{'instructions a call':40} {'now':>12} {'baseline':>12}  ratio")
+    print(f"{'instructions per call':40} {'now':>12} {'baseline':>12}  ratio")
     ratios = {name: now[name] / before[name] for name in now}
     for name, ratio in sorted(ratios.items()):
         print(f"{name:40} {now[name]:>12,} {before[name]:>12,} {ratio:6.3f}")

@@ -1,8 +1,8 @@
-/* A process that maps and unmaps without a pause, and says how long that took: mapper MAPPINGS.
+/* Map and unmap memory without a pause, and print the latencies: mapper MAPPINGS.
  *
- * It has so many mappings of a written page each beside. For each line of its input, a number of
- * milliseconds, it works so long and answers with "COUNT P50 P99 P999 MAX", times of one mmap or
- * munmap in nanoseconds.
+ * The process also has MAPPINGS other mappings of one written page each. For each line of its
+ * input, a number of milliseconds, it works that long and prints "COUNT P50 P99 P999 MAX": the
+ * number of calls of mmap and munmap, and latencies of one call in nanoseconds.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -43,9 +43,9 @@ static int by_size(const void *a, const void *b)
 static void work(uint64_t duration)
 {
     size_t count = 0;
-    uint64_t begun = now(), before = begun, after = begun;
+    uint64_t start = now(), before = start, after = start;
 
-    while (after - begun < duration && count < MAX_TIMES) {
+    while (after - start < duration && count < MAX_TIMES) {
         char *block = map(BLOCK);
 
         after = now();
@@ -70,13 +70,13 @@ int main(int argc, char **argv)
     unsigned long duration;
     char *region;
 
-    /* Huge pages would make the walk of a page table one step. */
+    /* With a huge page, the walk of a page table would be a single step. */
     if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0)
         return 1;
     region = map((mappings + 1) * PAGE);
     for (i = 0; i < mappings; i++)
         region[i * PAGE] = 1;
-    /* Neighbours of equal protection would be one mapping. */
+    /* Neighbours with equal permissions would merge. */
     for (i = 0; i < mappings; i += 2)
         if (mprotect(region + i * PAGE, PAGE, PROT_READ) != 0)
             return 1;

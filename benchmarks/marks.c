@@ -1,4 +1,4 @@
-/* Where callgrind's count of instructions begins and ends, for instructions.py. */
+/* Begin and end callgrind's count of instructions, for instructions.py. */
 
 #include <valgrind/callgrind.h>
 

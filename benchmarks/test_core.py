@@ -47,7 +47,7 @@ def check(table: fastsmaps.Mappings, text: bytes) -> None:
 
 def test_parse(turns: Turns, text: bytes, tmp_path: Path) -> None:
     check(fastsmaps.parse(text), text)
-    assert bare.count_newlines(text).seen == text.count(b"\n")
+    assert bare.count_newlines(text).total == text.count(b"\n")
     saved = tmp_path / "smaps"
     saved.write_bytes(text)
     first = statistics.median(run_fresh("first_parse", saved)["first"] for _ in range(7))
@@ -72,7 +72,7 @@ def test_mappings(turns: Turns, pid: Pid, workload: str, goal: float, rounds: in
     path = f"/proc/{number}/smaps"
     text = workloads.smaps(number)
     check(fastsmaps.mappings(number), text)
-    assert bare.read(path).seen == bare.read_chunks(path).seen == len(text)
+    assert bare.read(path).total == bare.read_chunks(path).total == len(text)
     turns.ratio(
         f"mappings(pid), {TARGETS[workload]}",
         lambda: fastsmaps.mappings(number),

@@ -1,7 +1,7 @@
-"""Sweeps over many processes at once: scan(), libs() and the command that shows them.
+"""Reading many processes: scan(), libs() and the command.
 
-Each first checks the answer, then takes ours and its baseline in turns. What stands still is
-compared in full; Pss is not, as it moves with whatever else starts or ends on the machine.
+Each benchmark checks the result, then times our call and its baseline in turns. The check leaves
+out Pss, which changes whenever any process on the machine starts or ends.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ FILES = ("smaps_rollup", "stat")
 
 @pytest.fixture(scope="module")
 def pids() -> Iterator[list[int]]:
-    """Start a thousand small programs, which end before other benchmarks start."""
+    """Pids of a thousand small programs, which end before other benchmarks start."""
     with herd(COUNT) as started:
         yield started.pids
 
 
 def rollups(pids: list[int]) -> dict[int, int]:
-    """Rss of each process, in simple Python."""
-    found = {}
+    """Read the Rss of each process, in simple Python."""
+    rss = {}
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(b"Rss:"):
-                found[pid] = int(line.split()[1]) * 1024
-    return found
+                rss[pid] = int(line.split()[1]) * 1024
+    return rss
 
 
 def check(scan: fastsmaps.Scan, pids: list[int]) -> None:
     assert scan.coverage["read"] == len(scan) == len(pids)
     assert {row.pid: row.totals.rss for row in scan if row.totals} == rollups(pids)
-    # What executes /proc/self/exe is called "exe" on some kernels.
+    # Some kernels name a program "exe" that was executed as /proc/self/exe.
     comm = Path(f"/proc/{pids[0]}/comm").read_text().removesuffix("\n")
     assert {(row.comm, row.uid, row.ppid) for row in scan} == {
         (comm, os.getuid(), scan[0].ppid),
@@ -59,15 +59,15 @@ def check(scan: fastsmaps.Scan, pids: list[int]) -> None:
 @pytest.mark.parametrize(("workers", "goal"), [(1, 1.10), (2, 0.60)])
 def test_scan(turns: Turns, pids: list[int], workers: int, goal: float) -> None:
     check(fastsmaps.scan(pids, workers=workers), pids)
-    assert bare.sweep(pids, *FILES).seen > 500 * COUNT
+    assert bare.scan(pids, *FILES).total > 500 * COUNT
     turns.ratio(
         f"scan(), {COUNT:,} small processes, workers={workers}",
         lambda: fastsmaps.scan(pids, workers=workers),
-        lambda: bare.sweep(pids, *FILES).ns,
+        lambda: bare.scan(pids, *FILES).ns,
         against="bare open-read-close of each rollup and stat, 1 thread",
         goal=goal,
         rounds=60,
-        also={"the same in 2 C threads": lambda: bare.sweep(pids, *FILES, threads=2).ns},
+        also={"the same in 2 C threads": lambda: bare.scan(pids, *FILES, threads=2).ns},
     )
 
 
@@ -87,7 +87,7 @@ def test_scan_psutil(turns: Turns, pids: list[int]) -> None:
 
 
 def mapped(pids: list[int]) -> Mapping[str, tuple[int, int]]:
-    """For each file mapped: the sum of Rss, and how many processes map it; the plain way."""
+    """Sum the Rss and count the processes of each mapped file, in simple Python."""
     rss: collections.Counter[str] = collections.Counter()
     users: collections.Counter[str] = collections.Counter()
     for pid in pids:
@@ -104,13 +104,13 @@ def mapped(pids: list[int]) -> Mapping[str, tuple[int, int]]:
 
 
 def test_libs(turns: Turns, pids: list[int]) -> None:
-    some = pids[:200]
-    found = fastsmaps.libs(some, workers=1)
-    assert {path: (use.totals.rss, use.processes) for path, use in found.items()} == mapped(some)
+    subset = pids[:200]
+    libs = fastsmaps.libs(subset, workers=1)
+    assert {path: (use.totals.rss, use.processes) for path, use in libs.items()} == mapped(subset)
     turns.ratio(
-        f"libs(), {len(some)} small processes, workers=1",
-        lambda: fastsmaps.libs(some, workers=1),
-        lambda: bare.sweep(some, "smaps").ns,
+        f"libs(), {len(subset)} small processes, workers=1",
+        lambda: fastsmaps.libs(subset, workers=1),
+        lambda: bare.scan(subset, "smaps").ns,
         against="bare open-read-close of each smaps",
         goal=1.10,
         rounds=100,
@@ -118,19 +118,19 @@ def test_libs(turns: Turns, pids: list[int]) -> None:
 
 
 def test_command(turns: Turns, pids: list[int]) -> None:
-    """The whole process, from its start to its end, against the scan alone: all that it adds."""
+    """Time the whole command, from start to end, and compare it with its scan alone."""
     command = [sys.executable, "-P", "-m", "fastsmaps", "ps", "--json"]
     child = environment()
 
-    def show() -> None:
+    def run() -> None:
         subprocess.run(command, env=child, stdout=subprocess.DEVNULL, check=True)
 
-    answer = subprocess.run(command, env=child, stdout=subprocess.PIPE, check=True).stdout
-    rss = {row["pid"]: row["rss"] for row in json.loads(answer)}
+    output = subprocess.run(command, env=child, stdout=subprocess.PIPE, check=True).stdout
+    rss = {row["pid"]: row["rss"] for row in json.loads(output)}
     expected = rollups(pids)
     assert {pid: rss.get(pid) for pid in pids} == expected
     times = turns.take(
-        show,
+        run,
         {
             "scan": lambda: timed(lambda: fastsmaps.scan(max_rss=64 << 30)),
             "start": lambda: timed(
@@ -144,7 +144,7 @@ def test_command(turns: Turns, pids: list[int]) -> None:
     ours, scan, start = (statistics.median(times[name]) / 1e6 for name in ("ours", "scan", "start"))
     for measure, value, goal, unit in (
         ("fastsmaps ps --json", ours / scan, 2.5, ""),
-        ("fastsmaps ps --json, above its scan", ours - scan, 120, "ms"),
+        ("fastsmaps ps --json, without its scan", ours - scan, 120, "ms"),
     ):
         turns.show(
             Result(

@@ -1,7 +1,7 @@
-"""Processes to measure: real ones, started as children, that hold still while they are read.
+"""The processes to measure: real child processes that do not change while they are read.
 
-``python workloads.py many_small 20000`` starts one by hand: it prints its pid once it is ready,
-and ends at the end of its standard input.
+``python workloads.py many_small 20000`` starts one by hand. It prints its pid when it is ready and
+runs until the end of its standard input.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PR_SET_THP_DISABLE = 41
 
 
 def _alternating(count: int, size: int, written: int) -> mmap.mmap:
-    """``count`` anonymous mappings of ``size`` bytes, side by side, the first ``written`` touched.
+    """Create ``count`` adjacent anonymous mappings of ``size`` bytes; write ``written`` of each.
 
-    Every other one is read-only: neighbours with equal protection would merge into one. Made as
-    one region and split by mprotect, which is quicker than ``count`` calls of mmap.
+    Every other mapping is read-only, as neighbours with equal permissions would merge. They are
+    one region split by mprotect, which is faster than ``count`` calls of mmap.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    # With huge pages a few touches would fill the whole region, and the kernel would walk one
-    # entry instead of 512. prctl leaves no mark in VmFlags, as madvise would ("nh").
+    # With huge pages, a few writes would fill the whole region, and the kernel would walk one
+    # entry instead of 512. Unlike madvise ("nh"), prctl does not show in VmFlags.
     if libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE)")
     region = mmap.mmap(-1, count * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -71,16 +71,16 @@ WORKLOADS: dict[str, Callable[[int], object]] = {
 
 @contextlib.contextmanager
 def _started(name: str, count: int = 0) -> Iterator[int]:
-    """Start a workload, yield its pid once it is ready, and end it.
+    """Start a workload, yield its pid when it is ready, and end it.
 
-    The child blocks on our pipe, so it ends with us even where this process is killed.
+    The child blocks on our pipe, so it also ends if this process is killed.
     """
     command = [sys.executable, str(Path(__file__)), name, str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout is not None
             if not child.stdout.readline().startswith(b"ready"):
-                raise RuntimeError(f"the workload {name} did not start; its error is above")
+                raise RuntimeError(f"the workload {name} did not start; see its error above")
             yield child.pid
         finally:
             child.kill()
@@ -102,7 +102,7 @@ def ordinary() -> contextlib.AbstractContextManager[int]:
 
 
 def smaps(pid: int) -> bytes:
-    """Read the process's smaps."""
+    """Read a process's smaps."""
     return Path(f"/proc/{pid}/smaps").read_bytes()
 
 
