@@ -1,7 +1,7 @@
-"""The exporter: how long a scrape takes, what all of it takes of a core, whether it grows.
+"""The exporter: duration of a scrape, CPU time, and growth of its memory.
 
-It is the command as it is run, and scraped over HTTP as Prometheus does. Each first checks the
-answer against a plain sum over the processes' rollups.
+The exporter runs as its command and is scraped over HTTP, as by Prometheus. Each benchmark first
+checks the metrics against a plain sum over the processes' rollups.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Record = Callable[[Result], None]
 
 
 @pytest.fixture(scope="module")
-def flock() -> Iterator[Herd]:
-    """Herd of processes; the exporter sees the whole machine, so no other herd may run."""
+def processes() -> Iterator[Herd]:
+    """Start a herd; the exporter sees the whole machine, so no other herd may run."""
     with herd(COUNT, names=NAMES) as started:
         yield started
 
 
 class Exporter:
-    """`fastsmaps export`, which has done its first sweep."""
+    """`fastsmaps export`, ready after its first sweep."""
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "fastsmaps", "export", "--listen", "127.0.0.1:0"]
@@ -49,23 +49,23 @@ class Exporter:
             time.sleep(0.1)
 
     def scrape(self) -> bytes:
-        """All the metrics, on a connection of its own."""
+        """Return all the metrics, over a new connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             return connection.getresponse().read()
 
     def timed(self, count: int) -> list[float]:
-        """Milliseconds of so many scrapes, one after the other."""
+        """Return the milliseconds that each of ``count`` consecutive scrapes took."""
         times = []
         for _ in range(count):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             self.scrape()
-            times.append((time.perf_counter() - begun) * 1e3)
+            times.append((time.perf_counter() - start) * 1e3)
         return times
 
     def cpu(self) -> float:
-        """Processor time of all its threads, also of those that ended, in seconds."""
+        """CPU time of all its threads, including those that ended, in seconds."""
         stat = Path(f"/proc/{self.popen.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -82,28 +82,28 @@ class Exporter:
         self.popen.communicate()
 
 
-def check(exporter: Exporter, flock: Herd) -> None:
-    """Check that the Rss of each group is the sum over its processes, even where pages move."""
+def check(exporter: Exporter, processes: Herd) -> None:
+    """Check that the Rss of each group is the sum over its processes."""
     groups: collections.Counter[str] = collections.Counter()
-    for pid in flock.pids:
+    for pid in processes.pids:
         comm = Path(f"/proc/{pid}/comm").read_text().strip()
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Rss:"):
                 groups[comm] += int(line.split()[1]) * 1024
     assert len(groups) == NAMES
-    found = {}
+    exported = {}
     for line in exporter.scrape().decode().splitlines():
         if line.startswith('fastsmaps_rss_bytes{comm="herd-'):
-            found[line.split('"')[1]] = int(float(line.split()[1]))
-    assert found == dict(groups)
+            exported[line.split('"')[1]] = int(float(line.split()[1]))
+    assert exported == dict(groups)
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_scrape(record: Record, flock: Herd, busy: bool) -> None:
-    """As it is usually, and while one sweep follows the other: an answer waits for none."""
+def test_scrape(record: Record, processes: Herd, busy: bool) -> None:
+    """Time scrapes at the default interval, and during sweeps without a pause."""
     arguments = ("--budget", "1", "--interval", "0.001") if busy else ()
     with Exporter(*arguments) as exporter:
-        check(exporter, flock)
+        check(exporter, processes)
         times = exporter.timed(1000)
         size = len(exporter.scrape())
     worst = statistics.quantiles(times, n=100)[98]
@@ -116,15 +116,15 @@ def test_scrape(record: Record, flock: Herd, busy: bool) -> None:
             statistics.median(times),
             10,
             unit="ms",
-            also=f"99 of 100 within {worst:.1f} ms, the longest {max(times):.1f} ms",
+            also=f"99 % within {worst:.1f} ms, max {max(times):.1f} ms",
         )
     )
 
 
-def test_share(record: Record, flock: Herd) -> None:
-    """All that the process takes while it is scraped once a second, the first sweep left out."""
+def test_share(record: Record, processes: Herd) -> None:
+    """Measure the CPU time of the process with a scrape per second, after its first sweep."""
     with Exporter("--budget", str(BUDGET)) as exporter:
-        check(exporter, flock)
+        check(exporter, processes)
         wall, cpu = time.monotonic(), exporter.cpu()
         due = wall
         while due < wall + SECONDS:
@@ -134,8 +134,8 @@ def test_share(record: Record, flock: Herd) -> None:
         share = (exporter.cpu() - cpu) / (time.monotonic() - wall)
     record(
         Result(
-            f"exporter's share of a core, a scrape a second, {COUNT} processes",
-            f"{share * 1e3:.1f} ms a second",
+            f"exporter's share of a core, a scrape per second, {COUNT} processes",
+            f"{share * 1e3:.1f} ms per second",
             f"{BUDGET * 1e3:.0f} ms, its budget",
             share * 100,
             1.3,
@@ -144,10 +144,10 @@ def test_share(record: Record, flock: Herd) -> None:
     )
 
 
-def test_memory(record: Record, flock: Herd) -> None:
-    """Resident memory after 10,000 scrapes against after 100, over some 20 sweeps."""
+def test_memory(record: Record, processes: Herd) -> None:
+    """Compare resident memory after 10,000 scrapes and after 100, over some 20 sweeps."""
     with Exporter("--interval", "0.5") as exporter:
-        check(exporter, flock)
+        check(exporter, processes)
         exporter.timed(100)
         before = exporter.rss()
         exporter.timed(9900)

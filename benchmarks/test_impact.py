@@ -1,9 +1,9 @@
-"""What a process pays for being read once a second: latency and number of its own mmap and munmap.
+"""The cost for a process that is read once a second: latency and rate of its mmap and munmap.
 
-mapper.c maps and unmaps without a pause, beside mappings that stand still, on one processor: where
-it may move, its own calls differ by 10 % from second to second, else by 2 %. Each way of reading
-has a second next to one of what it is compared with, and what counts is the ratio of neighbours;
-a fresh reading is checked first.
+mapper.c maps and unmaps without a pause, in addition to mappings that it keeps. It is bound to one
+CPU: where it may migrate, its calls differ by 10 % from second to second, else by 2 %. A second of
+each reader is next to a second of its baseline, and the result is the median of the ratios of these
+pairs. Each benchmark first checks what the readers return.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from test_core import counted
 
 import fastsmaps
 
-PAIRS = 30  # of each way and what it is compared with
+PAIRS = 30  # of a reader and its baseline
 Record = Callable[[Result], None]
 
 
 class Latency(NamedTuple):
-    """Calls of mmap or munmap in a while, and nanoseconds that one took."""
+    """Nanoseconds per call of mmap or munmap: mean, percentiles and maximum."""
 
     mean: float
     p50: int
@@ -40,27 +40,30 @@ class Latency(NamedTuple):
 
 
 class Mapper:
-    """mapper.c, ready."""
+    """A process of mapper.c that is ready."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.pid = process.pid
-        assert self._hear() == "ready\n"
+        assert self._read_line() == "ready\n"
 
-    def _hear(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
     def work(self, read: Callable[[], object], seconds: int, times: int = 1) -> Latency:
-        """Measure its latencies while it is read `times` times, once a second at max."""
+        """Measure its latencies over ``seconds`` while ``read`` is called ``times`` times.
+
+        The calls start at least a second apart.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds * 1000}\n")
         self._process.stdin.flush()
-        begun = time.monotonic()
+        start = time.monotonic()
         for second in range(times):
-            time.sleep(max(0.0, begun + second + 0.3 - time.monotonic()))
+            time.sleep(max(0.0, start + second + 0.3 - time.monotonic()))
             read()
-        calls, *latencies = map(int, self._hear().split())
+        calls, *latencies = map(int, self._read_line().split())
         return Latency(seconds * 1e9 / calls, *latencies)
 
 
@@ -76,8 +79,8 @@ def mapper(request: pytest.FixtureRequest) -> Iterator[Mapper]:
             yield Mapper(process)
 
 
-class Others:
-    """All processes but one: a Sampler that leaves these out spends its budget on that one."""
+class AllExcept:
+    """All pids except one; a Sampler that excludes these spends its budget on that process."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -86,8 +89,8 @@ class Others:
         return pid != self.pid
 
 
-class OneASecond:
-    """Sweeps of a Sampler, each with what 1 % of one second allows, whenever they come."""
+class SweepASecond:
+    """Sweeps of a Sampler, each with a credit of 1 % of a second, whenever they are."""
 
     def __init__(self, sampler: fastsmaps.Sampler) -> None:
         self._sampler = sampler
@@ -95,7 +98,7 @@ class OneASecond:
 
     def __call__(self) -> None:
         now = time.monotonic()
-        # Between its seconds are those of its neighbours, which would be credit to it.
+        # Credit would also grow in the seconds of the other readers, between two of its own.
         self._sampler.budget = 0.01 / max(1.0, now - self._last)
         self._last = now
         self._sampler.sweep()
@@ -106,13 +109,13 @@ def test_mmap_and_munmap(record: Record, mapper: Mapper) -> None:
     count, rss = counted(Path(f"/proc/{pid}/smaps").read_bytes())
     table = fastsmaps.mappings(pid)
     assert (len(table), table.totals().rss) == (count, rss)
-    with fastsmaps.Sampler(budget=0.01, exclude=Others(pid)) as sampler:
+    with fastsmaps.Sampler(budget=0.01, exclude=AllExcept(pid)) as sampler:
         row = sampler.sweep().by_pid[pid]
         assert row.totals is not None
         assert row.totals.rss == rss
-        ways: dict[str, Callable[[], object]] = {
+        readers: dict[str, Callable[[], object]] = {
             "nothing": lambda: None,
-            "Sampler, 1 %": OneASecond(sampler),
+            "Sampler, 1 %": SweepASecond(sampler),
             "totals": lambda: fastsmaps.totals(pid),
             "psutil memory_full_info": lambda: peers.psutil_totals(pid),
             "mappings": lambda: fastsmaps.mappings(pid),
@@ -123,23 +126,25 @@ def test_mmap_and_munmap(record: Record, mapper: Mapper) -> None:
             ("totals", "psutil memory_full_info", (1.0, 1.0)),
             ("mappings", "psutil memory_maps", (1.0, 1.0)),
         )
-        begun = time.monotonic()
-        ways["psutil memory_maps"]()
-        # Of 60,000 mappings psutil's takes 3 s: then both have four seconds for it.
-        slow = 1 if time.monotonic() - begun < 0.6 else 4
-        seen: dict[str, list[Latency]] = {way: [] for way in ways}
+        start = time.monotonic()
+        readers["psutil memory_maps"]()
+        # For 60,000 mappings psutil takes 3 s; then both read once in four seconds.
+        slow = 1 if time.monotonic() - start < 0.6 else 4
+        runs: dict[str, list[Latency]] = {reader: [] for reader in readers}
         for turn in range(PAIRS):
             for name, peer, _ in pairs:
-                for way in (name, peer) if turn % 2 else (peer, name):
-                    seen[way].append(mapper.work(ways[way], slow if "map" in way else 1))
+                for reader in (name, peer) if turn % 2 else (peer, name):
+                    seconds = slow if "map" in reader else 1
+                    runs[reader].append(mapper.work(readers[reader], seconds))
     for name, peer, goals in pairs:
-        for what, goal in (("p99", goals[0]), ("p999", math.inf), ("mean", goals[1])):
+        for statistic, goal in (("p99", goals[0]), ("p999", math.inf), ("mean", goals[1])):
             ours, theirs, alone = (
-                [float(getattr(run, what)) for run in seen[way]] for way in (name, peer, "nothing")
+                [float(getattr(run, statistic)) for run in runs[reader]]
+                for reader in (name, peer, "nothing")
             )
             record(
                 ratio(
-                    f"mmap, munmap beside {count:,} mappings, read by {name}: {what}",
+                    f"mmap, munmap with {count:,} other mappings, read by {name}: {statistic}",
                     ours,
                     theirs,
                     against=f"by {peer}",

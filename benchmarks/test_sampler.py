@@ -1,4 +1,4 @@
-"""What a Sampler takes of a core, and how soon it sees what grew."""
+"""CPU time of a Sampler, and how soon it sees that a process has grown."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Record = Callable[[Result], None]
 
 
 @pytest.fixture(scope="module")
-def flock() -> Iterator[Herd]:
-    """Herd of processes; a sampler sees the whole machine, so no other herd may run."""
+def processes() -> Iterator[Herd]:
+    """Start a herd; a Sampler sees the whole machine, so no other herd may run."""
     with herd(300, 400) as started:
         yield started
 
@@ -31,46 +31,46 @@ def pss(scan: fastsmaps.Scan, pid: int) -> int:
 
 
 @pytest.mark.parametrize("interval", [0.1, 1.0])
-def test_share(record: Record, flock: Herd, interval: float) -> None:
-    """A process of its own for each; the first sweep, which reads all, is left out."""
-    answer = run_fresh("sampler", BUDGET, interval, 4)
-    assert answer["rows"] >= len(flock.pids)
+def test_share(record: Record, processes: Herd, interval: float) -> None:
+    """Measure in a fresh process, without the first sweep, which reads everything."""
+    spent = run_fresh("sampler", BUDGET, interval, 4)
+    assert spent["rows"] >= len(processes.pids)
     record(
         Result(
             f"Sampler(budget={BUDGET}), 300 processes, a sweep every {interval:g} s",
-            f"{answer['cpu'] * 1e3:.0f} ms in {answer['wall']:.1f} s",
-            f"{BUDGET * answer['wall'] * 1e3:.0f} ms, its budget",
-            answer["cpu"] / answer["wall"],
+            f"{spent['cpu'] * 1e3:.0f} ms in {spent['wall']:.1f} s",
+            f"{BUDGET * spent['wall'] * 1e3:.0f} ms, its budget",
+            spent["cpu"] / spent["wall"],
             0.06,
-            also=f"first sweep {answer['first'] * 1e3:.0f} ms",
+            also=f"first sweep {spent['first'] * 1e3:.0f} ms",
         )
     )
 
 
 @pytest.mark.parametrize("interval", [0.1, 1.0])
-def test_growth(record: Record, flock: Herd, interval: float) -> None:
-    """The worst of some processes, each at another place of the sampler's order."""
+def test_growth(record: Record, processes: Herd, interval: float) -> None:
+    """Take the worst of several processes at different places in the Sampler's order."""
     max_sweeps = 100
-    taken = []
+    sweeps_needed = []
     with fastsmaps.Sampler(budget=BUDGET) as sampler:
         scan = sampler.sweep()
-        for pid in flock.pids[5::60]:
+        for pid in processes.pids[5::60]:
             before = pss(scan, pid)
-            flock.grow(pid)
+            processes.grow(pid)
             sweeps = 0
             while sweeps < max_sweeps and pss(scan, pid) - before < 60 << 20:
                 time.sleep(interval)
                 scan = sampler.sweep()
                 sweeps += 1
-            taken.append(sweeps)
+            sweeps_needed.append(sweeps)
     record(
         Result(
             f"64 MiB of growth in one of 300 processes, a sweep every {interval:g} s",
-            f"{max(taken)} sweeps at most",
+            f"{max(sweeps_needed)} sweeps at most",
             "",
-            max(taken),
+            max(sweeps_needed),
             2,
             unit="sweeps",
-            also="each: " + ", ".join(map(str, taken)),
+            also="each: " + ", ".join(map(str, sweeps_needed)),
         )
     )

@@ -1,4 +1,4 @@
-"""What a process loses of its own work while it is watched ten times a second."""
+"""How much a process slows down while it is watched ten times a second."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from measuring import environment
 import fastsmaps
 
 GOAL = 1.01
-# Ten samples a second cost less than the work varies from run to run. So fifty a second are
-# measured, and a fifth of the loss is the result. A sample costs the worker as much at either rate
-# (1.3 ms with pauses of 0.1 s and of 0.02 s; less with 0.01 s).
-MANY = 0.02
-TEN = 0.1
-FACTOR = TEN / MANY
+# Ten samples per second cost less than the work varies from run to run. So fifty per second are
+# measured, and a fifth of the loss is the result. A sample costs the worker the same at both rates
+# (1.3 ms at intervals of 0.1 s and of 0.02 s; less at 0.01 s).
+FAST = 0.02
+NORMAL = 0.1
+FACTOR = NORMAL / FAST
 TURNS = 36
 RUNS = 3
 
 
 class Worker:
-    """watched.py, ready."""
+    """A process of watched.py that is ready."""
 
     def __init__(self, process: subprocess.Popen[str], work: str) -> None:
         self.work = work
         self._process = process
-        self.pid = self._hear()
+        self.pid = self._receive()
 
-    def _hear(self) -> int:
+    def _receive(self) -> int:
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
-    def request(self, what: str) -> int:
-        """Its answer: nanoseconds for "work"."""
+    def request(self, line: str) -> int:
+        """Send a line and return the reply; for "work", nanoseconds."""
         assert self._process.stdin is not None
-        self._process.stdin.write(what + "\n")
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return self._hear()
+        return self._receive()
 
 
 @pytest.fixture(params=["ordinary", "mapping"])
@@ -68,7 +68,7 @@ Watching = Callable[[Worker, float, list[int]], contextlib.AbstractContextManage
 def by_another(worker: Worker, interval: float, samples: list[int]) -> Iterator[None]:
     with fastsmaps.Watch(worker.pid, interval=interval, budget=1) as watch:
         yield
-    samples.append(watch.count - 2)  # the first and the last are taken outside of the work
+    samples.append(watch.count - 2)  # the first and the last are outside of the work
 
 
 @contextlib.contextmanager
@@ -82,8 +82,8 @@ def by_itself(worker: Worker, interval: float, samples: list[int]) -> Iterator[N
 def test_slow_down(
     record: Callable[[results.Result], None], worker: Worker, watched: Watching
 ) -> None:
-    with fastsmaps.Watch(worker.pid, interval=TEN) as watch:
-        time.sleep(3 * TEN)
+    with fastsmaps.Watch(worker.pid, interval=NORMAL) as watch:
+        time.sleep(3 * NORMAL)
     rss = sum(
         1024 * int(line.split()[1])
         for line in workloads.smaps(worker.pid).splitlines()
@@ -91,27 +91,30 @@ def test_slow_down(
     )
     assert watch.samples[-1].totals.rss == rss
     assert watch.count >= 3
-    times: dict[float, list[int]] = {0.0: [], TEN: [], MANY: []}
-    samples: dict[float, list[int]] = {TEN: [], MANY: []}
+    times: dict[float, list[int]] = {0.0: [], NORMAL: [], FAST: []}
+    samples: dict[float, list[int]] = {NORMAL: [], FAST: []}
     for turn in range(TURNS):
-        # Each order equally often, so that no rate profits from a change over time.
+        # Every order is used equally often, so that no rate profits from a drift over time.
         orders = list(itertools.permutations(times))
         for interval in orders[turn % len(orders)]:
-            on = watched(worker, interval, samples[interval]) if interval else None
-            with on or contextlib.nullcontext():
+            watching = watched(worker, interval, samples[interval]) if interval else None
+            with watching or contextlib.nullcontext():
                 times[interval].append(sum(worker.request("work") for _ in range(RUNS)))
-    many, ten = ([a / b for a, b in zip(times[i], times[0.0], strict=True)] for i in (MANY, TEN))
-    low, value, high = (1 + (q - 1) / FACTOR for q in statistics.quantiles(many, n=4))
+    fast, normal = (
+        [watched_ns / alone_ns for watched_ns, alone_ns in zip(times[i], times[0.0], strict=True)]
+        for i in (FAST, NORMAL)
+    )
+    low, value, high = (1 + (q - 1) / FACTOR for q in statistics.quantiles(fast, n=4))
     rates = {i: sum(samples[i]) / sum(times[i]) * 1e9 for i in samples}
-    direct = " - ".join(f"{q:.3f}" for q in statistics.quantiles(ten, n=4))
+    direct = " - ".join(f"{q:.3f}" for q in statistics.quantiles(normal, n=4))
     record(
         results.Result(
             f"{worker.work} work, watched {watched.__name__.replace('_', ' ')} ten times a second",
-            f"{statistics.median(times[MANY]) / RUNS / 1e6:.1f} ms, {rates[MANY]:.0f} samples/s",
+            f"{statistics.median(times[FAST]) / RUNS / 1e6:.1f} ms, {rates[FAST]:.0f} samples/s",
             f"{statistics.median(times[0.0]) / RUNS / 1e6:.1f} ms, unwatched",
             value,
             GOAL,
             spread=f"{low:.3f} - {high:.3f}",
-            also=f"directly, {rates[TEN]:.1f} samples/s: quartiles {direct}",
+            also=f"measured directly, {rates[NORMAL]:.1f} samples/s: quartiles {direct}",
         )
     )

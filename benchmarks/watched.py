@@ -1,8 +1,8 @@
-"""A process that does work of its own, and says how long it took: what a Watch may slow down.
+"""A process that works and reports how long it took, to measure the cost of a Watch.
 
-``python watched.py ordinary|mapping`` does a piece of work for every line of its standard input
-and answers with nanoseconds; "watch SECONDS" makes it watch itself so often from then on, "leave"
-ends that (the answer: the number of samples).
+``python watched.py ordinary|mapping`` reads lines from its standard input and prints a number for
+each. "work" does some work and prints its nanoseconds. "watch SECONDS" starts to sample this
+process at that interval and prints 0. "leave" stops that and prints the number of samples.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def ordinary() -> None:
 def mapping() -> None:
     """Map, touch and unmap memory without a pause for about 100 ms: the worst case.
 
-    Half a gigabyte a second of fresh pages, and some 1,500 pairs of mmap and munmap a second.
+    Per second, this touches half a gigabyte of fresh pages and calls mmap and munmap some 1,500
+    times each.
     """
     page = mmap.PAGESIZE
     record = {"numbers": list(range(500)), "text": "x" * 500}
@@ -69,18 +70,18 @@ def main(work: Callable[[], None]) -> None:
     print(os.getpid(), flush=True)
     with contextlib.ExitStack() as stack:
         for line in sys.stdin:
-            answer = 0
+            reply = 0
             if line == "work\n":
                 start = time.perf_counter_ns()
                 work()
-                answer = time.perf_counter_ns() - start
+                reply = time.perf_counter_ns() - start
             elif line.startswith("watch "):
                 interval = float(line.split()[1])
                 watch = stack.enter_context(fastsmaps.Watch(interval=interval, budget=1))
             elif line == "leave\n":
                 stack.close()
-                answer = watch.count
-            print(answer, flush=True)
+                reply = watch.count
+            print(reply, flush=True)
     del held
 
 
