@@ -1,12 +1,12 @@
-"""What the priority of who reads does to who is read: ``python niceness.py [MAPPINGS [ROUNDS]]``.
+"""How a reader's priority affects the process it reads: ``python niceness.py [MAPPINGS [ROUNDS]]``.
 
-mapper.c maps and unmaps without a pause beside many mappings. It is read once a second by
-mappings() and by totals(), in a thread of usual priority and of nice 19; the ways take turns,
-first where the processors are idle otherwise, then where each is taken by a program of usual
-priority, as on a machine that works.
+mapper.c maps and unmaps without a pause, in addition to many mappings that it keeps. It is read
+once a second by mappings() and by totals(), each at usual priority and at nice 19. The readers take
+turns, first on CPUs that are otherwise idle, then on CPUs that are each busy with a program of
+usual priority, as on a working machine.
 
-No benchmark: it has no goal. Prints Markdown: medians of what one call of mmap or munmap took.
-Wants the right to raise a priority again (root, CAP_SYS_NICE).
+This study has no goal. It prints Markdown: medians of the latency of one call of mmap or munmap.
+It needs the right to raise a priority again (root, CAP_SYS_NICE).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def usual() -> Iterator[None]:
 
 @contextlib.contextmanager
 def nice() -> Iterator[None]:
-    os.setpriority(os.PRIO_PROCESS, 0, 19)  # of this thread alone
+    os.setpriority(os.PRIO_PROCESS, 0, 19)  # this thread only
     try:
         yield
     finally:
@@ -43,24 +43,24 @@ def nice() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def burning() -> Iterator[None]:
-    """Start a busy loop for each processor."""
-    burners = [
+def busy() -> Iterator[None]:
+    """Run a busy loop for each CPU."""
+    loops = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in os.sched_getaffinity(0)
     ]
     try:
         yield
     finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 PRIORITIES = {"usual": usual, "nice 19": nice}
 
 
-def ways(pid: int) -> dict[str, Callable[[], object]]:
+def readers_of(pid: int) -> dict[str, Callable[[], object]]:
     def by(read: Callable[[int], object], name: str) -> Callable[[], None]:
         def call() -> None:
             with PRIORITIES[name]():
@@ -68,15 +68,15 @@ def ways(pid: int) -> dict[str, Callable[[], object]]:
 
         return call
 
-    found: dict[str, Callable[[], object]] = {"nothing": lambda: None}
+    readers: dict[str, Callable[[], object]] = {"nothing": lambda: None}
     for name in PRIORITIES:
-        found[f"mappings(), {name}"] = by(fastsmaps.mappings, name)
-        found[f"totals(), {name}"] = by(fastsmaps.totals, name)
-    return found
+        readers[f"mappings(), {name}"] = by(fastsmaps.mappings, name)
+        readers[f"totals(), {name}"] = by(fastsmaps.totals, name)
+    return readers
 
 
 def main(count: str = "20000", rounds: str = "5") -> None:
-    """Measures, and prints."""
+    """Measure and print the table."""
     with tempfile.TemporaryDirectory() as directory:
         program = os.path.join(directory, "mapper")
         bare.build("-o", program, str(Path(__file__).with_name("mapper.c")))
@@ -84,20 +84,19 @@ def main(count: str = "20000", rounds: str = "5") -> None:
             [program, count], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             mapper = Mapper(process)
-            print(
-                "| processors | read once a second by | p99, us | p99.9, us | max, us | mean, us |"
-            )
+            print("| CPUs | read once a second by | p99, us | p99.9, us | max, us | mean, us |")
             print("| --- | --- | --- | --- | --- | --- |")
-            for load, around in (("idle", usual), ("taken", burning)):
-                seen: dict[str, list[Latency]] = {}
-                with around():
+            for load, context in (("idle", usual), ("busy", busy)):
+                latencies: dict[str, list[Latency]] = {}
+                with context():
                     for _ in range(int(rounds)):
-                        for name, read in ways(mapper.pid).items():
-                            seen.setdefault(name, []).append(mapper.work(read, SECONDS, SECONDS))
-                for name, runs in seen.items():
+                        for name, read in readers_of(mapper.pid).items():
+                            runs = latencies.setdefault(name, [])
+                            runs.append(mapper.work(read, SECONDS, SECONDS))
+                for name, runs in latencies.items():
                     times = [
-                        statistics.median(getattr(run, what) for run in runs) / 1000
-                        for what in ("p99", "p999", "max", "mean")
+                        statistics.median(getattr(run, statistic) for run in runs) / 1000
+                        for statistic in ("p99", "p999", "max", "mean")
                     ]
                     print(
                         f"| {load} | {name} | " + " | ".join(f"{t:,.1f}" for t in times) + " |",

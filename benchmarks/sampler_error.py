@@ -1,12 +1,12 @@
-"""How far a Sampler's figures are from the truth, for processes that change all the time.
+"""Error of a Sampler's estimates while processes change all the time.
 
-``python sampler_error.py --help``. Processes take and free memory, map a file, share memory, fork
-and write, while a Sampler with a small budget sweeps. After each sweep everything is read once
-more: that is the truth. From the figures that the sampler really read, two simpler estimates are
-made beside: the last ratio of Pss to Rss times the live Rss, and the last Pss as it was.
+See ``python sampler_error.py --help``. Processes allocate and free memory, map a file, share
+memory, fork and write, while a Sampler with a small budget sweeps. After each sweep, a full scan
+gives the true values. Two simpler estimates from the Sampler's own readings are shown for
+comparison: the last ratio of Pss to Rss times the live Rss, and the last Pss unchanged.
 
-No benchmark: it has no goal. Prints Markdown: the error in Pss of every figure that was not read
-in the very sweep, by what the processes do, and that of the sum over all of them.
+This study has no goal. It prints Markdown: the error in Pss of every value that was not read in
+the same sweep, by what the processes do, and the error of the sum over all processes.
 """
 
 from __future__ import annotations
@@ -27,91 +27,91 @@ from collections.abc import Iterator
 
 MIB = 1 << 20
 PAGE = mmap.PAGESIZE
-SHARED = 64 * MIB  # of the file, and of the memory, that all map parts of
-LARGEST = 8 * MIB
-REGIONS = 6  # at most, of a process
+SHARED = 64 * MIB  # size of the file and of the memory that all processes map parts of
+MAX_SIZE = 8 * MIB
+MAX_REGIONS = 6  # per process
 
 BEHAVIOURS: dict[str, tuple[str, ...]] = {
-    "stands still": (),
-    "anonymous memory": ("anonymous", "anonymous", "free"),
-    "a common file": ("file", "file", "free"),
-    "shared memory": ("shared", "shared", "free"),
-    "forks and writes": ("fork", "write", "write"),
+    "nothing": (),
+    "use anonymous memory": ("anonymous", "anonymous", "free"),
+    "map a common file": ("file", "file", "free"),
+    "use shared memory": ("shared", "shared", "free"),
+    "fork and write": ("fork", "write", "write"),
     "all of these": ("anonymous", "file", "shared", "free", "fork", "write"),
 }
 METHODS = ("Sampler", "last Pss/Rss x live Rss", "last Pss")
 
 
-# ---- the processes
+# ---- the processes that are measured
 
 
 class Mover:
-    """A process that changes when it is told to."""
+    """The part that runs in a process: changes its memory on request."""
 
     def __init__(self, file: int, memory: int, seed: int) -> None:
         self.file, self.memory = file, memory
-        self.own: list[mmap.mmap] = []
-        self.common: list[mmap.mmap] = []
+        self.private: list[mmap.mmap] = []
+        self.shared: list[mmap.mmap] = []
         self.child = 0
-        self.end_of_child = -1
+        self.child_pipe = -1
         self.random = random.Random(seed)  # noqa: S311
 
-    def act(self, what: str, size: int) -> None:
-        if what == "anonymous":
-            self.own.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            fill(self.own[-1], size)
-        elif what in ("file", "shared"):
+    def act(self, action: str, size: int) -> None:
+        if action == "anonymous":
+            self.private.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            fill(self.private[-1], size)
+        elif action in ("file", "shared"):
             offset = self.random.randrange(0, SHARED - size, PAGE)
-            fd = self.file if what == "file" else self.memory
-            self.common.append(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, offset=offset))
-            if what == "file":
-                sum(self.common[-1][::PAGE])
+            fd = self.file if action == "file" else self.memory
+            self.shared.append(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, offset=offset))
+            if action == "file":
+                sum(self.shared[-1][::PAGE])
             else:
-                fill(self.common[-1], size)
-        elif what == "fork":
+                fill(self.shared[-1], size)
+        elif action == "fork":
             self.fork()
-        elif what == "write":
-            # Over what is shared with a child since the fork: Rss stays, Pss grows.
-            for region in self.own:
+        elif action == "write":
+            # Overwrite memory shared with the child since the fork: Rss stays, Pss grows.
+            for region in self.private:
                 fill(region, min(size, len(region)))
-        for held in (self.own, self.common):
-            if len(held) > REGIONS or (held and what == "free"):
-                held.pop(self.random.randrange(len(held))).close()
+        for regions in (self.private, self.shared):
+            if len(regions) > MAX_REGIONS or (regions and action == "free"):
+                regions.pop(self.random.randrange(len(regions))).close()
 
     def fork(self) -> None:
-        """Replace the child by a new idle one, which shares all its memory."""
-        if not self.own:
-            self.act("anonymous", LARGEST)
+        """Replace the child by a new idle one that shares all memory of this process."""
+        if not self.private:
+            self.act("anonymous", MAX_SIZE)
         if self.child:
-            os.close(self.end_of_child)
+            os.close(self.child_pipe)
             os.waitpid(self.child, 0)
-        ours, self.end_of_child = os.pipe()
+        read_end, self.child_pipe = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            os.close(self.end_of_child)
-            os.read(ours, 1)  # its end comes with that of the parent
+            os.close(self.child_pipe)
+            os.read(read_end, 1)  # ends when the parent ends
             os._exit(0)
-        os.close(ours)
+        os.close(read_end)
 
     def serve(self) -> None:
         for line in sys.stdin:
-            for what, size in json.loads(line):
-                self.act(what, size)
+            for action, size in json.loads(line):
+                self.act(action, size)
             print("done", flush=True)
 
 
 def fill(region: mmap.mmap, size: int) -> None:
-    for at in range(0, size, PAGE):
-        region[at] = 1
+    for offset in range(0, size, PAGE):
+        region[offset] = 1
 
 
-class Played:
-    """A Mover as seen from here."""
+class MoverProcess:
+    """A child process that runs a Mover."""
 
     def __init__(self, behaviour: str, seed: int, *files: int) -> None:
         self.behaviour = behaviour
         self.process = subprocess.Popen(
-            [sys.executable, "-ISB", __file__, "--play", *map(str, (*files, seed))],
+            [sys.executable, "-ISB", __file__, "--mover", *map(str, (*files, seed))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -119,19 +119,19 @@ class Played:
         )
         self.pid = self.process.pid
 
-    def tell(self, *acts: tuple[str, int]) -> None:
+    def request(self, *actions: tuple[str, int]) -> None:
         assert self.process.stdin is not None
-        print(json.dumps(acts), file=self.process.stdin, flush=True)
+        print(json.dumps(actions), file=self.process.stdin, flush=True)
 
     def wait(self) -> None:
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "done\n":
-            raise RuntimeError("a process ended; is there enough memory?")
+            raise RuntimeError("a process ended early; is there enough memory?")
 
 
 @contextlib.contextmanager
-def company(count: int) -> Iterator[list[Played]]:
-    """So many processes, each behaviour in turn, with some memory to begin with."""
+def start_movers(count: int) -> Iterator[list[MoverProcess]]:
+    """Start ``count`` processes with some memory, giving them each behaviour in turn."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.TemporaryFile())
         for _ in range(SHARED // MIB):
@@ -141,22 +141,22 @@ def company(count: int) -> Iterator[list[Played]]:
         stack.callback(os.close, memory)
         os.ftruncate(memory, SHARED)
         names = list(BEHAVIOURS)
-        played = []
+        movers = []
         for i in range(count):
-            played.append(Played(names[i % len(names)], i, file.fileno(), memory))
-            stack.enter_context(played[-1].process)  # closes its input, at which it ends
-        for one in played:
-            one.tell(*((what, LARGEST // 2) for what in ("anonymous", "file", "shared")))
-        for one in played:
-            one.wait()
-        yield played
+            movers.append(MoverProcess(names[i % len(names)], i, file.fileno(), memory))
+            stack.enter_context(movers[-1].process)  # closes its input, which ends it
+        for mover in movers:
+            mover.request(*((kind, MAX_SIZE // 2) for kind in ("anonymous", "file", "shared")))
+        for mover in movers:
+            mover.wait()
+        yield movers
 
 
-# ---- what is measured
+# ---- the measurement
 
 
 class Errors:
-    """Differences from the truth, in bytes and as shares of it."""
+    """Differences from the true values, in bytes and relative to them."""
 
     def __init__(self) -> None:
         self.bytes: list[float] = []
@@ -167,15 +167,15 @@ class Errors:
         self.shares.append(abs(estimate - truth) / truth)
 
     def cells(self) -> list[str]:
-        """Mean and 95th percentile of either."""
+        """Format the mean and the 95th percentile of both."""
         if not self.bytes:
             return ["-"] * 4
-        found = []
+        cells = []
         for values, unit, scale in ((self.shares, " %", 100), (self.bytes, " MiB", 1 / MIB)):
             mean = sum(values) / len(values)
-            worst = sorted(values)[math.ceil(len(values) * 0.95) - 1]
-            found += [f"{mean * scale:.2f}{unit}", f"{worst * scale:.2f}{unit}"]
-        return found
+            percentile = sorted(values)[math.ceil(len(values) * 0.95) - 1]
+            cells += [f"{mean * scale:.2f}{unit}", f"{percentile * scale:.2f}{unit}"]
+        return cells
 
 
 def live_rss(pid: int) -> int:
@@ -183,55 +183,58 @@ def live_rss(pid: int) -> int:
         return int(file.read().split()[1]) * PAGE
 
 
-def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors], str]:
-    """Errors by behaviour and method, and a line that says how it was done."""
+def measure(args: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors], str]:
+    """Return the errors by behaviour and method, and a description of the run."""
     import fastsmaps
 
-    chance = random.Random(arguments.seed)  # noqa: S311
+    rng = random.Random(args.seed)  # noqa: S311
     errors: dict[tuple[str, str], Errors] = {}
     fresh = rows = 0
-    with company(arguments.processes) as played, fastsmaps.Sampler(budget=arguments.budget) as its:
-        pids = [one.pid for one in played]
-        by_pid = its.sweep().by_pid
+    with (
+        start_movers(args.processes) as movers,
+        fastsmaps.Sampler(budget=args.budget) as sampler,
+    ):
+        pids = [mover.pid for mover in movers]
+        by_pid = sampler.sweep().by_pid
         last: dict[int, tuple[int, int]] = {}  # Pss and Rss when the sampler last read them
         for pid in pids:
             totals = by_pid[pid].totals
             assert totals is not None
             last[pid] = (totals.pss or 0, totals.rss or 0)
         before = time.monotonic()
-        for _ in range(arguments.sweeps):
-            moved = [
-                one
-                for one in played
-                if BEHAVIOURS[one.behaviour] and chance.random() < arguments.moving
+        for _ in range(args.sweeps):
+            changing = [
+                mover
+                for mover in movers
+                if BEHAVIOURS[mover.behaviour] and rng.random() < args.moving
             ]
-            for one in moved:
-                what = chance.choice(BEHAVIOURS[one.behaviour])
-                one.tell((what, chance.randrange(PAGE, LARGEST, PAGE)))
-            for one in moved:
-                one.wait()
-            time.sleep(arguments.interval)
-            by_pid = its.sweep().by_pid
+            for mover in changing:
+                action = rng.choice(BEHAVIOURS[mover.behaviour])
+                mover.request((action, rng.randrange(PAGE, MAX_SIZE, PAGE)))
+            for mover in changing:
+                mover.wait()
+            time.sleep(args.interval)
+            by_pid = sampler.sweep().by_pid
             since, before = time.monotonic() - before, time.monotonic()
             truth = fastsmaps.scan(pids).by_pid
             sums = dict.fromkeys((*METHODS, "truth"), 0.0)
-            for one in played:
-                row, real = by_pid[one.pid], truth[one.pid].totals
+            for mover in movers:
+                row, real = by_pid[mover.pid], truth[mover.pid].totals
                 assert row.totals is not None
                 assert real is not None
                 assert real.pss
-                live = live_rss(one.pid)
+                live = live_rss(mover.pid)
                 was_read = not row.estimated and row.age is not None and row.age < since
                 if was_read:
-                    last[one.pid] = (row.totals.pss or 0, row.totals.rss or 0)
-                pss, rss = last[one.pid]
+                    last[mover.pid] = (row.totals.pss or 0, row.totals.rss or 0)
+                pss, rss = last[mover.pid]
                 estimates = dict(
                     zip(METHODS, (row.totals.pss or 0, pss / rss * live, pss), strict=True)
                 )
                 for method, estimate in estimates.items():
                     sums[method] += estimate
                     if not was_read:
-                        key = one.behaviour, method
+                        key = mover.behaviour, method
                         errors.setdefault(key, Errors()).add(estimate, real.pss)
                 sums["truth"] += real.pss
                 rows += 1
@@ -240,10 +243,10 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors
                 key = "the sum of all", method
                 errors.setdefault(key, Errors()).add(sums[method], sums["truth"])
     return errors, (
-        f"{arguments.processes} processes, {arguments.sweeps} sweeps, one every "
-        f"{arguments.interval:g} s, budget {arguments.budget:g}; {arguments.moving:.0%} of the "
-        f"processes changed before each; {fresh / rows:.0%} of the figures were read in the "
-        "very sweep."
+        f"{args.processes} processes, {args.sweeps} sweeps, one every "
+        f"{args.interval:g} s, budget {args.budget:g}; {args.moving:.0%} of the "
+        f"processes changed before each; {fresh / rows:.0%} of the values were read in the "
+        "same sweep."
     )
 
 
@@ -269,16 +272,21 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=60)
     parser.add_argument("--sweeps", type=int, default=100)
     parser.add_argument("--interval", type=float, default=0.2, help="seconds between sweeps")
-    parser.add_argument("--budget", type=float, default=0.01, help="of one core")
-    parser.add_argument("--moving", type=float, default=0.2, help="that change before a sweep")
+    parser.add_argument("--budget", type=float, default=0.01, help="share of one core")
+    parser.add_argument(
+        "--moving",
+        type=float,
+        default=0.2,
+        help="share that changes before a sweep",
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--play", type=int, nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.play:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
-        Mover(*arguments.play).serve()
+    parser.add_argument("--mover", type=int, nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.mover:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
+        Mover(*args.mover).serve()
         return
-    errors, how = measure(arguments)
+    errors, how = measure(args)
     print(table(errors), "", how, sep="\n")
 
 

@@ -66,7 +66,7 @@ def test_growth(record: Record, processes: Herd, interval: float) -> None:
     record(
         Result(
             f"64 MiB of growth in one of 300 processes, a sweep every {interval:g} s",
-            f"{max(sweeps_needed)} sweeps at most",
+            f"{max(sweeps_needed)} at most",
             "",
             max(sweeps_needed),
             2,

@@ -65,7 +65,7 @@ Watching = Callable[[Worker, float, list[int]], contextlib.AbstractContextManage
 
 
 @contextlib.contextmanager
-def by_another(worker: Worker, interval: float, samples: list[int]) -> Iterator[None]:
+def by_another_process(worker: Worker, interval: float, samples: list[int]) -> Iterator[None]:
     with fastsmaps.Watch(worker.pid, interval=interval, budget=1) as watch:
         yield
     samples.append(watch.count - 2)  # the first and the last are outside of the work
@@ -78,7 +78,7 @@ def by_itself(worker: Worker, interval: float, samples: list[int]) -> Iterator[N
     samples.append(worker.request("leave") - 2)
 
 
-@pytest.mark.parametrize("watched", [by_another, by_itself])
+@pytest.mark.parametrize("watched", [by_another_process, by_itself])
 def test_slow_down(
     record: Callable[[results.Result], None], worker: Worker, watched: Watching
 ) -> None:
