@@ -115,6 +115,10 @@ for _name in __all__:
 del _name, _public
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> object:
     # Made on demand: importing typing takes 3 ms.
     if name == "Outcome":

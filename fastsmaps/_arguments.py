@@ -105,11 +105,15 @@ def check_number(
     """Return a number from `minimum` to `maximum`; with `above`, one above `minimum`."""
     if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
         raise wrong(name, "a number", value)
-    if not (minimum < value if above else minimum <= value) or not value <= maximum:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):  # an array; an int beyond all floats
+        raise wrong(name, "a number", value) from None
+    if not (minimum < number if above else minimum <= number) or not number <= maximum:
         lower = f"above {minimum}" if above else f"at least {minimum}"
         upper = "" if maximum == float("inf") else f" and at most {maximum}"
         raise wrong(name, lower + upper, value, object)
-    return value
+    return number
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -157,3 +161,6 @@ def check_exclude(exclude: object) -> None:
     is_container = hasattr(exclude, "__contains__") and not isinstance(exclude, str | bytes)
     if exclude is not None and not is_container and not callable(exclude):
         raise wrong("exclude", "a container of pids or a function of a row", exclude)
+    if isinstance(exclude, list | tuple | set | frozenset):
+        for pid in exclude:
+            check_int("each of exclude", pid)

@@ -13,7 +13,7 @@ from fastsmaps._host.sweeper import Sweeper
 from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
-from fastsmaps._model.values import Value
+from fastsmaps._model.values import Frozen, Value
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
@@ -68,7 +68,7 @@ class LibUse(Value):
         return f"<LibUse by {self.processes}{files}: {self.totals!r}>"
 
 
-class Libs(Mapping[str, LibUse]):
+class Libs(Frozen, Mapping[str, LibUse]):
     """A read-only mapping of paths to LibUse, the largest Pss first.
 
     ``coverage`` counts the processes by outcome. ``errors`` has the reason for each pid that was
@@ -77,6 +77,12 @@ class Libs(Mapping[str, LibUse]):
 
     __slots__ = ("_uses", "coverage", "errors", "outcomes")
 
+    _uses: dict[str, LibUse]
+    coverage: dict[str, int]
+    errors: dict[int, str]
+    if TYPE_CHECKING:  # typing.get_type_hints() could not resolve Outcome
+        outcomes: dict[int, Outcome]
+
     def __init__(
         self,
         uses: Iterable[tuple[str, LibUse]],
@@ -84,10 +90,10 @@ class Libs(Mapping[str, LibUse]):
         errors: dict[int, str],
         outcomes: dict[int, Outcome],
     ) -> None:
-        self._uses = dict(uses)
-        self.coverage = coverage
-        self.errors = errors
-        self.outcomes = outcomes
+        for name, value in zip(
+            self.__slots__, (dict(uses), coverage, errors, outcomes), strict=True
+        ):
+            object.__setattr__(self, name, value)
 
     def __getitem__(self, path: str) -> LibUse:
         return self._uses[path]
@@ -100,7 +106,7 @@ class Libs(Mapping[str, LibUse]):
 
     def __repr__(self) -> str:
         files = "1 file" if len(self) == 1 else f"{len(self)} files"
-        read = self.coverage["read"]
+        read = self.coverage.get("read", 0)
         return f"<Libs of {files}, {read} process{'' if read == 1 else 'es'} read>"
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:

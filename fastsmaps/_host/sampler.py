@@ -168,6 +168,10 @@ class Sampler:
         if hasattr(self, "_watched"):
             self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._watched)} processes"
+        return f"<Sampler of {self.procfs}, budget={self.budget:g}: {state}>"
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Sampler holds open descriptors: it is neither copied nor pickled")
 

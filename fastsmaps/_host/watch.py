@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Thread
+    from typing import NoReturn
 
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.totals import Totals
@@ -203,6 +204,9 @@ class Watch:
         if self._status >= 0:
             fd, self._status = self._status, -1
             os.close(fd)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Watch has a thread: it is neither copied nor pickled")
 
     def __repr__(self) -> str:
         return f"<Watch of {self.pid}: {self.count} samples, {self.outcome}>"

@@ -75,8 +75,9 @@ class Mapping(Record):
     _known = _EVERY_FIELD
     _derived = (*_HEAD, "extra", "uss", "rss_swap")
 
-    _row: Row
-    _places: dict[str, int]
+    if TYPE_CHECKING:  # typing.get_type_hints() could not resolve private names
+        _row: Row
+        _places: dict[str, int]
 
     if TYPE_CHECKING:  # add_fields() below makes them
         kernel_page_size: int | None

@@ -419,7 +419,7 @@ class Mappings:
         `by` is a name that column() takes, or a function of a Mapping. Rows without a value (None
         from a function) come last in both directions; equal rows keep their order.
         """
-        present, missing = self._ranked(by, reverse)
+        present, missing = self._ranked(by, bool(reverse))
         return self._subset([self._rows[i] for i in (*present, *missing)])
 
     def top(self, n: int, by: str | Callable[[Mapping], Any] = "pss") -> Mappings:

@@ -58,17 +58,18 @@ class ProcessTotals(Record):
     cgroup: str | None
     exe: str | None
     mappings: int | None
-    outcome: Outcome
     error: str | None
     age: float | None
     estimated: bool
-    #: A place in a sweep's rollups until the first use: making Totals takes half of a row's time.
-    _stored_totals: Totals | tuple[Rollups, int] | None
     #: The bytes of ``cmdline``, bounded: each argument ends in a NUL.
     raw_cmdline: bytes | None
-    #: The facts that decide whether memory is shared; only while a scan is made.
-    _member: Member | None
     shares_memory_with: int | None
+    if TYPE_CHECKING:  # typing.get_type_hints() could not resolve these names
+        outcome: Outcome
+        #: A place in a sweep's rollups until the first use: Totals take half of a row's time.
+        _stored_totals: Totals | tuple[Rollups, int] | None
+        #: The facts that decide whether memory is shared; only while a scan is made.
+        _member: Member | None
 
     def __init__(
         self,

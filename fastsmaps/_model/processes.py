@@ -144,7 +144,7 @@ class Scan:
         from a function) come last in both directions; equal rows keep their order. Raises
         KeyError for an unknown name.
         """
-        present, missing = self._ranked(by, reverse)
+        present, missing = self._ranked(by, bool(reverse))
         return self._part((*present, *missing))
 
     def top(self, n: int, by: str | Callable[[ProcessTotals], Any] = "pss") -> Scan:

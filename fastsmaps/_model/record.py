@@ -114,6 +114,9 @@ class Record(Frozen):
     def __iter__(self) -> Iterator[str]:
         return iter(self.as_dict())
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self.as_dict())
+
     def __len__(self) -> int:
         return len(self.as_dict())
 

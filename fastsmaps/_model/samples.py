@@ -87,7 +87,7 @@ class Samples:
         return self._sample(self._rows[index])
 
     def __repr__(self) -> str:
-        return f"<{len(self)} samples>"
+        return f"<{len(self)} sample{'' if len(self) == 1 else 's'}>"
 
     def _sample(self, row: Row) -> Sample:
         elapsed, time, processes, unread, peak_rss, size = row[: len(_HEAD)]

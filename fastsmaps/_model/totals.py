@@ -129,10 +129,11 @@ class Change(_Sums):
 
     old: Totals
     new: Totals
-    #: The key of the group that changed: a path, kind or process; None if there are no groups.
-    key: Any
     #: The number of different files of a group of mappings before and after; otherwise None.
     files: tuple[int, int] | None
+    if TYPE_CHECKING:  # typing.get_type_hints() could not resolve Any
+        #: The key of the group that changed: a path, kind or process; None if there are no groups.
+        key: Any
 
     def __init__(
         self,

@@ -253,6 +253,8 @@ class Source:
         given = check_pids(pids)
         if not os.path.isdir(self.path):
             raise NotProcfs(self.path, "not a directory")
+        if self.is_capture and not self.has_metadata():
+            self.pids()  # raises NotProcfs
         return given
 
     def has_metadata(self) -> bool:

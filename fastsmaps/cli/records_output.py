@@ -173,7 +173,8 @@ def show(
     names = field_names(records, defaults)
     if is_table(args):
         records = [record for record in records if in_table(record)]
-    records = sort_and_limit(records, names, args.sort, args.limit)
+    sortable = [*dict.fromkeys((*names, *defaults))]
+    records = sort_and_limit(records, sortable, args.sort, args.limit)
     if args.parquet:
         _write(args.parquet, records, list(fields) or [*defaults, *names], origin or {}, texts)
         return

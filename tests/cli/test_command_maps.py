@@ -164,3 +164,16 @@ def test_diff_output(backend: ModuleType, saved: str, idle: processes.Process) -
     assert "cannot compare a capture" in run("diff", ZOO, saved, status=2).stderr
     assert "got kind" in run("diff", saved, saved, "--by", "kind", status=2).stderr
     assert run("diff", ZOO, "nothing-there", status=1).stderr.count("\n") == 1
+
+
+def test_known_fields_that_no_mapping_has(backend: ModuleType, tmp_path: Path) -> None:
+    """A script may name a field that this kernel, or maps, does not print."""
+    file = tmp_path / "maps"
+    file.write_text("00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/a\n")
+    (row,) = json_rows("maps", str(file), "--fields", "pss,nonlinear")
+    assert (row["pss"], row["nonlinear"]) == (None, None)
+    (row,) = json_rows("maps", str(file), "--sort", "pss")
+    assert "pss" not in row
+    (row,) = json_rows("maps", str(file), "--by", "kind", "--fields", "ksm")
+    assert row["ksm"] is None
+    assert "no field 'psss'" in run("maps", str(file), "--fields", "psss", status=2).stderr

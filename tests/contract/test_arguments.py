@@ -6,6 +6,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -268,3 +269,17 @@ def test_flags_are_taken_by_their_truth() -> None:
     (row,) = fastsmaps.scan([SELF], cgroup=wanted, cmdline=wanted, exe=0)  # type: ignore[arg-type]
     assert row.cmdline
     assert row.exe is None
+
+
+def test_numbers_of_other_types_become_floats() -> None:
+    """decimal.Decimal cannot be added to the clock's floats."""
+    half: Any = Decimal("0.5")
+    assert fastsmaps.Watch(interval=half).interval == 0.5
+    assert fastsmaps.scan([SELF], timeout=Decimal(60))[0].outcome == "read"  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="timeout must be a number, got int 1000"):
+        fastsmaps.scan([SELF], timeout=10**400)
+
+
+def test_excluded_texts_are_refused() -> None:
+    with pytest.raises(TypeError, match="each of exclude must be an int, got str '1'"):
+        fastsmaps.scan(exclude=["1"])  # type: ignore[list-item]

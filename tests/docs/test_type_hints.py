@@ -72,3 +72,11 @@ def test_type_hints_of_extras(module: str) -> None:
     assert names
     for name in names:
         assert "return" in typing.get_type_hints(getattr(importlib.import_module(module), name))
+
+
+def test_type_hints_of_classes() -> None:
+    for name in fastsmaps.__all__:
+        public = getattr(fastsmaps, name)
+        if inspect.isclass(public):
+            typing.get_type_hints(public)  # NameError if a name is only known to type checkers
+    assert typing.get_type_hints(fastsmaps.ProcessTotals)["pid"] is int

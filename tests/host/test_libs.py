@@ -306,3 +306,10 @@ def test_files_of_a_live_process(backend: ModuleType) -> None:
     assert (libs[name].files, libs[name].processes) == (2, 1)
     assert libs["/dev/zero (deleted)"].files >= 2
     assert groups[name].files == 2
+
+
+def test_libs_is_read_only(backend: ModuleType) -> None:
+    found = fastsmaps.libs([os.getpid()])
+    with pytest.raises(AttributeError, match="Libs is immutable"):
+        found.coverage = {}
+    assert pickle.loads(pickle.dumps(found)).coverage == found.coverage

@@ -497,3 +497,9 @@ def test_sigint_interrupts_scan(backend: ModuleType, idle: processes.Process) ->
         child.send_signal(signal.SIGINT)
         out, error = child.communicate(timeout=processes.TIMEOUT)
         assert (child.returncode, out, error) == (0, b'"interrupted"\n', b"")
+
+
+def test_wrong_directory_with_pids(backend: ModuleType, tmp_path: Path) -> None:
+    for function in (fastsmaps.scan, fastsmaps.libs):
+        with pytest.raises(fastsmaps.NotProcfs, match="neither a procfs nor a capture"):
+            function([os.getpid()], procfs=tmp_path)

@@ -243,3 +243,8 @@ def test_totals_follow_the_mapping_protocol(backend: ModuleType) -> None:
     assert totals.by_label == {"Rss": 4096, "Pss": 2048, "NewField": 3072}
     totals.by_label["Rss"] = 0
     assert totals.rss == 4096
+
+
+def test_fields_in_reverse_order() -> None:
+    totals = fastsmaps.totals()
+    assert list(reversed(totals)) == list(totals)[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 
@@ -66,7 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _by(text: str) -> str | Keys:
-    return text if text in (*_TABLE_WORDS, "pid") else group_keys(text)
+    if text in (*_TABLE_WORDS, "pid"):
+        return text
+    try:
+        return group_keys(text)
+    except argparse.ArgumentTypeError as error:
+        words = ", ".join(_TABLE_WORDS)
+        raise argparse.ArgumentTypeError(f"{error}; for a process one of {words}") from None
 
 
 def run(args: argparse.Namespace) -> int:

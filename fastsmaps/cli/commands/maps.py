@@ -120,7 +120,9 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
     records = [_record(mapping) for mapping in mappings]
     defaults = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = size_format(args)
-    names = selected_fields(args, field_names(records, defaults), _USUAL)
+    # A field that this kernel does not print is a column, too: scripts run on several kernels.
+    every = [*dict.fromkeys((*field_names(records, defaults), *defaults))]
+    names = selected_fields(args, every, _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
         text("perms"),
@@ -152,7 +154,8 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
     ]
     defaults = [args.by, "mappings", "files", *UNREAD]
     unit = size_format(args)
-    names = selected_fields(args, field_names(records, defaults), _USUAL)
+    every = [*dict.fromkeys((*field_names(records, defaults), *defaults))]
+    names = selected_fields(args, every, _USUAL)
     several = args.by == "path" and any(record["files"] > 1 for record in records)
     last = [*([number("files")] if several else []), text(args.by, empty=NO_NAME)]
     show(
