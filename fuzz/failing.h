@@ -1,5 +1,5 @@
-/* Included first (-include) in builds for fuzzing: the harness chooses which allocation or read
- * of the extension fails, which no test could do otherwise. */
+/* Included first (-include) in builds for fuzzing: lets the harness choose which allocation or read
+ * of the extension fails. */
 #ifndef FAILING_H
 #define FAILING_H
 
@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* How many calls from now one fails, 0 for none; and the errno of a failing read. */
+/* The n-th call from now fails, 0 for none; and the errno of a failing read. */
 __attribute__((visibility("default"))) int failing_allocation = 0;
 __attribute__((visibility("default"))) int failing_read = 0;
 __attribute__((visibility("default"))) int failing_errno = EIO;

@@ -1,4 +1,4 @@
-"""atheris (libFuzzer) on the harness; arguments are libFuzzer's."""
+"""Run the harness under atheris (libFuzzer); the arguments are libFuzzer's."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ with atheris.instrument_imports(
 
 import harness
 
-atheris.Setup(sys.argv, harness.one)
+atheris.Setup(sys.argv, harness.run_input)
 atheris.Fuzz()

@@ -1,7 +1,7 @@
-"""Run both backends on one input and compare their answers.
+"""Run both backends on one input and compare their results.
 
-An input is a text followed by four bytes: the way to use it, the size of a chunk, the number of
-chunks, and a number that some ways vary. `one()` needs no fuzzer:
+An input is a text followed by four bytes: the check to run, the size of a chunk, the number of
+chunks, and a number whose meaning depends on the check. `run_input()` needs no fuzzer:
 tests/contract/test_fuzz_corpus.py runs it on the stored corpus.
 """
 
@@ -33,27 +33,27 @@ TWINS = (_csmaps, _pysmaps)
 EXPORTS = (_backend.exports("c"), _backend.exports("python"))
 CONTROL = 4
 CHUNK_SIZES = (1, 2, 3, 7, 31, 64, 100, 200, 727, 3000)
-#: Longer than the first buffer of a read, and than a text that a Sweep keeps.
+#: Longer than the first buffer of a read and than any text that a Sweep keeps.
 LONG = 270_000
-#: Longer than any line may be.
+#: Maximum length of a line.
 MAX_LINE = 1 << 24
-#: So many of these exceed what a Sweep keeps of all texts.
+#: This many long texts exceed the total that a Sweep keeps.
 LONG_TEXTS = 70
 #: A Sweep leaves larger rollups to Process.
 MAX_ROLLUP = 16_000
-#: Maps of more lines are not read at once.
+#: Maps with more lines are not read at once.
 MAX_MAPS_LINES = 1 << 16
-#: How many failures of one call are tried, one after the other.
+#: Maximum number of failures tried for one call.
 MAX_FAILURES = 60
 
 
-def one(data: bytes) -> None:
+def run_input(data: bytes) -> None:
     text, control = data[:-CONTROL], data[-CONTROL:].rjust(CONTROL, b"\0")
-    way, chunk_size, chunks, number = control
-    if way >= 128:
+    check, chunk_size, chunks, number = control
+    if check >= 128:
         text = text.replace(b"/", b"/" + b"l" * LONG, 1)
     size = CHUNK_SIZES[chunk_size] if chunk_size < len(CHUNK_SIZES) else chunk_size
-    WAYS[way % len(WAYS)](text, size, chunks % 64 + 1, number)
+    CHECKS[check % len(CHECKS)](text, size, chunks % 64 + 1, number)
 
 
 def agree(c: Any, python: Any) -> None:
@@ -67,7 +67,7 @@ def in_one_buffer(text: bytes, chunk_size: int, chunks: int, number: int) -> Non
 
 
 def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Compare read(), total() and lines(), whatever the chunks are."""
+    """Compare read(), total() and lines() with any size of chunks."""
     size = max(chunk_size, len(text) // 1000)
     check_reads(TWINS, text, (size, chunks))
     with file_of(text) as fd:
@@ -80,7 +80,7 @@ def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
 
 
 def parts(text: bytes, number: int) -> list[bytes]:
-    """Split the text anywhere into those of up to three processes."""
+    """Split the text anywhere, into the texts of up to three processes."""
     first, second = sorted((len(text) * (number & 15) // 15, len(text) * (number >> 4) // 15))
     return [text[:first], text[first:second], text[second:]]
 
@@ -89,15 +89,15 @@ def uses(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     """Compare sums by name over several processes."""
     results = []
     for exports in EXPORTS:
-        found = exports["Uses"]()
+        sums = exports["Uses"]()
         added: list[Any] = []
         for part in parts(text, number):
             with file_of(part) as fd:
                 try:
-                    added.append(found.add(fd, max(chunk_size, len(part) // 1000), chunks))
+                    added.append(sums.add(fd, max(chunk_size, len(part) // 1000), chunks))
                 except ParseError as error:
                     added.append(str(error))
-        by_name = {name: rest for name, *rest in found.result()}
+        by_name = {name: rest for name, *rest in sums.result()}
         results.append((added, by_name))
     agree(*results)
 
@@ -107,9 +107,9 @@ def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> No
     with procfs(text, 0, number) as (root, pids):
         results = []
         for exports in EXPORTS:
-            found = exports["Uses"]()
-            taken = [found.take(root, pid, 3000, chunks, True) for pid in pids]
-            results.append((taken, {name: rest for name, *rest in found.result()}))
+            sums = exports["Uses"]()
+            taken = [sums.take(root, pid, 3000, chunks, True) for pid in pids]
+            results.append((taken, {name: rest for name, *rest in sums.result()}))
         agree(*results)
         for pid in (*pids, 99):  # only a real procfs can say whether a number is listed
             _csmaps.Uses().take(root, pid, 3000, chunks, False)
@@ -122,7 +122,7 @@ def uses_by_number(text: bytes, chunk_size: int, chunks: int, number: int) -> No
             os.close(root)
 
 
-#: A process, a zombie, an exited main thread, a kernel thread, another thread, and a cut line.
+#: A process, a zombie, an exited main thread, a kernel thread, another thread and a truncated line.
 STATS = (
     STAT,
     STAT.replace(b") S", b") Z"),
@@ -131,7 +131,7 @@ STATS = (
     STAT.replace(b" 17 0 0\n", b" -1 0 0\n"),
     STAT[:20],
 )
-#: A process that has not called exec since its fork.
+#: A process that has not called exec since it was forked.
 FORKED = STAT.replace(b"4194304", b"4194368")
 SHARED = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
@@ -139,7 +139,7 @@ atexit.register(shutil.rmtree, SHARED, ignore_errors=True)
 
 @contextmanager
 def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]]]:
-    """Make a procfs of files: one part for each process, which also starts with its name."""
+    """Make a procfs of files from a text's parts; each starts with the process's name."""
     own = os.getpid()  # a sweep compares the memory of live processes
     pids = [1, 2, own]
     for pid, part in zip(pids, parts(text, number), strict=True):
@@ -169,7 +169,7 @@ def procfs(text: bytes, kind: int, number: int) -> Iterator[tuple[int, list[int]
         os.close(root)
 
 
-#: Options of a Sweep: what else it reads, and limits in pages.
+#: Options of a Sweep: what it also reads, and limits in pages.
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"texts": ("statm", "smaps")},
@@ -186,29 +186,29 @@ def sweep(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     with procfs(text, chunk_size, number) as (root, pids):
         results = []
         for exports in EXPORTS:
-            found = exports["Sweep"](**OPTIONS[chunks % len(OPTIONS)])
+            swept = exports["Sweep"](**OPTIONS[chunks % len(OPTIONS)])
             for pid in (*pids, 99):
-                found.take(root, memoryview(array("i", [pid])), 60.0)
-            results.append((found.outcomes(), found.forked, found.members(), rows_of(found)))
+                swept.take(root, memoryview(array("i", [pid])), 60.0)
+            results.append((swept.outcomes(), swept.forked, swept.members(), rows_of(swept)))
         agree(*results)
         if len(text) > LONG and number % 16 == 3:
             agree(*(kept_texts(exports, root, text) for exports in EXPORTS))
 
 
 def kept_texts(exports: dict[str, Any], root: int, text: bytes) -> list[Any]:
-    """Take a process again and again, with texts that are too long to be kept uncut."""
-    found = exports["Sweep"](("smaps",), rollups=False)
+    """Read a process again and again, with texts that are too long to be kept in full."""
+    swept = exports["Sweep"](("smaps",), rollups=False)
     for i in range(LONG_TEXTS):
         Path(SHARED, "1", "smaps").write_bytes(b"%d %b" % (i, text) if i else b"short")
-        found.take(root, memoryview(array("i", [1])), 60.0)
-    return rows_of(found)
+        swept.take(root, memoryview(array("i", [1])), 60.0)
+    return rows_of(swept)
 
 
 _STATM = re.compile(rb"[0-9]{1,18}(?: [0-9]{1,18}){0,9}\n?").fullmatch
 
 
 def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Check values that a kernel could write into statm; other input must only be safe."""
+    """Compare values that a kernel could write into statm; other input must only be safe."""
     with file_of(text) as fd:
         results = []
         for exports in EXPORTS if _STATM(text) else EXPORTS[:1]:
@@ -219,7 +219,7 @@ def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
 
 
 def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Compare calls whose arguments may be wrong: the same error, or the same answer."""
+    """Compare calls whose arguments may be wrong: the same error or the same result."""
     if number % 32 == 7:
         memories(chunk_size % 5)
     groups = array("I", [number, 0, 1, chunks, 2**32 - 1, 1, 0, 1][: chunk_size % 9])
@@ -227,7 +227,7 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     key = ("start", "flags", "Rss", "Swap", "Nothing")[chunk_size % 5]
     with file_of(text) as fd:
 
-        def answers(exports: dict[str, Any]) -> list[Any]:
+        def results_of(exports: dict[str, Any]) -> list[Any]:
             calls: tuple[Callable[[], Any], ...] = (
                 lambda: exports["parse"](text).row(number),
                 lambda: exports["parse"](text).column(key).tolist(),
@@ -243,11 +243,11 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
             )
             return [result_of(call) for call in calls]
 
-        agree(*map(answers, EXPORTS))
+        agree(*map(results_of, EXPORTS))
 
 
 def memories(count: int) -> None:
-    """Compare the memory of this process, of other processes, and of numbers without one."""
+    """Compare same_memory() for this process, its children, and numbers that are no pid."""
     with ExitStack() as stack:
         cats = [
             stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
@@ -265,13 +265,13 @@ def result_of(call: Callable[[], Any]) -> Any:
         return type(error)
 
 
-# ---- failures, which only builds with failing.h have
+# ---- failures, only in builds with failing.h
 
 CODES = (errno.EIO, errno.EINTR, errno.EACCES)
 
 
 def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Let each allocation, or read, fail in turn: the error is passed on, or nothing changes."""
+    """Make each allocation or read fail in turn: the call raises, or its result is the same."""
     kind = KINDS[number & 1]
     code = CODES[number % len(CODES)]
     with file_of(text) as fd, procfs(text, chunk_size, number) as (root, pids):
@@ -297,7 +297,7 @@ def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
                 assert kind == "failing_read"
                 agree(error.errno, code)
             else:
-                if FAILURES[kind].value:  # it made fewer calls than that
+                if FAILURES[kind].value:  # the call made fewer allocations or reads
                     agree(result, normal)
                     break
                 if call in calls[:3] and code == errno.EINTR:
@@ -314,26 +314,26 @@ def columns(text: bytes) -> Any:
 
 
 def uses_twice(fd: int, chunk_size: int, chunks: int) -> Any:
-    """Add a file twice: the second one after a failure of the first."""
-    found = _csmaps.Uses()
+    """Add a file twice: the second time after a failure of the first."""
+    sums = _csmaps.Uses()
     for _ in range(2):
         try:
-            found.add(fd, chunk_size, chunks)
+            sums.add(fd, chunk_size, chunks)
         except (MemoryError, OSError, ParseError):
             continue
-    return found.result()
+    return sums.result()
 
 
 def sweep_twice(root: int, pids: list[int]) -> Any:
-    found = _csmaps.Sweep(("statm", "smaps"), statm=True, maps_chunk=64)
+    swept = _csmaps.Sweep(("statm", "smaps"), statm=True, maps_chunk=64)
     for _ in range(2):
         try:
-            found.take(root, memoryview(array("i", pids)), 60.0)
+            swept.take(root, memoryview(array("i", pids)), 60.0)
         except MemoryError:
             continue
     pages = array("Q", [0] * 3)
     _csmaps.statms(memoryview(array("i", [root])), memoryview(pages))
-    return rows_of(found)
+    return rows_of(swept)
 
 
 KINDS = ("failing_allocation", "failing_read")
@@ -342,8 +342,8 @@ try:
         name: ctypes.c_int.in_dll(ctypes.CDLL(_csmaps.__file__), name)
         for name in (*KINDS, "failing_errno")
     }
-except ValueError:  # in an ordinary build nothing fails
+except ValueError:  # an ordinary build has no failures
     FAILURES = {name: ctypes.c_int(0) for name in (*KINDS, "failing_errno")}
 
-#: By the first of an input's last four bytes.
-WAYS = (in_one_buffer, in_chunks, uses, uses_by_number, sweep, statms, failing, arguments)
+#: Selected by the first of an input's last four bytes.
+CHECKS = (in_one_buffer, in_chunks, uses, uses_by_number, sweep, statms, failing, arguments)

@@ -10,14 +10,14 @@ from pathlib import Path
 import harness
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--every", type=int, default=1, help="only each n-th input")
+parser.add_argument("--every", type=int, default=1, help="run only every n-th input")
 parser.add_argument("directories", type=Path, nargs="+")
-arguments = parser.parse_args()
-inputs = [path for directory in arguments.directories for path in sorted(directory.iterdir())]
-inputs = inputs[:: arguments.every]
+args = parser.parse_args()
+inputs = [path for directory in args.directories for path in sorted(directory.iterdir())]
+inputs = inputs[:: args.every]
 for path in inputs:
-    harness.one(path.read_bytes())
+    harness.run_input(path.read_bytes())
 print(f"{len(inputs)} inputs")
-# If LeakSanitizer is loaded. It needs PYTHONMALLOC=malloc to see what objects point to.
+# Only if LeakSanitizer is loaded. It needs PYTHONMALLOC=malloc to follow pointers in objects.
 if hasattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check"):
     sys.exit(ctypes.CDLL(None).__lsan_do_recoverable_leak_check())

@@ -15,7 +15,7 @@ import harness
 
 from support.independent import texts
 
-LARGEST = 2000
+MAX_TEXT = 2000
 HEADER = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
 LABEL = re.compile(rb"^[A-Z][^:]*:", re.MULTILINE)
 WORDS = [
@@ -27,7 +27,7 @@ WORDS = [
 ]
 
 HEAD = b"1-2 r--p 0 0:0 0\n"
-#: What no text of tests/data reaches: limits, repeated fields, many and large numbers.
+#: Cases that no text of tests/data reaches: limits, repeated fields, many and large numbers.
 CORNERS = [
     b"",
     b"9 8 7 6 0 0 0\n",
@@ -52,34 +52,34 @@ CORNERS = [
 
 
 def runs(text: bytes) -> set[bytes]:
-    """Cut runs of complete records for a small input: both ends, and one record of each form."""
+    """Cut runs of complete records for small inputs: both ends, and one record of each form."""
     records = HEADER.split(text)
     forms = {tuple(LABEL.findall(record)): i for i, record in enumerate(records)}
     starts = {0, max(len(records) - 3, 0), *forms.values()}
-    return {b"".join(records[i : i + 3])[:LARGEST] for i in starts}
+    return {b"".join(records[i : i + 3])[:MAX_TEXT] for i in starts}
 
 
 def main(directory: Path) -> None:
     corpus = directory / "seeds"
     shutil.rmtree(corpus, ignore_errors=True)
     corpus.mkdir(parents=True)
-    found = {run for path in texts() for run in runs(path.read_bytes())}
+    saved = {run for path in texts() for run in runs(path.read_bytes())}
     inputs = set()
-    # The way is taken modulo their number; from 128 on it also lengthens a name.
-    lengthened = -(-128 // len(harness.WAYS)) * len(harness.WAYS)
-    for way in range(len(harness.WAYS)):
-        for i, text in enumerate(sorted(found)):
-            inputs.add(text + bytes((way, i % 256, i % 64, i * 7 % 256)))
+    # The number of a check is taken modulo their count; from 128 on it also lengthens a name.
+    lengthened = -(-128 // len(harness.CHECKS)) * len(harness.CHECKS)
+    for check in range(len(harness.CHECKS)):
+        for i, text in enumerate(sorted(saved)):
+            inputs.add(text + bytes((check, i % 256, i % 64, i * 7 % 256)))
         for text in CORNERS:
-            inputs |= {text + bytes((way, i, i, i * 11 % 256)) for i in range(0, 200, 9)}
-        # The first name becomes a long one.
+            inputs |= {text + bytes((check, i, i, i * 11 % 256)) for i in range(0, 200, 9)}
+        # The first name is made long.
         long = b"1-2 r--p 0 0:0 7 /a\nRss: 1 kB\n"
-        inputs |= {long + bytes((way + lengthened, 99, i, 240 + i)) for i in range(16)}
+        inputs |= {long + bytes((check + lengthened, 99, i, 240 + i)) for i in range(16)}
     for data in inputs:
         corpus.joinpath(sha256(data).hexdigest()).write_bytes(data)
     lines = ["".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS]
     directory.joinpath("dictionary").write_text("".join(f'"{line}"\n' for line in lines))
-    print(f"{len(inputs)} seeds of {len(found) + len(CORNERS)} texts")
+    print(f"{len(inputs)} seeds of {len(saved) + len(CORNERS)} texts")
 
 
 main(Path(sys.argv[1]))

@@ -1,9 +1,9 @@
-"""Makes the pictures of the README: the commands as they look on a terminal.
+"""Make the README's pictures of the commands on a terminal.
 
     sudo .venv/bin/python docs/pictures/make.py
 
-wants rich, util-linux and the right to make namespaces: the processes in the pictures are real and
-are started here, in a namespace of their own, so that nothing else of the host is to be seen.
+needs rich, util-linux and the right to create namespaces. The processes in the pictures are real.
+They run in their own pid namespace, so that nothing else of the host is visible.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rich.text import Text
 COLUMNS, ROWS = 88, 20
 HERE = Path(__file__).parent
 
-# Processes of any program look like these: some own memory, some share it with who forked them.
+# Each service has private memory, and shares some with the processes that it forks.
 SERVICE = """\
 import os, random, time
-own, shared, workers = map(int, os.environ["MIB"].split())
+private, shared, workers = map(int, os.environ["MIB"].split())
 kept = b"x" * (shared << 20)
 for _ in range(workers):
     if not os.fork():
         break
-used = b"x" * int((own << 20) * random.uniform(0.8, 1.4))
+used = b"x" * int((private << 20) * random.uniform(0.8, 1.4))
 time.sleep(3600)
 """
 NAMES = ("shop", "snapshot", "indexer", "mailer", "thumbnails", "metrics")
-# MIB: a process's own memory, what it shares with those that it forks, and how many these are.
+# MIB: a process's private memory, the memory shared with its children, and their number.
 SERVICES = """\
 as() { user=$1; shift; setpriv --reuid $user --clear-groups "$@" & }
 export MIB
@@ -50,20 +50,20 @@ MIB='17 0 0'; as mail python3 mailer.py --queue outgoing
 MIB='9 0 0'; as nobody python3 metrics.py --port 9100
 touch access.log; as www-data tail -F access.log
 echo 'sleep 3600; echo' > nightly.sh; as root bash nightly.sh
-sleep 3 # for all of them to be there
+sleep 3 # until all of them have allocated their memory
 PATH=$BIN:$PATH python3 -m fastsmaps $ARGUMENTS
 """
 
 
 def screen(arguments: str) -> str:
-    """Return the last screen that the command drew; q ends a command that runs on."""
+    """Return the last screen that the command drew; q ends a command that keeps running."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         for name in NAMES:
             Path(directory, f"{name}.py").write_text(SERVICE)
         Path(directory, "services").write_text(SERVICES)
-        here, there = pty.openpty()
-        termios.tcsetwinsize(there, (ROWS, COLUMNS))
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (ROWS, COLUMNS))
         with subprocess.Popen(
             ["unshare", "--mount-proc", "--pid", "--kill-child", "sh", "services"],
             cwd=directory,
@@ -74,27 +74,27 @@ def screen(arguments: str) -> str:
                 "BIN": str(Path(sys.executable).parent),
                 "ARGUMENTS": arguments,
             },
-            stdin=there,
-            stdout=there,
-            stderr=there,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
         ) as process:
-            os.close(there)
-            seen = b""
-            with contextlib.suppress(OSError), open(here, "r+b", buffering=0) as terminal:
+            os.close(slave)
+            output = b""
+            with contextlib.suppress(OSError), open(master, "r+b", buffering=0) as terminal:
                 while data := terminal.read(1 << 16):
-                    seen += data
-                    if seen.count(b"\x1b[H") == 3:
+                    output += data
+                    if output.count(b"\x1b[H") == 3:
                         terminal.write(b"q")
     if process.returncode:
-        sys.exit(seen.decode(errors="replace"))
-    # What top leaves behind is the screen as it was before; a drawing begins at its upper left.
-    return seen.decode().split("\x1b[?25h")[0].split("\x1b[H")[-1]
+        sys.exit(output.decode(errors="replace"))
+    # top restores the previous screen at its end; each drawing begins at the upper left.
+    return output.decode().split("\x1b[?25h")[0].split("\x1b[H")[-1]
 
 
 def picture(title: str, text: str) -> str:
-    """Draw an SVG that loads nothing from the network."""
+    """Return an SVG that loads nothing from the network."""
     console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
-    # from_ansi() knows colours, and none of the sequences that clear what is not there.
+    # from_ansi() knows colours but no sequences that clear a part of the screen.
     console.print(Text.from_ansi(re.sub(r"\x1b\[[JK]", "", text.replace("\r", "")).rstrip()))
     svg = console.export_svg(
         title=title, theme=MONOKAI, unique_id="terminal", font_aspect_ratio=0.6

@@ -23,6 +23,6 @@ def test_every_input_of_the_corpus_passes(
         for member in corpus:
             file = corpus.extractfile(member)
             assert file is not None
-            harness.one(file.read())
+            harness.run_input(file.read())
             done += 1
     assert done > 100
