@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:
-    """Add the output options; `filters` is what --filter matches.
+    """Add the output options; `filters` is what --filter selects by.
 
     With `parquet` also --parquet, with the same rows as --json.
     """
@@ -76,7 +76,7 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool =
         "--filter",
         metavar="REGEX",
         type=pattern,
-        help=f"print only rows whose {filters} matches; exit status 1 if none does",
+        help=f"only {filters} matches; exit status 1 if none does",
     )
     add_procfs(parser)
 

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a new directory, or a tar archive if it ends in .tar, .tar.gz, .tgz or .tar.xz",
     )
-    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
-    add_output(parser, filters="command line")
+    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
+    add_output(parser, filters="processes whose command line")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help=f"path (default), kind, label or range; for captures {BY_HELP}; default: each process",
     )
-    add_output(parser, filters="path (or value of --by)")
+    add_output(parser, filters="changes whose path (or value of --by)")
 
 
 def _by(text: str) -> str | Keys:

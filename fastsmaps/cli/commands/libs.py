@@ -44,7 +44,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of libs."""
-    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
     parser.add_argument(
         "--by",
         choices=("file", "path"),
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_fields(parser)
     add_workers(parser)
-    add_output(parser, filters="path", parquet=True)
+    add_output(parser, filters="files whose path", parquet=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -62,9 +62,11 @@ _USUAL = ("size", *DEFAULT_SIZES)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of maps."""
     add_target(parser, many=False)
-    parser.add_argument("--by", choices=("path", "kind", "label"), help="sum mappings by this")
+    parser.add_argument(
+        "--by", choices=("path", "kind", "label"), help="sum mappings by path, kind or label"
+    )
     add_fields(parser)
-    add_output(parser, filters="path", parquet=True)
+    add_output(parser, filters="mappings whose path", parquet=True)
     add_plot(parser, "a treemap of Pss, kind > path > range")
 
 

@@ -83,7 +83,7 @@ _FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ps."""
-    parser.add_argument("target", nargs="*", metavar="PID", help="these processes alone")
+    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
     parser.add_argument(
         "--user", metavar="NAME,...", help="only processes of these users, by name or number"
     )
@@ -104,10 +104,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-rss", metavar="SIZE", type=size, help="skip processes with a smaller Rss"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, help="skip processes not read by then"
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        help="skip processes not read within this time",
     )
     add_workers(parser)
-    add_output(parser, filters="command line", parquet=True)
+    add_output(parser, filters="processes whose command line", parquet=True)
     add_plot(parser, "a treemap of Pss, process > kind > path (reads their mappings too)")
 
 

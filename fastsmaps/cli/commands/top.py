@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after N samples (default: 1 if standard output is not a terminal)",
     )
     add_limits(parser)
-    add_output(parser, filters="command line")
+    add_output(parser, filters="processes whose command line")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="sum these processes and all their descendants, each counted once",
     )
-    add_output(parser, filters="command line")
+    add_output(parser, filters="processes whose command line")
 
 
 def run(args: argparse.Namespace) -> int:
