@@ -35,7 +35,7 @@ else:
 
 
 class Error(Exception):
-    """Base class of all errors; ``pid`` and ``path`` are None if there is none."""
+    """Base class; ``pid`` and ``path`` are None if the error is not about a process or file."""
 
     pid: int | None = None
     path: str | None = None

@@ -97,10 +97,10 @@ class Sampler:
     to sweep.
 
     Each row has an ``age``, the seconds since its totals were read. If its Rss changed since, the
-    totals are scaled and the row is marked ``estimated``. A process that ended leaves. A reused pid
-    starts anew, and so does a process that called exec, which the size of its text shows; an exec
-    of the same program shows when its rollup is read next. A denied process is tried again after a
-    minute, then after up to a quarter of an hour, and after an exec.
+    totals are scaled and the row is marked ``estimated``. A process that ended is dropped. A
+    reused pid starts anew, and so does a process that called exec: the size of its code (statm's
+    text) has changed. An exec of the same program is noticed when its rollup is read next. A denied
+    process is tried again after a minute, then after up to a quarter of an hour, and after an exec.
 
     `cgroup`, `cmdline`, `exe` and `mappings` are read with the totals on request, as scan() does.
     Processes above `max_rss` bytes are skipped, and so are those in `exclude`: numbers of `procfs`,

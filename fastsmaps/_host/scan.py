@@ -44,14 +44,15 @@ def scan(
     outcomes. A row is read through one open directory, so a reused pid never mixes two processes.
     `workers` threads read at once, without the GIL (a capture is read by one).
 
-    `cgroup` and `cmdline` are read on request (15 to 20 us each a process), and `exe`, the path of
-    the program: the text of the link, also in a capture. `mappings` counts the lines of maps (about
-    1 us each), also for processes above `max_rss`, since that walks no pages. The Scan then has
-    ``max_map_count``, the kernel's limit for a process.
+    `cgroup` and `cmdline` are read on request (15 to 20 us each for a process), and so is `exe`,
+    the path of the program (the text of the link, also in a capture). `mappings` counts the lines
+    of maps (about 1 us each), also for processes above `max_rss`, since that walks no pages. The
+    Scan then has ``max_map_count``, the kernel's limit for a process.
 
     These processes are "skipped": those whose Rss is below `min_rss` or above `max_rss` (bytes,
-    from statm, which is read first); those in `exclude`, or for which that function of a row
-    without totals is true; and those that remain after `timeout` seconds. With a timeout, processes
+    from statm, which is read first); those in `exclude`, or if that is a function, those for
+    which it returns a true value (its argument is a row without totals); and those that remain
+    after `timeout` seconds. With a timeout, processes
     above 256 MiB are summed from smaps, which can stop midway.
 
     `progress(done, all)` is called with numbers of processes, by any of the threads.

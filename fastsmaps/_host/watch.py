@@ -78,7 +78,7 @@ class Watch:
     the one with the larger Pss is kept, now and for later samples: a long watch becomes coarser,
     but keeps its peaks, and always its first and last sample.
 
-    `pid` is a number as `procfs` counts (see Process), or "self", or an open Process, such as
+    `pid` is a number in `procfs` (see Process), or "self", or an open Process, such as
     Process.from_pidfd() returns for a child. That stays open, and its `procfs` is used.
 
     `tree=True` sums over the process and its descendants at the time of each sample, which lists

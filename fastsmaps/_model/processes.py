@@ -260,8 +260,8 @@ class Scan:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
 
-        It has one row a process, with all attributes and totals as columns; null for an unknown
-        value: docs/arrow.md. Raises ImportError without pyarrow.
+        It has one row for each process, with all attributes and totals as columns; null for an
+        unknown value: docs/arrow.md. Raises ImportError without pyarrow.
         """
         from fastsmaps._model import arrow
 

@@ -147,4 +147,6 @@ def add_fields(cls: type[Record], labels: Iterable[str]) -> None:
 
 
 def _attribute(label: str) -> property:
-    return property(lambda self: self._value(label), doc=f"{label} of the kernel; docs/fields.md")
+    return property(
+        lambda self: self._value(label), doc=f"The kernel's {label}; see docs/fields.md"
+    )

@@ -30,8 +30,8 @@ _BLOCK = 1 << 20
 def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
     """Return the mappings in the text of a maps, smaps or smaps_rollup file.
 
-    `data` is any C-contiguous bytes-like object. Lines may end in CRLF, be blank or hold other
-    runs of spaces, the last newline may be missing, and a text with a byte order mark may be UTF-8
+    `data` is any C-contiguous bytes-like object. Lines may end in CRLF, be blank or have more
+    or fewer spaces, the last newline may be missing, and a text with a byte order mark may be UTF-8
     or UTF-16 (offsets then count in UTF-8). One text may hold several processes: docs/fields.md
     ("Rollups in a text"). Raises ParseError for any other text, with the place and the likely
     cause; TypeError if `data` is not bytes-like, BufferError if it is not contiguous.
