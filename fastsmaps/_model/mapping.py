@@ -13,8 +13,12 @@ from fastsmaps._model.sizes import human
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
     from fastsmaps._backend import Row
+
+    # The texts of a row in as_dict(): perms, dev, path, kind, deleted, vm_flags.
+    Texts: TypeAlias = tuple[str, str, str, str, bool, tuple[str, ...] | None]
 
 #: The text of perms, by a row's number.
 PERMS = tuple("-r"[i & 1] + "-w"[i >> 1 & 1] + "-x"[i >> 2 & 1] + "ps-"[i >> 3] for i in range(24))
@@ -45,6 +49,11 @@ _MAX_KEPT = 64
 
 # Kept by labels: a kernel always prints the same ones, and naming them takes 10 us.
 _fields: dict[tuple[str, ...], Fields] = {}
+# Kept by name, perms, device and flags: most mappings of a process share them with others.
+_texts: dict[tuple[bytes, int, bytes, bytes | None], Texts] = {}
+_MAX_TEXTS = 1024
+# The places of the latest row and their names: the rows of a table share them.
+_recent: tuple[dict[str, int], tuple[str, ...]] = {}, ()
 
 
 def fields_of(labels: Iterable[str]) -> Fields:
@@ -56,6 +65,15 @@ def fields_of(labels: Iterable[str]) -> Fields:
             _fields.clear()
         fields = _fields[key] = Fields(key)
     return fields
+
+
+def _names_of(places: dict[str, int]) -> tuple[str, ...]:
+    """Return the names of the fields at these places, in their order."""
+    global _recent
+    recent = _recent
+    if recent[0] is not places:
+        recent = _recent = places, tuple(fields_of(places).names.values())
+    return recent[1]
 
 
 class Mapping(Record):
@@ -216,10 +234,26 @@ class Mapping(Record):
         kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and the
         fields that no record has are left out.
         """
-        result: dict[str, Any] = {name: getattr(self, name) for name in _HEAD}
-        for label, name in fields_of(self._places).names.items():
-            result[name] = self._row[self._places[label]]
-        result["extra"] = self.extra
+        row, places = self._row, self._places
+        start, end, offset, inode, number, device, name, flags, extra, *values = row
+        key = name, number, device, flags
+        texts = _texts.get(key)
+        if texts is None:
+            if len(_texts) >= _MAX_TEXTS:
+                _texts.clear()
+            texts = _texts[key] = (
+                PERMS[number], self.dev, self.path, self.kind, self.deleted, self.vm_flags
+            )  # fmt: skip
+        perms, dev, path, kind, deleted, vm_flags = texts
+        size = None if name == ROLLUP and is_rollup(row) else end - start
+        result: dict[str, Any] = {
+            "start": start, "end": end, "size": size, "perms": perms, "offset": offset,
+            "dev": dev, "inode": inode, "path": path, "kind": kind, "deleted": deleted,
+            "vm_flags": vm_flags,
+        }  # fmt: skip
+        # Labels are in the order of their places, which begin at FIRST_FIELD.
+        result.update(zip(_names_of(places), values, strict=True))
+        result["extra"] = {} if extra is None else dict(extra)
         return result
 
     def _identity(self) -> tuple[Any, ...]:

@@ -384,3 +384,32 @@ def test_a_row_follows_the_mapping_protocol(backend: ModuleType) -> None:
             assert unknown not in row
         with pytest.raises(KeyError, match="no field 'psss'"):
             row["psss"]
+
+
+def test_as_dict_equals_attributes_of_every_saved_text(backend: ModuleType) -> None:
+    """The texts of a row are kept from row to row: no row may show another's."""
+    texts = sorted(DATA.glob("*/*/**/smaps*")) + sorted(DATA.glob("*/*/**/maps"))
+    files = [path for path in texts if path.suffix != ".tsv"]
+    assert len(files) > 40
+    for path in files:
+        table = fastsmaps.load(path)
+        names = ("start", "end", "size", "perms", "offset", "dev", "inode", "path", "kind",
+                 "deleted", "vm_flags", "extra")  # fmt: skip
+        for mapping, values in zip(table, table.to_dicts(), strict=True):
+            assert {name: values[name] for name in names} == {
+                name: getattr(mapping, name) for name in names
+            }
+            fields = {name: values[name] for name in values if name not in names}
+            assert fields == {name: mapping[name] for name in fields}
+            assert list(values)[:11] == list(names)[:11]
+            assert list(values)[-1] == "extra"
+
+
+def test_kept_texts_are_bounded(backend: ModuleType) -> None:
+    from fastsmaps._model import mapping
+
+    text = b"".join(record(name=b"/%d" % i) for i in range(3000))
+    assert [row["path"] for row in fastsmaps.parse(text).to_dicts()] == [
+        f"/{i}" for i in range(3000)
+    ]
+    assert len(mapping._texts) <= mapping._MAX_TEXTS
