@@ -1,0 +1,70 @@
+"""Rows as Python data and as JSON, compared with psutil."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import peers
+import pytest
+import workloads
+from fresh import timed
+from measuring import Turns, environment
+from test_core import TARGETS, counted
+
+import fastsmaps
+
+Pid = Callable[[str], int]
+PSUTIL_JSON = """
+import json, sys, psutil
+rows = psutil.Process(int(sys.argv[1])).memory_maps(grouped=False)
+json.dump([row._asdict() for row in rows], sys.stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    ("workload", "goal", "rounds"), [("many_small", 0.5, 10), ("ordinary", 0.45, 200)]
+)
+def test_all_mappings_as_dicts(
+    turns: Turns, pid: Pid, workload: str, goal: float, rounds: int
+) -> None:
+    number = pid(workload)
+    count, rss = counted(workloads.smaps(number))
+    rows = [mapping.as_dict() for mapping in fastsmaps.mappings(number)]
+    assert (len(rows), sum(row["rss"] for row in rows)) == (count, rss)
+    assert fastsmaps.mappings(number).to_dicts() == rows
+    turns.ratio(
+        f"[m.as_dict() for m in mappings(pid)], {TARGETS[workload]}",
+        lambda: [mapping.as_dict() for mapping in fastsmaps.mappings(number)],
+        lambda: timed(lambda: peers.psutil_mappings(number)),
+        against="psutil memory_maps",
+        goal=goal,
+        rounds=rounds,
+    )
+
+
+def test_maps_json(turns: Turns, pid: Pid) -> None:
+    """Compare whole commands, from the start of the interpreter to its end."""
+    number = pid("many_small")
+    count, rss = counted(workloads.smaps(number))
+    child = environment()
+    ours = [sys.executable, "-P", "-m", "fastsmaps", "maps", str(number), "--json"]
+    script = [sys.executable, "-P", "-c", PSUTIL_JSON, str(number)]
+    for command in (ours, script):
+        output = subprocess.run(command, env=child, stdout=subprocess.PIPE, check=True).stdout
+        rows = json.loads(output)
+        assert (len(rows), sum(row["rss"] for row in rows)) == (count, rss)
+
+    def run(command: list[str]) -> None:
+        subprocess.run(command, env=child, stdout=subprocess.DEVNULL, check=True)
+
+    turns.ratio(
+        "fastsmaps maps --json, 20,000 mappings of 8 KiB",
+        lambda: run(ours),
+        lambda: timed(lambda: run(script)),
+        against="a psutil script that prints the same",
+        goal=0.6,
+        rounds=10,
+    )
