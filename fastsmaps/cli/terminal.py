@@ -103,7 +103,9 @@ class Terminal:
 
     def resume(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGCONT: other programs used the terminal meanwhile."""
-        self.take()
+        # Python may run this handler at the first instruction of another one.
+        if frame is None or frame.f_code is not Terminal.end.__code__:
+            self.take()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGTSTP (Ctrl-Z): restore the terminal, then stop."""

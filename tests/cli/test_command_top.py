@@ -6,13 +6,16 @@ import re
 import signal
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 import fastsmaps
 from fastsmaps._model.grouping import command_of
+from fastsmaps.cli.terminal import Terminal
 from support import processes
 from support.commands import SCREEN, ZOO, Job, json_rows, on_terminal, run
 
@@ -272,3 +275,19 @@ def test_top_json_and_csv(backend: ModuleType, idle: processes.Process) -> None:
     assert rows[idle.pid]["age"] >= 0
     text = run("top", "--iterations", "2", "--interval", "0", "--limit", "1").stdout
     assert text.count("COMMAND") == 2
+
+
+def test_sigcont_during_the_first_instruction_of_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python checks for signals when a handler begins: SIGCONT's ran inside SIGTERM's."""
+    taken: list[object] = []
+    monkeypatch.setattr(Terminal, "take", lambda self: taken.append(self))
+    terminal = Terminal.__new__(Terminal)
+
+    def interrupted(function: Callable[..., object]) -> Any:
+        return SimpleNamespace(f_code=function.__code__)
+
+    terminal.resume(signal.SIGCONT, interrupted(Terminal.end))
+    assert taken == []
+    terminal.resume(signal.SIGCONT, interrupted(Terminal.stop))
+    terminal.resume(signal.SIGCONT, None)
+    assert taken == [terminal, terminal]
