@@ -51,7 +51,9 @@ _MAX_KEPT = 64
 _fields: dict[tuple[str, ...], Fields] = {}
 # Kept by name, perms, device and flags: most mappings of a process share them with others.
 _texts: dict[tuple[bytes, int, bytes, bytes | None], Texts] = {}
+# A text may hold names of any length: 1,024 short ones take at most 1 MB.
 _MAX_TEXTS = 1024
+_MAX_TEXT = 512
 # The places of the latest row and their names: the rows of a table share them.
 _recent: tuple[dict[str, int], tuple[str, ...]] = {}, ()
 
@@ -239,11 +241,11 @@ class Mapping(Record):
         key = name, number, device, flags
         texts = _texts.get(key)
         if texts is None:
-            if len(_texts) >= _MAX_TEXTS:
-                _texts.clear()
-            texts = _texts[key] = (
-                PERMS[number], self.dev, self.path, self.kind, self.deleted, self.vm_flags
-            )  # fmt: skip
+            texts = PERMS[number], self.dev, self.path, self.kind, self.deleted, self.vm_flags
+            if len(name) + len(device) + len(flags or b"") <= _MAX_TEXT:
+                if len(_texts) >= _MAX_TEXTS:
+                    _texts.clear()
+                _texts[key] = texts
         perms, dev, path, kind, deleted, vm_flags = texts
         size = None if name == ROLLUP and is_rollup(row) else end - start
         result: dict[str, Any] = {

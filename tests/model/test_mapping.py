@@ -413,3 +413,6 @@ def test_kept_texts_are_bounded(backend: ModuleType) -> None:
         f"/{i}" for i in range(3000)
     ]
     assert len(mapping._texts) <= mapping._MAX_TEXTS
+    (row,) = fastsmaps.parse(record(name=b"/" + b"x" * 100_000)).to_dicts()
+    assert len(row["path"]) == 100_001
+    assert max(len(name) for name, *_ in mapping._texts) <= mapping._MAX_TEXT
