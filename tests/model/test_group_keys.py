@@ -268,8 +268,15 @@ def test_a_quadratic_pattern_is_searched_in_part(monkeypatch: pytest.MonkeyPatch
     assert clock < 0.05
 
 
-def test_a_fast_pattern_searches_a_long_command_line() -> None:
-    """Java's class path, with the program after it."""
+@pytest.mark.parametrize("interrupted", [0, 1, 2, 3])
+def test_a_fast_pattern_searches_a_long_command_line(
+    monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    """Java's class path, with the program after it; one search takes long, but not twice."""
+    times = [0.0] * 100
+    times[2 * interrupted + 1 :] = [4.0] * (99 - 2 * interrupted)
+    clock = iter(times)
+    monkeypatch.setattr("time.thread_time", lambda: next(clock))
     path = ":".join(f"/usr/lib/java/library-{i}.jar" for i in range(3_000))
     row = row_of("java", "-cp", path, "shop.Main")
     assert Keys(r"cmdline:(?P<name>\w+\.Main)$")(row) == "shop.Main"
