@@ -27,8 +27,6 @@ if _sys.platform not in ("linux", "android"):
     )
 
 from fastsmaps._backend import BACKEND
-from fastsmaps._capture.capture import capture
-from fastsmaps._capture.unpack import open_capture
 from fastsmaps._errors import (
     AccessDenied,
     CaptureError,
@@ -44,26 +42,58 @@ from fastsmaps._errors import (
     ReadError,
 )
 from fastsmaps._fields import ABSENT
-from fastsmaps._host.libs import Libs, LibUse, libs
-from fastsmaps._host.sampler import Sampler
-from fastsmaps._host.scan import scan
-from fastsmaps._host.watch import Watch
-from fastsmaps._model.diff import diff
-from fastsmaps._model.info import Info
-from fastsmaps._model.mapping import Mapping
-from fastsmaps._model.mappings import Group, Mappings
-from fastsmaps._model.process_totals import ProcessTotals
-from fastsmaps._model.processes import Cost, Scan
-from fastsmaps._model.samples import Sample, Samples
-from fastsmaps._model.totals import Change, Totals
-from fastsmaps._source.api import mappings, totals
-from fastsmaps._source.process import Process
-from fastsmaps._source.text import load, parse
 from fastsmaps._version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastsmaps._capture.capture import capture
+    from fastsmaps._capture.unpack import open_capture
     from fastsmaps._errors import Outcome
+    from fastsmaps._host.libs import Libs, LibUse, libs
+    from fastsmaps._host.sampler import Sampler
+    from fastsmaps._host.scan import scan
+    from fastsmaps._host.watch import Watch
+    from fastsmaps._model.diff import diff
+    from fastsmaps._model.info import Info
+    from fastsmaps._model.mapping import Mapping
+    from fastsmaps._model.mappings import Group, Mappings
+    from fastsmaps._model.process_totals import ProcessTotals
+    from fastsmaps._model.processes import Cost, Scan
+    from fastsmaps._model.samples import Sample, Samples
+    from fastsmaps._model.totals import Change, Totals
+    from fastsmaps._source.api import mappings, totals
+    from fastsmaps._source.process import Process
+    from fastsmaps._source.text import load, parse
+
+# The modules of the names that are imported when they are first used: to import all of them with
+# the package would take as long as to start Python.
+_MODULES = {
+    "Change": "_model.totals",
+    "Cost": "_model.processes",
+    "Group": "_model.mappings",
+    "Info": "_model.info",
+    "LibUse": "_host.libs",
+    "Libs": "_host.libs",
+    "Mapping": "_model.mapping",
+    "Mappings": "_model.mappings",
+    "Process": "_source.process",
+    "ProcessTotals": "_model.process_totals",
+    "Sample": "_model.samples",
+    "Sampler": "_host.sampler",
+    "Samples": "_model.samples",
+    "Scan": "_model.processes",
+    "Totals": "_model.totals",
+    "Watch": "_host.watch",
+    "capture": "_capture.capture",
+    "diff": "_model.diff",
+    "libs": "_host.libs",
+    "load": "_source.text",
+    "mappings": "_source.api",
+    "open_capture": "_capture.unpack",
+    "parse": "_source.text",
+    "scan": "_host.scan",
+    "totals": "_source.api",
+}
 
 __all__ = [
     "ABSENT",
@@ -108,23 +138,23 @@ __all__ = [
     "totals",
 ]
 
-# Pickles, tracebacks and help() name the public module, so that private ones may move.
-for _name in __all__:
-    if hasattr(_public := globals().get(_name), "__module__"):
-        _public.__module__ = __name__
-del _name, _public
-
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def __getattr__(name: str) -> object:
-    # Made on demand: importing typing takes 3 ms.
-    if name == "Outcome":
-        from typing import Literal
+if not TYPE_CHECKING:  # type checkers would accept any name
 
-        from fastsmaps._errors import OUTCOMES
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used (PEP 562)."""
+        if name in _MODULES:
+            module = __import__(f"{__name__}.{_MODULES[name]}", fromlist=[name])
+            return globals().setdefault(name, getattr(module, name))
+        if name == "Outcome":
+            # Made on demand: importing typing takes 3 ms.
+            from typing import Literal
 
-        return Literal[OUTCOMES]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            from fastsmaps._errors import OUTCOMES
+
+            return Literal[OUTCOMES]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import errno
 
+from fastsmaps._public import public
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,7 @@ else:
     Outcome = str
 
 
+@public
 class Error(Exception):
     """Base class; ``pid`` and ``path`` are None if the error is not about a process or file."""
 
@@ -92,26 +95,31 @@ class _SystemError(Error, OSError):
         self.path = path
 
 
+@public
 class ProcessGone(_SystemError, ProcessLookupError):
     """No process has this pid, or the pinned process has ended."""
 
     _errno = errno.ESRCH
 
 
+@public
 class AccessDenied(_SystemError, PermissionError):
     """The process exists but may not be read; the message names the right that is needed."""
 
     _errno = errno.EACCES
 
 
+@public
 class ReadError(_SystemError):
     """Another failure of the system (EMFILE, EIO, ...); see ``errno``."""
 
 
+@public
 class CaptureError(_SystemError):
     """A capture cannot be written, or cannot be read: it is damaged, refused or missing."""
 
 
+@public
 class NotAProcess(Error):
     """The pid is the number of a thread; ``process`` is the pid of its process."""
 
@@ -120,6 +128,7 @@ class NotAProcess(Error):
         self.process = process
 
 
+@public
 class NotProcfs(Error):
     """The directory ``procfs=``, in ``path``, is neither a procfs nor a capture."""
 
@@ -135,18 +144,22 @@ class NotProcfs(Error):
         super().__init__(f"procfs={path!r} is {problem}", pid=pid, path=path)
 
 
+@public
 class NotCaptured(Error):
     """A capture does not hold the process, or lacks a file of it."""
 
 
+@public
 class NotInNamespace(Error):
     """The process has no number in the pid namespace of `procfs`."""
 
 
+@public
 class NotSupported(Error):
     """The kernel or this Python lacks what is needed; the message names it."""
 
 
+@public
 class NoMemoryMap(Error):
     """The process has no memory of its own; ``what`` is "kernel thread" or "zombie".
 
@@ -158,6 +171,7 @@ class NoMemoryMap(Error):
         self.what = what
 
 
+@public
 class ParseError(Error, ValueError):
     """The text is not maps, smaps or smaps_rollup; no part of it is returned.
 

@@ -23,6 +23,7 @@ from fastsmaps._host.workers import counted
 from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import Stat, parse_stat, status_number, texts_of
+from fastsmaps._public import public
 from fastsmaps._source.chunks import CHUNK_SIZE
 from fastsmaps._source.metadata import METADATA, metadata_text
 from fastsmaps._source.process_dir import ProcessDir
@@ -44,6 +45,7 @@ _SYSTEM_FILES = ("meminfo", "version", MAX_MAP_COUNT)
 _MAX_LINE = 1 << 24  # bytes
 
 
+@public
 def capture(
     target: str | os.PathLike[str],
     pids: Iterable[int] | None = None,

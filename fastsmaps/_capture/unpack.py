@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from fastsmaps._arguments import check_function, check_int, check_path
 from fastsmaps._errors import CaptureError, Error, is_foreign
+from fastsmaps._public import public
 from fastsmaps._source.compressed import Damage, Decompressed
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ _MAX_PADDING = 1 << 20
 _MAX_HEADERS = 1 << 11
 
 
+@public
 class open_capture:  # noqa: N801 - called like a function
     """A context manager that gives the directory of a capture, for ``procfs=``.
 

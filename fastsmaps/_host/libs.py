@@ -14,6 +14,7 @@ from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
 from fastsmaps._model.values import Frozen, Value
+from fastsmaps._public import public
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     _Sum: TypeAlias = tuple[int, int, dict[str, int]]
 
 
+@public
 class LibUse(Value):
     """The use of a path by all processes: ``totals``, and how many ``processes`` map it.
 
@@ -68,6 +70,7 @@ class LibUse(Value):
         return f"<LibUse by {self.processes}{files}: {self.totals!r}>"
 
 
+@public
 class Libs(Frozen, Mapping[str, LibUse]):
     """A read-only mapping of paths to LibUse, the largest Pss first.
 
@@ -113,6 +116,7 @@ class Libs(Frozen, Mapping[str, LibUse]):
         return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)
 
 
+@public
 def libs(
     pids: Iterable[int] | None = None,
     *,

@@ -18,6 +18,7 @@ from fastsmaps._host.texts import Shared
 from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.processes import Cost, Scan
 from fastsmaps._model.stat import parse_stat
+from fastsmaps._public import public
 from fastsmaps._source.chunks import PAGE
 from fastsmaps._source.source import Source
 
@@ -86,6 +87,7 @@ class _Entry:
 _NOT_YET = "not read yet: the budget did not allow it"
 
 
+@public
 class Sampler:
     """Repeated sweeps over all processes that use at most `budget` of one CPU (0.01 is 1 %).
 

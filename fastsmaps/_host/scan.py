@@ -16,9 +16,11 @@ from fastsmaps._arguments import (
 from fastsmaps._host.sweeper import Sweeper, files_of
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Cost, Scan
+from fastsmaps._public import public
 from fastsmaps._source.source import Source
 
 
+@public
 def scan(
     pids: Iterable[int] | None = None,
     *,

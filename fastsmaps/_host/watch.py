@@ -23,6 +23,7 @@ from fastsmaps._model.diff import diff
 from fastsmaps._model.samples import Sample, Samples, Series
 from fastsmaps._model.stat import status_number
 from fastsmaps._model.totals import Change
+from fastsmaps._public import public
 from fastsmaps._source.forks import own_process
 from fastsmaps._source.process import Process
 
@@ -41,6 +42,7 @@ _GROWTH_RATIO = 0.1
 _GROWTH_BYTES = 1 << 20
 
 
+@public
 class Watch:
     """Sample a process every `interval` seconds while the ``with`` block runs.
 

@@ -10,6 +10,7 @@ from fastsmaps._model.mappings import Group, Mappings
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan
 from fastsmaps._model.totals import Change, Totals
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _ENDED = ("gone", "zombie")
 
 
+@public
 def diff(
     old: Mappings | Scan,
     new: Mappings | Scan,

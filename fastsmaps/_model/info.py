@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fastsmaps._arguments import Any
 from fastsmaps._model.values import Value
+from fastsmaps._public import public
 
 
+@public
 class Info(Value):
     """Facts about a process that are not in its mappings.
 

@@ -9,6 +9,7 @@ from fastsmaps._fields import NAMES, Fields
 from fastsmaps._model.kinds import file_name, is_deleted, is_unnamed_device, kind_of
 from fastsmaps._model.record import Record, add_fields
 from fastsmaps._model.sizes import human
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _names_of(places: dict[str, int]) -> tuple[str, ...]:
     return recent[1]
 
 
+@public
 class Mapping(Record):
     """One mapping (one VMA, one record of smaps); immutable, hashable, equal by value.
 

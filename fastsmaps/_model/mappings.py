@@ -12,6 +12,7 @@ from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
 from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping, fields_of
 from fastsmaps._model.totals import Totals
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # numbers of texts that the backend keeps once each
 
 
+@public
 class Group:
     """Mappings or processes with the same key: their ``totals`` and their number (``count``).
 
@@ -44,6 +46,7 @@ class Group:
         return f"<Group of {self.count}: {self.totals!r}>"
 
 
+@public
 class Mappings:
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 

@@ -12,6 +12,7 @@ from fastsmaps._model.record import Record, add_fields
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.stat import arguments
 from fastsmaps._model.totals import UNREAD, Totals
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.sharing import Member
 
 
+@public
 class ProcessTotals(Record):
     """One process of a scan; immutable, equal by value.
 

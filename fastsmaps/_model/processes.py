@@ -15,6 +15,7 @@ from fastsmaps._model.process_totals import ProcessTotals, stored_totals
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
 from fastsmaps._model.values import Value
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SECONDS = ("start_time", "age")
 _ORIGIN = ("cost", "hidden_by", "max_map_count", "procfs", "sharing_known", "taken_at")
 
 
+@public
 class Cost(Value):
     """The cost of a scan: seconds of CPU time (``cpu``) and of wall-clock time (``wall``)."""
 
@@ -42,6 +44,7 @@ class Cost(Value):
         return f"Cost(cpu={self.cpu:.6f}, wall={self.wall:.6f})"
 
 
+@public
 class Scan:
     """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 

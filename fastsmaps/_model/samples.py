@@ -9,6 +9,7 @@ from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.columns import absent_column, cell, sum_column
 from fastsmaps._model.totals import SUM_NAMES, Totals
 from fastsmaps._model.values import Value
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _SECONDS = ("elapsed", "time")  # in nanoseconds here
 PEAKS = ("pss", "uss", "rss", "swap")
 
 
+@public
 class Sample(Value):
     """A process at one moment; immutable, equal by value.
 
@@ -52,6 +54,7 @@ class Sample(Value):
         return f"<Sample at {self.elapsed:.3f} s: {self.totals!r}>"
 
 
+@public
 class Samples:
     """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastsmaps._fields import NAMES, SIZES, Fields
 from fastsmaps._model import sizes
 from fastsmaps._model.record import Record, add_fields
+from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Sums(Record):
         return result
 
 
+@public
 class Totals(_Sums):
     """Fields summed over mappings, in bytes; immutable, hashable, compared by their values.
 
@@ -122,6 +124,7 @@ class Totals(_Sums):
         return Change(other, self)
 
 
+@public
 class Change(_Sums):
     """The signed difference of two Totals, in bytes; None for a field that either lacks."""
 

@@ -14,6 +14,7 @@ from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
+from fastsmaps._public import public
 from fastsmaps._source.process_dir import ProcessDir, take_mappings, take_rollup
 from fastsmaps._source.source import PROC, Source
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
+@public
 def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     """Return the memory of a process in bytes, summed by the kernel (smaps_rollup).
 
@@ -51,6 +53,7 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
     return Totals(result[1], None, "smaps_rollup")
 
 
+@public
 def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc") -> Mappings:
     """Return all mappings of a process, one row each.
 

@@ -7,6 +7,7 @@ from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._model.info import Info
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
+from fastsmaps._public import public
 from fastsmaps._source.pidfd import pidfd_number
 from fastsmaps._source.process_dir import ProcessDir
 from fastsmaps._source.source import Source
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+@public
 class Process:
     """One process, pinned: never another one that got its pid later.
 

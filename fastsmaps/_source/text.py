@@ -10,6 +10,7 @@ from fastsmaps import _backend
 from fastsmaps._arguments import check_int, check_path, wrong
 from fastsmaps._errors import NotSupported, ParseError, ReadError, is_foreign
 from fastsmaps._model.mappings import Mappings
+from fastsmaps._public import public
 from fastsmaps._source.compressed import Damage, Decompressed
 from fastsmaps._source.source import MAX_BYTES
 
@@ -27,6 +28,7 @@ else:
 _BLOCK = 1 << 20
 
 
+@public
 def parse(data: Buffer, *, lenient: bool = False) -> Mappings:
     """Return the mappings in the text of a maps, smaps or smaps_rollup file.
 
@@ -136,6 +138,7 @@ def _is_crlf(text: memoryview) -> bool:
     return False
 
 
+@public
 def load(
     source: str | os.PathLike[str] | BinaryFile,
     *,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -140,33 +143,49 @@ def test_android_counts_as_linux() -> None:
     assert run(f"sys.platform = 'android'\n{SHOW}") == ("c fastsmaps._backend._csmaps\n", "")
 
 
-# 2 to 23 ms each (array imports collections, 1 ms); reading a process needs none of them.
+# 2 to 23 ms each; reading a process needs none of them.
 SLOW = {
     *("typing", "re", "enum", "dataclasses", "pathlib", "threading", "inspect", "functools"),
-    *("subprocess", "tempfile", "json", "argparse", "logging", "ctypes", "socket"),
+    *("subprocess", "tempfile", "json", "argparse", "logging", "ctypes", "socket", "contextlib"),
     *("gzip", "bz2", "lzma", "importlib.util", "fastsmaps._backend._pysmaps", "fastsmaps.cli"),
 }
 
 
-@pytest.mark.usefixtures("extension")
-def test_import_loads_no_slow_modules() -> None:
-    code = (
-        "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))\n"
-        "fastsmaps.totals(); fastsmaps.mappings(); fastsmaps.parse(b'').totals()\n"
-        "print(*sorted(set(sys.modules) - before))"
-    )
-    out, error = run(code, "c")
+def loaded_by(code: str, choice: str | None = None) -> set[str]:
+    """Return the modules that the code imports, besides those of a bare interpreter."""
+    new = "print(*sorted(set(sys.modules) - before))"
+    out, error = run(f"import os; before = set(sys.modules)\n{code}\n{new}", choice)
     assert error == ""
-    at_import, after_use = (set(line.split()) for line in out.splitlines())
-    assert "fastsmaps._backend._csmaps" in at_import
-    assert not at_import & SLOW
-    assert not after_use & SLOW
+    return set(out.split())
+
+
+@pytest.mark.usefixtures("extension")
+def test_import_loads_the_backend_and_what_it_needs() -> None:
+    loaded = loaded_by("import fastsmaps", "c")
+    assert {name for name in loaded if name.startswith("fastsmaps")} == {
+        "fastsmaps",
+        "fastsmaps._backend",
+        "fastsmaps._backend._csmaps",
+        "fastsmaps._errors",
+        "fastsmaps._fields",
+        "fastsmaps._public",
+        "fastsmaps._version",
+    }
+    assert loaded.isdisjoint({*SLOW, "collections", "importlib"})
+
+
+@pytest.mark.usefixtures("extension")
+@pytest.mark.parametrize(
+    "call", ["totals()", "mappings()", "parse(b'').totals()", "Process('self').totals()"]
+)
+def test_reading_a_process_loads_no_slow_modules(call: str) -> None:
+    loaded = loaded_by(f"import fastsmaps; fastsmaps.{call}", "c")
+    assert "fastsmaps._source" in loaded
+    assert loaded.isdisjoint({*SLOW, "fastsmaps._host", "fastsmaps._capture", "fastsmaps._output"})
 
 
 def test_import_of_python_backend_loads_few_modules() -> None:
-    code = "before = set(sys.modules); import fastsmaps; print(*sorted(set(sys.modules) - before))"
-    out, _ = run(code, "python")
-    loaded = set(out.split())
+    loaded = loaded_by("import fastsmaps", "python")
     assert "fastsmaps._backend._pysmaps" in loaded
     # re imports enum and functools.
     assert not loaded & SLOW - {"re", "enum", "functools", "fastsmaps._backend._pysmaps"}
@@ -178,6 +197,96 @@ def test_import_opens_no_file_and_starts_no_thread() -> None:
         "print(os.listdir('/proc/self/fd') == before, len(os.listdir('/proc/self/task')))"
     )
     assert run(code)[0] == "True 1\n"
+
+
+# ---- names that are imported when they are first used
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """Return the names that the package imports at its top level, and their modules."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
+    return {
+        alias.name: node.module
+        for node in itertools.chain(*blocks)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__"
+        for alias in node.names
+    }
+
+
+def test_type_checkers_see_the_names_that_exist() -> None:
+    names = names_for_type_checkers()
+    assert names.keys() - {"__version__"} == set(fastsmaps.__all__)
+    for name, module in names.items():
+        if name != "Outcome":
+            assert getattr(importlib.import_module(module), name) is getattr(fastsmaps, name)
+
+
+@pytest.mark.parametrize("name", sorted({*fastsmaps.__all__} - {"Outcome"}))
+def test_each_name_alone(name: str) -> None:
+    """Each name is found in a fresh interpreter, by all ways to import it."""
+    out, error = run(
+        f"import fastsmaps, pickle\nfirst = fastsmaps.{name}\n"
+        f"from fastsmaps import {name}\nassert first is {name}\n"
+        "if hasattr(first, '__module__') and hasattr(first, '__qualname__'):\n"
+        "    assert first.__module__ == 'fastsmaps', first.__module__\n"
+        "    assert pickle.loads(pickle.dumps(first)) is first\n"
+        f"    assert vars(fastsmaps)[{name!r}] is first\n"
+        "print('done')"
+    )
+    assert (out, error) == ("done\n", "")
+
+
+def test_no_module_is_named_like_a_public_name() -> None:
+    """Importing the module would replace the name."""
+    modules = {entry.name.partition(".")[0] for entry in PACKAGE.iterdir()}
+    assert modules.isdisjoint(fastsmaps.__all__)
+
+
+def test_star_import_and_dir_have_all_names() -> None:
+    code = "from fastsmaps import *; import fastsmaps\n"
+    code += "print(set(fastsmaps.__all__) <= set(globals()), dir(fastsmaps) == sorted(["
+    code += "*fastsmaps.__all__, '__version__']))"
+    assert run(code) == ("True True\n", "")
+
+
+def test_missing_name_is_an_attribute_error() -> None:
+    code = "import fastsmaps; print(hasattr(fastsmaps, 'typo'))\nfrom fastsmaps import typo"
+    out, error = run(code)
+    assert out == "False\n"
+    assert error.startswith("ImportError: cannot import name 'typo' from 'fastsmaps'")
+
+
+def test_a_name_that_was_replaced_stays_replaced() -> None:
+    code = "import fastsmaps; fastsmaps.parse = 5; fastsmaps.load; print(fastsmaps.parse)"
+    assert run(code) == ("5\n", "")
+
+
+def test_names_of_a_package_imported_twice() -> None:
+    code = (
+        "import fastsmaps; first = fastsmaps.Totals; del sys.modules['fastsmaps']\n"
+        "import fastsmaps; print(fastsmaps.Totals is first, fastsmaps.Error.__name__)"
+    )
+    assert run(code) == ("True Error\n", "")
+
+
+def test_threads_import_the_same_objects() -> None:
+    code = (
+        "import fastsmaps, threading\nstart = threading.Barrier(8); found = []\n"
+        "def look():\n    start.wait()\n"
+        "    found.append([getattr(fastsmaps, name) for name in reversed(fastsmaps.__all__)])\n"
+        "threads = [threading.Thread(target=look) for _ in range(8)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "print(len(found), all(other == found[0] for other in found))"
+    )
+    assert run(code) == ("8 True\n", "")
+
+
+@pytest.mark.parametrize("name", ["Change", "Sample", "ProcessTotals", "Mapping", "Totals"])
+def test_type_hints_of_a_class_before_others_are_used(name: str) -> None:
+    code = f"import typing, fastsmaps; print(len(typing.get_type_hints(fastsmaps.{name})) > 0)"
+    assert run(code) == ("True\n", "")
 
 
 def test_all_names_have_docstrings() -> None:
