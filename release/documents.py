@@ -18,7 +18,8 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 import fastsmaps
-from fastsmaps.cli.main import COMMANDS, EXAMPLES, command_module, make_parser
+from fastsmaps.cli.command import command_module
+from fastsmaps.cli.parser import COMMANDS, EXAMPLES, make_parser
 
 SHELLS = {
     "bash": "bash-completion/completions/fastsmaps",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 
@@ -14,12 +13,17 @@ def escaped(text: str) -> str:
     """
     if text.isprintable():
         return text
-    # A surrogate that does not stand for a byte is escaped below, like any other character.
-    with contextlib.suppress(UnicodeEncodeError):
-        text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in _decoded(text)
     )
+
+
+def _decoded(text: str) -> str:
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        # A surrogate that does not stand for a byte is escaped like any other character.
+        return text
 
 
 def kib(size: int | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from fastsmaps._fields import NAMES, NUMBERS, PAGE_SIZES
 from fastsmaps.cli.options import UsageError
 from fastsmaps.cli.records_output import Column, number, parse_sort, resolve_field, sizes, text
@@ -54,11 +52,14 @@ def output_fields(args: argparse.Namespace, *names: str) -> list[str]:
 
 def requested_fields(args: argparse.Namespace, names: Sequence[str]) -> set[str]:
     """Return those of the fields `names` that --fields and --sort need to be read."""
+    if args.fields is None and not args.sort:
+        return set()
+    import contextlib
+
     fields: set[str] = set()
-    for name in [] if args.fields is None else args.fields.split(","):
-        with contextlib.suppress(
-            UsageError
-        ):  # perhaps a field of a newer kernel: checked after reading
+    for name in (args.fields or "").split(","):
+        # It may be a field of a newer kernel, which is checked after reading.
+        with contextlib.suppress(UsageError):
             fields.add(resolve_field(name.strip(), names, "--fields"))
     if args.sort:
         with contextlib.suppress(UsageError):

@@ -2,96 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
-import importlib
 import os
-import signal
 import sys
 
 import fastsmaps
-from fastsmaps._output.temporary import remove_all
-from fastsmaps.cli.options import Parser, UsageError
+from fastsmaps.cli import plain
+from fastsmaps.cli.command import command_module
+from fastsmaps.cli.options import UsageError
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.signals import SignalReceived, TerminationSignals
+from fastsmaps.cli.signals import SIGINT_STATUS, SignalReceived, termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import NoReturn, TextIO
-
-    from fastsmaps.cli.command import Command
-
-#: The commands with their summaries; a module is imported when its command is used.
-COMMANDS = {
-    "ps": "every process with its Pss, Uss, Rss and swap",
-    "totals": "every summed field of the given processes",
-    "maps": "the mappings of a process",
-    "libs": "mapped files, summed over all processes",
-    "diff": "what grew and shrank between two points in time",
-    "top": "a live ps, within a CPU budget",
-    "watch": "a process over time: its peak and what grew",
-    "capture": "save processes for the other commands to read with --procfs",
-    "export": "Prometheus metrics for groups of processes",
-}
-
-EXAMPLES = """\
-examples:
-  fastsmaps                            every process, largest Pss first
-  fastsmaps totals 1234                every summed field of process 1234
-  fastsmaps maps 1234 --by kind        its heap, stack, files, ...
-  fastsmaps maps saved.smaps.xz        the mappings of a saved smaps
-  fastsmaps diff 1234 --after 60       what grew within a minute
-  fastsmaps watch -- make              a command's memory from start to end
-  fastsmaps capture -o host7.tar.gz    save this machine's processes ...
-  fastsmaps ps --procfs host7.tar.gz   ... and show them elsewhere
-  fastsmaps export --by unit           Prometheus metrics by systemd unit
-
-Run `fastsmaps COMMAND --help` for more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0 on
-success; 1 if a named process or file could not be read, or if --filter matches nothing; 2 for a
-usage error.
-"""
-
-
-def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser; only the chosen command gets its arguments, which saves imports."""
-    top = Parser(
-        prog="fastsmaps",
-        description="The memory of Linux processes, from /proc/<pid>/smaps and smaps_rollup.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    version = f"fastsmaps {fastsmaps.__version__} ({fastsmaps.BACKEND} backend)"
-    top.add_argument("--version", action="version", version=version)
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        if name != chosen:
-            commands.add_parser(name, help=summary, add_help=False)
-            continue
-        module = command_module(name)
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"examples:\n{module.EXAMPLES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-    return top
-
-
-def command_module(name: str) -> Command:
-    """Import the module of a command."""
-    module: Command = importlib.import_module(f"fastsmaps.cli.commands.{name}")
-    return module
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
-        argv = ["ps", *argv]
     try:
-        args = make_parser(argv[0]).parse_args(argv)
+        args = _parse(_with_command(sys.argv[1:] if argv is None else argv))
         return command_module(args.command).run(args)
     except SystemExit as end:  # of --help, --version and signals: entry() flushes what is printed
         return int(end.code or 0)
@@ -101,6 +32,22 @@ def main(argv: list[str] | None = None) -> int:
     except fastsmaps.Error as error:
         print_error(error)
         return 1
+
+
+def _with_command(argv: list[str]) -> list[str]:
+    """Put in the default command."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
+        return ["ps", *argv]
+    return argv
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    args = plain.parse(argv) if plain.is_plain(argv) else None
+    if args is None:
+        from fastsmaps.cli.parser import make_parser
+
+        args = make_parser(argv[0]).parse_args(argv)
+    return args
 
 
 # CPython 3.11 raises this SystemError, not a MemoryError, if it cannot allocate a function's frame.
@@ -116,23 +63,24 @@ def entry() -> NoReturn:
     # Objects live until the command ends; collecting took 18 ms of 200 for a thousand processes.
     gc.disable()
     _open_standard_streams()
-    signals = TerminationSignals()
+    sys.unraisablehook = termination.lost
     try:
-        signals.install()
+        # A plain command leaves nothing behind: signals may end it as they end any process. But an
+        # init process, of a container for example, ignores signals that it does not handle.
+        if os.getpid() == 1 or not plain.is_plain(_with_command(sys.argv[1:])):
+            termination.install()
         status = _run_main()
-        signals.ignore()
+        termination.ignore()
     except SignalReceived as end:
-        remove_all()
-        signals.die(end.number)
+        termination.die(end.number)
     except MemoryError:  # while _run_main() handled another
         _reserve.clear()
         print_error("out of memory")
         status = 1
     except KeyboardInterrupt:
-        signals.ignore()
-        remove_all()
+        termination.interrupted()
         _discard_output(sys.stdout)
-        status = 128 + signal.SIGINT
+        status = SIGINT_STATUS
     # The interpreter flushes stderr again at exit, and exits with 120 if that fails.
     if sys.stderr is not None:
         try:
@@ -167,6 +115,8 @@ def _run_main() -> int:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
+        import signal
+
         _discard_output(sys.stdout)
         status = 128 + signal.SIGPIPE
     except (MemoryError, SystemError) as error:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib
 import os
-import re
 
 import fastsmaps
 from fastsmaps._model.grouping import WORDS, Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import NoReturn
-
-    from _typeshed import SupportsWrite
+    import argparse
+    import re
+    from collections.abc import Callable
 
 #: The default of --max-rss: reading a larger rollup stalls the process for a second or longer.
-MAX_RSS = "64G"
+MAX_RSS = 64 << 30
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
 
 #: The values of --by, for its help.
 BY_HELP = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between them"
@@ -30,19 +24,6 @@ BY_HELP = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between the
 
 class UsageError(Exception):
     """Invalid arguments: printed as one line, exit status 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises UsageError; argparse would print its usage and exit."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError with one line; main() escapes it for the terminal."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        """Print --help or --version; argparse's own method ignores a full disk."""
-        if message and file is not None:
-            file.write(message)
 
 
 def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:
@@ -102,8 +83,8 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         "--max-rss",
         metavar="SIZE",
         type=size,
-        default=size(MAX_RSS),
-        help=f'skip processes with a larger Rss, in K, M, G or T, or "none" (default: {MAX_RSS})',
+        default=MAX_RSS,
+        help='skip processes with a larger Rss, in K, M, G or T, or "none" (default: 64G)',
     )
 
 
@@ -118,13 +99,22 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def invalid(message: str) -> argparse.ArgumentTypeError:
+    """Return the error for the text of a value."""
+    import argparse
+
+    return argparse.ArgumentTypeError(message)
+
+
 def size(text: str) -> int | None:
     """Parse a number of bytes; None for "none"."""
     if text == "none":
         return None
+    import re
+
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     if match is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 500M or 1.5G, got {text!r}")
+        raise invalid(f"expected a size such as 500M or 1.5G, got {text!r}")
     number, unit = match[1], _UNITS[match[2].upper()]
     return int(float(number) * unit) if "." in number else int(number) * unit
 
@@ -134,9 +124,9 @@ def extra_file(module: str) -> Callable[[str], str]:
 
     def check_file(path: str) -> str:
         try:
-            importlib.import_module(module)
+            __import__(module)
         except ImportError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise invalid(str(error)) from None
         return file_to_write(path)
 
     return check_file
@@ -151,22 +141,30 @@ def file_to_write(path: str) -> str:
     return path
 
 
-@contextlib.contextmanager
-def write_errors(path: str) -> Iterator[None]:
+class write_errors:  # noqa: N801 - called like a function
     """Raise fastsmaps.Error if the file cannot be written in the block."""
-    try:
-        yield
-    except OSError as error:
-        raise fastsmaps.Error(f"cannot write {path}: {error.strerror or error}") from None
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise fastsmaps.Error(f"cannot write {self._path}: {reason}") from None
 
 
 def pattern(text: str) -> re.Pattern[str]:
     """Parse a regular expression."""
+    import re
+
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         message = f"invalid regular expression {text!r}: {error}"
-        raise argparse.ArgumentTypeError(message) from None
+        raise invalid(message) from None
 
 
 def group_keys(text: str) -> Keys:
@@ -174,13 +172,13 @@ def group_keys(text: str) -> Keys:
     try:
         return Keys(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("by ")) from None
+        raise invalid(str(error).removeprefix("by ")) from None
 
 
 def count(text: str) -> int:
     """Parse a whole number, 0 or more."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+        raise invalid(f"expected a whole number, got {text!r}")
     return int(text)
 
 
@@ -188,7 +186,7 @@ def positive(text: str) -> int:
     """Parse a whole number, 1 or more."""
     number = count(text)
     if not 0 < number <= 1 << 20:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1048576, got {text!r}")
+        raise invalid(f"expected a whole number from 1 to 1048576, got {text!r}")
     return number
 
 
@@ -197,7 +195,7 @@ def seconds(text: str) -> float:
     number = _number(text)
     # select() and sleep() are certain to accept a month.
     if not 0 <= number <= 31 * 86400:
-        raise argparse.ArgumentTypeError(f"expected seconds, at most 31 days, got {text!r}")
+        raise invalid(f"expected seconds, at most 31 days, got {text!r}")
     return number
 
 
@@ -205,7 +203,7 @@ def share(text: str) -> float:
     """Parse a share of one core."""
     number = _number(text)
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, got {text!r}")
+        raise invalid(f"expected a share above 0 and at most 1, got {text!r}")
     return number
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sys
@@ -28,6 +27,8 @@ MAX_COMMAND_LENGTH = 4096
 def print_error(problem: Exception | str) -> None:
     """Print one line to standard error, if it is open."""
     if sys.stderr is not None:
+        import contextlib
+
         with contextlib.suppress(OSError):  # nobody reads it; the exit status still counts
             print(f"fastsmaps: {escaped(str(problem))}", file=sys.stderr)
 

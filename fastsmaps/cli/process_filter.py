@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 
 import fastsmaps
-from fastsmaps._host.scan import seen
 from fastsmaps._model.grouping import command_of, search
-from fastsmaps._model.tree import below
 from fastsmaps._source.source import Source
 from fastsmaps.cli.options import UsageError
 from fastsmaps.cli.output import print_error
@@ -98,6 +96,9 @@ def select_processes(
     trees = pids is not None and tree
     if args.filter is None and not users and not trees:
         return Selection(None, pids)
+    from fastsmaps._host.scan import seen
+    from fastsmaps._model.tree import below
+
     match = None if args.filter is None else Match(args.filter, procfs)
     rows: Iterable[ProcessTotals] = seen(
         None if trees else pids, procfs=procfs, cmdline=match is not None

@@ -10,7 +10,7 @@ import sys
 import termios
 import tty
 
-from fastsmaps.cli.signals import signal_handlers
+from fastsmaps.cli.handlers import signal_handlers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

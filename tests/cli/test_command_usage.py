@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from fastsmaps.cli.main import COMMANDS
+from fastsmaps.cli.parser import COMMANDS
 from support.commands import ZOO, on_terminal, run
 from support.independent import DATA
 

@@ -122,7 +122,7 @@ def test_tests_named_by_security_claims_exist() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from fastsmaps.cli.main import COMMANDS
+    from fastsmaps.cli.parser import COMMANDS
 
     commands = re.findall(r"^<!-- help: (\w+) -->$", (ROOT / "docs/command.md").read_text(), re.M)
     assert sorted(commands) == sorted(COMMANDS)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import fastsmaps
-from fastsmaps.cli.main import COMMANDS, make_parser
+from fastsmaps.cli.parser import COMMANDS, make_parser
 from support import processes
 
 ROOT = Path(__file__).parents[2]

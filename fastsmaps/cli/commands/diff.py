@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
 import fastsmaps
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._model.totals import UNREAD
-from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, seconds
+from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, invalid, seconds
 from fastsmaps.cli.process_argument import TARGET_HELP, is_pid, parse_pid, read_mappings
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
@@ -69,11 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _by(text: str) -> str | Keys:
     if text in (*_TABLE_WORDS, "pid"):
         return text
+    from argparse import ArgumentTypeError
+
     try:
         return group_keys(text)
-    except argparse.ArgumentTypeError as error:
-        words = ", ".join(_TABLE_WORDS)
-        raise argparse.ArgumentTypeError(f"{error}; for a process one of {words}") from None
+    except ArgumentTypeError as error:
+        raise invalid(f"{error}; for a process one of {', '.join(_TABLE_WORDS)}") from None
 
 
 def run(args: argparse.Namespace) -> int:

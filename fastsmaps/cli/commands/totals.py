@@ -6,8 +6,6 @@ import fastsmaps
 from fastsmaps import Error
 from fastsmaps._model.grouping import search
 from fastsmaps._model.totals import UNREAD
-from fastsmaps._model.tree import is_missing
-from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import UsageError, add_output, is_table
 from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import (
@@ -93,6 +91,9 @@ def _show(args: argparse.Namespace, records: list[Record], defaults: list[str]) 
 
 def _tree(args: argparse.Namespace) -> int:
     """Print one sum over the trees of all targets; return 1 if a target cannot be read."""
+    from fastsmaps._model.tree import is_missing
+    from fastsmaps.cli.coverage import scan_note
+
     with open_procfs(args.procfs) as opened:
         pids = _roots(args, opened.procfs)
         selection = select_processes(args, opened.procfs, pids, tree=True)

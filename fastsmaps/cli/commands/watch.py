@@ -10,6 +10,7 @@ import time
 
 import fastsmaps
 from fastsmaps._source.source import Source
+from fastsmaps.cli.handlers import signal_handlers
 from fastsmaps.cli.options import (
     UsageError,
     add_sampling,
@@ -22,7 +23,6 @@ from fastsmaps.cli.output import print_error
 from fastsmaps.cli.plot_option import add_plot
 from fastsmaps.cli.process_argument import is_pid, parse_pid, target_name
 from fastsmaps.cli.procfs_option import open_procfs
-from fastsmaps.cli.signals import signal_handlers
 from fastsmaps.cli.watch_report import WatchEnd, write
 
 TYPE_CHECKING = False
