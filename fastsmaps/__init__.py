@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from fastsmaps._model.processes import Cost, Scan
     from fastsmaps._model.samples import Sample, Samples
     from fastsmaps._model.totals import Change, Totals
-    from fastsmaps._source.api import mappings, totals
+    from fastsmaps._source.api import totals
+    from fastsmaps._source.mappings import mappings
     from fastsmaps._source.process import Process
     from fastsmaps._source.text import load, parse
 
@@ -88,7 +89,7 @@ _MODULES = {
     "diff": "_model.diff",
     "libs": "_host.libs",
     "load": "_source.text",
-    "mappings": "_source.api",
+    "mappings": "_source.mappings",
     "open_capture": "_capture.unpack",
     "parse": "_source.text",
     "scan": "_host.scan",

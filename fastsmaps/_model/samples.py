@@ -54,6 +54,10 @@ class Sample(Value):
         return f"<Sample at {self.elapsed:.3f} s: {self.totals!r}>"
 
 
+# typing.get_type_hints() looks up names in the public package, which gets them when they are used.
+Sample.__annotations__.update(totals=Totals)
+
+
 @public
 class Samples:
     """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.

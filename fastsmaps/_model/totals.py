@@ -177,6 +177,9 @@ class Change(_Sums):
         return f"<Change {key}{name}={sizes.change(self[name])}>"
 
 
+# typing.get_type_hints() looks up names in the public package, which gets them when they are used.
+Change.__annotations__.update(old=Totals, new=Totals)
+
 add_fields(_Sums, _LABELS.values())
 
 #: The totals of a process that was not read: every field None.

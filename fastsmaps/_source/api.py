@@ -1,4 +1,4 @@
-"""totals() and mappings(): one call for one process.
+"""totals(), and how one call reads one process; mappings() is apart, since it imports more.
 
 The fast path opens one file by its path, which nearly always works. On any failure the process is
 read again through ProcessDir, which classifies the failure.
@@ -7,15 +7,13 @@ read again through ProcessDir, which classifies the failure.
 from __future__ import annotations
 
 import os
-import time
 
 from fastsmaps._arguments import Pid, Procfs, check_pid
 from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
-from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
 from fastsmaps._public import public
-from fastsmaps._source.process_dir import ProcessDir, take_mappings, take_rollup
+from fastsmaps._source.chunks import take_rollup
 from fastsmaps._source.source import PROC, Source
 
 TYPE_CHECKING = False
@@ -42,46 +40,29 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
 
     Source: proc_pid_smaps(5), Documentation/ABI/testing/procfs-smaps_rollup.
     """
-    source = _source_of(procfs)
+    source = source_of(procfs)
     number = check_pid(pid)
     result = None
     if source.is_proc or not source.is_capture:
-        result = _at_first_try(number, source, "smaps_rollup", take_rollup)
+        result = at_first_try(number, source, "smaps_rollup", take_rollup)
     if result is None:
+        from fastsmaps._source.process_dir import ProcessDir
+
         with ProcessDir(Source(procfs), number) as process:
             return process.totals()
     return Totals(result[1], None, "smaps_rollup")
-
-
-@public
-def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc") -> Mappings:
-    """Return all mappings of a process, one row each.
-
-    `sizes=False` reads maps instead of smaps: only addresses and names, without the page walk that
-    the sizes cost. The table is complete: if the process ends or calls exec meanwhile, the result
-    is an error or the new program's mappings. `pid` is a number in `procfs`, as for totals().
-
-    Raises what totals() raises. Source: proc_pid_maps(5), proc_pid_smaps(5).
-    """
-    source = _source_of(procfs)
-    number = check_pid(pid)
-    table = _at_first_try(number, source, "smaps" if sizes else "maps", take_mappings)
-    if table is None:
-        with ProcessDir(Source(procfs), number) as process:
-            return process.mappings(sizes=sizes)
-    own = source.own_pid() if number == "self" else int(number)
-    return Mappings(table, pid=own, procfs=source.path, taken_at=time.time())
 
 
 # Shared: it holds no state, since nothing here asks whether /proc is a capture.
 _PROC = Source()
 
 
-def _source_of(procfs: Procfs) -> Source:
+def source_of(procfs: Procfs) -> Source:
+    """Return the source of a directory."""
     return _PROC if procfs == PROC else Source(procfs)
 
 
-def _at_first_try(
+def at_first_try(
     number: int | str, source: Source, name: str, take: Callable[[int], T | None]
 ) -> T | None:
     """Return the result of `take` for the process's file; None on any failure of the system."""

@@ -19,7 +19,7 @@ from fastsmaps._model.stat import (
     texts_of,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE, take_mappings, take_rollup, take_sums
 from fastsmaps._source.process_files import ATTEMPTS, ProcessFiles
 
 TYPE_CHECKING = False
@@ -27,27 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
-    from fastsmaps._backend import Table
-
     T = TypeVar("T")
-
-
-def take_mappings(fd: int) -> Table | None:
-    """Read maps or smaps; None if it is empty."""
-    table = _backend.read(fd, CHUNK_SIZE, CHUNKS)
-    # A capture's file may have blank lines only.
-    return table if table is not None and len(table) else None
-
-
-def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
-    """Read smaps_rollup; None if it is empty."""
-    # The kernel writes a rollup at once, from one address space: nothing to confirm.
-    return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
-
-
-def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
-    """Sum smaps; None if it is empty."""
-    return _backend.total(fd, CHUNK_SIZE, CHUNKS, True)
 
 
 class ProcessDir(ProcessFiles):

@@ -10,6 +10,8 @@ import lzma
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ import fastsmaps
 from fastsmaps._capture.writers import target_of
 from support import processes
 from support.captures import SMAPS, smem, tar
-from support.commands import ZOO
+from support.commands import ZOO, environment
 from support.interrupts import at_every_line
 
 pytestmark = pytest.mark.thread_unsafe(reason="traces, and sets a handler")
@@ -184,8 +186,8 @@ READING = (
     *UNPACKING,
     *(
         f"fastsmaps.{name}"
-        for name in ("_source.api", "_source.process", "_source.process_dir",
-                     "_source.process_files", "_arguments",
+        for name in ("_source.api", "_source.mappings", "_source.chunks", "_source.process",
+                     "_source.process_dir", "_source.process_files", "_arguments",
                      "_source.metadata", "_source.rights", "_host.scan", "_host.sweeper",
                      "_host.rows", "_host.libs", "_host.watch", "_backend._pysweep",
                      "_capture.capture")
@@ -218,6 +220,7 @@ def test_handler_raises_while_processes_are_read(
         "tar": lambda: fastsmaps.capture(tmp_path / f"{next(made)}.tar.gz", [idle.pid]),
         "dir": lambda: fastsmaps.capture(tmp_path / f"{next(made)}", [idle.pid]),
     }
+    calls[what]()  # imports
     results = list(
         at_every_line(calls[what], lambda: TimeoutError("time is up"), *READING, step=step)
     )
@@ -266,3 +269,32 @@ def test_damaged_capture_is_still_a_capture_error(tmp_path: Path) -> None:
         text.write_bytes(compress(Path(ZOO).read_bytes())[:-30])
         with pytest.raises(fastsmaps.Error):
             fastsmaps.load(text)
+
+
+MODEL = [
+    f"fastsmaps._model.{name}"
+    for name in ("diff", "mapping", "mappings", "process_totals", "record", "samples", "totals")
+]
+
+# Each line of the modules that a public name imports raises once.
+_INTERRUPTED_IMPORT = """
+import sys
+import fastsmaps
+from support.interrupts import at_every_line
+
+modules = sys.argv[1:]
+interrupted = list(at_every_line(lambda: fastsmaps.Watch, lambda: TimeoutError(), *modules))
+assert set(interrupted) == {TimeoutError}, set(interrupted)
+assert len(interrupted) > 100, len(interrupted)
+with fastsmaps.Watch() as watch:
+    pass
+assert watch.peak.totals == watch.samples[0].totals or len(watch.samples) > 1
+"""
+
+
+def test_handler_raises_while_a_name_is_imported() -> None:
+    """The next use of the name imports it again, whole."""
+    subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IMPORT, *READING, *MODEL], check=True,
+        env=environment(PYTHONPATH=str(Path(__file__).parents[1])), timeout=processes.TIMEOUT,
+    )  # fmt: skip
