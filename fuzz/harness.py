@@ -27,7 +27,7 @@ from fastsmaps._backend import _csmaps, _pysmaps
 from fastsmaps._errors import ParseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.twins import STAT, check_reads, file_of, outcome, rows_of, same, total_of
+from support.twins import STAT, check_reads, file_of, outcome, rows_of, same, sums_of
 
 TWINS = (_csmaps, _pysmaps)
 EXPORTS = (_backend.exports("c"), _backend.exports("python"))
@@ -67,7 +67,7 @@ def in_one_buffer(text: bytes, chunk_size: int, chunks: int, number: int) -> Non
 
 
 def in_chunks(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
-    """Compare read(), total() and lines() with any size of chunks."""
+    """Compare read(), total(), rollup() and lines() with any size of chunks."""
     size = max(chunk_size, len(text) // 1000)
     check_reads(TWINS, text, (size, chunks))
     with file_of(text) as fd:
@@ -279,7 +279,8 @@ def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
         calls: tuple[Callable[[], Any], ...] = (
             lambda: columns(text),
             lambda: outcome(_csmaps.read, fd, size, chunks),
-            lambda: total_of(_csmaps, fd, size, chunks, True),
+            lambda: sums_of(_csmaps.total, fd, size, chunks),
+            lambda: sums_of(_csmaps.rollup, fd),
             lambda: uses_twice(fd, size, chunks),
             lambda: sweep_twice(root, pids),
             lambda: _csmaps.lines(fd, size, chunks),
@@ -300,7 +301,7 @@ def failing(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
                 if FAILURES[kind].value:  # the call made fewer allocations or reads
                     agree(result, normal)
                     break
-                if call in calls[:3] and code == errno.EINTR:
+                if call in calls[:4] and code == errno.EINTR:
                     agree(result, normal)
             finally:
                 FAILURES[kind].value = 0

@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 # ---- C
 
 cdef extern from "<fcntl.h>" nogil:
+    int AT_FDCWD
     int O_PATH
     int openat(int directory, const char *name, int flags)
 
@@ -45,6 +46,7 @@ cdef extern from "csmaps.h" nogil:
     bint fixed_hex "fsm_fixed_hex"(const char *p, size_t digits, uint64_t *number)
     uint64_t hash_text "fsm_hash_text"(const char *p, size_t length, const uint64_t *key)
     int kcmp_vm "fsm_kcmp_vm"(int a, int b)
+    bint is_process "fsm_is_process"(int pid)
     void *exchange "fsm_exchange"(void **place, void *value)
     void *load_published "fsm_load_published"(void **place)
     bint publish_once "fsm_publish_once"(void **place, void *value)
@@ -264,12 +266,11 @@ cdef struct Reader:
     long long offset        # in the file
     size_t chunk_size
     int chunks
-    bint confirm            # read offset 0 once more after the end
     size_t lines            # where lines are counted and not parsed
     bint filled             # the last call filled all of its chunks
     size_t since_yield      # bytes since the last check of whether the process waits
     bint contended          # the process waits for its mmap lock meanwhile
-    long switches           # this thread's voluntary context switches at the last check
+    long switches           # this thread's voluntary context switches at the last check, or 0
     int error
 
 # ---- columns out of rows

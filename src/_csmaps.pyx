@@ -18,11 +18,12 @@ fastsmaps/_backend/_pysmaps.py is the same in Python. Both give the same results
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.errno cimport EACCES, EINTR, EMFILE, ENFILE, ENOMEM, EPERM, ETIMEDOUT, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strcpy
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport fstat, struct_stat
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
@@ -52,6 +53,7 @@ from fastsmaps._fields import FLAGS, MAX_LABELS as _MAX_LABELS, NAME, NUMBERS, P
 #   table          class Table; parse(), read(), total(), lines()
 # Many processes, below an open /proc.
 #   proc_files     open and read their small files; statms()
+#   rollup         one process's rollup or table by its number: rollup(), rollup_at(), read_at()
 #   stat_line      what stat says of a process
 #   same_memory    which processes share all of their memory: same_memory()
 #   read_process   one process of a sweep
@@ -68,6 +70,7 @@ include "read_chunks.pxi"
 include "columns.pxi"
 include "table.pxi"
 include "proc_files.pxi"
+include "rollup.pxi"
 include "stat_line.pxi"
 include "same_memory.pxi"
 include "read_process.pxi"

@@ -1,6 +1,6 @@
 /* What Cython cannot express: loads of several bytes at once and arithmetic on them, hashing,
- * kcmp(2), and locks. Plain C99 with GCC's and Clang's builtins. Nothing depends on the byte
- * order, and nothing needs vector instructions. */
+ * kcmp(2), tgkill(2) and locks. Plain C99 with GCC's and Clang's builtins. Nothing depends on the
+ * byte order, and nothing needs vector instructions. */
 #ifndef CSMAPS_H
 #define CSMAPS_H
 
@@ -176,6 +176,15 @@ static inline int fsm_kcmp_vm(int a, int b)
     (void)b;
     return -1;
 #endif
+}
+
+/* Whether a number of our own pid namespace is surely a process's and not another thread's. Signal
+ * 0 has no effect. A thread's number gives ESRCH, as its process has another; EPERM may come from
+ * a filter of system calls that looked at nothing (kernel/signal.c, do_send_specific). A tenth of
+ * pidfd_open(2) and close(2). */
+static inline int fsm_is_process(int pid)
+{
+    return syscall(SYS_tgkill, (long)pid, (long)pid, 0L) == 0;
 }
 
 /* A readers-writer lock that never waits: `threads` counts the readers, and is -1 while a writer

@@ -24,7 +24,7 @@ cdef void yield_to_process(Reader *reader) noexcept nogil:
     """
     cdef timespec pause
     cdef long switches = context_switches()
-    if switches != reader.switches:
+    if switches != reader.switches and reader.switches != 0:
         reader.contended = True
     if reader.contended:
         pause.tv_sec = 0
@@ -49,7 +49,6 @@ cdef ReadStatus read_chunks(Reader *reader, Parser *parser, int calls) noexcept 
     cdef char byte
     cdef ssize_t got
     cdef int count, limit
-    cdef bint ended = False
     for _ in range(calls):
         # The call that finds the end needs few chunks as well.
         limit = reader.chunks if reader.filled or reader.chunks < FIRST_CHUNKS else FIRST_CHUNKS
@@ -69,9 +68,7 @@ cdef ReadStatus read_chunks(Reader *reader, Parser *parser, int calls) noexcept 
             iov[count].iov_base = reader.buffer + reader.carry + count * reader.chunk_size
             iov[count].iov_len = reader.chunk_size
             count += 1
-        got = 0
-        if not ended:
-            got = preadv(reader.fd, iov, count, reader.offset)
+        got = preadv(reader.fd, iov, count, reader.offset)
         if got < 0:
             if errno == EINTR:
                 return INTERRUPTED
@@ -85,7 +82,6 @@ cdef ReadStatus read_chunks(Reader *reader, Parser *parser, int calls) noexcept 
         if got > 0 and memchr(reader.buffer + reader.carry, c'\n', got) == NULL:
             # Still the same line. Searching it from its start at each call would be quadratic
             # in its length.
-            ended = not reader.confirm and not reader.filled
             reader.carry += got
             reader.offset += got
             if reader.carry > MAX_LINE:
@@ -101,15 +97,11 @@ cdef ReadStatus read_chunks(Reader *reader, Parser *parser, int calls) noexcept 
         if rest == NULL:
             return PARSE_FAILED
         if got == 0:
-            if not reader.confirm:
-                return COMPLETE if reader.offset > 0 else INCOMPLETE
             got = pread(reader.fd, &byte, 1, 0)
             if got < 0:
                 reader.error = errno
                 return READ_FAILED
             return COMPLETE if got > 0 else INCOMPLETE
-        # The kernel makes a rollup in one go, so a short read is its end: one call less, 0.5 us.
-        ended = not reader.confirm and not reader.filled
         reader.offset += got
         reader.carry = reader.buffer + reader.carry + got - rest
         memmove(reader.buffer, rest, reader.carry)
@@ -117,7 +109,7 @@ cdef ReadStatus read_chunks(Reader *reader, Parser *parser, int calls) noexcept 
         # that of x86's vsyscall page, the text is complete: the kernel writes it after all
         # others, and above every address that a process can map (arch/x86/entry/vsyscall). That
         # saves the check after the end: 7 us of 160.
-        if reader.confirm and not reader.filled and reader.carry == 0 and parser.row != NULL:
+        if not reader.filled and reader.carry == 0 and parser.row != NULL:
             if parser.row.start == VSYSCALL:
                 return COMPLETE
         if parser.sums_only and not sum_and_drop_rows(parser, False):
@@ -149,7 +141,7 @@ cdef int raise_problem(Parser *parser) except -1:
 
 
 cdef int parse_fd(
-    int fd, size_t chunk_size, int chunks, bint confirm, Parser *parser, double deadline = 0
+    int fd, size_t chunk_size, int chunks, Parser *parser, double deadline = 0
 ) except -1:
     """Parse all of the descriptor's text; False if it is empty or torn."""
     cdef Reader reader
@@ -161,11 +153,10 @@ cdef int parse_fd(
     reader.offset = 0
     reader.chunk_size = chunk_size
     reader.chunks = chunks
-    reader.confirm = confirm
     reader.filled = False
     reader.since_yield = 0
     reader.contended = False
-    reader.switches = context_switches()
+    reader.switches = 0
     reader.error = 0
     reader.buffer_size = READ_BUFFER
     reader.buffer = <char *>exchange(&spare_buffer, NULL)

@@ -77,7 +77,6 @@ cdef Outcome count_mappings(SweepState *sweep, Process *process, int maps) noexc
     reader.chunks = MAX_CHUNKS
     if reader.chunk_size * MAX_CHUNKS > sweep.buffer.size:
         reader.chunks = <int>(sweep.buffer.size // reader.chunk_size)
-    reader.switches = context_switches()
     while status == MORE or status == INTERRUPTED:
         status = count_chunks(&reader, 1)
         if reader.lines > MAX_MAPS_LINES:

@@ -317,13 +317,13 @@ def parse(data, bint crlf=False):
 def read(int fd, size_t chunk_size, int chunks):
     """See _csmaps.pyi."""
     cdef Table table = new_table()
-    if not parse_fd(fd, chunk_size, chunks, True, table.parser):
+    if not parse_fd(fd, chunk_size, chunks, table.parser):
         return None
     finish_table(table)
     return table
 
 
-def total(int fd, size_t chunk_size, int chunks, bint confirm, double deadline=0):
+def total(int fd, size_t chunk_size, int chunks, double deadline=0):
     """See _csmaps.pyi."""
     cdef Parser *parser = <Parser *>malloc(sizeof(Parser))
     if parser == NULL:
@@ -331,7 +331,7 @@ def total(int fd, size_t chunk_size, int chunks, bint confirm, double deadline=0
     parser_init(parser)
     try:
         parser.sums_only = True
-        if not parse_fd(fd, chunk_size, chunks, confirm, parser, deadline):
+        if not parse_fd(fd, chunk_size, chunks, parser, deadline):
             return None
         if not allocate_sums(&parser.sums, parser.column_count, 1):
             raise MemoryError
@@ -353,7 +353,6 @@ def lines(int fd, size_t chunk_size, int chunks, double deadline=0):
     reader.fd = fd
     reader.chunk_size = chunk_size
     reader.chunks = chunks
-    reader.switches = context_switches()
     reader.buffer = <char *>malloc(chunk_size * chunks)
     if reader.buffer == NULL:
         raise MemoryError

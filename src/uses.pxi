@@ -68,7 +68,7 @@ cdef class Uses:
         if not try_lock_exclusive(&self.threads):
             raise RuntimeError(USES_IN_USE)
         try:
-            complete = parse_fd(fd, chunk_size, chunks, True, self.parser) and self.parser.count > 0
+            complete = parse_fd(fd, chunk_size, chunks, self.parser) and self.parser.count > 0
             if complete:
                 with nogil:
                     complete = self.add_process()

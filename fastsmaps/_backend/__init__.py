@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: The names that a backend exports.
-NAMES = ("Sweep", "Table", "Uses", "lines", "parse", "read", "same_memory", "statms", "total")
+NAMES = (
+    "Sweep", "Table", "Uses", "lines", "parse", "read", "read_at", "rollup", "rollup_at",
+    "same_memory", "statms", "total",
+)  # fmt: skip
 
 
 def exports(backend: str) -> dict[str, Any]:
@@ -67,6 +70,9 @@ if TYPE_CHECKING:
     from fastsmaps._backend._csmaps import lines as lines
     from fastsmaps._backend._csmaps import parse as parse
     from fastsmaps._backend._csmaps import read as read
+    from fastsmaps._backend._csmaps import read_at as read_at
+    from fastsmaps._backend._csmaps import rollup as rollup
+    from fastsmaps._backend._csmaps import rollup_at as rollup_at
     from fastsmaps._backend._csmaps import same_memory as same_memory
     from fastsmaps._backend._csmaps import statms as statms
     from fastsmaps._backend._csmaps import total as total

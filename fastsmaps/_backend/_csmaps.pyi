@@ -80,17 +80,31 @@ def read(fd: int, chunk_size: int, chunks: int) -> Table | None:
     which the kernel writes last, is complete without that check. OSError as the kernel gives it.
     """
 
+def read_at(pid: int, sizes: bool, chunk_size: int, chunks: int) -> Table | None:
+    """Return what read() returns for smaps, or maps, of a process of /proc by its number.
+
+    None on every failure, for a number that may be a thread's, and for anything but a plain int.
+    /proc must belong to our own pid namespace.
+    """
+
+def rollup(fd: int) -> dict[str, int] | None:
+    """Return the sums of a rollup, ``total()[1]``; None if the file is empty.
+
+    The kernel makes a rollup in one go, so one read gets all of it, and the read after the end,
+    which would make it once more, is left out.
+    """
+
+def rollup_at(pid: int) -> dict[str, int] | None:
+    """Return rollup() of a process of /proc by its number; None as for read_at()."""
+
 def total(
-    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
+    fd: int, chunk_size: int, chunks: int, deadline: float = 0
 ) -> tuple[int, dict[str, int]] | None:
     """Return ``sums()[0]`` of the table that read() would return.
 
     The extension needs constant memory for it, however long the text is. The pure-Python backend
-    makes the table first.
-
-    `confirm=False` is for a rollup, which the kernel makes in one go: a short read is its end, and
-    the read after the end, which would make it once more, is left out. With `deadline`
-    (time.monotonic()) TimeoutError is raised between two calls once that time has come.
+    makes the table first. With `deadline` (time.monotonic()) TimeoutError is raised between two
+    calls once that time has come.
     """
 
 def lines(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> int | None:

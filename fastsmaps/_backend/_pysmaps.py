@@ -26,12 +26,16 @@ from fastsmaps._backend._pylines import (
     integer,
 )
 from fastsmaps._backend._pytable import NO_FLAGS, Table
+from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import NO_LINE, PROBLEMS, ParseError
 from fastsmaps._fields import ABSENT, FLAGS, MAX_LABELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _HEADER_KEYS = ("start", "end", "offset", "inode", "perms", "dev", "name", "flags")
 _MAX_CHUNKS = 64
@@ -39,6 +43,7 @@ _MAX_LINE = 1 << 24  # bytes of a line that is read from a file
 _MAX_LINE_SHOWN = 4096  # bytes of such a line in the error
 _BLOCK = 1 << 18  # bytes of a text in memory that are split at once: they stay in cache
 _VSYSCALL = 0xFFFFFFFFFF600000  # see src/read_chunks.pxi
+_SMALL_FILE = 1 << 14  # bytes: a rollup has about 700
 _MAX_SLOT_LINES = 4096  # lines that a _Slot remembers
 
 
@@ -316,14 +321,13 @@ def _check_line(parser: Parser, rest: list[bytes]) -> None:
         )
 
 
-def _read(
-    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
-) -> Table | None:
+def _read(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> Table | None:
     parser = Parser(crlf=False)
     rest: list[bytes] = []
     kept = _slices(chunk_size, chunks)
     _, _, buffer, slices = kept
     offset = 0
+    complete = False
     try:
         # Chunks and offsets: see read_chunks() in src/read_chunks.pxi.
         while True:
@@ -336,18 +340,14 @@ def _read(
             offset += got
             if len(rest) * chunk_size * chunks > _MAX_LINE:
                 _check_line(parser, rest)
-            if got < chunk_size * chunks:
-                if not confirm:
-                    break  # the kernel writes a rollup at once
-                if parser.start == _VSYSCALL and rest == [b""]:
-                    confirm = False  # the text is complete: see read_chunks()
-                    break
+            if got < chunk_size * chunks and parser.start == _VSYSCALL and rest == [b""]:
+                complete = True  # see read_chunks()
+                break
     finally:
         _spare[:] = [kept]
     _feed(parser, rest, None)
     table = parser.table()
-    complete = os.pread(fd, 1, 0) != b"" if confirm else offset > 0
-    return table if complete else None
+    return table if complete or os.pread(fd, 1, 0) else None
 
 
 def lines(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> int | None:
@@ -372,11 +372,45 @@ def lines(fd: int, chunk_size: int, chunks: int, deadline: float = 0) -> int | N
 
 
 def read(fd: int, chunk_size: int, chunks: int) -> Table | None:
-    return _read(fd, chunk_size, chunks, confirm=True)
+    return _read(fd, chunk_size, chunks)
+
+
+def rollup(fd: int) -> dict[str, int] | None:
+    text = os.pread(fd, _SMALL_FILE, 0)
+    if len(text) == _SMALL_FILE:  # no kernel's
+        sums = total(fd, _SMALL_FILE, 1)
+        return None if sums is None else sums[1]
+    return parse(text).sums()[0][1] if text else None
+
+
+def _take_at(pid: int, name: str, take: Callable[[int], T | None]) -> T | None:
+    if type(pid) is not int or not 0 < pid < 2**31:
+        return None
+    fd = -1
+    try:
+        os.close(os.pidfd_open(pid))  # refuses a thread's number
+        fd = os.open(f"/proc/{pid}/{name}", OPEN)
+        return take(fd)
+    except (OSError, ParseError, AttributeError) as error:  # no pidfd_open before Linux 5.3
+        if errors.is_foreign(error):
+            raise
+        return None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def rollup_at(pid: int) -> dict[str, int] | None:
+    return _take_at(pid, "smaps_rollup", rollup)
+
+
+def read_at(pid: int, sizes: bool, chunk_size: int, chunks: int) -> Table | None:
+    name = "smaps" if sizes else "maps"
+    return _take_at(pid, name, lambda fd: read(fd, chunk_size, chunks))
 
 
 def total(
-    fd: int, chunk_size: int, chunks: int, confirm: bool, deadline: float = 0
+    fd: int, chunk_size: int, chunks: int, deadline: float = 0
 ) -> tuple[int, dict[str, int]] | None:
-    table = _read(fd, chunk_size, chunks, confirm, deadline)
+    table = _read(fd, chunk_size, chunks, deadline)
     return None if table is None else table.sums()[0]

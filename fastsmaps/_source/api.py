@@ -1,20 +1,21 @@
 """totals(), and how one call reads one process; mappings() is apart, since it imports more.
 
-The fast path opens one file by its path, which nearly always works. On any failure the process is
-read again through ProcessDir, which classifies the failure.
+In /proc the backend does everything in one call, which nearly always works. Another procfs's file
+is opened by its path. On any failure the process is read again through ProcessDir, which classifies
+the failure.
 """
 
 from __future__ import annotations
 
 import os
+from os import getpid
 
+from fastsmaps import _backend
 from fastsmaps._arguments import Pid, Procfs, check_pid
-from fastsmaps._backend.descriptors import OPEN
 from fastsmaps._errors import ParseError, is_foreign
 from fastsmaps._model.totals import Totals
 from fastsmaps._public import public
-from fastsmaps._source.chunks import take_rollup
-from fastsmaps._source.source import PROC, Source
+from fastsmaps._source.source import PROC, Source, proc_counts_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,26 +41,27 @@ def totals(pid: Pid = "self", *, procfs: Procfs = "/proc") -> Totals:
 
     Source: proc_pid_smaps(5), Documentation/ABI/testing/procfs-smaps_rollup.
     """
-    source = source_of(procfs)
+    if procfs == PROC and proc_counts_ours():
+        sums = _backend.rollup_at(own_number(pid))
+        if sums is not None:
+            return Totals(sums, None, "smaps_rollup")
+    source = Source(procfs)
     number = check_pid(pid)
-    result = None
+    sums = None
     if source.is_proc or not source.is_capture:
-        result = at_first_try(number, source, "smaps_rollup", take_rollup)
-    if result is None:
-        from fastsmaps._source.process_dir import ProcessDir
+        sums = at_first_try(number, source, "smaps_rollup", _backend.rollup)
+    if sums is not None:
+        return Totals(sums, None, "smaps_rollup")
+    from fastsmaps._source.process_dir import ProcessDir
 
-        with ProcessDir(Source(procfs), number) as process:
-            return process.totals()
-    return Totals(result[1], None, "smaps_rollup")
-
-
-# Shared: it holds no state, since nothing here asks whether /proc is a capture.
-_PROC = Source()
+    with ProcessDir(source, number) as process:
+        return process.totals()
 
 
-def source_of(procfs: Procfs) -> Source:
-    """Return the source of a directory."""
-    return _PROC if procfs == PROC else Source(procfs)
+def own_number(pid: Pid) -> int:
+    """Return the pid in our own pid namespace."""
+    number = pid if type(pid) is int else check_pid(pid)
+    return getpid() if isinstance(number, str) else number
 
 
 def at_first_try(
@@ -68,8 +70,7 @@ def at_first_try(
     """Return the result of `take` for the process's file; None on any failure of the system."""
     path = f"{source.path}/{number}/{name}"
     try:
-        # /proc without Source.open(): one Python call is a hundredth of the 15 us.
-        fd = os.open(path, OPEN) if source.is_proc else source.open(f"{number}/{name}")
+        fd = source.open(f"{number}/{name}")
         try:
             result = take(fd)
         finally:

@@ -26,12 +26,6 @@ def take_mappings(fd: int) -> Table | None:
     return table if table is not None and len(table) else None
 
 
-def take_rollup(fd: int) -> tuple[int, dict[str, int]] | None:
-    """Read smaps_rollup; None if it is empty."""
-    # The kernel writes a rollup at once, from one address space: nothing to confirm.
-    return _backend.total(fd, CHUNK_SIZE, CHUNKS, False)
-
-
 def take_sums(fd: int) -> tuple[int, dict[str, int]] | None:
     """Sum smaps; None if it is empty."""
-    return _backend.total(fd, CHUNK_SIZE, CHUNKS, True)
+    return _backend.total(fd, CHUNK_SIZE, CHUNKS)

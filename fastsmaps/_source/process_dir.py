@@ -19,7 +19,7 @@ from fastsmaps._model.stat import (
     texts_of,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE, take_mappings, take_rollup, take_sums
+from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS, PAGE, take_mappings, take_sums
 from fastsmaps._source.process_files import ATTEMPTS, ProcessFiles
 
 TYPE_CHECKING = False
@@ -42,9 +42,9 @@ class ProcessDir(ProcessFiles):
             table = self.take("smaps_rollup", take_mappings)
             return Mappings(table or self.needed("smaps", take_mappings)).totals()
         if self._has_rollup:
-            result = self.take("smaps_rollup", take_rollup)
-            if result is not None:
-                return Totals(result[1], None, "smaps_rollup")
+            sums = self.take("smaps_rollup", _backend.rollup)
+            if sums is not None:
+                return Totals(sums, None, "smaps_rollup")
             self._has_rollup = False  # kernels before 4.14
         size, sums = self.needed("smaps", take_sums)
         return Totals(sums, size, "smaps")
@@ -73,7 +73,7 @@ class ProcessDir(ProcessFiles):
         """
 
         def take(fd: int) -> tuple[int, dict[str, int]] | None:
-            return _backend.total(fd, CHUNK_SIZE, 1, True, until)
+            return _backend.total(fd, CHUNK_SIZE, 1, until)
 
         size, sums = self.needed("smaps", take)
         return Totals(sums, size, "smaps")

@@ -269,7 +269,7 @@ class Source:
         /proc/<tid> is not listed but can be opened, and its files describe the process: a sum over
         thread ids would count a process many times.
         """
-        if self.is_proc and _proc_counts_ours():
+        if self.is_proc and proc_counts_ours():
             # 2 us; status takes 20. pidfd_open() refuses a thread's number, but also fails for
             # other reasons, so a failure is checked below. It uses our own pid namespace.
             try:
@@ -412,7 +412,7 @@ def _check_file(status: os.stat_result) -> None:
 _counted: bool | None = None
 
 
-def _proc_counts_ours() -> bool:
+def proc_counts_ours() -> bool:
     """Return counts_ours() of /proc; computed once, so that it costs totals() nothing."""
     global _counted
     if _counted is None:

@@ -282,7 +282,7 @@ def test_timeout_stops_within_large_process(
     fd = os.open(f"/proc/{idle.pid}/smaps", os.O_RDONLY)
     try:
         with pytest.raises(TimeoutError):
-            _backend.total(fd, 3000, 1, True, time.monotonic())
+            _backend.total(fd, 3000, 1, time.monotonic())
     finally:
         os.close(fd)
 

@@ -214,7 +214,7 @@ def test_peak_memory_excludes_text(backend: ModuleType, many: processes.Process)
         fastsmaps.mappings(os.getpid())  # one-time allocations
         fd = os.open(f"/proc/{many.pid}/smaps", os.O_RDONLY)
         table = peak_of(lambda: _backend.read(fd, CHUNK_SIZE, CHUNKS))
-        sums = peak_of(lambda: _backend.total(fd, CHUNK_SIZE, CHUNKS, True))
+        sums = peak_of(lambda: _backend.total(fd, CHUNK_SIZE, CHUNKS))
         return table, sums
 
     text = len(Path(f"/proc/{many.pid}/smaps").read_bytes())

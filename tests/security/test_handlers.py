@@ -213,8 +213,10 @@ def test_handler_raises_while_processes_are_read(
     made = iter(range(1 << 20))
 
     calls: dict[str, Callable[[], object]] = {
-        "totals": lambda: fastsmaps.totals(idle.pid),
-        "mappings": lambda: fastsmaps.mappings(idle.pid),
+        "totals": lambda: [fastsmaps.totals(idle.pid, procfs=path) for path in ("/proc", "/proc/")],
+        "mappings": lambda: [
+            fastsmaps.mappings(idle.pid, procfs=path) for path in ("/proc", "/proc/")
+        ],
         "scan": lambda: fastsmaps.scan([idle.pid], cgroup=True, timeout=3600),
         "libs": lambda: fastsmaps.libs([idle.pid]),
         "tar": lambda: fastsmaps.capture(tmp_path / f"{next(made)}.tar.gz", [idle.pid]),
