@@ -5,9 +5,7 @@ Each checks the result, then times our call and its baseline in turns.
 
 from __future__ import annotations
 
-import os
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import peers
 import pytest
 import workloads
 from fresh import timed
-from measuring import Turns, environment, run_fresh
+from measuring import Turns, run_fresh
 from results import Result, ratio
 
 import fastsmaps
@@ -179,40 +177,3 @@ def test_memory(record: Callable[[Result], None], pid: Pid) -> None:
             also=notes[key],
         )
         record(result)
-
-
-def test_import(turns: Turns) -> None:
-    """Time a whole interpreter that imports fastsmaps, less one that imports nothing."""
-    child = environment()
-
-    def run(code: str) -> None:
-        # -P: import the package measured here, not one in the current directory.
-        command = [sys.executable, "-P", "-c", code]
-        _, status = os.waitpid(os.posix_spawn(sys.executable, command, child), 0)
-        assert status == 0
-
-    run(f"import fastsmaps; assert fastsmaps.__file__ == {fastsmaps.__file__!r}")
-    times = turns.take(
-        lambda: run("import fastsmaps"),
-        {
-            "bare": lambda: timed(lambda: run("")),
-            "psutil": lambda: timed(lambda: run("import psutil")),
-        },
-        rounds=80,
-    )
-    if not times:
-        return
-    ours, bare_start, psutil = (
-        statistics.median(times[name]) / 1e6 for name in ("ours", "bare", "psutil")
-    )
-    turns.show(
-        Result(
-            "import fastsmaps",
-            f"{ours:.1f} ms",
-            f"{bare_start:.1f} ms, python -c ''",
-            ours - bare_start,
-            8,
-            unit="ms",
-            also=f"import psutil {psutil - bare_start:.1f} ms",
-        )
-    )
