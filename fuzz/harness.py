@@ -230,6 +230,7 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
         def results_of(exports: dict[str, Any]) -> list[Any]:
             calls: tuple[Callable[[], Any], ...] = (
                 lambda: exports["parse"](text).row(number),
+                lambda: exports["parse"](text).row_into(number, {}, ("x",) * chunks),
                 lambda: exports["parse"](text).column(key).tolist(),
                 lambda: type(exports["parse"](b""))(),
                 lambda: exports["parse"](text).sums(memoryview(groups), chunks),

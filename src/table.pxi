@@ -202,15 +202,29 @@ cdef class Table:
         return 0
 
     def row(self, size_t i):
+        cdef uint32_t c
+        cdef list values = self.head(i)
+        for c in range(self.parser.column_count):
+            values.append(self.field(i, c))
+        return tuple(values)
+
+    def row_into(self, size_t i, dict into, tuple names, /):
+        cdef uint32_t c
+        cdef list values = self.head(i)
+        if <size_t>len(names) != self.parser.column_count:
+            raise ValueError("names: one for each label")
+        for c in range(self.parser.column_count):
+            into[names[c]] = self.field(i, c)
+        return tuple(values)
+
+    cdef list head(self, size_t i):
+        """Return the members of a row before its fields."""
         cdef Parser *parser = self.parser
         cdef Row *row
-        cdef uint32_t c, cell
-        cdef size_t low, high, middle
-        cdef list values
         if i >= self.count:
             raise IndexError(i)
         row = row_at(parser, i)
-        values = [
+        return [
             row.start, row.end, row.offset, row.inode, row.perms,
             published_text(&self._devs, &parser.devs, row.dev),
             published_text(&self._names, &parser.names, row.name),
@@ -218,24 +232,26 @@ cdef class Table:
             else published_text(&self._flags, &parser.flags, row.flags),
             self.extra.get(i) if parser.text_count else None,
         ]
-        for c in range(parser.column_count):
-            cell = cells_of(row)[c]
-            if cell < IS_WIDE:
-                values.append(<uint64_t>cell * parser.columns[c].unit)
-            elif cell == MISSING:
-                values.append(None)
+
+    cdef object field(self, size_t i, uint32_t c):
+        """Return a row's value of a field."""
+        cdef Parser *parser = self.parser
+        cdef uint32_t cell = cells_of(row_at(parser, i))[c]
+        cdef size_t low, high, middle
+        if cell < IS_WIDE:
+            return <uint64_t>cell * parser.columns[c].unit
+        if cell == MISSING:
+            return None
+        low, high = 0, parser.wide_count    # they are in the order of rows
+        while low < high:
+            middle = (low + high) // 2
+            if parser.wide[middle].row < i:
+                low = middle + 1
             else:
-                low, high = 0, parser.wide_count    # they are in the order of rows
-                while low < high:
-                    middle = (low + high) // 2
-                    if parser.wide[middle].row < i:
-                        low = middle + 1
-                    else:
-                        high = middle
-                while parser.wide[low].column != c:
-                    low += 1
-                values.append(parser.wide[low].value)
-        return tuple(values)
+                high = middle
+        while parser.wide[low].column != c:
+            low += 1
+        return parser.wide[low].value
 
     def sums(self, groups=None, size_t count=1):
         cdef Sums sums

@@ -63,6 +63,7 @@ BACKEND, _exports, WHY_PYTHON = _choose()
 if TYPE_CHECKING:
     # Both backends have the same interface: the extension's types hold for both.
     from fastsmaps._backend._csmaps import Row as Row
+    from fastsmaps._backend._csmaps import RowHead as RowHead
     from fastsmaps._backend._csmaps import Sweep as Sweep
     from fastsmaps._backend._csmaps import SweepRow as SweepRow
     from fastsmaps._backend._csmaps import Table as Table

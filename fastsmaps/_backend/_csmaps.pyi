@@ -6,8 +6,10 @@ names of fields.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-# A row of a Table: see Table.row().
+# What a row of a Table begins with, and a row: see Table.row().
+RowHead = tuple[int, int, int, int, int, bytes, bytes, bytes | None, dict[str, str] | None]
 Row = tuple[
     int, int, int, int, int, bytes, bytes, bytes | None, dict[str, str] | None,
     *tuple[int | None, ...],
@@ -58,6 +60,13 @@ class Table:
         """Return the row (start, end, offset, inode, perms, dev, name, flags, extra, *fields).
 
         Texts are bytes. flags, extra and fields are None if the record has none.
+        """
+
+    def row_into(self, i: int, into: dict[str, Any], names: tuple[str, ...], /) -> RowHead:
+        """Put the fields of a row into a dict, by a name for each of ``labels``.
+
+        Returns the row's other members: (start, end, offset, inode, perms, dev, name, flags,
+        extra).
         """
 
     def sums(

@@ -9,8 +9,9 @@ from fastsmaps._fields import ABSENT, PAGE_SIZES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
-    from fastsmaps._backend._csmaps import Row
+    from fastsmaps._backend._csmaps import Row, RowHead
 
 NO_FLAGS = 2**32 - 1  # the flags of a record without VmFlags
 
@@ -70,6 +71,13 @@ class Table:
             self.extra.get(i),
             *(None if value == ABSENT else value for value in fields),
         )
+
+    def row_into(self, i: int, into: dict[str, Any], names: tuple[str, ...], /) -> RowHead:
+        row = self.row(i)
+        if len(names) != len(self.labels):
+            raise ValueError("names: one for each label")
+        into.update(zip(names, row[9:], strict=True))
+        return row[:9]
 
     def sums(
         self, groups: memoryview | None = None, count: int = 1

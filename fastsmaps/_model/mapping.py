@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
-    from fastsmaps._backend import Row
+    from fastsmaps._backend import Row, RowHead
 
+    # The keys of as_dict(), and the names of the fields among them.
+    Layout: TypeAlias = tuple[dict[str, Any], tuple[str, ...]]
     # The texts of a row in as_dict(): perms, dev, path, kind, deleted, vm_flags.
     Texts: TypeAlias = tuple[str, str, str, str, bool, tuple[str, ...] | None]
 
@@ -33,7 +35,7 @@ FIRST_FIELD = 9
 NO_GROUP = 2**32 - 1
 
 
-def is_rollup(row: Row) -> bool:
+def is_rollup(row: Row | RowHead) -> bool:
     """Whether a row is the sum of a process: ``[rollup]`` with ``---p 00000000 00:00 0``."""
     # No mapping has that name: a file's begins with a slash, others are [anon:...].
     return row[6] == ROLLUP and row[2:5] == (0, 0, 0) and row[5].strip(b"0") == b":"
@@ -55,8 +57,8 @@ _texts: dict[tuple[bytes, int, bytes, bytes | None], Texts] = {}
 # A text may hold names of any length: 1,024 short ones take at most 1 MB.
 _MAX_TEXTS = 1024
 _MAX_TEXT = 512
-# The places of the latest row and their names: the rows of a table share them.
-_recent: tuple[dict[str, int], tuple[str, ...]] = {}, ()
+# The places of the latest row, and what layout_of() returns: the rows of a table share them.
+_recent: tuple[dict[str, int], Layout] = {}, ({}, ())
 
 
 def fields_of(labels: Iterable[str]) -> Fields:
@@ -70,13 +72,58 @@ def fields_of(labels: Iterable[str]) -> Fields:
     return fields
 
 
-def _names_of(places: dict[str, int]) -> tuple[str, ...]:
-    """Return the names of the fields at these places, in their order."""
+def layout_of(places: dict[str, int]) -> Layout:
+    """Return a dict with the keys of as_dict(), in order, and the names of the fields in it.
+
+    The copy of a dict has room for all keys: to insert them into an empty one takes longer.
+    """
     global _recent
     recent = _recent
     if recent[0] is not places:
-        recent = _recent = places, tuple(fields_of(places).names.values())
+        # Labels are in the order of their places, which begin at FIRST_FIELD.
+        names = tuple(fields_of(places).names.values())
+        recent = _recent = places, (dict.fromkeys((*_HEAD, *names, "extra")), names)
     return recent[1]
+
+
+def put_head(result: dict[str, Any], head: RowHead) -> None:
+    """Put all values but the fields of a row into its dict."""
+    start, end, offset, inode, number, device, name, flags, extra = head
+    texts = _texts.get((name, number, device, flags)) or _texts_of(name, number, device, flags)
+    result["start"] = start
+    result["end"] = end
+    result["size"] = None if name == ROLLUP and is_rollup(head) else end - start
+    result["offset"] = offset
+    result["inode"] = inode
+    (
+        result["perms"],
+        result["dev"],
+        result["path"],
+        result["kind"],
+        result["deleted"],
+        result["vm_flags"],
+    ) = texts
+    result["extra"] = {} if extra is None else dict(extra)
+
+
+def _texts_of(name: bytes, number: int, device: bytes, flags: bytes | None) -> Texts:
+    """Return the texts of a row, and keep short ones."""
+    codes = None if flags is None else flags.split()
+    hugetlb = codes is not None and b"ht" in codes
+    kind = kind_of(name, bool(number & SHARED), hugetlb, is_unnamed_device(device))
+    texts = (
+        PERMS[number],
+        device.decode("ascii"),
+        os.fsdecode(name),
+        kind,
+        is_deleted(name, kind),
+        None if codes is None else tuple(map(os.fsdecode, codes)),
+    )
+    if len(name) + len(device) + len(flags or b"") <= _MAX_TEXT:
+        if len(_texts) >= _MAX_TEXTS:
+            _texts.clear()
+        _texts[name, number, device, flags] = texts
+    return texts
 
 
 @public
@@ -238,26 +285,10 @@ class Mapping(Record):
         kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and the
         fields that no record has are left out.
         """
-        row, places = self._row, self._places
-        start, end, offset, inode, number, device, name, flags, extra, *values = row
-        key = name, number, device, flags
-        texts = _texts.get(key)
-        if texts is None:
-            texts = PERMS[number], self.dev, self.path, self.kind, self.deleted, self.vm_flags
-            if len(name) + len(device) + len(flags or b"") <= _MAX_TEXT:
-                if len(_texts) >= _MAX_TEXTS:
-                    _texts.clear()
-                _texts[key] = texts
-        perms, dev, path, kind, deleted, vm_flags = texts
-        size = None if name == ROLLUP and is_rollup(row) else end - start
-        result: dict[str, Any] = {
-            "start": start, "end": end, "size": size, "perms": perms, "offset": offset,
-            "dev": dev, "inode": inode, "path": path, "kind": kind, "deleted": deleted,
-            "vm_flags": vm_flags,
-        }  # fmt: skip
-        # Labels are in the order of their places, which begin at FIRST_FIELD.
-        result.update(zip(_names_of(places), values, strict=True))
-        result["extra"] = {} if extra is None else dict(extra)
+        keys, names = layout_of(self._places)
+        result: dict[str, Any] = keys.copy()
+        result.update(zip(names, self._row[FIRST_FIELD:], strict=True))
+        put_head(result, self._row[:9])
         return result
 
     def _identity(self) -> tuple[Any, ...]:

@@ -10,7 +10,16 @@ from fastsmaps._arguments import Any, check_function, check_int, check_str, wron
 from fastsmaps._fields import ABSENT, SUMS
 from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
-from fastsmaps._model.mapping import FIRST_FIELD, NO_GROUP, ROLLUP, SHARED, Mapping, fields_of
+from fastsmaps._model.mapping import (
+    FIRST_FIELD,
+    NO_GROUP,
+    ROLLUP,
+    SHARED,
+    Mapping,
+    fields_of,
+    layout_of,
+    put_head,
+)
 from fastsmaps._model.totals import Totals
 from fastsmaps._public import public
 
@@ -452,7 +461,14 @@ class Mappings:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return ``as_dict()`` of each row: for pandas.DataFrame(), json.dump()..."""
-        return [mapping.as_dict() for mapping in self]
+        keys, names = layout_of(self._places)
+        row_into = self._table.row_into
+        results = []
+        for row in self._rows:
+            result = keys.copy()
+            put_head(result, row_into(row, result, names))
+            results.append(result)
+        return results
 
     def find(self, address: int) -> Mapping | None:
         """Return the mapping that contains the address, or None; the first if several overlap.

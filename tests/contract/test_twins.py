@@ -234,6 +234,10 @@ def test_a_row_out_of_range_is_an_index_error(twins: Twins) -> None:
         table = module.parse(b"1000-2000 r--p 0 0:0 0\nRss: 4 kB\n")
         with pytest.raises(IndexError):
             table.row(1)
+        with pytest.raises(IndexError):
+            table.row_into(1, {}, ("Rss",))
+        with pytest.raises(ValueError, match="names"):
+            table.row_into(0, {}, ())
         with pytest.raises(KeyError):
             table.column("Pss")
         with pytest.raises(ValueError, match="32-bit"):

@@ -20,6 +20,7 @@ def content(table: Any) -> tuple[Any, ...]:
     """Return all content of a table."""
     keys = (*HEADER_KEYS, *table.labels)
     groups = array("I", [i % 3 for i in range(len(table))])
+    fields: list[dict[str, Any]] = [{} for _ in range(len(table))]
     return (
         len(table),
         [table.has_name(name) for name in (*table.names, b"[rollup]", b"", b"/none")],
@@ -28,6 +29,8 @@ def content(table: Any) -> tuple[Any, ...]:
         [table.column(key).format for key in keys],
         [(view.tolist(), view.format, lacking) for view, lacking in table.columns(keys)],
         [table.row(i) for i in range(len(table))],
+        [table.row_into(i, row, table.labels) for i, row in enumerate(fields)],
+        fields,
         table.sums(),
         table.sums(memoryview(groups), 2),
     )

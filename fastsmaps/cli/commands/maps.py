@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastsmaps._fields import NAMES, NUMBERS, SUMS
+from fastsmaps._fields import ABSENT, NAMES, NUMBERS, SUMS
 from fastsmaps._model.totals import UNREAD
 from fastsmaps.cli.fields_option import (
     add_fields,
@@ -35,7 +35,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fastsmaps._model.mapping import Mapping
     from fastsmaps._model.mappings import Mappings
     from fastsmaps.cli.output import Record
 
@@ -99,8 +98,12 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, name: str) -> None:
     save_plot(plot.mappings(mappings, title=title), args.plot)
 
 
-def _record(mapping: Mapping) -> Record:
-    return {**mapping.as_dict(), **{name: mapping[name] for name in SUMS}}
+def _records(mappings: Mappings) -> list[Record]:
+    records = mappings.to_dicts()
+    for name in SUMS:
+        for record, value in zip(records, mappings.column(name), strict=True):
+            record[name] = None if value == ABSENT else value
+    return records
 
 
 def _origin(args: argparse.Namespace, mappings: Mappings) -> Record:
@@ -119,7 +122,7 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
-    records = [_record(mapping) for mapping in mappings]
+    records = _records(mappings)
     defaults = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = size_format(args)
     # A field that this kernel does not print is a column, too: scripts run on several kernels.
