@@ -212,9 +212,9 @@ def statms(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     with file_of(text) as fd:
         results = []
         for exports in EXPORTS if _STATM(text) else EXPORTS[:1]:
-            pages = array("Q", [0] * 6)
-            exports["statms"](memoryview(array("i", [fd, -1])), memoryview(pages))
-            results.append(pages)
+            table = array("q", [1, fd, 0, -1, -1, -1] * 2)
+            slots = memoryview(array("I", [0, 1]))
+            results.append((exports["statms"](-1, memoryview(table), slots, 0, 60.0), table))
         agree(results[0], results[-1])
 
 
@@ -223,7 +223,8 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
     if number % 32 == 7:
         memories(chunk_size % 5)
     groups = array("I", [number, 0, 1, chunks, 2**32 - 1, 1, 0, 1][: chunk_size % 9])
-    closed = array("i", [-1] * (chunk_size % 3))
+    closed = array("q", [1, 1 << 20, 0, -1, -1, -1] * (chunk_size % 3))
+    slots = memoryview(array("I", [number % 3]))
     key = ("start", "flags", "Rss", "Swap", "Nothing")[chunk_size % 5]
     with file_of(text) as fd:
 
@@ -240,7 +241,7 @@ def arguments(text: bytes, chunk_size: int, chunks: int, number: int) -> None:
                 lambda: exports["lines"](fd, 3000, 64, 1e-9),
                 lambda: exports["Sweep"](("statm",) * (number % 5)).row(number),
                 lambda: exports["Sweep"]().outcomes(number),
-                lambda: exports["statms"](memoryview(closed), memoryview(array("Q", [0] * 3))),
+                lambda: exports["statms"](-1, memoryview(closed), slots, 0, 60.0),
             )
             return [result_of(call) for call in calls]
 
@@ -333,8 +334,9 @@ def sweep_twice(root: int, pids: list[int]) -> Any:
             swept.take(root, memoryview(array("i", pids)), 60.0)
         except MemoryError:
             continue
-    pages = array("Q", [0] * 3)
-    _csmaps.statms(memoryview(array("i", [root])), memoryview(pages))
+    table = array("q", [pids[0], -1, 0, -1, -1, -1])
+    _csmaps.statms(root, memoryview(table), memoryview(array("I", [0])), 0, 60.0)
+    _csmaps.pids_between(root, 0, 1 << 30)
     return rows_of(swept)
 
 

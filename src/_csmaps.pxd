@@ -4,7 +4,7 @@
 # uses.pxi): Cython looks for a class's declaration only in a .pxd below a directory
 # fastsmaps/, as the extension is a module of that package.
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 # ---- C
 
@@ -76,6 +76,7 @@ cdef enum:
     ROWS_AT_ONCE = 64       # when columns are filled: 9 kB, which stay in the first-level cache
     MAX_COMM = 64           # TASK_COMM_LEN is 16, but stat shows more of a kernel worker
     MAX_FILES = 3           # small files that a Sweep reads of each process
+    LISTING = 8192          # bytes of a directory that are listed at once
     SMALL_FILE = 16384      # bytes: a rollup has about 700, stat 300
     MAX_MAPS_LINES = 1 << 16    # of a process in one go: 24 ms
     MAX_TEXT = 131072       # bytes; these three as in fastsmaps/_backend/bounded.py
@@ -92,8 +93,28 @@ cdef enum:
     # Where a process is in the directory /proc: its number plus this (fs/proc/base.c,
     # TGID_OFFSET).
     PID_OFFSET = 258
+    DIRENT_LENGTH = 16      # where the entry's length is in a linux_dirent64
     DIRENT_NAME = 19        # where the name begins in a linux_dirent64
     DIRENT_SIZE = 48        # room for one linux_dirent64 with a number as its name
+
+# ---- statm of many processes
+
+cdef struct StatmRow:       # the columns of the table of statms(): see _csmaps.pyi
+    int64_t pid
+    int64_t fd
+    int64_t inode
+    int64_t resident
+    int64_t shared
+    int64_t text
+
+cdef enum StatmChange:      # negative: -errno
+    STATM_EQUAL
+    STATM_MOVED
+    STATM_OTHER_INODE
+
+cdef struct StatmEvent:
+    uint32_t slot
+    int what
 
 # ---- texts kept once each
 

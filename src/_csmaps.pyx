@@ -20,13 +20,17 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from libc.errno cimport EACCES, EINTR, EMFILE, ENFILE, ENOMEM, EPERM, ETIMEDOUT, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.errno cimport (
+    EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM, ETIMEDOUT, errno,
+)
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strcpy
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strcpy, strlen
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport fstat, struct_stat
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
+from posix.time cimport (
+    CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, nanosleep, timespec,
+)
 from posix.unistd cimport close
 
 from _csmaps cimport *
@@ -52,8 +56,9 @@ from fastsmaps._fields import FLAGS, MAX_LABELS as _MAX_LABELS, NAME, NUMBERS, P
 #   columns        64-bit columns out of rows
 #   table          class Table; parse(), read(), total(), lines()
 # Many processes, below an open /proc.
-#   proc_files     open and read their small files; statms()
+#   proc_files     open and read their small files
 #   rollup         one process's rollup or table by its number: rollup(), rollup_at(), read_at()
+#   statms         statm of many, and who was born: statms(), pids_between()
 #   stat_line      what stat says of a process
 #   same_memory    which processes share all of their memory: same_memory()
 #   read_process   one process of a sweep
@@ -71,6 +76,7 @@ include "columns.pxi"
 include "table.pxi"
 include "proc_files.pxi"
 include "rollup.pxi"
+include "statms.pxi"
 include "stat_line.pxi"
 include "same_memory.pxi"
 include "read_process.pxi"

@@ -1,4 +1,4 @@
-# Small files of processes, below an open /proc; statms(). Uses numbers.
+# Small files of processes, below an open /proc. Uses no other part.
 
 cdef inline int open_file(int directory, const char *name) noexcept nogil:
     # O_NONBLOCK: a FIFO may be mounted over a file, and opening it would block for ever.
@@ -65,41 +65,3 @@ cdef bint is_listed(int root, int32_t pid, const char *digits, size_t length) no
     if syscall(SYS_getdents64, root, entry, DIRENT_SIZE) < DIRENT_NAME + <long>length + 1:
         return False
     return memcmp(entry + DIRENT_NAME, digits, length) == 0 and entry[DIRENT_NAME + length] == 0
-
-
-def statms(fds, out):
-    """See _csmaps.pyi."""
-    cdef Py_buffer fds_view
-    cdef Py_buffer out_view
-    cdef const int32_t *numbers
-    cdef uint64_t *pages
-    cdef size_t i, count
-    cdef int k
-    cdef ssize_t got
-    cdef char[256] text
-    cdef const char *p
-    cdef const char *end
-    PyObject_GetBuffer(fds, &fds_view, PyBUF_SIMPLE)
-    try:
-        PyObject_GetBuffer(out, &out_view, PyBUF_WRITABLE)
-        try:
-            count = fds_view.len // sizeof(int32_t)
-            if <size_t>out_view.len != count * 3 * sizeof(uint64_t):
-                raise ValueError("out: three 64-bit numbers for each descriptor")
-            numbers = <const int32_t *>fds_view.buf
-            pages = <uint64_t *>out_view.buf
-            with nogil:
-                for i in range(count):
-                    got = pread(numbers[i], text, 256, 0)
-                    p = text
-                    end = p + (got if got > 0 else 0)
-                    for k in range(3):
-                        p = skip_words(p, end, 1)
-                        if not is_decimal(p, end):
-                            pages[3 * i] = pages[3 * i + 1] = pages[3 * i + 2] = <uint64_t>-1
-                            break
-                        pages[3 * i + k] = decimal(p, end)
-        finally:
-            PyBuffer_Release(&out_view)
-    finally:
-        PyBuffer_Release(&fds_view)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: The names that a backend exports.
 NAMES = (
-    "Sweep", "Table", "Uses", "lines", "parse", "read", "read_at", "rollup", "rollup_at",
-    "same_memory", "statms", "total",
+    "Sweep", "Table", "Uses", "lines", "parse", "pids_between", "read", "read_at", "rollup",
+    "rollup_at", "same_memory", "statms", "total",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend._csmaps import Uses as Uses
     from fastsmaps._backend._csmaps import lines as lines
     from fastsmaps._backend._csmaps import parse as parse
+    from fastsmaps._backend._csmaps import pids_between as pids_between
     from fastsmaps._backend._csmaps import read as read
     from fastsmaps._backend._csmaps import read_at as read_at
     from fastsmaps._backend._csmaps import rollup as rollup

@@ -236,8 +236,24 @@ class Uses:
     def result(self) -> list[Use]:
         """Return the names in the order first seen, each with its files in that order."""
 
-def statms(fds: memoryview, out: memoryview) -> None:
-    """Read each open statm (i32) into three numbers of `out` (u64): resident, shared, text pages.
+def statms(
+    root: int, table: memoryview, slots: memoryview, max_kept: int, seconds: float
+) -> tuple[int, int, list[tuple[int, int]]]:
+    """Read statm of the processes in these slots (u32) of the table, which is updated.
 
-    2**64 - 1 if it cannot be read.
+    The table has six numbers (i64) a slot: pid (0 for a free slot), the descriptor of its statm (or
+    -1), the inode of its statm (0 if not known), and its resident, shared and text pages. Without a
+    descriptor, statm is opened below the directory `root`, and up to `max_kept` of those opened
+    stay open. Stops after `seconds` of the thread's CPU time, and then returns how many slots were
+    read.
+
+    Returns the number of slots, the number of descriptors that now stay open, and events: slot and
+    1 for changed values, 2 for another inode (the values are not read), -errno for a failure,
+    -EINVAL if statm has other content than numbers.
+    """
+
+def pids_between(root: int, after: int, last: int) -> list[int]:
+    """Return the listed pids above `after`, up to `last`, in ascending order.
+
+    Lists only that part of /proc, at 1 us a process (the pure-Python backend lists all of it).
     """

@@ -484,17 +484,64 @@ class Uses:
             ]
 
 
-def statms(fds: memoryview, out: memoryview) -> None:
-    pages = array("Q")
-    for fd in fds.cast("B").cast("i"):
-        try:
-            fields = os.pread(fd, 256, 0).split()[1:4]
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            fields = []
-        good = len(fields) == 3 and all(map(_is_number, fields))
-        pages.extend(map(int, fields) if good else (_MAX_U64,) * 3)
-    if out.nbytes != len(pages) * 8:
-        raise ValueError("out: three 64-bit numbers for each descriptor")
-    out.cast("B")[:] = memoryview(pages).cast("B")
+def statms(
+    root: int, table: memoryview, slots: memoryview, max_kept: int, seconds: float
+) -> tuple[int, int, list[tuple[int, int]]]:
+    rows = table.cast("B").cast("q")
+    numbers = slots.cast("B").cast("I")
+    for slot in numbers:
+        if slot >= len(rows) // _STATM_COLUMNS:
+            raise IndexError(slot)
+    end = time.thread_time() + seconds
+    kept = 0
+    events: list[tuple[int, int]] = []
+    for i, slot in enumerate(numbers):
+        if i % 8 == 7 and time.thread_time() >= end:
+            return i, kept, events
+        row = rows[_STATM_COLUMNS * slot : _STATM_COLUMNS * (slot + 1)]
+        if row[0] > 0:
+            had_none = row[1] < 0
+            if what := _read_statm(root, row, kept < max_kept):
+                events.append((slot, what))
+            kept += had_none and row[1] >= 0
+    return len(numbers), kept, events
+
+
+_STATM_COLUMNS = 6
+_EQUAL, _MOVED, _OTHER_INODE = range(3)
+
+
+def _read_statm(root: int, row: memoryview, keep: bool) -> int:
+    """Read one statm; return what happened."""
+    fd = row[1]
+    opened = -1
+    try:
+        if fd < 0:
+            fd = opened = os.open(f"{row[0]}/statm", OPEN, dir_fd=root)
+            inode = os.fstat(fd).st_ino
+            if row[2] not in (0, inode):
+                return _OTHER_INODE
+            row[2] = inode
+        fields = os.pread(fd, 256, 0).split()[1:4]
+        if len(fields) != 3 or not all(map(_is_number, fields)):
+            return -errno.EINVAL
+        found = list(map(int, fields))
+        result = _EQUAL if found == row[3:].tolist() else _MOVED
+        for k, value in enumerate(found, 3):
+            row[k] = value
+        if keep and opened >= 0:
+            row[1], opened = opened, -1
+        return result
+    except OSError as error:
+        if is_foreign(error) or error.errno is None:
+            raise
+        return -error.errno
+    finally:
+        if opened >= 0:
+            os.close(opened)
+
+
+def pids_between(root: int, after: int, last: int) -> list[int]:
+    os.lseek(root, 0, os.SEEK_SET)  # listdir() goes on from where the descriptor is
+    numbers = (int(name) for name in os.listdir(root) if name.isdecimal() and name.isascii())
+    return sorted(pid for pid in numbers if after < pid <= last)

@@ -1,4 +1,4 @@
-"""The backends' Sweep, Uses and statms: both backends must give the same."""
+"""The backends' Sweep and Uses: both backends must give the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from support.twins import STAT, rows_of
 
 pytestmark = pytest.mark.core
 
-NEVER = 2**64 - 1
 ROLLUP = record(0x1000, 0x9000, name=b"[rollup]", Rss=8, Pss=4, Swap=0)
 
 
@@ -155,14 +154,12 @@ def test_fields_without_a_header_go_to_no_process(
     os.close(root)
 
 
-def test_wrong_arguments_are_refused(twins: list[dict[str, Any]], root: int) -> None:
+def test_wrong_arguments_are_refused(twins: list[dict[str, Any]]) -> None:
     for twin in twins:
         with pytest.raises(ValueError, match="texts"):
             twin["Sweep"](("a", "b", "c", "d"))
         with pytest.raises(IndexError):
             twin["Sweep"]().row(0)
-        with pytest.raises(ValueError, match="three"):
-            twin["statms"](memoryview(array("i", [root])), memoryview(array("Q", [0, 0])))
 
 
 def test_uses_of_both_backends_are_equal(twins: list[dict[str, Any]]) -> None:
@@ -214,49 +211,6 @@ def test_uses_by_pid_leave_out_threads(twins: list[dict[str, Any]]) -> None:
             finally:
                 os.close(root)
             assert {users for _, users, _ in uses.result()} == {3}
-
-
-def test_statms_equal_the_files(twins: list[dict[str, Any]]) -> None:
-    with processes.workload("idle") as child:
-        fd = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY)
-        fds = memoryview(array("i", [fd, 10**6]))
-        for twin in twins:
-            pages = array("Q", [0] * 6)
-            twin["statms"](fds, memoryview(pages))
-            numbers = list(map(int, os.pread(fd, 256, 0).split()))
-            assert list(pages) == [*numbers[1:4], NEVER, NEVER, NEVER]
-        child.reap()
-        for twin in twins:
-            pages = array("Q", [0] * 6)
-            twin["statms"](fds, memoryview(pages))
-            assert list(pages) == [NEVER] * 6
-        os.close(fd)
-
-
-def test_damaged_statms_are_absent(twins: list[dict[str, Any]]) -> None:
-    texts = {
-        b"9 8 7 6\n": [8, 7, 6],
-        b"9 8 7 6": [8, 7, 6],
-        b"9 %d 0 00 x" % 10**17: [10**17, 0, 0],
-    }
-    for wrong in (
-        b"9\n",
-        b"9 8 7",
-        b"",
-        b"9 8 -7 6",
-        b"9 8 7 6x",
-        b"9 8 7 1e5",
-        b"9 %d 1 1" % 10**18,
-    ):
-        texts[wrong] = [NEVER] * 3
-    for text, expected in texts.items():
-        fd = os.memfd_create("statm")
-        os.write(fd, text)
-        for twin in twins:
-            pages = array("Q", [0] * 3)
-            twin["statms"](memoryview(array("i", [fd])), memoryview(pages))
-            assert list(pages) == expected
-        os.close(fd)
 
 
 def test_both_backends_export_the_same_names(backend: ModuleType) -> None:
