@@ -19,37 +19,51 @@ def estimate(totals: Totals, then: tuple[int, int], live: tuple[int, int]) -> To
     proportion of the old ones. Pages that are gone reduce each field in proportion.
     """
     values = totals.by_label
+    pss = estimate_pss(values, then, live)
+    part, change = _anonymous(then, live)
+    for label in _ANONYMOUS:
+        if label in values:
+            values[label] = _scaled_anonymous(values[label], part, change)
     shared = live[1] - then[1]
-    anonymous = live[0] - live[1] - (then[0] - then[1])
+    for label in _SHARED:
+        if label in values:
+            values[label] = _scaled(values[label], then[1], shared)
     if "Rss" in values:
-        values["Rss"] = max(0, values["Rss"] + anonymous + shared)
-    before = values.get("Pss")
-    pss = 0
-    for labels, part, change in (
-        (_ANONYMOUS, then[0] - then[1], anonymous),
-        (_SHARED, then[1], shared),
-    ):
-        for label in labels:
-            if label not in values:
-                continue
-            old = values[label]
-            if change > 0 and labels is _ANONYMOUS:
-                new = old + change
-            else:
-                new = max(0, old + old * change // part) if part > 0 else max(0, old + change)
-            values[label] = new
-            if label.startswith("Pss_") and label != "Pss_Dirty":
-                pss += new - old
-    if before is not None:
-        if "Pss_Anon" in values:
-            values["Pss"] = max(0, before + pss)
-        else:
-            # Kernels before 5.3 do not split Pss. Growth is usually anonymous.
-            values["Pss"] = _unsplit_pss(before, then, anonymous, shared)
+        values["Rss"] = max(0, values["Rss"] + change + shared)
+    if "Pss" in values:
+        values["Pss"] = pss
     return Totals(values, totals.size, totals.source)
 
 
-def _unsplit_pss(pss: int, then: tuple[int, int], anonymous: int, shared: int) -> int:
-    ratio = pss / then[0] if then[0] > 0 else 1.0
-    grown = anonymous if anonymous > 0 else anonymous * ratio
-    return max(0, round(pss + grown + shared * ratio))
+def estimate_pss(values: dict[str, int], then: tuple[int, int], live: tuple[int, int]) -> int:
+    """Return the Pss that estimate() gives, from values by label; 0 if there is none."""
+    pss = values.get("Pss", 0)
+    if then == live:
+        return pss
+    part, change = _anonymous(then, live)
+    shared = live[1] - then[1]
+    anonymous = values.get("Pss_Anon")
+    if anonymous is None:
+        # Kernels before 5.3 do not split Pss. Growth is usually anonymous.
+        ratio = pss / then[0] if then[0] > 0 else 1.0
+        return max(0, round(pss + (change if change > 0 else change * ratio) + shared * ratio))
+    pss += _scaled_anonymous(anonymous, part, change) - anonymous
+    for label in ("Pss_File", "Pss_Shmem"):
+        old = values.get(label)
+        if old is not None:
+            pss += _scaled(old, then[1], shared) - old
+    return max(0, pss)
+
+
+def _anonymous(then: tuple[int, int], live: tuple[int, int]) -> tuple[int, int]:
+    """Return the anonymous part of Rss, and its change."""
+    part = then[0] - then[1]
+    return part, live[0] - live[1] - part
+
+
+def _scaled(old: int, part: int, change: int) -> int:
+    return max(0, old + old * change // part) if part > 0 else max(0, old + change)
+
+
+def _scaled_anonymous(old: int, part: int, change: int) -> int:
+    return old + change if change > 0 else _scaled(old, part, change)

@@ -96,6 +96,7 @@ def scan(
         sharing_known=sweeper.sharing_known,
         max_map_count=source.max_map_count() if mappings else None,
         hidden_by=source.hidden_by() if pids is None else None,
+        host_pss=source.host_pss() if pids is None else None,
     )
 
 

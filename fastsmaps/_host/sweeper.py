@@ -94,6 +94,11 @@ class Sweeper:
             os.close(root)
 
     @property
+    def root(self) -> int | None:
+        """The open directory, if the fast path is taken."""
+        return self._root
+
+    @property
     def is_fast(self) -> bool:
         """Whether the fast path is taken."""
         return self._root is not None

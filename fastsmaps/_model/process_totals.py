@@ -204,6 +204,15 @@ stored_totals = attrgetter("_stored_totals")
 member_of_row: Callable[[ProcessTotals], Member | None] = attrgetter("_member")
 
 
+def aged(row: ProcessTotals, age: float) -> ProcessTotals:
+    """Return a copy with an age: replace() takes three times as long."""
+    copy = object.__new__(ProcessTotals)
+    for name in ProcessTotals.__slots__:
+        object.__setattr__(copy, name, getattr(row, name))
+    object.__setattr__(copy, "age", age)
+    return copy
+
+
 def counted_in(row: ProcessTotals, pid: int) -> ProcessTotals:
     """Return the row of a process whose memory is counted in the row of `pid`."""
     return row.replace(outcome="skipped", totals=None, error=error_of(pid), shares_memory_with=pid)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
-_ORIGIN = ("cost", "hidden_by", "max_map_count", "procfs", "sharing_known", "taken_at")
+_ORIGIN = (
+    "cost", "hidden_by", "host_pss", "max_map_count", "procfs", "sharing_known", "taken_at",
+)  # fmt: skip
 
 
 @public
@@ -53,7 +55,10 @@ class Scan:
     is the kernel's limit of mappings for one process (/proc/sys/vm/max_map_count); None if it is
     not known, or the numbers of mappings were not requested. ``hidden_by`` is the mount option
     that hides processes from this reader ("hidepid=invisible"), so that they are in no row and no
-    count; None if all were listed.
+    count; None if all were listed. ``host_pss`` is AnonPages + Mapped in /proc/meminfo at that
+    time, in bytes: the kernel's own sum of the Pss of all processes. The sum of the rows differs by
+    what was denied or is out of date (proc_meminfo(5)). None if only some processes were asked for,
+    or the file is missing.
 
     Memory that processes share as a whole is counted once: see
     ``ProcessTotals.shares_memory_with``. ``sharing_known`` is False if processes that may share
@@ -62,8 +67,8 @@ class Scan:
     """
 
     __slots__ = (
-        "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "max_map_count", "procfs",
-        "sharing_known", "taken_at",
+        "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "host_pss", "max_map_count",
+        "procfs", "sharing_known", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +81,7 @@ class Scan:
         count: int = 0,
         max_map_count: int | None = None,
         hidden_by: str | None = None,
+        host_pss: int | None = None,
         sharing_known: bool = True,
     ) -> None:
         # `count` is the number of rows that a function would make, so that len() makes none.
@@ -93,6 +99,7 @@ class Scan:
         self.procfs = procfs
         self.max_map_count = max_map_count
         self.hidden_by = hidden_by
+        self.host_pss = host_pss
         self.sharing_known = sharing_known
 
     def _all(self) -> list[ProcessTotals]:

@@ -68,6 +68,11 @@ def cases() -> list[Any]:
             case(call, ValueError, "workers must be at least 1, got 0", workers=0),
             case(call, TypeError, "progress must be a function or None, got int 1", progress=1),
         ]
+    charge = sampler().charge
+    found += [
+        case(charge, TypeError, "seconds must be a number, got str", seconds="1"),
+        case(charge, ValueError, "seconds must be at least 0, got -1", seconds=-1),
+    ]
     for call in (scan, sampler):
         found += [
             case(call, TypeError, "max_rss must be an int, got bool True", max_rss=True),

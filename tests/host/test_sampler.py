@@ -66,7 +66,9 @@ def test_started_and_ended_processes(backend: ModuleType) -> None:
             assert sweep_until_read(sampler, child.pid).ppid == os.getpid()
             statm = f"/proc/{child.pid}/statm"
             assert statm in processes.descriptors().values()
-        assert child.pid not in sampler.sweep().by_pid
+        deadline = time.monotonic() + processes.TIMEOUT
+        while child.pid in sampler.sweep().by_pid:
+            assert time.monotonic() < deadline
         assert not any(link.startswith(statm) for link in processes.descriptors().values())
 
 
@@ -228,8 +230,7 @@ def test_kept_descriptors_are_released_when_none_are_free(
             held = processes.fill_descriptors()
             for fd in held[:left]:
                 os.close(fd)
-            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 1000)
-            monkeypatch.setattr(sampler, "_rollup_cost", 0.0)
+            monkeypatch.setattr("fastsmaps._host.statm_table.free_descriptors", lambda: 1000)
             for _ in range(2):
                 monkeypatch.setattr(sampler, "_credit", 60.0)
                 scan = sampler.sweep()
@@ -270,17 +271,18 @@ def test_enfile_releases_kept_descriptors(
         real_listdir = os.listdir
 
         def fake_listdir(path: Any) -> list[str]:
-            if path == "/proc" and sampler._kept:
+            if path == "/proc" and sampler._statms.kept:
                 raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
             return real_listdir(path)
 
         monkeypatch.setattr(os, "listdir", fake_listdir)
+        monkeypatch.setattr(sampler._listing, "_listed_at", None)  # list all again
         monkeypatch.setattr(sampler, "_credit", 60.0)
         assert sampler.sweep().by_pid[child.pid].start_time == before.start_time
         assert len(processes.descriptors()) < kept
         monkeypatch.setattr(sampler, "_credit", 60.0)
         sampler.sweep()
-        assert sampler._kept == 0  # none kept again yet
+        assert sampler._statms.kept == 0  # none kept again yet
 
 
 def test_last_values_stay_without_descriptors(
@@ -291,7 +293,7 @@ def test_last_values_stay_without_descriptors(
     def sweep() -> list[tuple[str, bool]]:
         processes.limit_descriptors(4 * processes.next_descriptor())
         with fastsmaps.Sampler(budget=1) as sampler:
-            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: None)
+            monkeypatch.setattr("fastsmaps._host.statm_table.free_descriptors", lambda: None)
             before = sampler.sweep().by_pid[child.pid]
             held = processes.fill_descriptors()
             os.close(held[0])  # only enough for /proc
@@ -311,7 +313,7 @@ def test_reused_pid_gets_new_values(backend: ModuleType, monkeypatch: pytest.Mon
 
     def reuse_pid() -> list[str]:
         with fastsmaps.Sampler(budget=1) as sampler:
-            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
+            monkeypatch.setattr("fastsmaps._host.statm_table.free_descriptors", lambda: 0)
             with idle() as first:
                 sampler.sweep()
                 before = sampler.sweep().by_pid[first.pid]
@@ -321,9 +323,9 @@ def test_reused_pid_gets_new_values(backend: ModuleType, monkeypatch: pytest.Mon
                 if second.pid != first.pid:
                     raise linux.Unavailable("the kernel assigned another pid")
                 # No rollup is affordable: the sampler reads only stat and statm.
-                monkeypatch.setattr(sampler, "_rollup_cost", 3600.0)
-                estimated = sampler.sweep().by_pid[second.pid]
-                monkeypatch.setattr(sampler, "_rollup_cost", 0.0)
+                with monkeypatch.context() as patched:
+                    patched.setattr(sampler._queue, "pids", lambda *_: iter(()))
+                    estimated = sampler.sweep().by_pid[second.pid]
                 read = sweep_until_read(sampler, second.pid)
             mixed = [row for row in (estimated, read) if row.start_time == before.start_time]
             return [repr(row) for row in mixed]
@@ -346,11 +348,11 @@ def test_sampler_on_capture_without_statm(
         (tmp_path / "7" / "statm").write_bytes(statm)
     with fastsmaps.Sampler(procfs=tmp_path) as sampler:
         if statm is not None:
-            monkeypatch.setattr("fastsmaps._host.sampler.free_descriptors", lambda: 0)
+            monkeypatch.setattr("fastsmaps._host.statm_table.free_descriptors", lambda: 0)
         (first,) = sampler.sweep()
         # Enough credit to check the process, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)
-        monkeypatch.setattr(sampler, "_rollup_cost", 3600.0)
+        monkeypatch.setattr(sampler._queue, "pids", lambda *_: iter(()))
         (second,) = sampler.sweep()
     for row in (first, second):
         assert (row.outcome, row.estimated) == ("read", False)
@@ -422,3 +424,214 @@ def test_denied_process_is_retried_rarely(
         assert (count, set(outcomes)) == (1, {"denied"})
         count, outcomes = processes.run_in_child(lambda: count_reads(0, 1))
         assert (count, set(outcomes)) == (2, {"denied"})
+
+
+# ---- the budget
+
+
+class FakeClock:
+    """Replaces `time` in the Sampler: its CPU clock counts calls, its wall clock stands still."""
+
+    def __init__(self, step: float = 0.001) -> None:
+        self.step = step
+        self.cpu = 0.0
+        self.now = 1000.0
+
+    def thread_time(self) -> float:
+        self.cpu += self.step
+        return self.cpu
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    fake = FakeClock()
+    for module in ("sampler", "statm_table", "listing"):
+        monkeypatch.setattr(f"fastsmaps._host.{module}.time", fake)
+    return fake
+
+
+def spend(sampler: fastsmaps.Sampler, clock: FakeClock, sweeps: int, charged: float = 0) -> float:
+    """Sweep once a second and return the CPU seconds that can be charged."""
+    before = clock.cpu
+    for _ in range(sweeps):
+        clock.now += 1.0
+        sampler.charge(charged)
+        sampler.sweep()
+    return clock.cpu - before - sweeps * clock.step  # the first reading of the clock is not charged
+
+
+def test_budget_holds_over_many_sweeps(backend: ModuleType, clock: FakeClock) -> None:
+    """Overspending in one sweep is taken off the next ones."""
+    with fastsmaps.Sampler(budget=0.05) as sampler:
+        sampler.sweep()  # reads all, and is not charged
+        for step in (0.001, 0.0001, 0.01):
+            clock.step = step
+            spent = spend(sampler, clock, 100)
+            assert spent <= 100 * 0.05 + 20 * step
+            if step == 0.001:  # a smaller step reads all processes with less
+                assert spent >= 0.9 * 100 * 0.05
+
+
+def test_charge_takes_at_most_half(
+    backend: ModuleType, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_read_one = sweeper.Sweeper.read_one
+
+    def read_one(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
+        clock.cpu += 0.05
+        return real_read_one(self, pid)
+
+    with idles(12), fastsmaps.Sampler(budget=0.5) as sampler:
+        sampler.sweep()
+        clock.step = 1e-6
+        monkeypatch.setattr(sweeper.Sweeper, "read_one", read_one)
+        assert 45 <= spend(sampler, clock, 100) <= 50.1
+        assert 27 <= spend(sampler, clock, 100, charged=0.2) <= 31
+        # More than the budget: the Sampler keeps half, so that the values do not stop. A read that
+        # exceeds the half is not taken back.
+        assert 24 <= spend(sampler, clock, 100, charged=2) <= 30.1
+        # No more is carried over than a minute earns, which takes two to pay off.
+        assert 24 <= spend(sampler, clock, 100) <= 30.1
+        spend(sampler, clock, 40)
+        assert 45 <= spend(sampler, clock, 100) <= 50.1
+        with pytest.raises(ValueError, match="seconds must be at least 0"):
+            sampler.charge(-1)
+
+
+def test_expensive_process_leaves_time_for_others(
+    backend: ModuleType, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollup that takes as long as the budget earns in 200 s."""
+    with idle() as giant, idle() as small, fastsmaps.Sampler(budget=0.05) as sampler:
+        sampler.sweep()
+        clock.step = 1e-6
+        reads: list[int] = []
+        real_read_one = sweeper.Sweeper.read_one
+
+        def read_one(self: sweeper.Sweeper, pid: int) -> fastsmaps.ProcessTotals:
+            reads.append(pid)
+            clock.cpu += 10.0 if pid == giant.pid else 0.001
+            return real_read_one(self, pid)
+
+        monkeypatch.setattr(sweeper.Sweeper, "read_one", read_one)
+        spent = spend(sampler, clock, 1000)
+        assert spent <= 1000 * 0.05 + 10.0
+        assert 1 <= reads.count(giant.pid) <= 4
+        assert reads.count(small.pid) >= 20
+
+
+def test_sweep_without_credit_returns_the_last_values(
+    backend: ModuleType, clock: FakeClock
+) -> None:
+    with idle() as child, fastsmaps.Sampler(budget=0.05) as sampler:
+        before = sampler.sweep()
+        clock.now += 0.001
+        after = sampler.sweep()
+        assert len(after) == len(before)
+        assert after.by_pid[child.pid].totals == before.by_pid[child.pid].totals
+        age, later = before.by_pid[child.pid].age, after.by_pid[child.pid].age
+        assert age is not None
+        assert later is not None
+        assert later - age == pytest.approx(0.001)
+
+
+# ---- what is read next
+
+
+@pytest.mark.thread_unsafe(reason="forks")
+def test_fork_marks_its_family(backend: ModuleType) -> None:
+    """The parent's Rss stays, and its Pss halves: it is read again soon after the child."""
+    parent = os.getpid()
+    with fastsmaps.Sampler(budget=1) as sampler:
+        sweep_until_read(sampler, parent)
+        marked: list[int] = []
+        real = sampler._read_soon
+
+        def read_soon(entry: Any, times: int) -> None:
+            marked.append(entry.pid)
+            real(entry, times)
+
+        sampler._read_soon = read_soon  # type: ignore[method-assign]
+        with processes.forked() as child:
+            assert sweep_until_read(sampler, child).ppid == parent
+            assert parent in marked
+            marked.clear()
+        deadline = time.monotonic() + processes.TIMEOUT
+        while child in sampler.sweep().by_pid:
+            assert time.monotonic() < deadline
+        assert parent in marked
+
+
+def test_excluded_numbers_may_change(backend: ModuleType) -> None:
+    excluded: set[int] = set()
+    with (
+        idle() as child,
+        idle() as other,
+        fastsmaps.Sampler(budget=1, exclude=excluded) as sampler,
+    ):
+        assert sweep_until_read(sampler, child.pid).outcome == "read"
+        excluded |= {child.pid, processes.dead_pid()}
+        row = sampler.sweep().by_pid[child.pid]
+        while row.error != "excluded":
+            row = sampler.sweep().by_pid[child.pid]
+        assert (row.outcome, row.totals) == ("skipped", None)
+        assert sweep_until_read(sampler, other.pid).outcome == "read"
+        excluded.clear()
+        assert sweep_until_read(sampler, child.pid).outcome == "read"
+
+
+def test_large_processes_are_sampled_more_often(backend: ModuleType, clock: FakeClock) -> None:
+    """Of many processes, those above the average get half of the time for statm."""
+    with idle() as child, fastsmaps.Sampler(budget=0.05) as sampler:
+        sampler.sweep()
+        block = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block.write(bytes(64 * MIB))
+        clock.step = 1e-6
+        spend(sampler, clock, 20)
+        large = {sampler._statms.pid(slot) for slot in sampler._large.slots}
+        rest = {sampler._statms.pid(slot) for slot in sampler._rest.slots}
+        assert os.getpid() in large
+        assert child.pid in large | rest
+        assert len(large) < len(rest)
+        assert not large & rest
+        assert len(block) == 64 * MIB
+
+
+# ---- the kernel's own sum
+
+
+def test_host_pss_is_the_kernels_sum(backend: ModuleType) -> None:
+    def meminfo() -> int:
+        words = Path("/proc/meminfo").read_text().split()
+        return sum(int(words[words.index(name) + 1]) for name in ("AnonPages:", "Mapped:")) << 10
+
+    with fastsmaps.Sampler(budget=1) as sampler:
+        before = meminfo()
+        scan = sampler.sweep()
+        after = meminfo()
+    assert scan.host_pss is not None
+    # Other processes run meanwhile.
+    assert min(before, after) - 256 * MIB <= scan.host_pss <= max(before, after) + 256 * MIB
+    assert fastsmaps.scan().host_pss is not None
+    assert fastsmaps.scan([os.getpid()]).host_pss is None
+    assert scan.filter(lambda row: False).host_pss == scan.host_pss
+
+
+@pytest.mark.parametrize("text", [None, b"", b"AnonPages:\n", b"AnonPages: x kB\nMapped: 1 kB\n"])
+def test_host_pss_is_none_without_meminfo(
+    backend: ModuleType, tmp_path: Path, text: bytes | None
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_bytes(STAT % 7)
+    (tmp_path / "7" / "smaps").write_bytes(SMAPS)
+    if text is not None:
+        (tmp_path / "meminfo").write_bytes(text)
+    assert fastsmaps.scan(procfs=tmp_path).host_pss is None
+    (tmp_path / "meminfo").write_bytes(b"AnonPages: 3 kB\nMapped: 4 kB\n")
+    assert fastsmaps.scan(procfs=tmp_path).host_pss == 7 << 10
