@@ -5,8 +5,14 @@ memory, fork and write, while a Sampler with a small budget sweeps. After each s
 gives the true values. Two simpler estimates from the Sampler's own readings are shown for
 comparison: the last ratio of Pss to Rss times the live Rss, and the last Pss unchanged.
 
-This study has no goal. It prints Markdown: the error in Pss of every value that was not read in
-the same sweep, by what the processes do, and the error of the sum over all processes.
+It prints Markdown: the error in Pss of every value that was not read in the same sweep, by what the
+processes do; the error and age of every value of a process that changes, read or not; and the error
+of the sum over all processes. With ``--idle``, many more processes run that do nothing, and the
+sum includes every process of the host:
+
+    python sampler_error.py --processes 100 --moving 1 --interval 1 --sweeps 60 --idle 9900
+
+This has goals: see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -23,7 +29,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import fastsmaps
 
 MIB = 1 << 20
 PAGE = mmap.PAGESIZE
@@ -183,14 +193,27 @@ def live_rss(pid: int) -> int:
         return int(file.read().split()[1]) * PAGE
 
 
+def sum_of_others(scan: Iterable[fastsmaps.ProcessTotals], pids: set[int]) -> int:
+    """Return the sum of Pss over the processes that were read, without these."""
+    return sum(
+        row.totals.pss or 0 for row in scan if row.totals is not None and row.pid not in pids
+    )
+
+
 def measure(args: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors], str]:
     """Return the errors by behaviour and method, and a description of the run."""
+    from herd import herd
+
     import fastsmaps
 
     rng = random.Random(args.seed)  # noqa: S311
     errors: dict[tuple[str, str], Errors] = {}
+    changed = Errors()
+    ages: list[float] = []
+    cpu = wall = 0.0
     fresh = rows = 0
     with (
+        herd(args.idle),
         start_movers(args.processes) as movers,
         fastsmaps.Sampler(budget=args.budget) as sampler,
     ):
@@ -214,10 +237,19 @@ def measure(args: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors], st
             for mover in changing:
                 mover.wait()
             time.sleep(args.interval)
-            by_pid = sampler.sweep().by_pid
+            scan = sampler.sweep()
+            by_pid = scan.by_pid
+            cpu += scan.cost.cpu
             since, before = time.monotonic() - before, time.monotonic()
-            truth = fastsmaps.scan(pids).by_pid
+            wall += since
+            truth_scan = fastsmaps.scan(None if args.idle else pids)
+            truth = truth_scan.by_pid
             sums = dict.fromkeys((*METHODS, "truth"), 0.0)
+            if args.idle:
+                # Ours is the largest process, and grows by reading; it is not what is measured.
+                others = {os.getpid(), *pids}
+                rest = [sum_of_others(table, others) for table in (scan, truth_scan)]
+                sums = {**dict.fromkeys(METHODS, rest[0]), "truth": rest[1]}
             for mover in movers:
                 row, real = by_pid[mover.pid], truth[mover.pid].totals
                 assert row.totals is not None
@@ -237,14 +269,23 @@ def measure(args: argparse.Namespace) -> tuple[dict[tuple[str, str], Errors], st
                         key = mover.behaviour, method
                         errors.setdefault(key, Errors()).add(estimate, real.pss)
                 sums["truth"] += real.pss
+                if BEHAVIOURS[mover.behaviour]:
+                    changed.add(estimates["Sampler"], real.pss)
+                    assert row.age is not None
+                    ages.append(row.age)
                 rows += 1
                 fresh += was_read
             for method in METHODS:
                 key = "the sum of all", method
                 errors.setdefault(key, Errors()).add(sums[method], sums["truth"])
+    ages.sort()
+    mean, percentile, *_ = changed.cells()
     return errors, (
-        f"{args.processes} processes, {args.sweeps} sweeps, one every "
-        f"{args.interval:g} s, budget {args.budget:g}; {args.moving:.0%} of the "
+        f"Processes that change: mean error {mean}, 95th percentile {percentile}; age of their "
+        f"values {ages[len(ages) // 2]:.1f} s in the median, {ages[-1]:.1f} s at most.\n\n"
+        f"{args.processes} processes and {args.idle} idle ones, {args.sweeps} sweeps, one every "
+        f"{args.interval:g} s, budget {args.budget:g} ({cpu / wall / args.budget:.0%} of it "
+        f"used); {args.moving:.0%} of the "
         f"processes changed before each; {fresh / rows:.0%} of the values were read in the "
         "same sweep."
     )
@@ -270,6 +311,7 @@ def table(errors: dict[tuple[str, str], Errors]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--processes", type=int, default=60)
+    parser.add_argument("--idle", type=int, default=0, help="number of processes that do nothing")
     parser.add_argument("--sweeps", type=int, default=100)
     parser.add_argument("--interval", type=float, default=0.2, help="seconds between sweeps")
     parser.add_argument("--budget", type=float, default=0.01, help="share of one core")

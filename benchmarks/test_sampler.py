@@ -48,6 +48,24 @@ def test_share(record: Record, processes: Herd, interval: float) -> None:
 
 
 @pytest.mark.parametrize("interval", [0.1, 1.0])
+def test_share_of_10_000(record: Record, interval: float) -> None:
+    """Measure beside so many processes that listing them alone takes a second's budget."""
+    with herd(10_000):
+        spent = run_fresh("sampler", 0.01, interval, 30)
+    assert spent["rows"] >= 10_000
+    record(
+        Result(
+            f"Sampler(budget=0.01), 10,000 processes, a sweep every {interval:g} s",
+            f"{spent['cpu'] * 1e3:.0f} ms in {spent['wall']:.1f} s",
+            f"{0.01 * spent['wall'] * 1e3:.0f} ms, its budget",
+            spent["cpu"] / spent["wall"],
+            0.011,
+            also=f"first sweep {spent['first'] * 1e3:.0f} ms",
+        )
+    )
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0])
 def test_growth(record: Record, processes: Herd, interval: float) -> None:
     """Take the worst of several processes at different places in the Sampler's order."""
     max_sweeps = 100
