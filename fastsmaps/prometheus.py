@@ -50,8 +50,6 @@ _HELP = {
     "hugetlb": "Hugetlb pages, shared and private; no other value includes them.",
 }
 
-# Share of the budget kept for reading, whatever grouping and scrapes take.
-_MIN_READING_SHARE = 0.5
 # Share of the budget for grouping: if grouping takes more, sweeps are made less often.
 _MAX_GROUPING_SHARE = 0.25
 # Between two sweeps, in seconds, however small the budget is.
@@ -202,8 +200,8 @@ class _Sweeps:
         self._named: set[Key] = set()
         self._count = self._errors = 0
         self._wall = self._cpu = 0.0
-        # Wall and CPU clock at the end of the last sweep.
-        self._last: tuple[float, float] | None = None
+        # The CPU clock at the end of the last sweep.
+        self._last: float | None = None
         #: Seconds to wait before the next sweep.
         self.pause = interval
         #: Why the last sweep read nothing; "" if it read something.
@@ -218,16 +216,13 @@ class _Sweeps:
         if self._last is None:
             self._cpu += cpu if self._clock is time.process_time else 0.0
         else:
-            # CPU time spent since the last sweep is taken off the sampler's share.
-            last_wall, last_cpu = self._last
-            other = (cpu - last_cpu) / max(begun - last_wall, 1e-9)
-            self._cpu += cpu - last_cpu
-            self._sampler.budget = max(self._budget - other, self._budget * _MIN_READING_SHARE)
+            self._cpu += cpu - self._last
+            self._sampler.charge(cpu - self._last)
         scan = self._sampler.sweep()
-        self._last = time.monotonic(), self._clock()
+        self._last = self._clock()
         self._count += 1
-        self._wall += self._last[0] - begun
-        self._cpu += self._last[1] - cpu
+        self._wall += time.monotonic() - begun
+        self._cpu += self._last - cpu
         grouping = time.thread_time()
         self.problem = _problem(scan)
         metrics = self.metrics(scan)
