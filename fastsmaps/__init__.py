@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.samples import Sample, Samples
     from fastsmaps._model.totals import Change, Totals
     from fastsmaps._source.api import totals
+    from fastsmaps._source.find import find
     from fastsmaps._source.mappings import mappings
     from fastsmaps._source.process import Process
     from fastsmaps._source.text import load, parse
@@ -87,6 +88,7 @@ _MODULES = {
     "Watch": "_host.watch",
     "capture": "_capture.capture",
     "diff": "_model.diff",
+    "find": "_source.find",
     "libs": "_host.libs",
     "load": "_source.text",
     "mappings": "_source.mappings",
@@ -130,6 +132,7 @@ __all__ = [
     "Watch",
     "capture",
     "diff",
+    "find",
     "libs",
     "load",
     "mappings",

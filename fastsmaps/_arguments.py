@@ -94,6 +94,16 @@ def check_int(name: str, value: SupportsIndex, minimum: int | None = None) -> in
     return number
 
 
+def check_ints(name: str, values: Iterable[SupportsIndex]) -> list[int]:
+    """Return the ints of an iterable."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise wrong(name, "an iterable of ints", values)
+    given = list(values)
+    if set(map(type, given)) <= {int}:
+        return given  # type: ignore[return-value]
+    return [check_int(f"each of {name}", value) for value in given]
+
+
 def check_size(name: str, value: SupportsIndex | None) -> int | None:
     """Return a number of bytes, or None."""
     return None if value is None else check_int(name, value, 0)

@@ -13,6 +13,12 @@ cdef extern from "<fcntl.h>" nogil:
     int O_PATH
     int openat(int directory, const char *name, int flags)
 
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char *text, size_t size, const char *form, ...)
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+
 cdef extern from "<sys/resource.h>" nogil:
     cdef struct rusage:
         long ru_nvcsw
@@ -35,6 +41,21 @@ cdef extern from "<unistd.h>" nogil:
     long syscall(long number, ...)
 
 cdef extern from "csmaps.h" nogil:
+    const unsigned long PROCMAP_QUERY "FSM_PROCMAP_QUERY"
+    ctypedef struct ProcmapQuery "struct fsm_procmap_query":
+        uint64_t size
+        uint64_t query_addr
+        uint64_t vma_start
+        uint64_t vma_end
+        uint64_t vma_flags
+        uint64_t vma_offset
+        uint64_t inode
+        uint32_t dev_major
+        uint32_t dev_minor
+        uint32_t vma_name_size
+        uint32_t build_id_size
+        uint64_t vma_name_addr
+        uint64_t build_id_addr
     const uint32_t MISSING "FSM_MISSING"    # a cell: no such field in the record; an id: no line
     const uint32_t IS_WIDE "FSM_IS_WIDE"    # a cell: the value is among Parser.wide
     const uint64_t VSYSCALL "FSM_VSYSCALL"
@@ -76,6 +97,8 @@ cdef enum:
     ROWS_AT_ONCE = 64       # when columns are filled: 9 kB, which stay in the first-level cache
     MAX_COMM = 64           # TASK_COMM_LEN is 16, but stat shows more of a kernel worker
     MAX_FILES = 3           # small files that a Sweep reads of each process
+    MAX_NAME = 4096         # PATH_MAX, the most that the kernel writes as a mapping's name
+    MAX_BUILD_ID = 32       # bytes: BUILD_ID_SIZE_MAX is 20
     LISTING = 8192          # bytes of a directory that are listed at once
     SMALL_FILE = 16384      # bytes: a rollup has about 700, stat 300
     MAX_MAPS_LINES = 1 << 16    # of a process in one go: 24 ms

@@ -21,7 +21,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.errno cimport (
-    EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM, ETIMEDOUT, errno,
+    EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ESRCH, ETIMEDOUT, errno,
 )
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -59,6 +59,7 @@ from fastsmaps._fields import FLAGS, MAX_LABELS as _MAX_LABELS, NAME, NUMBERS, P
 #   proc_files     open and read their small files
 #   rollup         one process's rollup or table by its number: rollup(), rollup_at(), read_at()
 #   statms         statm of many, and who was born: statms(), pids_between()
+#   find           one mapping by an address: find(), find_at(), find_many()
 #   stat_line      what stat says of a process
 #   same_memory    which processes share all of their memory: same_memory()
 #   read_process   one process of a sweep
@@ -77,6 +78,7 @@ include "table.pxi"
 include "proc_files.pxi"
 include "rollup.pxi"
 include "statms.pxi"
+include "find.pxi"
 include "stat_line.pxi"
 include "same_memory.pxi"
 include "read_process.pxi"

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -215,5 +216,27 @@ static inline void fsm_unlock_exclusive(int *threads)
 {
     __atomic_store_n(threads, 0, __ATOMIC_RELEASE);
 }
+
+/* The ioctl of /proc/<pid>/maps that finds a mapping by an address (Linux 6.11): struct
+ * procmap_query and PROCMAP_QUERY in uapi linux/fs.h, which older headers lack. */
+struct fsm_procmap_query {
+    uint64_t size;
+    uint64_t query_flags;
+    uint64_t query_addr;
+    uint64_t vma_start;
+    uint64_t vma_end;
+    uint64_t vma_flags;
+    uint64_t vma_page_size;
+    uint64_t vma_offset;
+    uint64_t inode;
+    uint32_t dev_major;
+    uint32_t dev_minor;
+    uint32_t vma_name_size;
+    uint32_t build_id_size;
+    uint64_t vma_name_addr;
+    uint64_t build_id_addr;
+};
+
+#define FSM_PROCMAP_QUERY _IOWR('f', 17, struct fsm_procmap_query)
 
 #endif

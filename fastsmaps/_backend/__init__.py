@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: The names that a backend exports.
 NAMES = (
-    "Sweep", "Table", "Uses", "lines", "parse", "pids_between", "read", "read_at", "rollup",
-    "rollup_at", "same_memory", "statms", "total",
+    "Sweep", "Table", "Uses", "find", "find_at", "find_many", "lines", "parse", "pids_between",
+    "read", "read_at", "rollup", "rollup_at", "same_memory", "statms", "total",
 )  # fmt: skip
 
 
@@ -24,9 +24,9 @@ def exports(backend: str) -> dict[str, Any]:
         from fastsmaps._backend import _csmaps
 
         return {name: getattr(_csmaps, name) for name in NAMES}
-    from fastsmaps._backend import _pysmaps, _pysweep
+    from fastsmaps._backend import _pyfind, _pysmaps, _pysweep
 
-    modules = (_pysweep, _pysmaps)
+    modules = (_pysweep, _pysmaps, _pyfind)
     return {name: getattr(next(m for m in modules if hasattr(m, name)), name) for name in NAMES}
 
 
@@ -62,12 +62,16 @@ BACKEND, _exports, WHY_PYTHON = _choose()
 
 if TYPE_CHECKING:
     # Both backends have the same interface: the extension's types hold for both.
+    from fastsmaps._backend._csmaps import Found as Found
     from fastsmaps._backend._csmaps import Row as Row
     from fastsmaps._backend._csmaps import RowHead as RowHead
     from fastsmaps._backend._csmaps import Sweep as Sweep
     from fastsmaps._backend._csmaps import SweepRow as SweepRow
     from fastsmaps._backend._csmaps import Table as Table
     from fastsmaps._backend._csmaps import Uses as Uses
+    from fastsmaps._backend._csmaps import find as find
+    from fastsmaps._backend._csmaps import find_at as find_at
+    from fastsmaps._backend._csmaps import find_many as find_many
     from fastsmaps._backend._csmaps import lines as lines
     from fastsmaps._backend._csmaps import parse as parse
     from fastsmaps._backend._csmaps import pids_between as pids_between

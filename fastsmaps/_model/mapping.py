@@ -139,14 +139,15 @@ class Mapping(Record):
     Source: proc_pid_maps(5), proc_pid_smaps(5).
     """
 
-    __slots__ = ("_places", "_row")
+    __slots__ = ("_build_id", "_places", "_row")
 
     _known = _EVERY_FIELD
     _derived = (*_HEAD, "extra", "uss", "rss_swap")
 
     if TYPE_CHECKING:  # typing.get_type_hints() could not resolve private names
-        _row: Row
+        _row: Row | RowHead
         _places: dict[str, int]
+        _build_id: bytes
 
     if TYPE_CHECKING:  # add_fields() below makes them
         kernel_page_size: int | None
@@ -154,12 +155,14 @@ class Mapping(Record):
         thp_eligible: int | None
         protection_key: int | None
 
-    def __init__(self, row: Row, places: dict[str, int]) -> None:
+    def __init__(self, row: Row | RowHead, places: dict[str, int]) -> None:
         set_ = object.__setattr__
         set_(self, "_row", row)
         set_(self, "_places", places)
 
     def __reduce__(self) -> tuple[Callable[..., Mapping], tuple[Any, ...]]:
+        if self.build_id is not None:
+            return found_mapping, (self._row, self._build_id)
         return Mapping, (self._row, self._places)
 
     def _value(self, label: str) -> int | None:
@@ -266,6 +269,15 @@ class Mapping(Record):
         return label_of(self._row[6], self.kind)
 
     @property
+    def build_id(self) -> str | None:
+        """The build ID of the file in hex, as debuginfod takes it; None if it was not asked for.
+
+        Only find(build_id=True) asks for it. Other values decide whether mappings are equal.
+        """
+        build_id = getattr(self, "_build_id", None)
+        return None if build_id is None else build_id.hex()
+
+    @property
     def vm_flags(self) -> tuple[str, ...] | None:
         """The codes of VmFlags; None if there is no such line, () if it is empty."""
         flags = self._row[7]
@@ -282,8 +294,8 @@ class Mapping(Record):
         start, end, size, perms, offset, dev, inode, path, kind, deleted, vm_flags; then every
         number field that a record of the table has, None if this one lacks it, with ``Size:`` as
         size_printed; last ``extra``. A field with a name that has another meaning keeps the
-        kernel's spelling. The attributes raw_path, filename, label, st_dev, uss, rss_swap and the
-        fields that no record has are left out.
+        kernel's spelling. The attributes raw_path, filename, label, st_dev, build_id, uss, rss_swap
+        and the fields that no record has are left out.
         """
         keys, names = layout_of(self._places)
         result: dict[str, Any] = keys.copy()
@@ -312,6 +324,14 @@ class Mapping(Record):
         name = "size" if self.pss is None else "pss"
         value = f"{name}={human(self[name])}"
         return f"<Mapping {self.start:08x}-{self.end:08x} {self.perms} {self.kind}{path} {value}>"
+
+
+def found_mapping(row: RowHead, build_id: bytes | None) -> Mapping:
+    """Return a mapping without fields, as a backend's find() gives it."""
+    mapping = Mapping(row, {})
+    if build_id is not None:
+        object.__setattr__(mapping, "_build_id", build_id)
+    return mapping
 
 
 add_fields(Mapping, (label for label in NAMES if label != "Size"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastsmaps._arguments import Pid, Procfs, SupportsIndex, check_pid
+from collections.abc import Iterable
+
+from fastsmaps._arguments import Pid, Procfs, SupportsIndex, check_int, check_ints, check_pid
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._model.info import Info
+from fastsmaps._model.mapping import Mapping
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.totals import Totals
 from fastsmaps._public import public
@@ -102,6 +105,19 @@ class Process:
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """Return the mappings of this process, as fastsmaps.mappings() does."""
         return self.directory.mappings(sizes=sizes)
+
+    def find(self, address: int, *, build_id: bool = False) -> Mapping | None:
+        """Return the mapping that contains the address, or None, as fastsmaps.find() does."""
+        return self.directory.find_one(check_int("address", address), bool(build_id))
+
+    def find_many(
+        self, addresses: Iterable[int], *, build_id: bool = False
+    ) -> list[Mapping | None]:
+        """Return what find() returns for each address, in the order given.
+
+        Raises TypeError if one of them is not an int.
+        """
+        return self.directory.find(check_ints("addresses", addresses), build_id=build_id)
 
     def info(self, *, heap: bool = False) -> Info:
         """Return facts about the process that are not in its mappings.

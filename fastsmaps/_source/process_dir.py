@@ -9,6 +9,7 @@ from fastsmaps import _backend
 from fastsmaps._backend.descriptors import gives_a_byte
 from fastsmaps._errors import Error, NoMemoryMap, ParseError, ProcessGone, ReadError, is_foreign
 from fastsmaps._model.info import Info
+from fastsmaps._model.mapping import Mapping, found_mapping
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.stat import (
     Stat,
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
+    from fastsmaps._backend import Found
+
     T = TypeVar("T")
 
 
 class ProcessDir(ProcessFiles):
     """Memory and facts of one process under a Source."""
 
+    _asks: bool | None = None  # whether the kernel may be asked for a mapping, once known
     _has_rollup = True  # False once the kernel turned out to have none
 
     def totals(self) -> Totals:
@@ -124,6 +128,41 @@ class ProcessDir(ProcessFiles):
         table = self.needed("smaps" if sizes else "maps", take_mappings)
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
+    def find_one(self, address: int, build_id: bool) -> Mapping | None:
+        """Return the mapping that contains the address; through a kept descriptor, in 2 us."""
+        fd = self.kept.pop("maps", None) if self._asks and 0 <= address < 2**64 else None
+        if fd is not None:
+            try:
+                found = _backend.find(fd, address, build_id)
+                if found is None:
+                    return None
+                if isinstance(found, tuple):
+                    return found_mapping(*found)
+            except ProcessLookupError:
+                pass  # ended, or called exec
+            finally:
+                self._keep("maps", fd)
+        return self.find((address,), build_id=build_id)[0]
+
+    def find(self, addresses: Sequence[int], *, build_id: bool = False) -> list[Mapping | None]:
+        """Return the mapping that contains each address, as fastsmaps.find() does."""
+        found: Sequence[Found | bool | None] = (False,) * len(addresses)
+        if self._asks is None:
+            self._asks = not self.source.is_capture and self.source.is_kernel_mount(self._fd)
+        if self._asks:
+            found = self.needed("maps", lambda fd: _ask(fd, addresses, bool(build_id)))
+        table = None
+        mappings: list[Mapping | None] = []
+        for address, answer in zip(addresses, found, strict=True):
+            if isinstance(answer, tuple):
+                mappings.append(found_mapping(*answer))
+            elif answer is None:
+                mappings.append(None)
+            else:
+                table = table or self.mappings(sizes=False)
+                mappings.append(table.find(address))
+        return mappings
+
     def info(self, *, heap: bool = False) -> Info:
         """Return facts about the process that are not in its mappings; see Process.info()."""
         stat = self.stat()
@@ -197,3 +236,17 @@ class ProcessDir(ProcessFiles):
             raise
         except Error:  # not permitted, or not in the capture
             return None
+
+
+def _ask(fd: int, addresses: Sequence[int], build_id: bool) -> list[Found | bool | None] | None:
+    """Ask the kernel through a descriptor of maps; None if it has no memory any more."""
+    try:
+        if len(addresses) == 1 and 0 <= addresses[0] < 2**64:
+            return [_backend.find(fd, addresses[0], build_id)]
+        from array import array  # imports collections, which takes 4 ms
+
+        # An address that no process has is in no mapping; maps is read for the last one.
+        numbers = array("Q", [a if 0 <= a < 2**64 else 2**64 - 1 for a in addresses])
+        return _backend.find_many(fd, memoryview(numbers), build_id)
+    except ProcessLookupError:
+        return None

@@ -68,6 +68,22 @@ def cases() -> list[Any]:
             case(call, ValueError, "workers must be at least 1, got 0", workers=0),
             case(call, TypeError, "progress must be a function or None, got int 1", progress=1),
         ]
+    find = fastsmaps.find
+    with fastsmaps.Process() as process:
+        one, many = process.find, process.find_many
+    found += [
+        case(one, TypeError, "address must be an int, got str", address="1"),
+        case(one, TypeError, "address must be an int, got float", address=1.0),
+        case(find, TypeError, "address must be an int, got str", pid=1, address="1"),
+        case(find, TypeError, 'pid must be an int or "self", got float', pid=1.5, address=0),
+        case(find, ValueError, "pid must be from 1 to 2147483647, got 0", pid=0, address=0),
+        case(find, TypeError, f"{PATH}, got bytes", pid=1, address=0, procfs=b"/proc"),
+    ]
+    found += [
+        case(many, TypeError, "addresses must be an iterable of ints, got int", addresses=1),
+        case(many, TypeError, "addresses must be an iterable of ints, got str", addresses="1"),
+        case(many, TypeError, "each of addresses must be an int, got str", addresses=["1"]),
+    ]
     charge = sampler().charge
     found += [
         case(charge, TypeError, "seconds must be a number, got str", seconds="1"),
