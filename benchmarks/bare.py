@@ -63,14 +63,20 @@ def library() -> ctypes.CDLL:
         ctypes.c_int,
         out,
     )
-    for function in (bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_scan):
+    bare.once_read.argtypes = (ctypes.c_int, out)
+    bare.rollup_read.argtypes = (ctypes.c_char_p, ctypes.c_int, out)
+    for function in (
+        bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_scan, bare.once_read,
+        bare.rollup_read,
+    ):  # fmt: skip
         function.restype = ctypes.c_int64
     return bare
 
 
-def _read(name: str, path: str) -> Timing:
+def _read(name: str, path: str | int, *more: int) -> Timing:
     count = ctypes.c_uint64()
-    ns = getattr(library(), name)(os.fsencode(path), ctypes.byref(count))
+    file = path if isinstance(path, int) else os.fsencode(path)
+    ns = getattr(library(), name)(file, *more, ctypes.byref(count))
     if ns < 0:
         raise OSError(-ns, os.strerror(-ns), path)
     return Timing(ns, count.value)
@@ -84,6 +90,16 @@ def read(path: str) -> Timing:
 def read_chunks(path: str) -> Timing:
     """Read with preadv(2) into 64 chunks of 3,000 bytes: the lower limit for a parser."""
     return _read("chunks_read", path)
+
+
+def read_once(fd: int) -> Timing:
+    """Read an open rollup with one pread(2)."""
+    return _read("once_read", fd)
+
+
+def read_rollup(pid: int) -> Timing:
+    """Make the system calls of totals(pid), and nothing else."""
+    return _read("rollup_read", f"/proc/{pid}/smaps_rollup", pid)
 
 
 def scan(pids: Sequence[int], *names: str, threads: int = 1) -> Timing:

@@ -12,6 +12,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,26 @@ def _started(name: str, count: int = 0) -> Iterator[int]:
 def many_small(count: int = 20_000) -> contextlib.AbstractContextManager[int]:
     """Start a process with ``count`` mappings of 8 KiB, all written; yield its pid."""
     return _started("many_small", count)
+
+
+def hundred() -> contextlib.AbstractContextManager[int]:
+    """Start a process with some 106 mappings: Python's own and 40 of 8 KiB; yield its pid."""
+    return _started("many_small", 40)
+
+
+@contextlib.contextmanager
+def sleep() -> Iterator[int]:
+    """Start `sleep`, which has about 23 mappings; yield its pid."""
+    with subprocess.Popen(["sleep", "infinity"], env={"PATH": os.environ["PATH"]}) as child:
+        try:
+            # Python's mappings until the exec, then more and more of its own.
+            count = 0
+            while count == 0 or count != smaps(child.pid).count(b"\nVmFlags:"):
+                count = smaps(child.pid).count(b"\nVmFlags:")
+                time.sleep(0.1)
+            yield child.pid
+        finally:
+            child.kill()
 
 
 def few_large(count: int = 400) -> contextlib.AbstractContextManager[int]:
