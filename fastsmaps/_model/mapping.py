@@ -52,6 +52,7 @@ _MAX_KEPT = 64
 
 # Kept by labels: a kernel always prints the same ones, and naming them takes 10 us.
 _fields: dict[tuple[str, ...], Fields] = {}
+_places: dict[tuple[str, ...], dict[str, int]] = {}
 # Kept by name, perms, device and flags: most mappings of a process share them with others.
 _texts: dict[tuple[bytes, int, bytes, bytes | None], Texts] = {}
 # A text may hold names of any length: 1,024 short ones take at most 1 MB.
@@ -70,6 +71,16 @@ def fields_of(labels: Iterable[str]) -> Fields:
             _fields.clear()
         fields = _fields[key] = Fields(key)
     return fields
+
+
+def places_of(labels: tuple[str, ...]) -> dict[str, int]:
+    """Return the place of each field in a row; tables with the same labels share the dict."""
+    places = _places.get(labels)
+    if places is None:
+        if len(_places) >= _MAX_KEPT:
+            _places.clear()
+        places = _places[labels] = {label: FIRST_FIELD + i for i, label in enumerate(labels)}
+    return places
 
 
 def layout_of(places: dict[str, int]) -> Layout:

@@ -93,7 +93,7 @@ class Mappings:
 
             self._rows, self._rollups = kept_rows(table)
             self._is_part = self._rows != range(len(table))
-        self._places = {label: FIRST_FIELD + i for i, label in enumerate(table.labels)}
+        self._places = places_of(table.labels)
         self._columns: dict[str, memoryview] = {}
         self._overlaps: bool | None = None  # not known yet
         self.pid = pid
