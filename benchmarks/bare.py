@@ -65,9 +65,11 @@ def library() -> ctypes.CDLL:
     )
     bare.once_read.argtypes = (ctypes.c_int, out)
     bare.rollup_read.argtypes = (ctypes.c_char_p, ctypes.c_int, out)
+    bare.query_kept.argtypes = (ctypes.c_int, ctypes.c_uint64, out)
+    bare.query_new.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64, out)
     for function in (
         bare.bare_read, bare.chunks_read, bare.count_newlines, bare.bare_scan, bare.once_read,
-        bare.rollup_read,
+        bare.rollup_read, bare.query_kept, bare.query_new,
     ):  # fmt: skip
         function.restype = ctypes.c_int64
     return bare
@@ -90,6 +92,16 @@ def read(path: str) -> Timing:
 def read_chunks(path: str) -> Timing:
     """Read with preadv(2) into 64 chunks of 3,000 bytes: the lower limit for a parser."""
     return _read("chunks_read", path)
+
+
+def query_kept(fd: int, address: int) -> Timing:
+    """Ask for the mapping of an address through an open maps; the total is its size."""
+    return _read("query_kept", fd, address)
+
+
+def query(pid: int, address: int) -> Timing:
+    """Make the system calls of find(pid, address), and nothing else."""
+    return _read("query_new", f"/proc/{pid}/maps", pid, address)
 
 
 def read_once(fd: int) -> Timing:

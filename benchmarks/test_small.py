@@ -120,3 +120,47 @@ def test_maps(turns: Turns, pid: Pid, workload: str, goal: float, rounds: int) -
         goal=goal,
         rounds=rounds,
     )
+
+
+def address_in(number: int) -> int:
+    """Return an address whose mapping find() and maps agree on."""
+    table = fastsmaps.mappings(number, sizes=False)
+    address = table[len(table) // 2].start
+    expected = table.find(address)
+    assert expected is not None
+    assert fastsmaps.find(number, address) == expected
+    with fastsmaps.Process(number) as process:
+        assert process.find(address) == expected
+    assert bare.query(number, address).total == expected.size
+    return address
+
+
+def test_find(turns: Turns, pid: Pid) -> None:
+    number = pid("ordinary")
+    address = address_in(number)
+    show_above(
+        turns,
+        "find(pid, address), above",
+        lambda: fastsmaps.find(number, address),
+        lambda: bare.query(number, address).ns,
+        against="tgkill, open, ioctl, close in C",
+        goal=2.3,
+    )
+
+
+def test_find_kept(turns: Turns, pid: Pid) -> None:
+    number = pid("ordinary")
+    address = address_in(number)
+    fd = os.open(f"/proc/{number}/maps", os.O_RDONLY)
+    try:
+        with fastsmaps.Process(number) as process:
+            show_above(
+                turns,
+                "Process.find(address), above",
+                lambda: process.find(address),
+                lambda: bare.query_kept(fd, address).ns,
+                against="ioctl in C",
+                goal=1.1,
+            )
+    finally:
+        os.close(fd)

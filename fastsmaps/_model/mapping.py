@@ -339,10 +339,19 @@ class Mapping(Record):
 
 def found_mapping(row: RowHead, build_id: bytes | None) -> Mapping:
     """Return a mapping without fields, as a backend's find() gives it."""
-    mapping = Mapping(row, {})
+    mapping = _new(Mapping)
+    _set_row(mapping, row)
+    _set_places(mapping, _NO_PLACES)
     if build_id is not None:
         object.__setattr__(mapping, "_build_id", build_id)
     return mapping
+
+
+# In half the time of Mapping(), as find() is called for every address of a profile.
+_new = object.__new__
+_set_row = Mapping.__dict__["_row"].__set__
+_set_places = Mapping.__dict__["_places"].__set__
+_NO_PLACES: dict[str, int] = {}
 
 
 add_fields(Mapping, (label for label in NAMES if label != "Size"))

@@ -11,13 +11,13 @@ from fastsmaps._fields import ABSENT, SUMS
 from fastsmaps._model.columns import absent_column, sum_column
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
 from fastsmaps._model.mapping import (
-    FIRST_FIELD,
     NO_GROUP,
     ROLLUP,
     SHARED,
     Mapping,
     fields_of,
     layout_of,
+    places_of,
     put_head,
 )
 from fastsmaps._model.totals import Totals

@@ -108,7 +108,9 @@ class Process:
 
     def find(self, address: int, *, build_id: bool = False) -> Mapping | None:
         """Return the mapping that contains the address, or None, as fastsmaps.find() does."""
-        return self.directory.find_one(check_int("address", address), bool(build_id))
+        if type(address) is not int:
+            address = check_int("address", address)
+        return self.directory.find_one(address, build_id)
 
     def find_many(
         self, addresses: Iterable[int], *, build_id: bool = False

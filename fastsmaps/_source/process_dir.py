@@ -128,21 +128,21 @@ class ProcessDir(ProcessFiles):
         table = self.needed("smaps" if sizes else "maps", take_mappings)
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
-    def find_one(self, address: int, build_id: bool) -> Mapping | None:
+    def find_one(self, address: int, build_id: object) -> Mapping | None:
         """Return the mapping that contains the address; through a kept descriptor, in 2 us."""
         fd = self.kept.pop("maps", None) if self._asks and 0 <= address < 2**64 else None
         if fd is not None:
             try:
-                found = _backend.find(fd, address, build_id)
+                found = _backend.find(fd, address, bool(build_id))
                 if found is None:
                     return None
-                if isinstance(found, tuple):
-                    return found_mapping(*found)
+                if found is not False:
+                    return found_mapping(*found)  # type: ignore[misc]
             except ProcessLookupError:
                 pass  # ended, or called exec
             finally:
                 self._keep("maps", fd)
-        return self.find((address,), build_id=build_id)[0]
+        return self.find((address,), build_id=bool(build_id))[0]
 
     def find(self, addresses: Sequence[int], *, build_id: bool = False) -> list[Mapping | None]:
         """Return the mapping that contains each address, as fastsmaps.find() does."""
