@@ -46,8 +46,9 @@ _LIVELY_SHARE = 1 / 4
 _LIVELY_SECONDS = 30.0
 _TURN_SHARES = 1 / 32, 1 / 4
 _DRIFT_SHARE = 1 / 8
-# Seconds that reading a statm takes at least.
+# Seconds that reading a statm takes at least, and at most if its descriptor is kept.
 _MIN_COST = 5e-7
+_MAX_COST = 2e-6
 # Such a change of the host's memory: this part of it, and so many bytes.
 _DRIFT = 1 / 1024
 _DRIFT_BYTES = 4 << 20
@@ -402,7 +403,11 @@ class Sampler:
             for slot in lively[:done]:
                 if (pid := self._statms.pid(slot)) in self._lively:
                     self._lively.move_to_end(pid)
-        share = max(self._turn_share, _DRIFT_SHARE if self._has_drifted() else 0.0)
+        share = self._turn_share
+        if self._has_drifted():
+            # All of them, if that is cheap.
+            is_cheap = len(self._statms) * _MAX_COST <= credit * _TURN_SHARES[1]
+            share = _TURN_SHARES[1] if is_cheap else max(share, _DRIFT_SHARE)
         # Large processes are few and have most of the memory: they get half of the time.
         before = len(self._lively)
         self._sample_turn(sweeper, self._large, credit * share / 2)
