@@ -59,7 +59,7 @@ _reserve = [bytes(1 << 20)]
 
 
 def entry() -> NoReturn:
-    """Run the console script; silent on a closed pipe and on Ctrl-C."""
+    """Run the console script and end the process; silent on a closed pipe and on Ctrl-C."""
     # Objects live until the command ends; collecting took 18 ms of 200 for a thousand processes.
     gc.disable()
     _open_standard_streams()
@@ -87,6 +87,8 @@ def entry() -> NoReturn:
             sys.stderr.flush()
         except OSError:
             _discard_output(sys.stderr)
+    if not termination.installed:
+        os._exit(status)  # freeing all objects takes 2 ms, or 4 for a hundred processes
     sys.exit(status)
 
 

@@ -53,20 +53,36 @@ class TerminationSignals:
     """
 
     def __init__(self) -> None:
-        self._installed = False
+        #: False for a command that leaves nothing behind: then the process may end at any time.
+        self.installed = False
         self._raised = False
         self._over = False
         self._wake = -1
 
     def install(self) -> None:
         """Install the handlers, once. Signals that were ignored at the start stay ignored."""
-        if self._installed:
+        if self.installed:
             return
         import contextlib
         import signal
         import threading
+        import time
 
-        self._installed = True
+        from fastsmaps._output.temporary import remove_all
+
+        self.installed = True
+
+        # It imports nothing: a signal that ends an import in the main thread may leave the
+        # import's lock held, and both threads would wait for ever.
+        def watch(read_end: int) -> None:
+            number = os.read(read_end, 1)[0]
+            until = time.monotonic() + _GRACE_PERIOD
+            while time.monotonic() < until:
+                time.sleep(_RETRY_INTERVAL)
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            remove_all()
+            os._exit(128 + number)
+
         ending = [signal.Signals[name] for name in _ENDING]
         # Without a free descriptor or thread, handlers alone must suffice.
         with contextlib.suppress(OSError, RuntimeError):
@@ -75,7 +91,7 @@ class TerminationSignals:
             # The thread blocks all signals, so that they interrupt the main thread if it waits.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
             try:
-                threading.Thread(target=self._watch, args=(read_end,), daemon=True).start()
+                threading.Thread(target=watch, args=(read_end,), daemon=True).start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # The pipe may fill up: one byte is enough.
@@ -91,7 +107,7 @@ class TerminationSignals:
     def interrupted(self) -> None:
         """Ignore further signals and remove temporary files, after a KeyboardInterrupt."""
         self.ignore()
-        if not self._installed:
+        if not self.installed:
             # There are no files, and nothing that is still to be printed. Python's own handler
             # would raise again at the next Ctrl-C.
             os._exit(SIGINT_STATUS)
@@ -123,7 +139,7 @@ class TerminationSignals:
         if not isinstance(error, KeyboardInterrupt | SignalReceived):
             sys.__unraisablehook__(unraisable)
             return
-        if not self._installed:
+        if not self.installed:
             os._exit(SIGINT_STATUS)
         self._raised = False
         number = error.number if isinstance(error, SignalReceived) else _SIGINT
@@ -131,21 +147,6 @@ class TerminationSignals:
 
         with contextlib.suppress(OSError):
             os.write(self._wake, bytes([number]))
-
-    def _watch(self, read_end: int) -> None:
-        import signal
-        import threading
-        import time
-
-        from fastsmaps._output.temporary import remove_all
-
-        number = os.read(read_end, 1)[0]
-        until = time.monotonic() + _GRACE_PERIOD
-        while time.monotonic() < until:
-            time.sleep(_RETRY_INTERVAL)
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
-        remove_all()
-        os._exit(128 + number)
 
 
 #: The handlers of the command.

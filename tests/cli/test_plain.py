@@ -88,14 +88,12 @@ def test_usage_errors_are_left_to_argparse(line: str) -> None:
 _READING = """
 import os, signal, sys, time
 import fastsmaps.cli.main
-from fastsmaps._source import process_dir
+from fastsmaps.cli import process_argument
 
 def meanwhile(*_):
     ...
 
-process_dir.ProcessDir.totals = meanwhile
-import fastsmaps._source.api as api
-api._backend.rollup_at = api.at_first_try = lambda *_: None
+process_argument.read_totals = meanwhile
 fastsmaps.cli.main.entry()
 """
 

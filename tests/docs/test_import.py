@@ -191,7 +191,8 @@ def test_reading_a_process_loads_no_slow_modules(call: str) -> None:
 def test_plain_commands_load_no_slow_modules(arguments: tuple[str, ...]) -> None:
     """In particular neither argparse (8 ms) nor signal and threading (5 ms)."""
     loaded = loaded_by(
-        f"sys.argv[1:] = {arguments}; from fastsmaps.cli.main import entry\n"
+        f"sys.argv[1:] = {arguments}; os._exit = sys.exit\n"
+        "from fastsmaps.cli.main import entry\n"
         "try: entry()\nexcept SystemExit as end: assert not end.code\n"
         "sys.stdout.flush(); print()",
         "c",
