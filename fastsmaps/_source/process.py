@@ -26,7 +26,7 @@ class Process:
 
     A context manager over an open descriptor of /proc/<pid>. Once the process is reaped, every
     read raises ProcessGone, even if the pid is in use again. The descriptors of smaps, smaps_rollup
-    and maps are kept and read again from their start, which saves about 4 us a call; after an exec
+    and maps are kept and read again from their start, which saves about 5 us a call; after an exec
     they are reopened. None is kept while more than half of RLIMIT_NOFILE is used, and all are
     closed for good if no other file can be opened.
 

@@ -473,7 +473,7 @@ def test_repeated_failure_is_reported_once(backend: ModuleType, tmp_path: Path) 
     write_process(tmp_path / "host", 1)
     with Exporter("--procfs", str(tmp_path / "host"), "--interval", "0.01") as exporter:
         exporter.scrape()
-        shutil.rmtree(tmp_path / "host")
+        (tmp_path / "host").rename(tmp_path / "gone")
         until(
             lambda: (
                 (parse_metrics(exporter.request()[1].decode()).get("sweep_errors_total") or 0) > 2
@@ -482,8 +482,11 @@ def test_repeated_failure_is_reported_once(backend: ModuleType, tmp_path: Path) 
         assert not parse_metrics(exporter.request()[1].decode()).up
         status, error = exporter.end()
         assert status == 0
-        assert error.count(b"\n") == 1
-        assert b"is not a directory" in error
+        # A sweep that had begun may have found the process missing, before the directory was.
+        *earlier, last = error.splitlines()
+        assert last.endswith(b"is not a directory")
+        assert last not in earlier
+        assert len(earlier) == len(set(earlier)) <= 1
 
 
 def test_closed_pipe_is_quiet(backend: ModuleType) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import fastsmaps
-from fastsmaps._host import sampler, sweeper
+from fastsmaps._host import sampled, sweeper
 from fastsmaps._host.estimate import estimate
 from support import linux, processes
 from support.captures import SMAPS, STAT
@@ -271,18 +271,18 @@ def test_enfile_releases_kept_descriptors(
         real_listdir = os.listdir
 
         def fake_listdir(path: Any) -> list[str]:
-            if path == "/proc" and sampler._statms.kept:
+            if path == "/proc" and sampler._sampled.statms.kept:
                 raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
             return real_listdir(path)
 
         monkeypatch.setattr(os, "listdir", fake_listdir)
-        monkeypatch.setattr(sampler._listing, "_listed_at", None)  # list all again
+        monkeypatch.setattr(sampler._sampled.listing, "_listed_at", None)  # list all again
         monkeypatch.setattr(sampler, "_credit", 60.0)
         assert sampler.sweep().by_pid[child.pid].start_time == before.start_time
         assert len(processes.descriptors()) < kept
         monkeypatch.setattr(sampler, "_credit", 60.0)
         sampler.sweep()
-        assert sampler._statms.kept == 0  # none kept again yet
+        assert sampler._sampled.statms.kept == 0  # none kept again yet
 
 
 def test_last_values_stay_without_descriptors(
@@ -324,7 +324,7 @@ def test_reused_pid_gets_new_values(backend: ModuleType, monkeypatch: pytest.Mon
                     raise linux.Unavailable("the kernel assigned another pid")
                 # No rollup is affordable: the sampler reads only stat and statm.
                 with monkeypatch.context() as patched:
-                    patched.setattr(sampler._queue, "pids", lambda *_: iter(()))
+                    patched.setattr(sampler._sampled.queue, "pids", lambda *_: iter(()))
                     estimated = sampler.sweep().by_pid[second.pid]
                 read = sweep_until_read(sampler, second.pid)
             mixed = [row for row in (estimated, read) if row.start_time == before.start_time]
@@ -352,7 +352,7 @@ def test_sampler_on_capture_without_statm(
         (first,) = sampler.sweep()
         # Enough credit to check the process, not to read it again.
         monkeypatch.setattr(sampler, "_credit", 60.0)
-        monkeypatch.setattr(sampler._queue, "pids", lambda *_: iter(()))
+        monkeypatch.setattr(sampler._sampled.queue, "pids", lambda *_: iter(()))
         (second,) = sampler.sweep()
     for row in (first, second):
         assert (row.outcome, row.estimated) == ("read", False)
@@ -409,7 +409,7 @@ def test_denied_process_is_retried_rarely(
             return real_read_one(self, pid)
 
         monkeypatch.setattr(sweeper.Sweeper, "read_one", counting_read_one)
-        monkeypatch.setattr(sampler, "_MIN_PAUSE", pause)
+        monkeypatch.setattr(sampled, "_MIN_PAUSE", pause)
         with fastsmaps.Sampler(budget=1.0) as unprivileged:
             outcomes: list[str] = [
                 unprivileged.sweep().by_pid[child.pid].outcome for _ in range(sweeps)
@@ -451,7 +451,7 @@ class FakeClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
-    for module in ("sampler", "statm_table", "listing"):
+    for module in ("sampler", "sampled", "statm_table", "statm_turns", "listing"):
         monkeypatch.setattr(f"fastsmaps._host.{module}.time", fake)
     return fake
 
@@ -551,13 +551,13 @@ def test_fork_marks_its_family(backend: ModuleType) -> None:
     with fastsmaps.Sampler(budget=1) as sampler:
         sweep_until_read(sampler, parent)
         marked: list[int] = []
-        real = sampler._read_soon
+        real = sampler._sampled._read_soon
 
         def read_soon(entry: Any, times: int) -> None:
             marked.append(entry.pid)
             real(entry, times)
 
-        sampler._read_soon = read_soon  # type: ignore[method-assign]
+        sampler._sampled._read_soon = read_soon  # type: ignore[method-assign]
         with processes.forked() as child:
             assert sweep_until_read(sampler, child).ppid == parent
             assert parent in marked
@@ -594,8 +594,8 @@ def test_large_processes_are_sampled_more_often(backend: ModuleType, clock: Fake
         block.write(bytes(64 * MIB))
         clock.step = 1e-6
         spend(sampler, clock, 20)
-        large = {sampler._statms.pid(slot) for slot in sampler._large.slots}
-        rest = {sampler._statms.pid(slot) for slot in sampler._rest.slots}
+        large = {sampler._sampled.statms.pid(slot) for slot in sampler._sampled.turns.large.slots}
+        rest = {sampler._sampled.statms.pid(slot) for slot in sampler._sampled.turns.rest.slots}
         assert os.getpid() in large
         assert child.pid in large | rest
         assert len(large) < len(rest)
