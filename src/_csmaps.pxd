@@ -35,6 +35,8 @@ cdef extern from "<sys/uio.h>" nogil:
     ssize_t preadv(int fd, const iovec *iov, int count, long long offset)
 
 cdef extern from "<unistd.h>" nogil:
+    int X_OK
+    int faccessat(int directory, const char *name, int mode, int flags)
     long long lseek(int fd, long long offset, int whence)
     ssize_t pread(int fd, void *buffer, size_t size, long long offset)
     ssize_t readlinkat(int directory, const char *name, char *buffer, size_t size)

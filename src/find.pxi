@@ -48,17 +48,31 @@ cdef int ask(int fd, uint64_t address, bint build_id, ProcmapQuery *query, char 
     return 0 if ioctl(fd, PROCMAP_QUERY, query) == 0 else errno
 
 
+cdef inline bint has_gate_page(uint64_t address) noexcept nogil:
+    """Whether maps may show a page there that has no VMA: x86's vsyscall, vectors of 32-bit Arm."""
+    return address >= VSYSCALL or address >> 16 == 0xffff
+
+
 cdef object find_result(int error, ProcmapQuery *query, const char *name, const unsigned char *id_):
     if error == 0:
         return answer_of(query, name, id_)
     if error == ENOENT:
-        return None
+        return None if not has_gate_page(query.query_addr) else False
     if error == ESRCH:
         raise OSError(ESRCH, _strerror(ESRCH))
     return False        # ENOTTY before Linux 6.11, ENAMETOOLONG, or a filter of system calls
 
 
-def find(int fd, uint64_t address, bint build_id):
+cdef int is_reaped(int directory) noexcept nogil:
+    """Return ESRCH if the process of an open directory is reaped, else 0.
+
+    The query answers as long as anybody has the memory, such as a child of vfork(). It takes as long
+    as the query, and a read of one byte of maps one and a half times that.
+    """
+    return ESRCH if faccessat(directory, b".", X_OK, 0) != 0 and errno == ESRCH else 0
+
+
+def find(int fd, uint64_t address, bint build_id, int directory):
     """See _csmaps.pyi."""
     cdef ProcmapQuery query
     cdef char[MAX_NAME] name
@@ -68,6 +82,8 @@ def find(int fd, uint64_t address, bint build_id):
         return False
     with nogil:
         error = ask(fd, address, build_id, &query, name, id_)
+        if error == 0 and directory >= 0:
+            error = is_reaped(directory)
     return find_result(error, &query, name, id_)
 
 
@@ -89,7 +105,7 @@ def find_at(pid, uint64_t address, bint build_id):
     return find_result(error, &query, name, id_) if error != ESRCH else False
 
 
-def find_many(int fd, addresses, bint build_id):
+def find_many(int fd, addresses, bint build_id, int directory):
     """See _csmaps.pyi."""
     cdef Py_buffer view
     cdef const uint64_t *numbers
@@ -104,13 +120,15 @@ def find_many(int fd, addresses, bint build_id):
         for i in range(view.len // sizeof(uint64_t)):
             # Neighbours are often in one mapping.
             if not start <= numbers[i] < end:
-                last = find(fd, numbers[i], build_id)
+                last = find(fd, numbers[i], build_id, -1)
                 start = end = 0
                 if last:
                     start, end = last[0][0], last[0][1]
             results.append(last)
             if i % 1024 == 1023:
                 PyErr_CheckSignals()
+        if directory >= 0 and is_reaped(directory):
+            raise OSError(ESRCH, _strerror(ESRCH))
         return results
     finally:
         PyBuffer_Release(&view)

@@ -109,20 +109,23 @@ def rollup_at(pid: int) -> dict[str, int] | None:
 # A row of maps, as Table.row() gives it, and the build ID of the file.
 Found = tuple[RowHead, bytes | None]
 
-def find(fd: int, address: int, build_id: bool) -> Found | bool | None:
+def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool | None:
     """Ask the kernel for the mapping that contains the address, through a descriptor of maps.
 
     None if there is none. False if maps must be read instead: the kernel lacks the ioctl
     PROCMAP_QUERY (before Linux 6.11), maps would show the name in other letters, or the address
     may be x86's vsyscall page, of which the ioctl knows nothing. ProcessLookupError if the process
-    has ended or called exec since the descriptor was opened. The build ID takes 4 us and is only
-    read on request.
+    has called exec since the descriptor was opened, or is reaped: that is seen through the open
+    `directory` of the process (-1: not checked), since the memory may live longer, in a child of
+    vfork(). The build ID takes 4 us and is only read on request.
     """
 
 def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
     """Return find() for a process of /proc by its number; False also where read_at() gives None."""
 
-def find_many(fd: int, addresses: memoryview, build_id: bool) -> list[Found | bool | None]:
+def find_many(
+    fd: int, addresses: memoryview, build_id: bool, directory: int
+) -> list[Found | bool | None]:
     """Return find() for each address (u64)."""
 
 def total(

@@ -25,7 +25,7 @@ _MAX_BUILD_ID = 32
 _VSYSCALL = 0xFFFFFFFFFF600000
 
 
-def find(fd: int, address: int, build_id: bool) -> Found | bool | None:
+def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool | None:
     if not 0 <= address < 2**64:
         raise OverflowError(f"no address: {address}")
     if address >= _VSYSCALL:
@@ -43,7 +43,9 @@ def find(fd: int, address: int, build_id: bool) -> Found | bool | None:
     except OSError as error:
         if is_foreign(error) or error.errno == errno.ESRCH:
             raise
-        return None if error.errno == errno.ENOENT else False
+        # 32-bit Arm has its vectors there, a page without a VMA as x86's vsyscall.
+        return None if error.errno == errno.ENOENT and address >> 16 != 0xFFFF else False
+    _check_reaped(directory)
     (
         _, _, _, start, end, flags, _, offset, inode, major, minor, name_size, id_size, *_,
     ) = _QUERY.unpack(query)  # fmt: skip
@@ -62,7 +64,7 @@ def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
     try:
         os.close(os.pidfd_open(pid))  # refuses a thread's number
         fd = os.open(f"/proc/{pid}/maps", OPEN)
-        return find(fd, address, build_id)
+        return find(fd, address, build_id, -1)
     except (OSError, AttributeError) as error:  # no pidfd_open before Linux 5.3
         if is_foreign(error):
             raise
@@ -72,13 +74,27 @@ def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
             os.close(fd)
 
 
-def find_many(fd: int, addresses: memoryview, build_id: bool) -> list[Found | bool | None]:
+def find_many(
+    fd: int, addresses: memoryview, build_id: bool, directory: int
+) -> list[Found | bool | None]:
     results: list[Found | bool | None] = []
     last: Found | bool | None = None
     start = end = 0
     for address in addresses.cast("B").cast("Q"):
         if not start <= address < end:  # neighbours are often in one mapping
-            last = find(fd, address, build_id)
+            last = find(fd, address, build_id, -1)
             start, end = last[0][:2] if isinstance(last, tuple) else (0, 0)
         results.append(last)
+    _check_reaped(directory)
     return results
+
+
+def _check_reaped(directory: int) -> None:
+    """Raise ProcessLookupError if the process of an open directory is reaped."""
+    if directory >= 0:
+        try:
+            os.stat("maps", dir_fd=directory)
+        except FileNotFoundError:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        except PermissionError:
+            pass  # hidepid

@@ -48,6 +48,10 @@ class Listing:
         finally:
             self.last_cost = time.thread_time() - cpu
 
+    def list_soon(self) -> None:
+        """List all as soon as the budget allows, whatever the kernel counts."""
+        self._full_mark = None
+
     def _update(
         self, source: Source, root: int | None, counts_ours: bool, budget: float
     ) -> tuple[list[int], bool]:

@@ -291,8 +291,7 @@ class Sampled:
     ) -> int:
         """Sample these, and return how many the time was enough for; see StatmTable.sample()."""
         done, events = self.statms.sample(self._source, sweeper.root, slots, seconds, keep)
-        if any(what in _EXHAUSTED for _, what in events) and self.statms.give_up():
-            return self._sample_slots(sweeper, slots, seconds, keep)
+        exhausted = []
         for slot, what in events:
             entry = self._watched[self.statms.pid(slot)]
             if what == MOVED:
@@ -303,6 +302,11 @@ class Sampled:
                 # smem's captures have no statm. Another failure (EPERM with hidepid=1, damage)
                 # keeps what was read before.
                 self._drop(entry.pid)
+                self.listing.list_soon()  # its number may be in use again
+            elif what in _EXHAUSTED:
+                exhausted.append(slot)
+        if exhausted and self.statms.give_up():
+            self._sample_slots(sweeper, exhausted, seconds, keep)
         return done
 
     def _record(self, entry: _Entry) -> None:
@@ -387,6 +391,7 @@ class Sampled:
         self._unjudged.pop(pid, None)
         if excluded:
             self.queue.discard(pid)
+            self._denied.pop(pid, None)
             self._excluded.setdefault(pid)
             row = row.replace(outcome="skipped", error="excluded", totals=None)
             entry.row, entry.read_at = self._shared.fit(row), None

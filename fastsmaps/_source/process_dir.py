@@ -129,11 +129,11 @@ class ProcessDir(ProcessFiles):
         return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
 
     def find_one(self, address: int, build_id: object) -> Mapping | None:
-        """Return the mapping that contains the address; through a kept descriptor, in 2 us."""
+        """Return the mapping that contains the address; through a kept descriptor, in 3 us."""
         fd = self.kept.pop("maps", None) if self._asks and 0 <= address < 2**64 else None
         if fd is not None:
             try:
-                found = _backend.find(fd, address, bool(build_id))
+                found = _backend.find(fd, address, bool(build_id), self._fd)
                 if found is None:
                     return None
                 if found is not False:
@@ -150,17 +150,15 @@ class ProcessDir(ProcessFiles):
         if self._asks is None:
             self._asks = not self.source.is_capture and self.source.is_kernel_mount(self._fd)
         if self._asks:
-            found = self.needed("maps", lambda fd: _ask(fd, addresses, bool(build_id)))
-        table = None
-        mappings: list[Mapping | None] = []
-        for address, answer in zip(addresses, found, strict=True):
-            if isinstance(answer, tuple):
-                mappings.append(found_mapping(*answer))
-            elif answer is None:
-                mappings.append(None)
-            else:
-                table = table or self.mappings(sizes=False)
-                mappings.append(table.find(address))
+            found = self.needed("maps", lambda fd: _ask(fd, addresses, bool(build_id), self._fd))
+        mappings = [
+            found_mapping(*answer) if isinstance(answer, tuple) else None for answer in found
+        ]
+        if False in found:
+            # All of one table: the process may have called exec since.
+            table = self.mappings(sizes=False)
+            read = [table.find(address) for address in addresses]
+            mappings = [a if a == b else b for a, b in zip(mappings, read, strict=True)]
         return mappings
 
     def info(self, *, heap: bool = False) -> Info:
@@ -238,15 +236,17 @@ class ProcessDir(ProcessFiles):
             return None
 
 
-def _ask(fd: int, addresses: Sequence[int], build_id: bool) -> list[Found | bool | None] | None:
+def _ask(
+    fd: int, addresses: Sequence[int], build_id: bool, directory: int
+) -> list[Found | bool | None] | None:
     """Ask the kernel through a descriptor of maps; None if it has no memory any more."""
     try:
         if len(addresses) == 1 and 0 <= addresses[0] < 2**64:
-            return [_backend.find(fd, addresses[0], build_id)]
+            return [_backend.find(fd, addresses[0], build_id, directory)]
         from array import array  # imports collections, which takes 4 ms
 
         # An address that no process has is in no mapping; maps is read for the last one.
         numbers = array("Q", [a if 0 <= a < 2**64 else 2**64 - 1 for a in addresses])
-        return _backend.find_many(fd, memoryview(numbers), build_id)
+        return _backend.find_many(fd, memoryview(numbers), build_id, directory)
     except ProcessLookupError:
         return None

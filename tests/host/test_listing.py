@@ -104,3 +104,12 @@ def test_replaced_loadavg_is_not_believed(backend: ModuleType) -> None:
         assert processes.run_in_namespaces(alone) == [True, True]
     except linux.Unavailable as error:
         pytest.skip(str(error))
+
+
+def test_all_are_listed_after_a_process_ended(backend: ModuleType, root: int) -> None:
+    """Its number may be in use again, and then loadavg shows no change."""
+    listing, source = Listing(), Source()
+    listing.update(source, root, True, 0.01)
+    listing._cost = 0.0
+    listing.list_soon()
+    assert listing.update(source, root, True, 0.01)[1]

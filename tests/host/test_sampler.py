@@ -644,3 +644,69 @@ def test_host_pss_is_none_without_meminfo(
     assert fastsmaps.scan(procfs=tmp_path).host_pss is None
     (tmp_path / "meminfo").write_bytes(b"AnonPages: 3 kB\nMapped: 4 kB\n")
     assert fastsmaps.scan(procfs=tmp_path).host_pss == 7 << 10
+
+
+def test_values_are_kept_when_descriptors_run_out(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread takes the last descriptors while statm is sampled."""
+
+    def sweep() -> tuple[int | None, bool]:
+        with fastsmaps.Sampler(budget=1) as sampler:
+            processes.limit_descriptors(4 * processes.next_descriptor())
+            sampler.sweep()
+            block = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            block.write(bytes(64 * MIB))
+            real_sample = sampler._sampled.statms.sample
+            held: list[int] = []
+
+            def sample(*arguments: Any) -> Any:
+                if not held:
+                    sampler._sampled.statms.let_go(sampler._sampled._watched[child.pid].slot)
+                    held.extend(processes.fill_descriptors())
+                return real_sample(*arguments)
+
+            monkeypatch.setattr(sampler._sampled.statms, "sample", sample)
+            monkeypatch.setattr(sampler._sampled.queue, "pids", lambda *_: iter(()))
+            monkeypatch.setattr(sampler, "_credit", 60.0)
+            sampler._sampled.turns.lively.clear()
+            for entry in sampler._sampled._watched.values():
+                sampler._sampled.turns.lively[entry.slot] = time.monotonic()
+            row = sampler.sweep().by_pid[os.getpid()]
+            assert len(block) == 64 * MIB
+            assert row.totals is not None
+            return row.totals.rss, row.estimated
+
+    before = fastsmaps.totals().rss
+    assert before is not None
+    with idle() as child:
+        rss, estimated = processes.run_in_child(sweep)
+    assert rss is not None
+    assert rss >= 64 * MIB
+    assert estimated
+
+
+def test_denied_process_may_be_excluded(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried again when its time has come: each attempt may be logged."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+
+    def errors() -> list[str | None]:
+        linux.become(linux.NOBODY)
+        excluded: set[int] = set()
+        with fastsmaps.Sampler(budget=1.0, exclude=excluded) as unprivileged:
+            monkeypatch.setattr(sampled, "_MIN_PAUSE", 0.0)
+            first = unprivileged.sweep().by_pid[child.pid].outcome
+            excluded.add(child.pid)
+            monkeypatch.setattr(unprivileged, "_credit", 60.0)
+            rows = []
+            for _ in range(3):
+                monkeypatch.setattr(unprivileged, "_credit", 60.0)
+                rows.append(unprivileged.sweep().by_pid[child.pid].error)
+            return [first, *rows]
+
+    with processes.workload("idle") as child:
+        child.request("undumpable")
+        assert processes.run_in_child(errors) == ["denied", *["excluded"] * 3]

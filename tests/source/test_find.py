@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_maps_is_read_without_the_query(
         expected = fastsmaps.find(child.pid, fastsmaps.mappings(child.pid)[0].start)
         monkeypatch.setattr(_backend, "find", lambda *_: False)
         monkeypatch.setattr(_backend, "find_at", lambda *_: False)
-        monkeypatch.setattr(_backend, "find_many", lambda fd, view, _: [False] * len(view))
+        monkeypatch.setattr(_backend, "find_many", lambda fd, view, *_: [False] * len(view))
         check(child.pid)
         assert expected is not None
         assert fastsmaps.find(child.pid, expected.start) == expected
@@ -109,6 +110,40 @@ def test_ended_process_is_gone(backend: ModuleType) -> None:
                 call(address)
         with pytest.raises(fastsmaps.ProcessGone):
             fastsmaps.find(child.pid, address)
+
+
+_VFORK = """
+import ctypes, sys, os
+libc = ctypes.CDLL(None)
+stack = ctypes.create_string_buffer(1 << 16)
+pause = ctypes.cast(libc.pause, ctypes.c_void_p)
+CLONE_VM = 0x100
+child = libc.clone(pause, ctypes.c_void_p(ctypes.addressof(stack) + (1 << 16)), CLONE_VM | 17, None)
+print(child, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_memory_of_a_reaped_process_is_not_its_own(backend: ModuleType) -> None:
+    """A child with the same memory (CLONE_VM, vfork) keeps the kernel's answers alive."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _VFORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            with fastsmaps.Process(parent.pid) as process:
+                address = process.mappings(sizes=False)[0].start
+                assert process.find(address) is not None
+                parent.kill()
+                parent.wait()
+                for _ in range(2):
+                    with pytest.raises(fastsmaps.ProcessGone):
+                        process.find(address)
+                    with pytest.raises(fastsmaps.ProcessGone):
+                        process.find_many([address, address + 1])
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_thread_is_not_a_process(backend: ModuleType) -> None:
@@ -217,9 +252,9 @@ def test_twins_give_the_same(pytestconfig: pytest.Config) -> None:
         for build_id in (False, True):
             results = [
                 (
-                    [twin["find"](fd, a, build_id) for a in addresses],
+                    [twin["find"](fd, a, build_id, -1) for a in addresses],
                     [twin["find_at"](child.pid, a, build_id) for a in addresses],
-                    twin["find_many"](fd, packed, build_id),
+                    twin["find_many"](fd, packed, build_id, -1),
                 )
                 for twin in twins
             ]
@@ -228,16 +263,16 @@ def test_twins_give_the_same(pytestconfig: pytest.Config) -> None:
         child.reap()
         for twin in twins:
             with pytest.raises(ProcessLookupError):
-                twin["find"](fd, addresses[1], False)
+                twin["find"](fd, addresses[1], False, -1)
             assert twin["find_at"](child.pid, addresses[1], False) is False
         os.close(fd)
     plain = os.memfd_create("no maps")
     for twin in twins:
-        assert twin["find"](plain, 4096, False) is False  # ENOTTY
-        assert twin["find_many"](plain, memoryview(bytes(16)), False) == [False] * 2
+        assert twin["find"](plain, 4096, False, -1) is False  # ENOTTY
+        assert twin["find_many"](plain, memoryview(bytes(16)), False, -1) == [False] * 2
         for pid in (0, -1, 2**40, "1", True):
             assert twin["find_at"](pid, 4096, False) is False
         for address in (-1, 2**64):
             with pytest.raises(OverflowError):
-                twin["find"](plain, address, False)
+                twin["find"](plain, address, False, -1)
     os.close(plain)
