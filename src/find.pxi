@@ -66,8 +66,8 @@ cdef object find_result(int error, ProcmapQuery *query, const char *name, const 
 cdef int is_reaped(int directory) noexcept nogil:
     """Return ESRCH if the process of an open directory is reaped, else 0.
 
-    The query answers as long as anybody has the memory, such as a child of vfork(). It takes as long
-    as the query, and a read of one byte of maps one and a half times that.
+    The query answers as long as anybody has the memory, such as a child of vfork(). This takes as
+    long as the query, and a read of one byte of maps one and a half times that.
     """
     return ESRCH if faccessat(directory, b".", X_OK, 0) != 0 and errno == ESRCH else 0
 
