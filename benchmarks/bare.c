@@ -81,6 +81,14 @@ int64_t once_read(int fd, uint64_t *bytes)
     return got < 0 ? -error : end - start;
 }
 
+/* Open a file of a process, or fail if the number is a thread's. */
+static int open_of_process(const char *path, int pid)
+{
+    if (syscall(SYS_tgkill, (long)pid, (long)pid, 0L) != 0)
+        return -1;
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
 /* struct procmap_query of uapi linux/fs.h; older headers lack it. */
 struct query {
     uint64_t size, flags, address, start, end, vma_flags, page_size, offset, inode;
@@ -106,10 +114,8 @@ int64_t query_kept(int fd, uint64_t address, uint64_t *bytes)
 int64_t query_new(const char *path, int pid, uint64_t address, uint64_t *bytes)
 {
     int64_t start = now();
-    int fd = -1;
+    int fd = open_of_process(path, pid);
 
-    if (syscall(SYS_tgkill, (long)pid, (long)pid, 0L) == 0)
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
     int64_t result = query_kept(fd, address, bytes);
@@ -121,10 +127,8 @@ int64_t query_new(const char *path, int pid, uint64_t address, uint64_t *bytes)
 int64_t rollup_read(const char *path, int pid, uint64_t *bytes)
 {
     int64_t start = now();
-    int fd = -1;
+    int fd = open_of_process(path, pid);
 
-    if (syscall(SYS_tgkill, (long)pid, (long)pid, 0L) == 0)
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
     ssize_t got = pread(fd, buffer, 16384, 0);

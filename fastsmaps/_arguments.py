@@ -100,7 +100,7 @@ def check_ints(name: str, values: Iterable[SupportsIndex]) -> list[int]:
         raise wrong(name, "an iterable of ints", values)
     given = list(values)
     if set(map(type, given)) <= {int}:
-        return given  # type: ignore[return-value]
+        return list(map(int, given))
     return [check_int(f"each of {name}", value) for value in given]
 
 

@@ -6,7 +6,7 @@ names of fields.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 # What a row of a Table begins with, and a row: see Table.row().
 RowHead = tuple[int, int, int, int, int, bytes, bytes, bytes | None, dict[str, str] | None]
@@ -109,7 +109,7 @@ def rollup_at(pid: int) -> dict[str, int] | None:
 # A row of maps, as Table.row() gives it, and the build ID of the file.
 Found = tuple[RowHead, bytes | None]
 
-def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool | None:
+def find(fd: int, address: int, build_id: bool, directory: int) -> Found | Literal[False] | None:
     """Ask the kernel for the mapping that contains the address, through a descriptor of maps.
 
     None if there is none. False if maps must be read instead: the kernel lacks the ioctl
@@ -120,12 +120,12 @@ def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool 
     vfork(). The build ID takes 4 us and is only read on request.
     """
 
-def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
+def find_at(pid: int, address: int, build_id: bool) -> Found | Literal[False] | None:
     """Return find() for a process of /proc by its number; False also where read_at() gives None."""
 
 def find_many(
     fd: int, addresses: memoryview, build_id: bool, directory: int
-) -> list[Found | bool | None]:
+) -> list[Found | Literal[False] | None]:
     """Return find() for each address (u64)."""
 
 def total(

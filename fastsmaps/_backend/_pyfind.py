@@ -13,6 +13,8 @@ from fastsmaps._errors import is_foreign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
     from fastsmaps._backend._csmaps import Found
 
 # struct procmap_query in uapi linux/fs.h.
@@ -25,7 +27,7 @@ _MAX_BUILD_ID = 32
 _VSYSCALL = 0xFFFFFFFFFF600000
 
 
-def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool | None:
+def find(fd: int, address: int, build_id: bool, directory: int) -> Found | Literal[False] | None:
     if not 0 <= address < 2**64:
         raise OverflowError(f"no address: {address}")
     if address >= _VSYSCALL:
@@ -57,7 +59,7 @@ def find(fd: int, address: int, build_id: bool, directory: int) -> Found | bool 
     return row, found_id.tobytes()[:id_size] if id_size else None
 
 
-def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
+def find_at(pid: int, address: int, build_id: bool) -> Found | Literal[False] | None:
     if type(pid) is not int or not 0 < pid < 2**31 or address >= _VSYSCALL:
         return False
     fd = -1
@@ -76,9 +78,9 @@ def find_at(pid: int, address: int, build_id: bool) -> Found | bool | None:
 
 def find_many(
     fd: int, addresses: memoryview, build_id: bool, directory: int
-) -> list[Found | bool | None]:
-    results: list[Found | bool | None] = []
-    last: Found | bool | None = None
+) -> list[Found | Literal[False] | None]:
+    results: list[Found | Literal[False] | None] = []
+    last: Found | Literal[False] | None = None
     start = end = 0
     for address in addresses.cast("B").cast("Q"):
         if not start <= address < end:  # neighbours are often in one mapping

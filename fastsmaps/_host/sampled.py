@@ -369,7 +369,9 @@ class Sampled:
         sweeper = Sweeper(self._source, texts=self._texts, limits=(None, None), until=None)
         try:
             for row in sweeper.seen(due):
-                if row.outcome != "gone" and row.pid not in sweeper.exhausted:
+                if row.outcome == "gone":
+                    self._drop(row.pid)
+                elif row.pid not in sweeper.exhausted:
                     self._exclude_or_not(self._watched[row.pid], row, exclude(row))
         finally:
             sweeper.close()

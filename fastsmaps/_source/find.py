@@ -36,7 +36,7 @@ def find(
         if found is None:
             return None
         if found:
-            return found_mapping(*found)  # type: ignore[misc]
+            return found_mapping(*found)
     source = Source(procfs)
     number = check_pid(pid)
     from fastsmaps._source.process_dir import ProcessDir

@@ -26,7 +26,7 @@ from fastsmaps._source.process_files import ATTEMPTS, ProcessFiles
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypeVar
 
     from fastsmaps._backend import Found
 
@@ -137,7 +137,7 @@ class ProcessDir(ProcessFiles):
                 if found is None:
                     return None
                 if found is not False:
-                    return found_mapping(*found)  # type: ignore[misc]
+                    return found_mapping(*found)
             except ProcessLookupError:
                 pass  # ended, or called exec
             finally:
@@ -146,7 +146,7 @@ class ProcessDir(ProcessFiles):
 
     def find(self, addresses: Sequence[int], *, build_id: bool = False) -> list[Mapping | None]:
         """Return the mapping that contains each address, as fastsmaps.find() does."""
-        found: Sequence[Found | bool | None] = (False,) * len(addresses)
+        found: Sequence[Found | Literal[False] | None] = [False for _ in addresses]
         if self._asks is None:
             self._asks = not self.source.is_capture and self.source.is_kernel_mount(self._fd)
         if self._asks:
@@ -238,7 +238,7 @@ class ProcessDir(ProcessFiles):
 
 def _ask(
     fd: int, addresses: Sequence[int], build_id: bool, directory: int
-) -> list[Found | bool | None] | None:
+) -> list[Found | Literal[False] | None] | None:
     """Ask the kernel through a descriptor of maps; None if it has no memory any more."""
     try:
         if len(addresses) == 1 and 0 <= addresses[0] < 2**64:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from types import ModuleType
 from typing import Any
 
@@ -115,26 +114,13 @@ def test_a_process_is_read_by_its_number(twins: Twins, idle: processes.Process) 
 
 def test_what_is_no_process_gives_none(twins: Twins) -> None:
     """The caller then reads it with ProcessDir, which says why."""
-    begun, end = threading.Event(), threading.Event()
     numbers: list[Any] = [0, -1, -(2**70), 2**31, 2**64, 2**31 - 1, True, "self", "1", 1.0, None]
     numbers += [processes.dead_pid(), processes.kernel_thread()]
-
-    def wait() -> None:
-        begun.set()
-        end.wait()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    begun.wait()
-    try:
-        with processes.zombie() as pid:
-            for number in (*numbers, pid, thread.native_id):
-                for twin in twins:
-                    assert twin.rollup_at(number) is None, number
-                    assert twin.read_at(number, True, CHUNK_SIZE, CHUNKS) is None, number
-    finally:
-        end.set()
-        thread.join()
+    with processes.zombie() as pid, processes.workload("idle") as child:
+        for number in (*numbers, pid, *child.request("threads", 1)):
+            for twin in twins:
+                assert twin.rollup_at(number) is None, number
+                assert twin.read_at(number, True, CHUNK_SIZE, CHUNKS) is None, number
 
 
 def test_without_a_descriptor_left_they_give_none(backend: ModuleType) -> None:

@@ -103,7 +103,7 @@ def test_relatives_share_pages_since_a_fork() -> None:
     families.put(12, member(12, 10, forked=False))  # exec
     assert families.relatives(10) == {11}
     families.remove(10)
-    assert families.relatives(11) == {10}  # whoever has the number; the caller looks it up
+    assert families.relatives(11) == {10}  # the caller looks up who has that number now
 
 
 def test_large_families_are_left_alone() -> None:
