@@ -18,7 +18,7 @@ def test_values_are_bytes_as_psutil_reads_them() -> None:
 
 def test_numbers_without_unit_and_damaged_lines(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_bytes(
-        b"MemTotal:  16 kB\nHugePages_Total:       3\nodd\nOdd: x kB\nLong: 1234567890123456789 kB\n"
+        b"MemTotal:  16 kB\nHugePages_Total:  3\nodd\nOdd: x kB\nLong: 1234567890123456789 kB\n"
         b"Empty:\nActive(anon):  2 kB\n\xff: 1 kB\n"
     )
     assert meminfo(str(tmp_path)) == {
