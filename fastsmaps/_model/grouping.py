@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from fastsmaps._arguments import wrong
 
@@ -103,6 +104,96 @@ def command_of(process: ProcessTotals | Info) -> str:
     if words and any(words):
         return " ".join(words)
     return "?" if process.comm is None else f"[{process.comm}]"
+
+
+def short_command(row: ProcessTotals, max_length: int = 1 << 12, *, full: bool = False) -> str:
+    """Return the command line with its program's base name: ``python3 /srv/app.py --fast``.
+
+    Options and scripts stay as they are, so that ten Pythons differ; with `full` the program's
+    path too. It is cut after `max_length` characters, with "..." added.
+    """
+    text = (row.raw_cmdline or b"").removesuffix(b"\0")
+    if not text.strip(b"\0"):
+        return command_of(row)
+    program, nul, rest = text.partition(b"\0")
+    comm = os.fsencode(row.comm or "")
+    if not full:
+        program = _base_name(program, comm, is_title=not rest.strip(b"\0"))
+    text = program + nul + rest
+    # A character has at most four bytes.
+    start = os.fsdecode(text[: 4 * max_length + 4].replace(b"\0", b" "))
+    return start if len(start) <= max_length else start[:max_length] + "..."
+
+
+def _base_name(program: bytes, comm: bytes, *, is_title: bool) -> bytes:
+    """Return the last part of a program's path.
+
+    A process can write a title over its arguments, which then is all of argv[0]: ``nginx: worker
+    process``, ``/opt/chrome/chrome --type=gpu --dir=/tmp/x``. The path there is the first word.
+    """
+    base = program.rpartition(b"/")[2]
+    # comm has the first 15 bytes of the name of a program: /opt/My App/My Viewer.
+    if is_title and b" " in program and (not comm or base[:15] != comm):
+        first, blank, rest = program.partition(b" ")
+        return (first.rpartition(b"/")[2] or first) + blank + rest
+    return base or program
+
+
+_SHELLS = ("sh", "ash", "bash", "dash", "ksh", "zsh")
+_PYTHONS = ("python", "pypy")
+# Interpreters, without the version in their names, and their options that take the next argument.
+_INTERPRETERS = {
+    **dict.fromkeys(_PYTHONS, ("-W", "-X", "--check-hash-based-pycs")),
+    **dict.fromkeys(_SHELLS, ("-o", "-O", "+o", "+O", "--rcfile", "--init-file")),
+    **dict.fromkeys(("node", "nodejs"), ("-r", "--require", "--import", "--loader", "-C")),
+    "perl": ("-I",),
+    "ruby": ("-I", "-r", "-C", "-E"),
+    "php": ("-c", "-d", "-z"),
+    "java": ("-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path",
+             "--add-modules", "--add-exports", "--add-opens", "--add-reads", "--source"),
+}  # fmt: skip
+# Their options with code, after which there is no script.
+_CODE = {
+    **dict.fromkeys((*_PYTHONS, *_SHELLS), ("-c",)),
+    **dict.fromkeys(("node", "nodejs"), ("-e", "--eval", "-p", "--print")),
+    "perl": ("-e", "-E"),
+    "ruby": ("-e",),
+    "php": ("-r",),
+}
+# Their options that name what they run: a module, a jar.
+_RUN = {**dict.fromkeys(_PYTHONS, ("-m",)), "java": ("-jar", "-m", "--module"), "php": ("-f",)}
+
+
+def process_label(row: ProcessTotals) -> str:
+    """Return a short name of a process: its script if an interpreter runs one, otherwise comm.
+
+    ``python3 /srv/app.py --fast`` is app.py, ``python -m http.server`` http.server, ``java -jar
+    /opt/shop.jar`` shop.jar and ``java org.apache.catalina.startup.Bootstrap`` Bootstrap.
+    """
+    return _script(row.cmdline or ()) or ("?" if row.comm is None else row.comm)
+
+
+def _script(words: Sequence[str]) -> str:
+    """Return the base name of the script, module, jar or class that an interpreter runs, or ""."""
+    program = words[0].rpartition("/")[2].lstrip("-").rstrip("0123456789.") if words else ""
+    if program not in _INTERPRETERS:
+        return ""
+    code, run = _CODE.get(program, ()), _RUN.get(program, ())
+    rest = iter(words[1:])
+    for word in rest:
+        # The last of several letters takes the next argument: bash -euo pipefail, python -um pip.
+        several = word[0:1] == "-" and word[1:].isalpha() and len(word) < 6 and program != "java"
+        option = f"-{word[-1]}" if several else word
+        if word[:2] in code or option in code:
+            return ""
+        if option in run:
+            return next(rest, "").rpartition("/")[2]
+        if option in _INTERPRETERS[program]:
+            next(rest, None)
+        elif not word.startswith(("-", "+", "@")):
+            # A class has dots before its name, a script has slashes.
+            return word.rpartition("." if program == "java" else "/")[2]
+    return ""
 
 
 def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

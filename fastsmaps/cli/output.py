@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 
+from fastsmaps._model.grouping import short_command
 from fastsmaps._output.display import escaped
 
 TYPE_CHECKING = False
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 16
 #: Characters of a command line in a table or report, unless a terminal's width limits it.
 MAX_COMMAND_LENGTH = 4096
+# Characters by which command lines are sorted.
+_SORTED_LENGTH = 256
 
 
 def print_error(problem: Exception | str) -> None:
@@ -36,33 +39,30 @@ def print_error(problem: Exception | str) -> None:
 class CommandLine:
     """A row's command line in a record, decoded on demand and only as far as it is printed.
 
-    Iteration yields the arguments; str() is cut after `max_length` characters, with "..." added.
+    Iteration yields the arguments; str() is short_command(), with the program's base name, or with
+    `full` its path; it is cut after MAX_COMMAND_LENGTH characters, with "..." added.
     """
 
-    __slots__ = ("_max_length", "_row")
+    __slots__ = ("_full", "_key", "_row")
 
-    def __init__(self, row: ProcessTotals, max_length: int = MAX_COMMAND_LENGTH) -> None:
+    def __init__(self, row: ProcessTotals, *, full: bool = False) -> None:
         self._row = row
-        self._max_length = max_length
+        self._full = full
+        self._key: str | None = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._row.cmdline or ())
 
     def __str__(self) -> str:
-        text = self._bytes()
-        # A character has at most four bytes.
-        limit = self._max_length
-        start = os.fsdecode(text[: 4 * limit + 4].replace(b"\0", b" "))
-        return start if len(start) <= limit else start[:limit] + "..."
+        return short_command(self._row, MAX_COMMAND_LENGTH, full=self._full)
 
     def __lt__(self, other: CommandLine) -> bool:
-        return self._bytes() < other._bytes()
+        return self._sort_key() < other._sort_key()
 
-    def _bytes(self) -> bytes:
-        text = (self._row.raw_cmdline or b"").removesuffix(b"\0")
-        if text.strip(b"\0"):
-            return text
-        return b"?" if self._row.comm is None else b"[%b]" % os.fsencode(self._row.comm)
+    def _sort_key(self) -> str:
+        if self._key is None:  # kept: a sort compares each row a dozen times
+            self._key = short_command(self._row, _SORTED_LENGTH, full=self._full)
+        return self._key
 
 
 def print_json(records: Iterable[Record]) -> None:

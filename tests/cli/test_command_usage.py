@@ -55,7 +55,7 @@ def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
         place.write_bytes(
             place.read_bytes() + b"7fffffff0000-7fffffff1000 r--p 0 0:0 5 " + HOSTILE + b"\n"
         )
-    (tmp_path / "host" / "7" / "cmdline").write_bytes(HOSTILE + b"\0")
+    (tmp_path / "host" / "7" / "cmdline").write_bytes(b"/bin/x\0" + HOSTILE + b"\0")
     stat = (tmp_path / "host/7/stat").read_bytes()
     (tmp_path / "host/7/stat").chmod(0o600)
     (tmp_path / "host/7/stat").write_bytes(b"7 (" + HOSTILE[:15] + b")" + stat.rpartition(b")")[2])
@@ -64,6 +64,6 @@ def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:
         for form in ((), ("--json",), ("--csv",)):
             text = run(*command, *root, *form).stdout
             assert all(line.isprintable() for line in text.splitlines()), (command, form)
-    assert r"/tmp/\x1b[31m\xff\x07[red]x[/red]\u202e" in run("ps", *root).stdout
+    assert r"x /tmp/\x1b[31m\xff\x07[red]x[/red]\u202e" in run("ps", *root).stdout
     assert r"/tmp/\x1b[31m\xff\x07[red]x[/red]\u202e" in run("maps", "7", *root).stdout
     assert on_terminal("maps", "7", *root).count("\x1b[31m") == 0

@@ -367,7 +367,7 @@ def test_repr_escapes_the_path(backend: ModuleType) -> None:
         assert hidden in row.path
         assert hidden not in repr(row)
     assert repr(fastsmaps.parse(header())[0]) == (
-        "<Mapping 00010000-00011000 rw-p anon size=4.0 KiB>"
+        "<Mapping 00010000-00011000 rw-p anon size=4 KiB>"
     )
 
 

@@ -228,7 +228,7 @@ def test_a_field_that_a_group_lacks_is_none(backend: ModuleType) -> None:
     assert list(groups) == ["heap", "anon", "file", "hugetlb"]
     assert (groups["heap"].totals.swap, groups["file"].totals.swap) == (None, 16384)
     assert groups["anon"].totals.rss is None
-    assert repr(groups["file"]).startswith("<Group of 2: <Totals pss=2.0 KiB")
+    assert repr(groups["file"]).startswith("<Group of 2: <Totals pss=2 KiB")
 
 
 def test_a_function_may_group_by_any_hashable(backend: ModuleType) -> None:

@@ -147,7 +147,7 @@ def test_a_difference_is_a_signed_change(backend: ModuleType) -> None:
     assert change.as_dict()["locked"] is None
     assert (new - fastsmaps.parse(ROLLUP).totals()).size is None
     assert Change(old, new, "/lib/a").key == "/lib/a"
-    assert repr(change) == "<Change pss=+3.0 KiB>"
+    assert repr(change) == "<Change pss=+3 KiB>"
 
 
 def test_equality_compares_the_values(backend: ModuleType) -> None:

@@ -114,7 +114,7 @@ def test_treemap_without_pss_shows_rss_or_size(backend: ModuleType) -> None:
     text = b"1000-3000 r--p 0 0:0 5 /a\n3000-4000 r--p 0 0:0 0\n"
     figure = plot.mappings(fastsmaps.parse(text), title="two")
     assert Tiles(figure).total == 0x3000
-    assert figure.layout.title.text == "two: Size 12.0 KiB"
+    assert figure.layout.title.text == "two: Size 12 KiB"
     with_rss = text.replace(b"/a\n", b"/a\nRss: 8 kB\n")
     assert Tiles(plot.mappings(fastsmaps.parse(with_rss))).total == 8192
     assert Tiles(plot.mappings([])).total == 0

@@ -189,7 +189,7 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
         if args.exe:
             record["exe"] = row.exe
         if args.cmdline:
-            record["cmdline"] = None if row.raw_cmdline is None else CommandLine(row)
+            record["cmdline"] = None if row.raw_cmdline is None else CommandLine(row, full=True)
         records.append(record)
     return records
 
