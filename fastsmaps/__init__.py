@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fastsmaps._host.sampler import Sampler
     from fastsmaps._host.scan import scan
     from fastsmaps._host.watch import Watch
+    from fastsmaps._model.changes import Changes
     from fastsmaps._model.diff import diff
     from fastsmaps._model.info import Info
     from fastsmaps._model.mapping import Mapping
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 # the package would take as long as to start Python.
 _MODULES = {
     "Change": "_model.totals",
+    "Changes": "_model.changes",
     "Cost": "_model.processes",
     "Group": "_model.mappings",
     "Info": "_model.info",
@@ -104,6 +106,7 @@ __all__ = [
     "AccessDenied",
     "CaptureError",
     "Change",
+    "Changes",
     "Cost",
     "Error",
     "Group",

@@ -84,6 +84,7 @@ RESERVED = frozenset(
         "container", "pod", "command", "depth", "threads",
         # Those of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",
+        "name", "seconds", "rate", "shared_with_fewer",
         "processes", "unread", "elapsed", "time", "peak_rss", "count",
         # Methods.
         "as_dict", "by_label", "get", "items", "keys", "replace", "values",

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from fastsmaps._arguments import Any, wrong
+from fastsmaps._model.changes import Changes, rank
 from fastsmaps._model.grouping import key_of
-from fastsmaps._model.mappings import Group, Mappings
+from fastsmaps._model.mappings import GROUPS, Group, Mappings, groups_of, part_of, paths_of
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan
-from fastsmaps._model.totals import Change, Totals
+from fastsmaps._model.totals import UNREAD, Change, Totals
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastsmaps._model.mapping import Mapping
+    # Addresses, the side (0 is old) and the place of a mapping in its table.
+    _Row = tuple[int, int, int, int]
+    # The key and the rows of mappings that are one change.
+    _Cluster = tuple[Hashable, list[_Row]]
 
 # These processes have ended. Any other unread outcome means the memory is unknown, not zero.
 _ENDED = ("gone", "zombie")
+
+#: The words by which two tables are compared.
+TABLE_WORDS = (*GROUPS, "range", "name")
 
 
 @public
@@ -25,83 +32,147 @@ def diff(
     old: Mappings | Scan,
     new: Mappings | Scan,
     by: str | Callable[[Any], Hashable] | None = None,
-) -> list[Change]:
+) -> Changes:
     """Return the changes between two tables or two scans, in signed bytes.
 
-    Two tables are compared by "path" (the default), "kind", "label", "range" or a function of a
-    Mapping. Two scans are compared by process (the default, or "pid": ``key`` is the pid; a reused
-    pid makes two changes, since one process ended and another started), or by the words and
-    functions of Scan.group_by().
+    Two tables are compared by "path" (the default), "range", "name", any word or function that
+    Mappings.group_by() accepts. Two scans are compared by process (the default, or "pid": ``key``
+    is the pid; a reused pid makes two changes, since one process ended and another started), or by
+    the words and functions of Scan.group_by().
 
     "range" compares mappings of the same path (or of none) with overlapping addresses, so that
     growth of unnamed memory has an address; ``key`` is a tuple of the range
     ("7f21a4000000-7f21a4800000", from the new table, or from the old one if the memory is gone)
     and the path. Whole ranges are compared, since a mapping that grows downwards changes its start.
+    "name" does so only for memory without a path, and compares the rest by path.
 
     A path makes one change, even if its file was replaced in between (an upgraded library);
     ``files`` is the number of different files with that path before and after.
 
-    The largest change of Pss comes first, whether growth or shrinkage. Unchanged groups are left
+    The largest change comes first, whether growth or shrinkage: the change of Uss, but at most
+    that of Rss, since a process that forks, or whose child ends, only shares more or less of what
+    it has (``Change.shared_with_fewer``). Then Pss counts, then size. Unchanged groups are left
     out. A group that is missing on one side counts as 0 there. A process that only one of the
     scans could read is left out: its memory in the other scan is unknown.
 
     Raises TypeError for a table with a scan or any other type, ValueError for another `by`.
     """
     if isinstance(old, Mappings) and isinstance(new, Mappings):
-        if by == "range":
-            old_key, new_key = _ranges(old, new)
-            changes = _of_tables(_groups(old, old_key), _groups(new, new_key))
+        total = _change(old.totals() if len(old) else None, new.totals() if len(new) else None)
+        if by in ("range", "name"):
+            changes = _by_range(old, new, every=by == "range")
         else:
             changes = _of_tables(_groups(old, by), _groups(new, by))
     elif isinstance(old, Scan) and isinstance(new, Scan):
-        changes = _of_scans(old, new, by)
+        total, changes = _of_scans(old, new, by)
     else:
         raise TypeError(
             "old and new must be two Mappings or two Scans, "
             f"got {type(old).__name__} and {type(new).__name__}"
         )
-    return sorted(filter(_is_change, changes), key=_order)
+    seconds = _seconds(old.taken_at, new.taken_at)
+    return Changes(
+        sorted((_timed(change, seconds) for change in changes if _is_change(change)), key=_order),
+        _timed(total, seconds),
+    )
+
+
+def _seconds(old: float | None, new: float | None) -> float | None:
+    """Return the time between two readings; None if unknown, or if the clock was set back."""
+    return new - old if old is not None and new is not None and new > old else None
+
+
+def _timed(change: Change, seconds: float | None) -> Change:
+    return Change(change.old, change.new, change.key, change.files, seconds)
 
 
 def _groups(table: Mappings, by: str | Callable[[Any], Hashable] | None) -> dict[Any, Group]:
     key = "path" if by is None else by
-    if not callable(key) and key not in ("path", "kind", "label"):
-        raise wrong("by", "'path', 'kind', 'label', 'range' or a function", by, str)
+    if not callable(key) and key not in GROUPS:
+        raise wrong("by", f"{', '.join(map(repr, TABLE_WORDS))} or a function", by, str)
     return table.group_by(key)
 
 
-def _ranges(
-    old: Mappings, new: Mappings
-) -> tuple[Callable[[Mapping], Hashable], Callable[[Mapping], Hashable]]:
-    """Return functions from a mapping of each table to the key of its range.
+# ---- by range
 
-    Ranges of one path that overlap, directly or through others, have one key: mprotect() and
+
+def _by_range(old: Mappings, new: Mappings, *, every: bool) -> Iterable[Change]:
+    """Compare by range, or with `every` False only memory without a path, and the rest by path."""
+    clusters = _clusters(old, new, every=every)
+    # Only a few of thousands change, and sums and their differences take 5 us for each.
+    changed = _without_equal(old, new, clusters)
+    places: tuple[list[int], list[int]] = ([], [])
+    keys: tuple[list[Hashable], list[Hashable]] = ([], [])
+    for key, rows in changed:
+        for _, _, side, place in rows:
+            places[side].append(place)
+            keys[side].append(key)
+    groups = (
+        groups_of(part_of(table, places[side]), keys[side]) for side, table in enumerate((old, new))
+    )
+    return _of_tables(*groups)
+
+
+def _clusters(old: Mappings, new: Mappings, *, every: bool) -> Iterable[_Cluster]:
+    """Return the mappings that belong together, with their key.
+
+    Ranges of one path that overlap, directly or through others, are one cluster: mprotect() and
     munmap() split a mapping, and the kernel merges neighbours.
     """
-    rows = [
-        (row.path, row.start, row.end, side)
-        for side, table in enumerate((old, new))
-        for row in table
-    ]
+    tables = old, new
+    paths = [paths_of(table) for table in tables]
+    rows: list[_Row] = []
+    for side, table in enumerate(tables):
+        starts, ends = table.column("start").tolist(), table.column("end").tolist()
+        rows += zip(starts, ends, [side] * len(table), range(len(table)), strict=True)
     rows.sort()
-    keys: tuple[dict[tuple[str, int], Hashable], ...] = ({}, {})
-    first = 0
-    while first < len(rows):
-        path, _, end, _ = rows[first]
-        last = first + 1
-        while last < len(rows) and rows[last][0] == path and rows[last][1] < end:
-            end = max(end, rows[last][2])
-            last += 1
-        members = rows[first:last]
-        shown = [row for row in members if row[3]] or members
-        key = f"{shown[0][1]:x}-{max(row[2] for row in shown):x}", path
-        for _, start, _, side in members:
-            keys[side][path, start] = key
-        first = last
-    return (
-        lambda mapping: keys[0][mapping.path, mapping.start],
-        lambda mapping: keys[1][mapping.path, mapping.start],
-    )
+    ends_of: dict[str, int] = {}
+    latest: dict[str, list[_Row]] = {}
+    found: list[tuple[str, list[_Row]]] = []
+    for row in rows:
+        start, end, side, place = row
+        path = paths[side][place]
+        if path in latest and (start < ends_of[path] or (path and not every)):
+            latest[path].append(row)
+            ends_of[path] = max(ends_of[path], end)
+        else:
+            latest[path] = [row]
+            ends_of[path] = end
+            found.append((path, latest[path]))
+    return ((path if path and not every else _range_key(rows, path), rows) for path, rows in found)
+
+
+def _range_key(rows: list[_Row], path: str) -> tuple[str, str]:
+    shown = [row for row in rows if row[2]] or rows
+    return f"{shown[0][0]:x}-{max(row[1] for row in shown):x}", path
+
+
+def _without_equal(
+    old: Mappings, new: Mappings, clusters: Iterable[_Cluster]
+) -> Iterable[_Cluster]:
+    """Leave out clusters of one mapping that is the same in both tables."""
+    before, after = _fields_of_rows(old, new)
+    for key, rows in clusters:
+        if len(rows) == 2:
+            (*first, is_first, i), (*second, is_second, j) = rows
+            if first == second and is_first < is_second and before[i] == after[j]:
+                continue
+        yield key, rows
+
+
+def _fields_of_rows(old: Mappings, new: Mappings) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the values to compare of each row of both tables."""
+    if old.fields != new.fields:
+        return range(len(old)), range(-len(new), 0)  # no two are equal
+    columns: tuple[list[list[int]], list[list[int]]] = ([], [])
+    for name in old.fields:
+        pair = old.column(name), new.column(name)
+        # Most columns only have zeros.
+        if any(column.tobytes().strip(b"\0") for column in pair):
+            for side, column in zip(columns, pair, strict=True):
+                side.append(column.tolist())
+    before, after = (list(zip(*side, strict=True)) for side in columns)
+    return before or [()] * len(old), after or [()] * len(new)
 
 
 def _of_tables(old: dict[Any, Group], new: dict[Any, Group]) -> Iterable[Change]:
@@ -119,19 +190,32 @@ def _files(group: Group | None) -> int:
     return 0 if group is None else group.files or 0
 
 
-def _of_scans(old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None) -> Iterable[Change]:
-    if by is None or by == "pid":
-        # Not by groups: a reused pid makes two changes.
-        return [_change(_totals(a), _totals(b), pid) for pid, a, b in _pairs(old, new)]
-    key = key_of(by)
-    first: dict[Any, Totals] = {}
-    second: dict[Any, Totals] = {}
-    for _, *pair in _pairs(old, new):
-        for side, row in zip((first, second), pair, strict=True):
-            if row is not None and row.totals is not None:
-                name = key(row)
-                side[name] = side[name] + row.totals if name in side else row.totals
-    return [_change(first.get(name), second.get(name), name) for name in {**first, **second}]
+# ---- scans
+
+
+def _of_scans(
+    old: Scan, new: Scan, by: str | Callable[[Any], Hashable] | None
+) -> tuple[Change, Iterable[Change]]:
+    """Return the change of all processes that are compared, and that of each group."""
+    pairs = list(_pairs(old, new))
+    # Not by groups: a reused pid makes two changes.
+    changes = [_change(_totals(a), _totals(b), pid) for pid, a, b in pairs]
+    total = _sum([change.old for change in changes]), _sum([change.new for change in changes])
+    if by is not None and by != "pid":
+        key = key_of(by)
+        first: dict[Any, Totals] = {}
+        second: dict[Any, Totals] = {}
+        for _, *pair in pairs:
+            for side, row in zip((first, second), pair, strict=True):
+                if row is not None and row.totals is not None:
+                    name = key(row)
+                    side[name] = side[name] + row.totals if name in side else row.totals
+        changes = [_change(first.get(name), second.get(name), name) for name in {**first, **second}]
+    return _change(*total), changes
+
+
+def _sum(totals: list[Totals]) -> Totals:
+    return sum(totals[1:], totals[0]) if totals else UNREAD
 
 
 def _pairs(
@@ -158,12 +242,11 @@ def _is_another(before: ProcessTotals, after: ProcessTotals) -> bool:
 def _change(
     old: Totals | None,
     new: Totals | None,
-    key: object,
+    key: object = None,
     files: tuple[int, int] | None = None,
 ) -> Change:
     if old is None:
-        assert new is not None
-        old = _none_of(new)
+        old = UNREAD if new is None else _none_of(new)
     return Change(old, _none_of(old) if new is None else new, key, files)
 
 
@@ -176,5 +259,5 @@ def _is_change(change: Change) -> bool:
     return bool(change.size) or any(change.by_label.values())
 
 
-def _order(change: Change) -> tuple[int, int, str]:
-    return -abs(change.pss or 0), -abs(change.size or 0), str(change.key)
+def _order(change: Change) -> tuple[int | str, ...]:
+    return *(-abs(value) for value in rank(change)), str(change.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
 
 from fastsmaps._arguments import Any, check_function, check_int, check_str, wrong
 from fastsmaps._fields import ABSENT, SUMS
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from typing import overload
 
     from fastsmaps._backend import Table
+
+#: The words that group_by() accepts.
+GROUPS = ("path", "kind", "label")
 
 _HEADER = ("start", "end", "offset", "inode")
 _DERIVED = (*_HEADER, "size", *SUMS)  # columns that are not fields of the kernel
@@ -354,7 +357,7 @@ class Mappings:
         elif by == "label":
             yield from self._labels_of_rows()
         else:
-            raise wrong("by", "'path', 'kind', 'label' or a function", by, str)
+            raise wrong("by", f"{', '.join(map(repr, GROUPS))} or a function", by, str)
 
     def _kinds(self) -> Iterator[str]:
         """Yield the kind of each row, decided once for similar rows."""
@@ -397,17 +400,7 @@ class Mappings:
 
         Raises ValueError for another `by`, TypeError if the function returns an unhashable value.
         """
-        numbers: dict[Any, int] = {}
-        groups = [numbers.setdefault(key, len(numbers)) for key in self._keys(by)]
-        counts = [0] * len(numbers)
-        for number in groups:
-            counts[number] += 1
-        sums = self._sums(groups, len(numbers))
-        files = self._files(groups, len(numbers))
-        result = {
-            key: Group(sums[number], counts[number], files[number])
-            for key, number in numbers.items()
-        }
+        result = groups_of(self, self._keys(by))
         order = sorted(
             result,
             key=lambda key: (result[key].totals.pss or 0, result[key].totals.size or 0),
@@ -507,3 +500,30 @@ class Mappings:
             pairs = zip(starts[1:], ends, strict=False)
             self._overlaps = any(start < end for start, end in pairs)
         return self._overlaps
+
+
+# ---- for diff(): keys that depend on another table
+
+
+def paths_of(table: Mappings) -> list[str]:
+    """Return the path of each row."""
+    return list(table._keys("path"))
+
+
+def part_of(table: Mappings, rows: Sequence[int]) -> Mappings:
+    """Return a table of these of its rows."""
+    return table._subset([table._rows[i] for i in rows])
+
+
+def groups_of(table: Mappings, keys: Iterable[Hashable]) -> dict[Any, Group]:
+    """Return a group for each different key, in the order of the rows, which have one key each."""
+    numbers: dict[Any, int] = {}
+    groups = [numbers.setdefault(key, len(numbers)) for key in keys]
+    counts = [0] * len(numbers)
+    for number in groups:
+        counts[number] += 1
+    sums = table._sums(groups, len(numbers))
+    files = table._files(groups, len(numbers))
+    return {
+        key: Group(sums[number], counts[number], files[number]) for key, number in numbers.items()
+    }

@@ -21,5 +21,5 @@ def human(size: int | None) -> str:
 
 
 def change(size: int | None) -> str:
-    """Return a difference of sizes, with its sign."""
+    """Return a difference of sizes, with its sign unless it is 0."""
     return f"+{human(size)}" if size is not None and size > 0 else human(size)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _LABELS = {NAMES[label]: label for label in SIZES if label != "Size"}
 _KNOWN = frozenset(SIZES)
 
+#: Stands for an empty path where people read it; no real path has this form.
+NO_NAME = "(no name)"
+
 #: Python's names of the fields that totals always have, besides ``size``, ``uss``, ``rss_swap``.
 SUM_NAMES = tuple(_LABELS)
 
@@ -128,12 +131,14 @@ class Totals(_Sums):
 class Change(_Sums):
     """The signed difference of two Totals, in bytes; None for a field that either lacks."""
 
-    __slots__ = ("files", "key", "new", "old")
+    __slots__ = ("files", "key", "new", "old", "seconds")
 
     old: Totals
     new: Totals
     #: The number of different files of a group of mappings before and after; otherwise None.
     files: tuple[int, int] | None
+    #: The time between old and new; None if it is not known.
+    seconds: float | None
     if TYPE_CHECKING:  # typing.get_type_hints() could not resolve Any
         #: The key of the group that changed: a path, kind or process; None if there are no groups.
         key: Any
@@ -144,6 +149,7 @@ class Change(_Sums):
         new: Totals,
         key: object = None,
         files: tuple[int, int] | None = None,
+        seconds: float | None = None,
     ) -> None:
         before, after = old._by_label, new._by_label
         set_ = object.__setattr__
@@ -155,13 +161,46 @@ class Change(_Sums):
         set_(self, "new", new)
         set_(self, "key", key)
         set_(self, "files", files)
+        set_(self, "seconds", seconds)
+
+    @property
+    def name(self) -> str:
+        """The key as text: ``/usr/lib/libc.so.6``, ``7f12a000-7f13b000 (no name)``.
+
+        Not escaped: a path may have any character.
+        """
+        if self.key is None:
+            return ""
+        parts = self.key if isinstance(self.key, tuple) else (self.key,)
+        return " ".join("?" if part is None else str(part) or NO_NAME for part in parts)
+
+    def rate(self, name: str = "uss") -> float | None:
+        """Return the change of a field a second, in bytes; None if it or the time is not known.
+
+        Raises KeyError for an unknown name.
+        """
+        value = self[name]
+        return value / self.seconds if self.seconds and value is not None else None
+
+    @property
+    def shared_with_fewer(self) -> bool | None:
+        """Whether the Pss grew mostly because pages are shared with fewer processes than before.
+
+        True if Pss grew and Rss grew by less than half of that. New pages count in Rss at least as
+        much as in Pss. But when another process ends, unmaps a page or writes to its copy, the
+        share of this process grows: its Pss, and its Uss if nobody else is left, while its Rss
+        stays. The same figures result if this process writes to pages that it has shared since a
+        fork: it then has a copy, which is new memory. None if the kernel printed no Rss or Pss.
+        """
+        rss, pss = self.rss, self.pss
+        return None if rss is None or pss is None else 2 * max(rss, 0) < pss
 
     def _fields(self) -> Fields:
         # A field that only one side has counts too: its change is None.
         return Fields({**self.old._by_label, **self.new._by_label}, known=SIZES)
 
     def __reduce__(self) -> tuple[Callable[..., Change], tuple[Any, ...]]:
-        return Change, (self.old, self.new, self.key, self.files)
+        return Change, (self.old, self.new, self.key, self.files, self.seconds)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Change):
@@ -172,9 +211,9 @@ class Change(_Sums):
         return hash((self.old, self.new, self.key))
 
     def __repr__(self) -> str:
-        name = "size" if self.pss is None else "pss"
+        shown = "size" if self.pss is None else "pss"
         key = "" if self.key is None else f"{self.key!r} "
-        return f"<Change {key}{name}={sizes.change(self[name])}>"
+        return f"<Change {key}{shown}={sizes.change(self[shown])}>"
 
 
 # typing.get_type_hints() looks up names in the public package, which gets them when they are used.

@@ -17,6 +17,7 @@ PATH = "procfs must be a str or a path of str"
 SELF = fastsmaps.Process().pid
 MAPPINGS = fastsmaps.parse(b"")
 SCAN = fastsmaps.scan([SELF])
+CHANGE = fastsmaps.diff(SCAN, SCAN).total
 with fastsmaps.Watch(growth=False) as WATCH:
     SAMPLES = WATCH.samples
 
@@ -147,7 +148,7 @@ def cases() -> list[Any]:
                 case(call, KeyError, "no field 'psss'; there are: ", name="psss"),
             ]
     words = "'path', 'kind', 'label' or a function"
-    ranges = "'path', 'kind', 'label', 'range' or a function"
+    ranges = "'path', 'kind', 'label', 'range', 'name' or a function"
     keys = "one or several of comm, user, cgroup, unit, exe, cmdline, pid, cmdline:REGEX"
     tables = "old and new must be two Mappings or two Scans"
     found += [
@@ -173,6 +174,7 @@ def cases() -> list[Any]:
         case(diff, ValueError, f"by must be {ranges}, got 'x'", old=MAPPINGS, new=MAPPINGS, by="x"),
         case(diff, TypeError, f"by must be {keys}, got int 5", old=SCAN, new=SCAN, by=5),
         case(diff, ValueError, f"by must be {keys}, got 'x'", old=SCAN, new=SCAN, by="x"),
+        case(CHANGE.rate, KeyError, "no field 'psss'; there are: ", name="psss"),
         case(
             parse, TypeError, "data must be bytes-like, as the kernel gives it, got str", data="x"
         ),
@@ -239,7 +241,11 @@ def public_arguments(everything: dict[str, Any]) -> Iterator[tuple[str, str]]:
         calls: dict[str, Any] = {name: public} if inspect.isfunction(public) else {}
         if inspect.isclass(public) and not issubclass(public, Exception):
             methods = inspect.getmembers(public, inspect.isroutine)
-            calls = {f"{name}.{n}": method for n, method in methods if not n.startswith("_")}
+            calls = {
+                f"{name}.{n}": method
+                for n, method in methods
+                if not n.startswith("_") and inspect.isfunction(getattr(method, "__func__", method))
+            }
             if name in MADE_BY_USERS:
                 calls[name] = public
         for called, call in calls.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import mmap
 import os
@@ -127,6 +128,28 @@ def test_ranges_that_overlap_are_one_change(backend: ModuleType) -> None:
         diff(*scans, by="range")
 
 
+def test_names_are_paths_or_ranges(backend: ModuleType) -> None:
+    """Memory without a path is compared by range, all other by path, wherever it is."""
+    old = ranges(
+        (0x10000, 0x20000, b"", 10), (0x30000, 0x38000, b"/a", 5), (0x50000, 0x52000, b"", 1),
+        (0x60000, 0x61000, b"[heap]", 3), (0x80000, 0x81000, b"", 9),
+    )  # fmt: skip
+    new = ranges(
+        (0x8000, 0x20000, b"", 30), (0x38000, 0x40000, b"/a", 7), (0x60000, 0x64000, b"[heap]", 9),
+        (0x70000, 0x71000, b"", 5), (0x80000, 0x81000, b"", 9),
+    )  # fmt: skip
+    changes = diff(old, new, by="name")
+    assert [(change.name, change.pss) for change in changes] == [
+        ("8000-20000 (no name)", 20 * KB),
+        ("[heap]", 6 * KB),
+        ("70000-71000 (no name)", 5 * KB),
+        ("/a", 2 * KB),
+        ("50000-52000 (no name)", -1 * KB),
+    ]
+    assert [change.key for change in changes[:2]] == [("8000-20000", ""), "[heap]"]
+    assert changes.total == new.totals() - old.totals()
+
+
 def test_growth_in_a_live_process_has_its_address(backend: ModuleType) -> None:
     """The kernel maps downwards, and merges similar neighbours."""
     first = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -145,6 +168,97 @@ def test_growth_in_a_live_process_has_its_address(backend: ModuleType) -> None:
     (change,) = filter(has_it, diff(before, after, by="range"))
     assert change.pss is not None
     assert change.pss >= len(second)
+
+
+# ---- order, totals and time
+
+
+def sized(**rows: tuple[int, int, int]) -> fastsmaps.Mappings:
+    """Return a table with a mapping for each name: its Rss, Pss and Uss in kB."""
+    return fastsmaps.parse(
+        b"".join(
+            record(
+                i << 16, (i << 16) + 4096, name.encode(),
+                Rss=rss, Pss=pss, Private_Clean=0, Private_Dirty=uss,
+            )
+            for i, (name, (rss, pss, uss)) in enumerate(rows.items(), 1)
+        )
+    )  # fmt: skip
+
+
+def test_memory_that_others_stopped_sharing_did_not_grow(backend: ModuleType) -> None:
+    old = sized(
+        grew=(10, 10, 10), ended=(900, 450, 0), fewer=(900, 300, 0), mixed=(900, 450, 0),
+        touched=(100, 20, 0), forked=(900, 900, 900), freed=(50, 50, 50),
+    )  # fmt: skip
+    new = sized(
+        grew=(18, 18, 18), ended=(900, 900, 900), fewer=(900, 450, 0), mixed=(904, 904, 904),
+        touched=(600, 80, 0), forked=(900, 450, 0), freed=(30, 30, 30),
+    )  # fmt: skip
+    changes = diff(old, new)
+    assert [(change.key, change.uss, change.shared_with_fewer) for change in changes] == [
+        ("freed", -20 * KB, False),
+        ("grew", 8 * KB, False),
+        ("mixed", 904 * KB, True),  # of which 4 KiB are new
+        ("touched", 0, False),
+        ("ended", 900 * KB, True),
+        ("forked", -900 * KB, False),
+        ("fewer", 0, True),
+    ]
+    assert [change.key for change in changes.grown] == [
+        "grew", "mixed", "touched", "ended", "fewer",
+    ]  # fmt: skip
+    (change,) = diff(table(a=1), fastsmaps.parse(record(1 << 16, (1 << 16) + 4096, b"a", Pss=2)))
+    assert (change.pss, change.shared_with_fewer) == (KB, None)
+
+
+def test_changes_of_maps_alone_grow_by_size(backend: ModuleType) -> None:
+    old = fastsmaps.parse(header(0x1000, 0x2000, b"/a") + header(0x3000, 0x5000, b"/b"))
+    new = fastsmaps.parse(header(0x1000, 0x3000, b"/a") + header(0x3000, 0x4000, b"/b"))
+    assert [change.key for change in diff(old, new)] == ["/a", "/b"]
+    assert [change.key for change in diff(old, new).grown] == ["/a"]
+
+
+def test_changes_have_a_total(backend: ModuleType) -> None:
+    old, new = table(same=10, grew=10, shrank=50), table(grew=30, shrank=9, same=10, came=3)
+    changes = diff(old, new)
+    assert changes.total == new.totals() - old.totals()
+    assert (changes.total.key, changes.total.name, changes.total.old.pss) == (None, "", 70 * KB)
+    assert (changes.total.pss, sum(change.pss or 0 for change in changes)) == (-18 * KB, -18 * KB)
+    assert diff(old, table()).total.new.pss == 0
+    assert diff(table(), table()).total.pss is None
+    part = changes[1:]
+    assert isinstance(part, fastsmaps.Changes)
+    assert (list(part), part.total) == (list(changes)[1:], changes.total)
+    assert changes[0] == next(iter(changes))
+    for same in (pickle.loads(pickle.dumps(changes)), copy.copy(changes), copy.deepcopy(changes)):
+        assert type(same) is fastsmaps.Changes
+        assert (same, same.total) == (changes, changes.total)
+
+
+def test_total_of_scans_is_that_of_the_processes_compared() -> None:
+    old = scan(row(1, 10), row(2, 20), row(3, 30), row(4, None, "denied"))
+    new = scan(row(1, 11), row(2, None, "denied"), row(4, 9), row(5, 50))
+    for by in ("pid", "comm"):
+        total = diff(old, new, by).total
+        assert (total.old.pss, total.new.pss, total.pss) == (40, 61, 21)
+    assert diff(scan(), scan()).total.pss is None
+
+
+def test_rates_need_the_time(backend: ModuleType) -> None:
+    def at(time: float | None, uss: int) -> fastsmaps.Mappings:
+        read = sized(a=(uss, uss, uss))
+        read.taken_at = time
+        return read
+
+    changes = diff(at(1000.0, 10), at(1004.0, 18))
+    assert (changes.total.seconds, changes[0].seconds) == (4.0, 4.0)
+    assert changes[0].rate() == changes[0].rate("pss") == changes.total.rate() == 2 * KB
+    assert changes[0].rate("swap") is None
+    assert pickle.loads(pickle.dumps(changes))[0].seconds == 4.0
+    for first, second in ((None, 1004.0), (1000.0, None), (1004.0, 1000.0), (1000.0, 1000.0)):
+        (change,) = diff(at(first, 10), at(second, 18))
+        assert (change.seconds, change.rate()) == (None, None)
 
 
 # ---- two scans
