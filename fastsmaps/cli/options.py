@@ -26,10 +26,16 @@ class UsageError(Exception):
     """Invalid arguments: printed as one line, exit status 2."""
 
 
-def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool = False) -> None:
+def add_output(
+    parser: argparse.ArgumentParser,
+    *,
+    filters: str,
+    parquet: bool = False,
+    short_limit: bool = True,
+) -> None:
     """Add the output options; `filters` is what --filter selects by.
 
-    With `parquet` also --parquet, with the same rows as --json.
+    With `parquet` also --parquet, with the same rows as --json. -n is --limit if `short_limit`.
     """
     group = parser.add_argument_group("output")
     form = group.add_mutually_exclusive_group()
@@ -47,12 +53,20 @@ def add_output(parser: argparse.ArgumentParser, *, filters: str, parquet: bool =
         "--human", action="store_true", help="print sizes with units (default: tables in KiB)"
     )
     group.add_argument(
+        "-s",
         "--sort",
         metavar="FIELD",
         help="sort by any field of --json: numbers descending, text ascending; "
         "--sort=-FIELD is always descending, --sort=+FIELD always ascending",
     )
-    group.add_argument("--limit", metavar="N", type=count, help="print only the first N")
+    group.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
+    group.add_argument(
+        *(["-n"] if short_limit else []),
+        "--limit",
+        metavar="N",
+        type=count,
+        help="print only the first N",
+    )
     group.add_argument(
         "--filter",
         metavar="REGEX",

@@ -70,16 +70,17 @@ class _Arguments:
 
     def add_argument(
         self,
-        name: str,
-        *,
+        *names: str,
         action: str = "",
         nargs: str | None = None,
         default: object = None,
         **_: object,
     ) -> None:
-        if not name.startswith("--"):
+        if not names[0].startswith("-"):
             self.nargs = nargs
             return
+        # Like argparse: the first long name; a short one alone is left to argparse.
+        name = next(name for name in names if name.startswith("--"))
         key = name[2:].replace("-", "_")
         if action == "store_true":
             default = False

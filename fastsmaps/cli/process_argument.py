@@ -67,16 +67,27 @@ def read_mappings(target: str, procfs: str) -> fastsmaps.Mappings:
     return table
 
 
-def parse_pids(targets: list[str]) -> list[int]:
-    """Parse pids; UsageError for other arguments, "self" included."""
+def add_pids(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments PID of a command that reads all processes without them."""
+    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
+    parser.add_argument(
+        "-p", "--pid", action="append", metavar="PID,...", help="the same, as in ps and htop"
+    )
+
+
+def parse_pids(args: argparse.Namespace) -> list[int]:
+    """Return the pids of add_pids(); UsageError for other arguments, "self" included."""
     from fastsmaps.cli.options import UsageError
 
     numbers = []
-    for target in targets:
-        number = parse_pid(target) if is_pid(target) else target
-        if not isinstance(number, int):
-            raise UsageError(f"expected a pid, got {target!r}")
-        numbers.append(number)
+    for text in (*args.target, *(args.pid or ())):
+        for target in text.split(","):
+            number = parse_pid(target) if is_pid(target) else target
+            if not isinstance(number, int):
+                raise UsageError(
+                    f"expected a pid, got {target!r}; --filter selects processes by name"
+                )
+            numbers.append(number)
     return numbers
 
 

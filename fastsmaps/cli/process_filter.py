@@ -14,13 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     import re
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
+    from fastsmaps._model.info import Info
     from fastsmaps._model.process_totals import ProcessTotals
 
 
 class Match:
-    """Whether a process's command line matches --filter.
+    """Whether a process's command line or name (comm) matches --filter.
 
     fastsmaps itself never matches, nor does an ancestor that was started with its arguments: sudo,
     timeout, sh -c.
@@ -29,9 +30,36 @@ class Match:
     def __init__(self, pattern: re.Pattern[str], procfs: str) -> None:
         self._pattern = pattern
         self._own = _own_pids(procfs)
+        #: How many processes matched by their command lines, and by their names alone.
+        self.commands = self.names = 0
 
     def __call__(self, row: ProcessTotals) -> bool:
-        return row.pid not in self._own and search(self._pattern, command_of(row)) is not None
+        if row.pid in self._own:
+            return False
+        on = matched_on(self._pattern, row)
+        self.commands += on == "command line"
+        self.names += on == "name"
+        return on is not None
+
+    @property
+    def note(self) -> str:
+        """A line on what it matched: tables show only a part of a command line, and no name."""
+        text = f"--filter matched {_counted(self.commands, 'command line')}"
+        if self.names:
+            text += f", and only the name (comm) of {_counted(self.names, 'other process')}"
+        return text
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = {"other process": "other processes"}.get(noun, f"{noun}s")
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def matched_on(pattern: re.Pattern[str], process: ProcessTotals | Info) -> str | None:
+    """Return what the pattern matches: "command line", "name" or None."""
+    if search(pattern, command_of(process)) is not None:
+        return "command line" if process.cmdline else "name"
+    return "name" if process.comm is not None and pattern.search(process.comm) else None
 
 
 def _own_pids(procfs: str) -> set[int]:
@@ -66,9 +94,12 @@ def _contains_in_order(text: str, words: list[str]) -> bool:
 
 
 class Selection:
-    """The selected processes; ``pids`` is None for all."""
+    """The selected processes; ``pids`` is None for all. ``note`` says what --filter matched."""
 
-    def __init__(self, rows: Collection[ProcessTotals] | None, pids: list[int] | None) -> None:
+    def __init__(
+        self, rows: Collection[ProcessTotals] | None, pids: list[int] | None, note: str = ""
+    ) -> None:
+        self.note = note
         self._starts = {} if rows is None else {row.pid: row.start_time for row in rows}
         self.pids = pids if rows is None else list(self._starts)
 
@@ -99,30 +130,59 @@ def select_processes(
     from fastsmaps._host.scan import seen
     from fastsmaps._model.tree import below
 
-    match = None if args.filter is None else Match(args.filter, procfs)
     rows: Iterable[ProcessTotals] = seen(
-        None if trees else pids, procfs=procfs, cmdline=match is not None
+        None if trees else pids, procfs=procfs, cmdline=args.filter is not None
     )
     if pids is not None and trees:
         rows = below(rows, pids)
         missing = set(pids).difference([row.pid for row in rows])
         rows = [*rows, *seen(missing, procfs=procfs)]
+    match = None if args.filter is None else Match(args.filter, procfs)
     selected = [
         row
         for row in rows
         # A missing process that was named is reported when it is read.
         if (pids is not None and row.comm is None)
-        or ((match is None or match(row)) and (not users or row.uid in users))
+        or ((not users or row.uid in users) and (match is None or match(row)))
     ]
-    return Selection(selected, None)
+    return Selection(selected, None, "" if match is None else match.note)
 
 
-def parse_users(names: str) -> list[int]:
-    """Parse user names or numbers separated by commas; return the numbers."""
+def condition(
+    args: argparse.Namespace, procfs: str, pids: Collection[int], users: Collection[int]
+) -> Callable[[ProcessTotals], bool] | None:
+    """Return whether a process is one of `pids`, belongs to `users` and matches --filter.
+
+    None if all processes do.
+    """
+    match = None if args.filter is None else Match(args.filter, procfs)
+    if match is None and not pids and not users:
+        return None
+    return lambda row: (
+        (not pids or row.pid in pids)
+        and (not users or row.uid in users)
+        and (match is None or match(row))
+    )
+
+
+def add_user(parser: argparse.ArgumentParser) -> None:
+    """Add --user."""
+    parser.add_argument(
+        "-u",
+        "--user",
+        metavar="NAME,...",
+        help="only processes of these users, by name or number",
+    )
+
+
+def parse_users(args: argparse.Namespace) -> list[int]:
+    """Return the numbers of the users in --user; [] without it."""
+    if args.user is None:
+        return []
     import pwd
 
     numbers = []
-    for name in names.split(","):
+    for name in args.user.split(","):
         try:
             numbers.append(pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):

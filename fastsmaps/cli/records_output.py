@@ -105,13 +105,15 @@ def resolve_field(name: str, names: Sequence[str], what: str) -> str:
 
 
 def sort_and_limit(
-    records: Sequence[Record], names: Sequence[str], sort: str | None, limit: int | None
+    args: argparse.Namespace, records: Sequence[Record], names: Sequence[str]
 ) -> list[Record]:
-    """Apply --sort and --limit; unknown values come last."""
+    """Apply --sort, --reverse and --limit; values of --sort that are unknown come last."""
     result = list(records)
-    if sort is not None:
-        result = sort_records(result, *parse_sort(sort, names))
-    return result if limit is None else result[:limit]
+    if args.sort is not None:
+        result = sort_records(result, *parse_sort(args.sort, names), reverse=args.reverse)
+    elif args.reverse:
+        result.reverse()
+    return result[: args.limit]
 
 
 def parse_sort(sort: str, names: Sequence[str]) -> tuple[str, str]:
@@ -120,11 +122,14 @@ def parse_sort(sort: str, names: Sequence[str]) -> tuple[str, str]:
     return resolve_field(sort[len(direction) :], names, "--sort"), direction
 
 
-def sort_records(records: list[Record], name: str, direction: str = "") -> list[Record]:
+def sort_records(
+    records: list[Record], name: str, direction: str = "", *, reverse: bool = False
+) -> list[Record]:
     """Sort by a field; by default numbers descending, texts ascending; unknown values last."""
     present = [record for record in records if record.get(name) is not None]
     missing = [record for record in records if record.get(name) is None]
-    present.sort(key=_key(name), reverse=(direction or default_direction(present, name)) == "-")
+    descending = (direction or default_direction(present, name)) == "-"
+    present.sort(key=_key(name), reverse=descending != reverse)
     return present + missing
 
 
@@ -174,7 +179,7 @@ def show(
     if is_table(args):
         records = [record for record in records if in_table(record)]
     sortable = [*dict.fromkeys((*names, *defaults))]
-    records = sort_and_limit(records, sortable, args.sort, args.limit)
+    records = sort_and_limit(args, records, sortable)
     if args.parquet:
         _write(args.parquet, records, list(fields) or [*defaults, *names], origin or {}, texts)
         return

@@ -139,7 +139,59 @@ def test_ps_of_given_pids(backend: ModuleType, idle: processes.Process) -> None:
     done = run("ps", str(idle.pid), "999999999", status=1)
     assert done.stderr == "fastsmaps: there is no process 999999999\n"
     assert "1 of 2 processes read" in done.stdout
-    assert run("ps", "x", status=2).stderr.startswith("fastsmaps: ")
+    assert "expected a pid, got 'x'; --filter" in run("ps", "x", status=2).stderr
+
+
+@pytest.mark.parametrize("command", ["ps", "top", "libs"])
+def test_pids_as_in_ps(backend: ModuleType, idle: processes.Process, command: str) -> None:
+    own = os.getpid()
+    forms: list[list[str]] = [[f"{idle.pid},{own}"], ["-p", f"{own},{idle.pid}"]]
+    forms += [["-p", str(own), str(idle.pid)], [f"-p{own}", "--pid", str(idle.pid)]]
+    for form in forms:
+        rows = json_rows(command, *form)
+        if command != "libs":
+            assert {row["pid"] for row in rows} == {idle.pid, own}
+        else:
+            assert max(row["processes"] for row in rows) == 2
+    for wrong in ("", "1,", "1 2", "self"):
+        assert "expected a pid, got" in run(command, "-p", wrong, status=2).stderr
+
+
+def test_top_of_pids_and_users(backend: ModuleType, idle: processes.Process) -> None:
+    uid = str(os.geteuid())
+    pids = f"{idle.pid},999999999"
+    done = run("top", "-p", pids, "-u", uid, "-n", "2", "--interval", "0", status=1)
+    assert done.stderr == "fastsmaps: there is no process 999999999\n"
+    assert done.stdout.count("1 of 1 processes read") == 2
+    done = run("top", "999999999", status=1)
+    assert done.stderr == "fastsmaps: there is no process 999999999\n"
+    assert json_rows("top", str(idle.pid), "-u", "4294967294", status=1) == []
+    users = {row["user"] for row in json_rows("top", "-u", uid)}
+    assert users == {fastsmaps.scan([idle.pid])[0].user}
+
+
+def test_filter_says_what_it_matched(backend: ModuleType, tmp_path: Path) -> None:
+    host = small_host(tmp_path / "host")
+    (host / "7/cmdline").write_bytes(b"/opt/shop/bin/python\0app.py\0")
+    (host / "8/cmdline").write_bytes(b"")
+    procfs = ["--procfs", str(host)]
+    names = {row["pid"]: row["comm"] for row in json_rows("ps", *procfs)}
+    done = run("ps", "--filter", "opt/shop", *procfs)
+    assert "python app.py" in done.stdout
+    assert done.stdout.endswith("\n--filter matched 1 command line\n")
+    done = run("ps", "--filter", f"opt/shop|^{names[8]}$", *procfs)
+    text = "1 command line, and only the name (comm) of 1 other process"
+    assert text in done.stdout
+
+
+def test_order_is_reversed(backend: ModuleType, idle: processes.Process) -> None:
+    pids = ["ps", str(idle.pid), str(os.getpid())]
+    usual = [row["pid"] for row in json_rows(*pids)]
+    assert [row["pid"] for row in json_rows(*pids, "-r")] == usual[::-1]
+    assert [row["pid"] for row in json_rows(*pids, "-r", "-s", "pid")] == sorted(usual)[::-1]
+    assert [row["pid"] for row in json_rows(*pids, "-rs", "pid", "-n1")] == [max(usual)]
+    tree = [row["pid"] for row in json_rows(*pids, "--tree", "-r", "--sort=+pid")]
+    assert tree[0] == os.getpid()  # the other is its child
 
 
 def test_ps_of_a_user(backend: ModuleType, idle: processes.Process) -> None:

@@ -8,7 +8,7 @@ from fastsmaps._output.display import escaped
 from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import UsageError, add_output
 from fastsmaps.cli.output import print_error, wrapped
-from fastsmaps.cli.process_argument import parse_pids
+from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
@@ -35,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a new directory, or a tar archive if it ends in .tar, .tar.gz, .tgz or .tar.xz",
     )
-    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
+    add_pids(parser)
     add_output(parser, filters="processes whose command line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Save the processes and print what was saved."""
-    pids = parse_pids(args.target) or None
+    pids = parse_pids(args) or None
     with open_procfs(args.procfs) as opened:
         selection = select_processes(args, opened.procfs, pids)
         if status := check_matches(args, selection.pids, "process"):
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], defaults=["pid", "outcome"])
     else:
-        if args.target:
+        if pids:
             columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, defaults=["pid"])
         print(wrapped(f"{escaped(args.output)}: {scan_note(scan)}"))
     if is_failure(scan.coverage):
         opened.status = 1
-    if args.target:
+    if pids:
         for row in scan:
             if row.outcome != "read":
                 print_error(row.error or row.outcome)

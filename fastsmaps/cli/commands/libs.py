@@ -12,7 +12,7 @@ from fastsmaps.cli.coverage import coverage_note
 from fastsmaps.cli.fields_option import add_fields, columns_of, output_fields, selected_fields
 from fastsmaps.cli.options import add_output, add_workers
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.process_argument import parse_pids
+from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
@@ -44,7 +44,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of libs."""
-    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
+    add_pids(parser)
     parser.add_argument(
         "--by",
         choices=("file", "path"),
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every mapped file."""
-    pids = parse_pids(args.target) or None
+    pids = parse_pids(args) or None
     with open_procfs(args.procfs) as opened, progress_bar("reading mappings") as progress:
         libs = fastsmaps.libs(pids, procfs=opened.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, opened.procfs, time.time())

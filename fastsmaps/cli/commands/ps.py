@@ -30,8 +30,8 @@ from fastsmaps.cli.options import (
 )
 from fastsmaps.cli.output import CommandLine, print_error
 from fastsmaps.cli.plot_option import add_plot, save_plot
-from fastsmaps.cli.process_argument import parse_pids
-from fastsmaps.cli.process_filter import check_matches, parse_users, select_processes
+from fastsmaps.cli.process_argument import add_pids, parse_pids
+from fastsmaps.cli.process_filter import add_user, check_matches, parse_users, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
@@ -63,7 +63,8 @@ EXAMPLES = """\
   fastsmaps ps --by user,comm        one line per user and name
   fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  one line per --name
   fastsmaps ps --filter python       only command lines that contain "python"
-  fastsmaps ps --sort swap --limit 9 the nine with the most swap
+  fastsmaps ps -u alice -p 1,1234    only these processes, if they are of this user
+  fastsmaps ps -s swap -n 9          the nine with the most swap; -r reverses the order
   fastsmaps ps --sort rss+swap       by memory in use, including swap
   fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
   fastsmaps ps --json                every field the kernel reports, in bytes
@@ -83,10 +84,8 @@ _FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ps."""
-    parser.add_argument("target", nargs="*", metavar="PID", help="only these processes")
-    parser.add_argument(
-        "--user", metavar="NAME,...", help="only processes of these users, by name or number"
-    )
+    add_pids(parser)
+    add_user(parser)
     parser.add_argument(
         "--by", metavar="KEY,...", type=group_keys, help=f"sum processes by {BY_HELP}"
     )
@@ -131,9 +130,9 @@ def run(args: argparse.Namespace) -> int:
         "mappings": "mappings" in requested,
         **(args.by.reads if args.by else {}),
     }
-    pids = parse_pids(args.target) or None
+    pids = parse_pids(args) or None
     named = set(pids or ())
-    users = parse_users(args.user) if args.user is not None else ()
+    users = parse_users(args)
     begun = time.monotonic()
     with open_procfs(args.procfs) as opened:
         with progress_bar("reading processes") as progress:
@@ -158,12 +157,13 @@ def run(args: argparse.Namespace) -> int:
                 opened.status = 1
         if args.plot:
             _save_plot(args, scan, begun)
+        note = _note(scan, selection.note)
         if args.by:
-            _show_groups(args, scan)
+            _show_groups(args, scan, note)
         elif args.tree:
-            _show_tree(args, scan)
+            _show_tree(args, scan, note)
         else:
-            _show_processes(args, scan)
+            _show_processes(args, scan, note)
     return opened.status
 
 
@@ -199,13 +199,14 @@ def _defaults(args: argparse.Namespace) -> list[str]:
     return [name for name in _FIELDS if name not in unread]
 
 
-def _note(scan: Scan) -> str:
-    limit = scan.max_map_count
-    text = "" if limit is None else f"\nvm.max_map_count: at most {limit} mappings per process"
-    return scan_note(scan) + text
+def _note(scan: Scan, matched: str) -> str:
+    lines = [scan_note(scan), matched]
+    if scan.max_map_count is not None:
+        lines.append(f"vm.max_map_count: at most {scan.max_map_count} mappings per process")
+    return "\n".join(filter(None, lines))
 
 
-def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
+def _show_processes(args: argparse.Namespace, scan: Scan, note: str) -> None:
     scan = scan.sort("pss", reverse=True)
     _show_rows(
         args,
@@ -216,6 +217,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan) -> None:
         defaults=_defaults(args),
         command=text("command"),
         in_table=lambda record: record["outcome"] == "read",
+        note=note,
     )
 
 
@@ -229,6 +231,7 @@ def _show_rows(
     defaults: list[str],
     command: Column,
     in_table: Callable[[Record], bool],
+    note: str,
 ) -> None:
     """Print a record for each process; `usual` are the fields of a table without --fields."""
     known = [*dict.fromkeys((*field_names(records, defaults), *_FIELDS))]
@@ -250,7 +253,7 @@ def _show_rows(
         columns,
         defaults=defaults,
         total=total,
-        note=_note(scan) if columns else "",
+        note=note,
         in_table=in_table,
         fields=output_fields(args, *head, *names, "comm"),
         origin=origin_of(args, scan.procfs, scan.taken_at),
@@ -267,7 +270,7 @@ _TREE_USUAL = (*DEFAULT_SIZES, "tree_pss", "tree_uss", "tree_processes", "tree_u
 _MAX_INDENT = 20
 
 
-def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
+def _show_tree(args: argparse.Namespace, scan: Scan, note: str) -> None:
     rows = list(scan)
     records = dict(zip([row.pid for row in rows], _records(args, rows), strict=True))
     roots = forest(rows)
@@ -284,10 +287,12 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
     field, direction = parse_sort(args.sort, all_names) if args.sort else ("tree_pss", "")
     places = {
         record["pid"]: place
-        for place, record in enumerate(sort_records(list(records.values()), field, direction))
+        for place, record in enumerate(
+            sort_records(list(records.values()), field, direction, reverse=args.reverse)
+        )
     }
     ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
-    args.sort = None
+    args.sort, args.reverse = None, False
     _show_rows(
         args,
         scan,
@@ -298,6 +303,7 @@ def _show_tree(args: argparse.Namespace, scan: Scan) -> None:
         command=Column("COMMAND", _indented, left=True),
         # An unread process is shown if one of its descendants was read.
         in_table=lambda record: record["tree_processes"] > 0,
+        note=note,
     )
 
 
@@ -307,7 +313,7 @@ def _indented(record: Record) -> str:
     return f"{'  ' * min(depth, _MAX_INDENT)}{more}{record['command']}"
 
 
-def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
+def _show_groups(args: argparse.Namespace, scan: Scan, note: str) -> None:
     unit = size_format(args)
     groups = scan.group_by(args.by)
     unread: dict[Any, int] = {}
@@ -337,7 +343,7 @@ def _show_groups(args: argparse.Namespace, scan: Scan) -> None:
         [*columns_of(names, unit), number("processes"), *key_columns(args.by.names)],
         defaults=defaults,
         total=[*sums, str(scan.coverage["read"]), "total", *("" for _ in args.by.names[1:])],
-        note=_note(scan),
+        note=note,
         in_table=lambda record: record["processes"] > 0,
         fields=output_fields(args, *args.by.names, "processes", "unread", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),

@@ -7,12 +7,14 @@ import sys
 import time
 
 import fastsmaps
+from fastsmaps._host.scan import seen
 from fastsmaps._model.processes import is_failure
 from fastsmaps._output.display import escaped
 from fastsmaps.cli.coverage import coverage_text, scan_note
 from fastsmaps.cli.options import add_limits, add_output, add_sampling, count, is_table
-from fastsmaps.cli.output import CommandLine, plain_lines
-from fastsmaps.cli.process_filter import Match, check_matches
+from fastsmaps.cli.output import CommandLine, plain_lines, print_error
+from fastsmaps.cli.process_argument import add_pids, parse_pids
+from fastsmaps.cli.process_filter import add_user, check_matches, condition, parse_users
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   fastsmaps top                          sort with a key: p Pss, u Uss, r Rss, s swap, c command
   fastsmaps top --budget 0.05            use up to 5 % of a core instead of 1 %
+  fastsmaps top 1234 1235                only these processes
+  fastsmaps top -u alice                 only those of this user
   fastsmaps top --filter python          only command lines that contain "python"
   fastsmaps top --iterations 3 --json    three samples, for scripts
 
@@ -56,15 +60,19 @@ _MAX_DRAWING_SHARE = 1 / 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of top."""
+    add_pids(parser)
+    add_user(parser)
     add_sampling(parser, interval=2.0)
     parser.add_argument(
+        "-n",
         "--iterations",
         metavar="N",
         type=count,
         help="stop after N samples (default: 1 if standard output is not a terminal)",
     )
     add_limits(parser)
-    add_output(parser, filters="processes whose command line")
+    # -n is --iterations, as in top and htop.
+    add_output(parser, filters="processes whose command line", short_limit=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,14 +83,22 @@ def run(args: argparse.Namespace) -> int:
     if args.sort:
         # Report a wrong field before reading; JSON and CSV do not have the command.
         parse_sort(args.sort, [*_defaults(), "command"] if is_table(args) else _defaults())
+    pids = parse_pids(args)
+    users = parse_users(args)
     with open_procfs(args.procfs) as opened:
-        match = None if args.filter is None else Match(args.filter, opened.procfs)
+        missing = [row for row in seen(pids, procfs=opened.procfs) if row.comm is None]
+        for row in missing:
+            print_error(row.error or row.outcome)
+            opened.status = 1
+        if pids and len(missing) == len(set(pids)):
+            return opened.status
+        selected = condition(args, opened.procfs, pids, users)
         with fastsmaps.Sampler(
             budget=args.budget,
             procfs=opened.procfs,
             cmdline=True,
             max_rss=args.max_rss,
-            exclude=() if match is None else lambda row: not match(row),
+            exclude=() if selected is None else lambda row: not selected(row),
         ) as sampler:
             if live:
                 with own_terminal() as terminal:
@@ -93,9 +109,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
-    """Return a sweep without the processes that --filter excludes."""
+    """Return a sweep of the selected processes."""
     scan = sampler.sweep()
-    if args.filter is None:
+    if args.filter is None and args.user is None and not args.target and not args.pid:
         return scan
     # A process that the budget has not reached yet has no comm.
     return scan.filter(
@@ -165,7 +181,7 @@ class _Screen:
         self.sampler = sampler
         self.terminal = terminal
         self.field, self.direction = "pss", ""
-        self.reversed = False
+        self.reversed = args.reverse
         # Wall and CPU time after the first sweep, which is not charged.
         self.began: tuple[float, float] | None = None
         if args.sort:

@@ -85,7 +85,7 @@ def _show(args: argparse.Namespace, records: list[Record], defaults: list[str]) 
     if args.json or args.csv:
         show(args, records, [], defaults=defaults)
     elif records:
-        records = sort_and_limit(records, field_names(records), args.sort, args.limit)
+        records = sort_and_limit(args, records, field_names(records))
         _show_side_by_side(args, records)
 
 
@@ -120,7 +120,8 @@ def _tree(args: argparse.Namespace) -> int:
         records = [{**head, **totals.as_dict()}]
     _show(args, records, [*_HEAD, "processes", "unread", *UNREAD])
     if records and is_table(args):
-        print(f"\n{wrapped(scan_note(scan))}")
+        note = f"{scan_note(scan)}\n{selection.note}".rstrip()
+        print(f"\n{wrapped(note)}")
     return opened.status
 
 
@@ -151,5 +152,5 @@ def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
 
     columns = [text("field", "SIZE" if args.human else "KiB")]
     columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
-    args.sort = args.limit = None
+    args.sort, args.reverse, args.limit = None, False, None
     show(args, rows, columns, defaults=["field"])
