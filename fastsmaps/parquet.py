@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastsmaps._arguments import check_strs, check_type
-from fastsmaps._model.arrow import EXTRA, MAPPING, PROCESS, UINT64, column_of, lists_of, utf8
+from fastsmaps._model.arrow import EXTRA, MAPPING, PROCESS, UINT64, column_of, lists_of
+from fastsmaps._model.escaping import utf8
 from fastsmaps._output.files import atomic_file
 
 

@@ -13,7 +13,7 @@ from fastsmaps._host.sweeper import Sweeper
 from fastsmaps._host.workers import counted, spread
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
-from fastsmaps._model.values import Frozen, Value
+from fastsmaps._model.values import Frozen, Shown, Value
 from fastsmaps._public import public
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
+    from fastsmaps._model.view import View
 
     # A pid, its outcome, and the error if it was not read.
     Result = tuple[int, Outcome, str | None]
@@ -71,7 +72,7 @@ class LibUse(Value):
 
 
 @public
-class Libs(Frozen, Mapping[str, LibUse]):
+class Libs(Frozen, Shown, Mapping[str, LibUse]):
     """A read-only mapping of paths to LibUse, the largest Pss first.
 
     ``coverage`` counts the processes by outcome. ``errors`` has the reason for each pid that was
@@ -107,10 +108,11 @@ class Libs(Frozen, Mapping[str, LibUse]):
     def __len__(self) -> int:
         return len(self._uses)
 
-    def __repr__(self) -> str:
-        files = "1 file" if len(self) == 1 else f"{len(self)} files"
-        read = self.coverage.get("read", 0)
-        return f"<Libs of {files}, {read} process{'' if read == 1 else 'es'} read>"
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        uses = [(path, use.processes, use.files, use.totals) for path, use in self.items()]
+        return views.of_uses(uses, self.coverage)
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
         return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)

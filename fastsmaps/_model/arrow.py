@@ -6,11 +6,11 @@ device and line of flags once and numbers the rows, as Arrow's dictionaries do. 
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from itertools import accumulate, cycle, islice
 
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
+from fastsmaps._model.escaping import utf8
 from fastsmaps._model.kinds import is_deleted, is_unnamed_device, kind_of
 from fastsmaps._model.mapping import PERMS, SHARED, fields_of
 from fastsmaps._model.process_totals import stored_totals
@@ -83,14 +83,6 @@ PROCESS = {
 }
 
 _ABSENT = pa.scalar(ABSENT, UINT64)
-
-
-def utf8(text: str) -> str:
-    r"""Convert a text to valid UTF-8; other bytes become ``\xff``."""
-    try:
-        return os.fsencode(text).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that does not stand for a byte
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def column_of(values: Sequence[object], kind: DataType) -> Array:

@@ -21,6 +21,7 @@ from fastsmaps._model.mapping import (
     put_head,
 )
 from fastsmaps._model.totals import Totals
+from fastsmaps._model.values import Shown
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import overload
 
     from fastsmaps._backend import Table
+    from fastsmaps._model.view import View
 
 #: The words that group_by() accepts.
 GROUPS = ("path", "kind", "label")
@@ -59,7 +61,7 @@ class Group:
 
 
 @public
-class Mappings:
+class Mappings(Shown):
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
     Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch, when the
@@ -168,9 +170,10 @@ class Mappings:
             return self._subset(self._rows[index])
         return Mapping(self._table.row(self._rows[index]), self._places)
 
-    def __repr__(self) -> str:
-        of = f" of process {self.pid}" if self.pid is not None else ""
-        return f"<Mappings: {len(self)} mapping{'' if len(self) == 1 else 's'}{of}>"
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        return views.of_mappings(self, sorted_=not self._is_in_order)
 
     @property
     def skipped_lines(self) -> int:

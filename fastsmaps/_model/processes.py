@@ -14,7 +14,7 @@ from fastsmaps._model.mappings import Group
 from fastsmaps._model.process_totals import ProcessTotals, stored_totals
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
-from fastsmaps._model.values import Value
+from fastsmaps._model.values import Shown, Value
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import overload
 
     from fastsmaps._model.rollups import Rollups
+    from fastsmaps._model.view import View
 
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
@@ -47,7 +48,7 @@ class Cost(Value):
 
 
 @public
-class Scan:
+class Scan(Shown):
     """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
     Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended (seconds
@@ -136,9 +137,10 @@ class Scan:
             return self._part(self._all()[index])
         return self._all()[index]
 
-    def __repr__(self) -> str:
-        processes = "1 process" if len(self) == 1 else f"{len(self)} processes"
-        return f"<Scan of {processes}, {self.coverage['read']} read>"
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        return views.of_scan(self)
 
     def filter(self, wanted: Callable[[ProcessTotals], object]) -> Scan:
         """Return a table of the rows for which the function returns a true value."""
@@ -333,7 +335,18 @@ class Scan:
         return self._part(below(self, [pid]))
 
 
-# ---- failures
+# ---- coverage and failures
+
+
+def coverage_text(coverage: Mapping[str, int]) -> str:
+    """Return a text such as "412 of 430 processes read, 15 denied"."""
+    processes = sum(coverage.values()) - coverage.get("kernel_thread", 0)
+    missed = [
+        f", {count} {outcome}"
+        for outcome, count in coverage.items()
+        if count and outcome not in ("read", "kernel_thread")
+    ]
+    return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
 
 
 # A reason may quote a line of a damaged capture.

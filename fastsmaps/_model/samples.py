@@ -8,13 +8,15 @@ from fastsmaps._arguments import Any, check_str
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.columns import absent_column, cell, sum_column
 from fastsmaps._model.totals import SUM_NAMES, Totals
-from fastsmaps._model.values import Value
+from fastsmaps._model.values import Shown, Value
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import overload
+
+    from fastsmaps._model.view import View
 
     #: A sample: the numbers in _HEAD, then a value for each label known by then, or ABSENT.
     Row = array[int]
@@ -59,7 +61,7 @@ Sample.__annotations__.update(totals=Totals)
 
 
 @public
-class Samples:
+class Samples(Shown):
     """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
     Rows (Sample) are made on demand. The table does not change while the watch goes on.
@@ -93,8 +95,10 @@ class Samples:
             return Samples(self._rows[index], self._labels, self._source)
         return self._sample(self._rows[index])
 
-    def __repr__(self) -> str:
-        return f"<{len(self)} sample{'' if len(self) == 1 else 's'}>"
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        return views.of_samples(self)
 
     def _sample(self, row: Row) -> Sample:
         elapsed, time, processes, unread, peak_rss, size = row[: len(_HEAD)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from fastsmaps._fields import NAMES, SIZES, Fields
 from fastsmaps._model import sizes
 from fastsmaps._model.record import Record, add_fields
+from fastsmaps._model.values import Shown
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from fastsmaps._model.view import View
 
 # The fields that totals always have; ``size`` takes the place of the printed Size.
 _LABELS = {NAMES[label]: label for label in SIZES if label != "Size"}
@@ -65,7 +68,7 @@ class _Sums(Record):
 
 
 @public
-class Totals(_Sums):
+class Totals(_Sums, Shown):
     """Fields summed over mappings, in bytes; immutable, hashable, compared by their values.
 
     Each size that a kernel ever had is an attribute (``rss``, ``pss``, ... , docs/fields.md), None
@@ -103,6 +106,11 @@ class Totals(_Sums):
 
     def __hash__(self) -> int:
         return hash((self.size, frozenset(self._by_label.items())))
+
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        return views.of_totals(self)
 
     def __repr__(self) -> str:
         shown = ("pss", "uss", "rss", "swap")

@@ -1,10 +1,12 @@
-"""Base classes of immutable objects that are compared by value."""
+"""Base classes of what is handed out: immutable, compared by value, shown to people."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from fastsmaps._model.view import View
 
 
 class Frozen:
@@ -49,3 +51,21 @@ class Value(Frozen):
 
     def __hash__(self) -> int:
         return hash(tuple(self._values().values()))
+
+
+class Shown:
+    """An object that shows its figures: in a REPL as text, in a notebook as HTML, and to rich."""
+
+    __slots__ = ()
+
+    def _view(self) -> View:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._view().text()
+
+    def _repr_html_(self) -> str:
+        return self._view().html()
+
+    def __rich__(self) -> object:
+        return self._view().rich()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastsmaps._model.processes import coverage_text as coverage_text
 from fastsmaps._model.processes import failures_of, main_reason
 from fastsmaps._output.display import escaped
 from fastsmaps._source.rights import enough, own_rights
@@ -12,17 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fastsmaps._model.processes import Scan
-
-
-def coverage_text(coverage: Mapping[str, int]) -> str:
-    """Return a text such as "412 of 430 processes read, 15 denied"."""
-    processes = sum(coverage.values()) - coverage.get("kernel_thread", 0)
-    missed = [
-        f", {count} {outcome}"
-        for outcome, count in coverage.items()
-        if count and outcome not in ("read", "kernel_thread")
-    ]
-    return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
 
 
 def scan_note(scan: Scan) -> str:

@@ -509,7 +509,6 @@ def test_samples_table(backend: ModuleType) -> None:
             samples.column(unknown)
     with pytest.raises(AttributeError, match="immutable"):
         first.elapsed = 1.0
-    assert repr(samples) == "<2 samples>"
     assert "Sample at" in repr(first)
 
 
