@@ -64,9 +64,10 @@ class Group:
 class Mappings(Shown):
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
-    Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` (seconds since the epoch, when the
-    read ended) are the table's origin; None for a text. filter(), sort() and top() return other
-    tables, as slices do; all pickle.
+    Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` are the table's origin; None for
+    a text. ``taken_at`` is when the read ended, or when a capture was taken (seconds since the
+    epoch; None if the capture does not say). filter(), sort() and top() return other tables, as
+    slices do; all pickle.
 
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
     rollup in the same text as the smaps of its process is left out, so that no memory counts
