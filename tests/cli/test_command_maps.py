@@ -115,7 +115,10 @@ def test_diff_reports_usage_errors_before_waiting(
     backend: ModuleType, idle: processes.Process
 ) -> None:
     for options, message in (
-        (("--by", "comm"), "--by for a process must be one of path, kind, label, range, got comm"),
+        (
+            ("--by", "comm"),
+            "--by for a process must be one of path, kind, label, use, range, got comm",
+        ),
         (("--sort", "nonsense"), "no field 'nonsense'"),
     ):
         month = ("diff", str(idle.pid), "--after", "2678400")

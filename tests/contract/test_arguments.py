@@ -147,8 +147,8 @@ def cases() -> list[Any]:
                 case(call, TypeError, "name must be a str, got int 5", name=5),
                 case(call, KeyError, "no field 'psss'; there are: ", name="psss"),
             ]
-    words = "'path', 'kind', 'label' or a function"
-    ranges = "'path', 'kind', 'label', 'range', 'name' or a function"
+    words = "'path', 'kind', 'label', 'use' or a function"
+    ranges = "'path', 'kind', 'label', 'use', 'range', 'name' or a function"
     keys = "one or several of comm, user, cgroup, unit, exe, cmdline, pid, cmdline:REGEX"
     tables = "old and new must be two Mappings or two Scans"
     found += [

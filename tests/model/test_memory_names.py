@@ -93,7 +93,7 @@ def test_thread_stacks_are_one_group(backend: ModuleType) -> None:
     own = table.group_by(lambda mapping: mapping.label)
     assert sums == {label: group.totals for label, group in own.items()}
     assert list(table[1:3].group_by("label")) == ["thread stacks"]
-    with pytest.raises(ValueError, match="'path', 'kind', 'label' or a function, got 'x'"):
+    with pytest.raises(ValueError, match="'path', 'kind', 'label', 'use' or a function, got 'x'"):
         table.group_by("x")
 
 

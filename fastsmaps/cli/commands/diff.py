@@ -43,7 +43,7 @@ EXAMPLES = """\
 """
 
 
-_TABLE_WORDS = ("path", "kind", "label", "range")
+_TABLE_WORDS = ("path", "kind", "label", "use", "range")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         type=_by,
         metavar="KEY",
-        help=f"path (default), kind, label or range; for captures {BY_HELP}; default: each process",
+        help="path (default), kind, label, use or range; "
+        f"for captures {BY_HELP}; default: each process",
     )
     add_output(parser, filters="changes whose path (or value of --by)")
 

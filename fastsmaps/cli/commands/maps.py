@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps._fields import ABSENT, NAMES, NUMBERS, SUMS
+from fastsmaps._model.mappings import GROUPS
 from fastsmaps._model.totals import UNREAD
 from fastsmaps.cli.fields_option import (
     add_fields,
@@ -42,7 +43,8 @@ EXAMPLES = """\
   fastsmaps maps 1234                           all mappings, by address
   fastsmaps maps 1234 --by path --limit 10      the ten files with the most Pss
   fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
-  fastsmaps maps 1234 --by label                malloc, Java heap, thread stacks, each file, ...
+  fastsmaps maps 1234 --by use                  thread stacks, malloc arenas, JIT code, text, ...
+  fastsmaps maps 1234 --by label                named memory: malloc, Java heap, each file, ...
   fastsmaps maps 1234 --fields rss,swap,locked  these fields instead of the usual ones
   fastsmaps maps 1234 --fields rss --csv        rss with address, perms, kind and path, for scripts
   fastsmaps maps 1234 --filter 'libc' --json
@@ -62,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of maps."""
     add_target(parser, many=False)
     parser.add_argument(
-        "--by", choices=("path", "kind", "label"), help="sum mappings by path, kind or label"
+        "--by",
+        choices=GROUPS,
+        help="sum mappings by path, kind, label (the purpose of named memory) or use (what they "
+        "are for: stacks, arenas, code, ...; doubtful ones end with ?)",
     )
     add_fields(parser)
     add_output(parser, filters="mappings whose path", parquet=True)
@@ -175,6 +180,6 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
             "total",
         ],
         fields=output_fields(args, args.by, "mappings", *names),
-        texts=["label"],
+        texts=["label", "use"],
         origin=_origin(args, mappings),
     )
