@@ -266,6 +266,7 @@ class _Sweeps:
             "coverage_processes", "Processes by their outcome in the last sweep.", ("outcome",)
         )
         if scan is not None:
+            assert scan.taken_at is not None  # only a scan of a capture may lack it
             at.add_metric((), round(scan.taken_at, 3))
             for outcome, count in scan.coverage.items():
                 outcomes.add_metric((outcome,), count)
@@ -324,6 +325,7 @@ class _Sweeps:
                 if group.unread == group.processes:
                     continue
                 estimated.add_metric(values, group.estimated)
+                assert scan.taken_at is not None
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
         return *sums, parts, mappings, limit, processes, unread, estimated, oldest, folded
 

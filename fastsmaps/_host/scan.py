@@ -90,7 +90,7 @@ def scan(
     return Scan(
         sweeper.rows,
         cost=Cost(sum(sweeper.costs), time.monotonic() - begun),
-        taken_at=time.time(),
+        taken_at=source.origin(time.time())[1],
         procfs=source.path,
         count=len(sweeper.order),
         sharing_known=sweeper.sharing_known,

@@ -51,10 +51,11 @@ class Cost(Value):
 class Scan(Shown):
     """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
-    Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended (seconds
-    since the epoch), ``cost`` its Cost, ``procfs`` the directory that was read. ``max_map_count``
-    is the kernel's limit of mappings for one process (/proc/sys/vm/max_map_count); None if it is
-    not known, or the numbers of mappings were not requested. ``hidden_by`` is the mount option
+    Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended, or when
+    a capture was taken (seconds since the epoch; None if the capture does not say), ``cost`` its
+    Cost, ``procfs`` the directory that was read. ``max_map_count`` is the kernel's limit of
+    mappings for one process (/proc/sys/vm/max_map_count); None if it is not known, or the numbers
+    of mappings were not requested. ``hidden_by`` is the mount option
     that hides processes from this reader ("hidepid=invisible"), so that they are in no row and no
     count; None if all were listed. ``host_pss`` is AnonPages + Mapped in /proc/meminfo at that
     time, in bytes: the kernel's own sum of the Pss of all processes. The sum of the rows differs by
@@ -77,7 +78,7 @@ class Scan(Shown):
         rows: Iterable[ProcessTotals] | Callable[[], list[ProcessTotals]],
         *,
         cost: Cost,
-        taken_at: float,
+        taken_at: float | None,
         procfs: str,
         count: int = 0,
         max_map_count: int | None = None,

@@ -126,7 +126,8 @@ class ProcessDir(ProcessFiles):
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """Return the mappings, as fastsmaps.mappings() does."""
         table = self.needed("smaps" if sizes else "maps", take_mappings)
-        return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=time.time())
+        _, taken_at = self.source.origin(time.time())
+        return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=taken_at)
 
     def find_one(self, address: int, build_id: object) -> Mapping | None:
         """Return the mapping that contains the address; through a kept descriptor, in 3 us."""

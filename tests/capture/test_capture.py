@@ -48,6 +48,17 @@ def test_capture_reads_back_the_same(
         assert os.listdir(directory).count("meminfo") == 1
         facts = json.loads(Path(directory, "fastsmaps.json").read_bytes())
         assert (facts["host"], facts["taken_at"]) == (os.uname().nodename, saved.taken_at)
+        # The time of the capture, not of reading it.
+        for table in (
+            fastsmaps.scan(procfs=directory),
+            fastsmaps.mappings(idle.pid, procfs=directory),
+        ):
+            assert table.taken_at == saved.taken_at
+        with fastsmaps.Process(idle.pid, procfs=directory) as process:
+            assert process.mappings().taken_at == saved.taken_at
+        Path(directory, "fastsmaps.json").unlink()
+        assert fastsmaps.mappings(idle.pid, procfs=directory).taken_at is None
+        assert fastsmaps.scan(procfs=directory).taken_at is None
         # Every function reads it as if it were /proc.
         live = fastsmaps.totals(idle.pid)
         for totals in (

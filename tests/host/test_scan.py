@@ -73,6 +73,7 @@ def test_scan_of_all_processes(backend: ModuleType, idle: processes.Process) -> 
         assert (row.outcome == "read") == (row.totals is not None) == (row.error is None)
     assert scan.cost.cpu > 0
     assert scan.cost.wall > 0
+    assert scan.taken_at is not None
     assert abs(scan.taken_at - time.time()) < 600
     assert [row.pid for row in scan] == sorted(row.pid for row in scan)
     again = pickle.loads(pickle.dumps(scan))

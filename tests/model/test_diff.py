@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastsmaps
 from fastsmaps._errors import Outcome
@@ -126,6 +128,69 @@ def test_ranges_that_overlap_are_one_change(backend: ModuleType) -> None:
     scans = scan(row(1, 1)), scan(row(1, 2))
     with pytest.raises(ValueError, match="got 'range'"):
         diff(*scans, by="range")
+
+
+PAGES = st.integers(1, 40).map(lambda n: n << 12)
+# Start, length, path, Pss: of a table as the kernel writes it, sorted and without overlaps ...
+ROW = st.tuples(PAGES, PAGES, st.sampled_from([b"", b"", b"/a", b"[heap]"]), st.integers(0, 3))
+
+
+def without_overlaps(rows: list[tuple[int, int, bytes, int]]) -> list[tuple[int, int, bytes, int]]:
+    kept: list[tuple[int, int, bytes, int]] = []
+    for start, size, path, pss in sorted(rows):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, start + size, path, pss))
+    return kept
+
+
+ORDERED = st.lists(ROW, max_size=12).map(without_overlaps)
+# ... and of a torn one, or of the texts of several processes.
+ANY = st.lists(ROW, max_size=6).map(lambda rows: [(a, a + size, p, n) for a, size, p, n in rows])
+TABLES = st.tuples(ORDERED, ORDERED) | st.tuples(ORDERED, ANY) | st.tuples(ANY, ANY)
+
+
+def clusters(
+    old: list[tuple[int, int, bytes, int]], new: list[tuple[int, int, bytes, int]]
+) -> list[list[tuple[int, int, int, bytes, int]]]:
+    """Return the rows of both sides (0 and 1 first) that overlap, found in the slow way."""
+    found: list[list[tuple[int, int, int, bytes, int]]] = []
+    for row in [*((0, *row) for row in old), *((1, *row) for row in new)]:
+        _, start, end, path, _ = row
+        joined = [row]
+        for other in found[:]:
+            if any(p == path and a < end and start < b for _, a, b, p, _ in other):
+                joined += other
+                found.remove(other)
+        found.append(joined)
+    return found
+
+
+@given(TABLES)
+def test_every_mapping_is_in_one_change(
+    tables: tuple[list[tuple[int, int, bytes, int]], list[tuple[int, int, bytes, int]]],
+) -> None:
+    old, new = (ranges(*rows) for rows in tables)
+    for by in ("range", "name", "path", "kind"):
+        changes = diff(old, new, by)
+        assert len({change.key for change in changes}) == len(changes)
+        for field in ("pss", "size"):
+            assert sum(c[field] or 0 for c in changes) == (changes.total[field] or 0)
+            # Unchanged groups are left out.
+            assert sum(c.old[field] or 0 for c in changes) <= (changes.total.old[field] or 0)
+    expected = {}
+    for rows in clusters(*tables):
+        shown = [row for row in rows if row[0]] or rows
+        key = f"{min(row[1] for row in shown):x}-{max(row[2] for row in shown):x}"
+        pss, size = [0, 0], [0, 0]
+        for side, start, end, _, kb in rows:
+            pss[side] += kb * KB
+            size[side] += end - start
+        if pss[0] != pss[1] or size[0] != size[1]:
+            expected[key, rows[0][3].decode()] = [pss, size]
+    assert expected == {
+        change.key: [[change.old.pss, change.new.pss], [change.old.size, change.new.size]]
+        for change in diff(old, new, "range")
+    }
 
 
 def test_names_are_paths_or_ranges(backend: ModuleType) -> None:
