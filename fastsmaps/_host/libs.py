@@ -11,9 +11,10 @@ from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
 from fastsmaps._host.workers import counted, spread
+from fastsmaps._model.frames import Frames
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.totals import Totals
-from fastsmaps._model.values import Frozen, Shown, Value
+from fastsmaps._model.values import Frozen, Value
 from fastsmaps._public import public
 from fastsmaps._source.chunks import CHUNK_SIZE, CHUNKS
 from fastsmaps._source.process_dir import ProcessDir
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
     from fastsmaps._model.view import View
+    from fastsmaps._model.views import Use
 
     # A pid, its outcome, and the error if it was not read.
     Result = tuple[int, Outcome, str | None]
@@ -72,7 +74,7 @@ class LibUse(Value):
 
 
 @public
-class Libs(Frozen, Shown, Mapping[str, LibUse]):
+class Libs(Frozen, Frames, Mapping[str, LibUse]):
     """A read-only mapping of paths to LibUse, the largest Pss first.
 
     ``coverage`` counts the processes by outcome. ``errors`` has the reason for each pid that was
@@ -111,8 +113,26 @@ class Libs(Frozen, Shown, Mapping[str, LibUse]):
     def _view(self) -> View:
         from fastsmaps._model import views
 
-        uses = [(path, use.processes, use.files, use.totals) for path, use in self.items()]
-        return views.of_uses(uses, self.coverage)
+        return views.of_uses(self._list(), self.coverage)
+
+    def _list(self) -> list[Use]:
+        return [(path, use.processes, use.files, use.totals) for path, use in self.items()]
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
+        from fastsmaps._model import arrow
+
+        return arrow.uses_batch(self._list()).schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
+
+        It has one row for each path: ``path raw_path processes files`` and all totals; null for a
+        value that was not printed: docs/arrow.md. Raises ImportError without pyarrow.
+        """
+        from fastsmaps._model import arrow
+
+        return arrow.uses_batch(self._list()).__arrow_c_stream__(requested_schema)
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
         return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)

@@ -1,4 +1,4 @@
-"""Mappings, Scan and Samples as Arrow tables (pyarrow), for ``__arrow_c_stream__``.
+"""Mappings, Scan, Samples and Libs as Arrow tables (pyarrow), and as data frames.
 
 Columns of numbers are the backend's own memory, without a copy. The backend keeps each name,
 device and line of flags once and numbers the rows, as Arrow's dictionaries do. No row is made.
@@ -6,6 +6,8 @@ device and line of flags once and numbers the rows, as Arrow's dictionaries do. 
 
 from __future__ import annotations
 
+import math
+import os
 from functools import lru_cache
 from itertools import accumulate, cycle, islice
 
@@ -14,6 +16,7 @@ from fastsmaps._model.escaping import utf8
 from fastsmaps._model.kinds import is_deleted, is_unnamed_device, kind_of
 from fastsmaps._model.mapping import PERMS, SHARED, fields_of
 from fastsmaps._model.process_totals import stored_totals
+from fastsmaps._model.totals import SUM_NAMES
 from fastsmaps._version import __version__
 
 try:
@@ -27,15 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
+    from numpy import ndarray
+
     from fastsmaps._backend import Table
+    from fastsmaps._model.frames import Frames
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.rollups import Rollups
     from fastsmaps._model.totals import Totals
+    from fastsmaps._model.views import Use
 
     # pyarrow has no type annotations.
     Array: TypeAlias = Any
     Batch: TypeAlias = Any
     DataType: TypeAlias = Any
+    ArrowTable: TypeAlias = Any
     Schema: TypeAlias = Any
 
 #: The type of sizes and other numbers.
@@ -382,3 +390,71 @@ def samples_batch(views: dict[str, memoryview], times: Sequence[int]) -> Batch:
             values = [None if v == ABSENT else v for v in view.tolist()]
         columns[name] = column_of(values, kinds.get(name, UINT64))
     return pa.RecordBatch.from_pydict(columns)
+
+
+# ---- mapped files
+
+
+def uses_batch(uses: Sequence[Use]) -> Batch:
+    """Return the mapped files of Libs as one record batch."""
+    sums = [totals for *_, totals in uses]
+    labels = dict.fromkeys(label for totals in sums for label in totals.by_label)
+    labels.pop("Size", None)  # size is the sum of end - start
+    names = dict.fromkeys(("size", *SUMS, *SUM_NAMES, *Fields(labels, SIZES).names.values()))
+    columns = {
+        "path": column_of([path for path, *_ in uses], _TEXT),
+        "raw_path": pa.array([os.fsencode(path) for path, *_ in uses], pa.binary()),
+        "processes": pa.array([number for _, number, _, _ in uses], UINT64),
+        "files": pa.array([number for _, _, number, _ in uses], UINT64),
+    }
+    columns |= {name: column_of([totals.get(name) for totals in sums], UINT64) for name in names}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+# ---- data frames
+
+# Addresses and numbers that nobody subtracts; they may have all 64 bits.
+_UNSIGNED = ("start", "end", "offset", "inode")
+
+
+def arrow_table(table: Frames) -> ArrowTable:
+    """Return a pyarrow.Table."""
+    return pa.table(table)
+
+
+def plain_table(table: Frames) -> ArrowTable:
+    """Return a pyarrow.Table with signed sizes, and with texts instead of dictionaries of them."""
+    found = arrow_table(table)
+    for i, (name, column) in enumerate(zip(found.column_names, found.columns, strict=True)):
+        if pa.types.is_dictionary(column.type):
+            found = found.set_column(i, name, column.cast(column.type.value_type))
+        elif column.type == UINT64 and name not in _UNSIGNED:
+            # No kernel prints a size beyond 63 bits, but a text may have one: null.
+            fits = pc.less_equal(column, pa.scalar(2**63 - 1, UINT64))
+            found = found.set_column(i, name, pc.if_else(fits, column, None).cast(pa.int64()))
+    return found
+
+
+def records(table: Frames) -> ndarray:
+    """Return an array of a dataclass, with one object for each row; NaN for an unknown number."""
+    import dataclasses
+
+    import numpy
+
+    found = plain_table(table)
+    names, columns = found.column_names, []
+    for column in found.columns:
+        values = column.to_pylist()
+        if column.null_count and column.type in (pa.int64(), pa.float64()):
+            values = [math.nan if value is None else value for value in values]
+        columns.append(values)
+    # make_dataclass() refuses keywords, but a new field of the kernel may have any name. asdict()
+    # takes the name from the field.
+    record = dataclasses.make_dataclass("Record", [f"_{i}" for i in range(len(names))], init=False)
+    for field, name in zip(dataclasses.fields(record), names, strict=True):
+        field.name = name
+    array = numpy.empty(len(found), object)
+    for i, row in enumerate(zip(*columns, strict=True)):
+        array[i] = record()
+        vars(array[i]).update(zip(names, row, strict=True))
+    return array

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastsmaps._model.totals import Change
+from fastsmaps._model.values import Shown
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import SupportsIndex, overload
 
+    from fastsmaps._model.view import View
+
 
 @public
-class Changes(list[Change]):
+class Changes(Shown, list[Change]):
     """A list of Change, as diff() returns it; a slice is one too.
 
     ``total`` is the Change of everything that was compared, unchanged groups included: its key is
@@ -40,6 +43,11 @@ class Changes(list[Change]):
         if isinstance(index, slice):
             return Changes(super().__getitem__(index), self.total)
         return super().__getitem__(index)
+
+    def _view(self) -> View:
+        from fastsmaps._model import views
+
+        return views.of_changes(self)
 
     @property
     def grown(self) -> Changes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Se
 from fastsmaps._arguments import Any, check_function, check_int, check_str, wrong
 from fastsmaps._fields import ABSENT, SUMS
 from fastsmaps._model.columns import absent_column, sum_column
+from fastsmaps._model.frames import Frames
 from fastsmaps._model.kinds import is_unnamed_device, kind_of
 from fastsmaps._model.mapping import (
     NO_GROUP,
@@ -21,7 +22,6 @@ from fastsmaps._model.mapping import (
     put_head,
 )
 from fastsmaps._model.totals import Totals
-from fastsmaps._model.values import Shown
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class Group:
 
 
 @public
-class Mappings(Shown):
+class Mappings(Frames):
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
     Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` are the table's origin; None for

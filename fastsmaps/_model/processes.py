@@ -9,12 +9,13 @@ from fastsmaps._arguments import Any, check_function, check_int, check_str
 from fastsmaps._errors import OUTCOMES
 from fastsmaps._fields import ABSENT, SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model.columns import cell
+from fastsmaps._model.frames import Frames
 from fastsmaps._model.grouping import By, key_of
 from fastsmaps._model.mappings import Group
 from fastsmaps._model.process_totals import ProcessTotals, stored_totals
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._model.tree import below
-from fastsmaps._model.values import Shown, Value
+from fastsmaps._model.values import Value
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -48,7 +49,7 @@ class Cost(Value):
 
 
 @public
-class Scan(Shown):
+class Scan(Frames):
     """A table of processes: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
     Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended, or when

@@ -7,8 +7,9 @@ from array import array
 from fastsmaps._arguments import Any, check_str
 from fastsmaps._fields import ABSENT, SIZES, SUMS, Fields
 from fastsmaps._model.columns import absent_column, cell, sum_column
+from fastsmaps._model.frames import Frames
 from fastsmaps._model.totals import SUM_NAMES, Totals
-from fastsmaps._model.values import Shown, Value
+from fastsmaps._model.values import Value
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ Sample.__annotations__.update(totals=Totals)
 
 
 @public
-class Samples(Shown):
+class Samples(Frames):
     """A table of samples: ``len(s)``, ``s[i]``, iteration; ``s[i:j]`` is a smaller table.
 
     Rows (Sample) are made on demand. The table does not change while the watch goes on.

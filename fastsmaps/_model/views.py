@@ -9,17 +9,18 @@ from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import short_command
 from fastsmaps._model.processes import coverage_text
 from fastsmaps._model.totals import UNREAD
-from fastsmaps._model.view import ROWS, View, name, number, seconds, size
+from fastsmaps._model.view import ROWS, View, name, number, seconds, signed, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from fastsmaps._model.changes import Changes
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
     from fastsmaps._model.samples import Sample, Samples
-    from fastsmaps._model.totals import Totals
+    from fastsmaps._model.totals import Change, Totals
     from fastsmaps._model.view import Column, Row
 
     #: A path, the numbers of its processes and of its files, and its totals.
@@ -119,6 +120,26 @@ def of_samples(table: Samples) -> View:
     )
 
 
+def of_changes(changes: Changes) -> View:
+    """Show the first changes, those of everything else, and the change of the whole."""
+    total = changes.total
+    keys = _keys([key for key, value in total.items() if value is not None], total.swap)
+    shown = changes[:ROWS]
+    rows = [
+        (*(change[key] for key in keys), "* " * bool(change.shared_with_fewer) + change.name)
+        for change in shown
+    ]
+    fewer = any(change.shared_with_fewer for change in shown)
+    span = "" if total.seconds is None else f" in {total.seconds:.1f} s"
+    return View(
+        f"{_number_of(len(changes), 'change')}{span}",
+        [*((key, signed) for key in keys), ("name", name)],
+        rows,
+        sums=_sums(total, keys, rows, len(changes) - len(rows), ()),
+        notes=["* shared with fewer processes than before"] if fewer else [],
+    )
+
+
 def of_totals(totals: Totals) -> View:
     """Show the fields that the kernel printed."""
     known = {key: value for key, value in totals.items() if value is not None}
@@ -144,7 +165,7 @@ def _sizes(keys: Iterable[str]) -> list[Column]:
 
 
 def _sums(
-    total: Totals, keys: list[str], rows: Sequence[Row], unseen: int, blank: Row
+    total: Totals | Change, keys: list[str], rows: Sequence[Row], unseen: int, blank: Row
 ) -> list[Row]:
     """Return lines with the sums of the `unseen` rows that are not shown, and of all."""
     if len(rows) + unseen < 2:

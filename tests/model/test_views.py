@@ -217,6 +217,49 @@ def test_samples_are_spread_and_show_the_peak() -> None:
     ]
 
 
+def test_changes_are_signed_and_marked(backend: ModuleType) -> None:
+    def table(*rows: tuple[bytes, int, int, int]) -> fastsmaps.Mappings:
+        return fastsmaps.parse(
+            b"".join(
+                record(
+                    i << 16,
+                    (i << 16) + 4096,
+                    name,
+                    Rss=rss,
+                    Pss=pss,
+                    Private_Clean=0,
+                    Private_Dirty=uss,
+                )
+                for i, (name, rss, pss, uss) in enumerate(rows)
+            )
+        )
+
+    before = table((b"/a", 8, 8, 8), (b"/b", 8, 4, 0), (b"", 4, 4, 4), (b"/same", 4, 4, 4))
+    after = table((b"/a", 4, 4, 4), (b"/b", 8, 8, 8), (b"", 2048, 2048, 2048), (b"/same", 4, 4, 4))
+    changes = fastsmaps.diff(before, after)
+    assert words(repr(changes)) == [
+        ["3 changes"],
+        ["pss", "uss", "rss", "name"],
+        ["+2.0 MiB", "+2.0 MiB", "+2.0 MiB", "(no name)"],
+        ["-4 KiB", "-4 KiB", "-4 KiB", "/a"],
+        ["+4 KiB", "+8 KiB", "0", "* /b"],
+        ["+2.0 MiB", "+2.0 MiB", "+2.0 MiB", "sum"],
+        ["* shared with fewer processes than before"],
+    ]
+    assert Page(changes._repr_html_()).rows[1:4] == words(repr(changes))[2:5]
+    assert "(no name)" in in_rich(changes)
+    assert repr(fastsmaps.diff(before, before)).splitlines()[0] == "0 changes"
+    older = scan(ProcessTotals(1, "read", totals=totals(1024), start_time=1.0))
+    newer = scan(ProcessTotals(1, "read", totals=totals(2048), start_time=1.0))
+    newer.taken_at += 2.5
+    assert words(repr(fastsmaps.diff(older, newer)))[0] == ["1 change in 2.5 s"]
+
+
+def test_a_change_of_many_groups_is_cut(backend: ModuleType) -> None:
+    lines = words(repr(fastsmaps.diff(many(0), many(30))))
+    assert lines[-2:] == [["+210 KiB", "+210 KiB", "20 more"], ["+465 KiB", "+465 KiB", "sum"]]
+
+
 def test_totals_show_all_fields_in_a_notebook() -> None:
     page = Page(totals(4096, NewThing=2048)._repr_html_())
     assert page.rows == [
@@ -242,7 +285,9 @@ def results() -> list[Any]:
     libs = Libs(
         ((os.fsdecode(name), LibUse(totals(1024), 1)) for name in HOSTILE), {"read": 1}, {}, {}
     )
-    return [mappings, scan(*rows[::2]), scan(*rows[1::2]), libs, totals(1), samples(1, 2)]
+    changes = fastsmaps.diff(mappings[:0], mappings)
+    scans = [scan(*rows[::2]), scan(*rows[1::2])]
+    return [mappings, *scans, libs, totals(1), samples(1, 2), changes]
 
 
 @pytest.mark.parametrize("result", results(), ids=lambda result: type(result).__name__)
