@@ -105,5 +105,5 @@ def picture(title: str, text: str) -> str:
     )
 
 
-for name, arguments in {"ps": "ps --human --limit 12", "top": "top"}.items():
+for name, arguments in {"ps": "ps --limit 12", "top": "top"}.items():
     (HERE / f"{name}.svg").write_text(picture(f"fastsmaps {arguments}", screen(arguments)))

@@ -49,9 +49,7 @@ def add_output(
             type=extra_file("fastsmaps.parquet"),
             help="write a Parquet file, in bytes, with host and time in each row",
         )
-    group.add_argument(
-        "--human", action="store_true", help="print sizes with units (default: tables in KiB)"
-    )
+    add_units(group)
     group.add_argument(
         "-s",
         "--sort",
@@ -74,6 +72,17 @@ def add_output(
         help=f"only {filters} matches; exit status 1 if none does",
     )
     add_procfs(parser)
+
+
+def add_units(parser: argparse._ActionsContainer) -> None:
+    """Add --human and --kib."""
+    units = parser.add_mutually_exclusive_group()
+    units.add_argument(
+        "--human", action="store_true", help="print sizes with units (default on a terminal)"
+    )
+    units.add_argument(
+        "--kib", action="store_true", help="print sizes in KiB (default elsewhere, as in a pipe)"
+    )
 
 
 def add_procfs(parser: argparse.ArgumentParser) -> None:

@@ -53,9 +53,9 @@ examples:
   fastsmaps ps --procfs host7.tar.gz   ... and show them elsewhere
   fastsmaps export --by unit           Prometheus metrics by systemd unit
 
-Run `fastsmaps COMMAND --help` for more. Tables are in KiB, JSON and CSV in bytes. Exit status: 0 on
-success; 1 if a named process or file could not be read, or if --filter matches nothing; 2 for a
-usage error.
+Run `fastsmaps COMMAND --help` for more. Sizes have units on a terminal, and are in KiB in a pipe;
+JSON and CSV are in bytes. Exit status: 0 on success; 1 if a named process or file could not be
+read, or if --filter matches nothing; 2 for a usage error.
 """
 
 

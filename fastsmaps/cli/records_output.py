@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 from fastsmaps._fields import python_name
 from fastsmaps._model.sizes import human
@@ -57,17 +58,18 @@ def number(name: str, head: str | None = None) -> Column:
 
 
 def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Column]:
-    """Return columns of sizes."""
+    """Return columns of sizes; the heads name the unit where the cells do not."""
+    more = " KiB" if unit is kib else ""
 
     def column(name: str) -> Column:
-        return Column(name.upper(), lambda record: unit(record.get(name)))
+        return Column(name.upper() + more, lambda record: unit(record.get(name)))
 
     return [column(name) for name in names]
 
 
 def size_format(args: argparse.Namespace) -> Callable[[int | None], str]:
-    """Return the function that formats sizes in tables."""
-    return human if args.human else kib
+    """Return the function that formats sizes in tables: human() or kib()."""
+    return human if args.human or (sys.stdout.isatty() and not args.kib) else kib
 
 
 def _shown(value: object) -> str:

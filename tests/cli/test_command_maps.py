@@ -7,7 +7,7 @@ from types import ModuleType
 
 import fastsmaps
 from support import processes
-from support.commands import OTHER, ZOO, csv_rows, json_rows, run
+from support.commands import OTHER, ZOO, csv_rows, heads, json_rows, run
 from support.smaps_texts import record
 
 
@@ -41,7 +41,15 @@ def test_maps_output(backend: ModuleType) -> None:
     assert some
     assert all("memfd" in row["path"] for row in some)
     text = run("maps", ZOO, "--fields", "rss,swap,Locked").stdout.splitlines()
-    assert text[0].split() == ["ADDRESS", "PERMS", "RSS", "SWAP", "LOCKED", "KIND", "PATH"]
+    assert heads(text[0]) == [
+        "ADDRESS",
+        "PERMS",
+        "RSS KiB",
+        "SWAP KiB",
+        "LOCKED KiB",
+        "KIND",
+        "PATH",
+    ]
     assert text[-1].startswith("total")
     assert json_rows("maps", ZOO, "--sort=-pss", "--limit", "1")[0]["pss"] == max(
         row["pss"] for row in rows

@@ -16,7 +16,7 @@ from pyarrow import parquet
 import fastsmaps
 from fastsmaps._output.display import escaped
 from support import linux, processes
-from support.commands import csv_rows, json_rows, run
+from support.commands import csv_rows, heads, json_rows, run
 
 
 def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
@@ -31,7 +31,7 @@ def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
     lines = {line["pid"]: line for line in csv_rows("ps")}
     assert lines[str(idle.pid)]["rss"] == str(own["rss"])
     text = run("ps", "--filter", "workloads").stdout.splitlines()
-    assert text[0].split() == ["PID", "USER", "PSS", "USS", "RSS", "SWAP", "COMMAND"]
+    assert heads(text[0]) == ["PID", "USER", "PSS KiB", "USS KiB", "RSS KiB", "SWAP KiB", "COMMAND"]
     assert any(line.split()[0] == str(idle.pid) for line in text)
     assert any(re.fullmatch(r"\d+ of \d+ processes read.*", line) for line in text[-2:])
     assert len(json_rows("ps", "--limit", "1")) == 1
@@ -164,7 +164,7 @@ def test_ps_fields_and_sort(backend: ModuleType, idle: processes.Process, tmp_pa
     head, *lines = run(
         "ps", "--fields", "pss,ppid,user", "--filter", "workloads"
     ).stdout.splitlines()
-    assert head.split() == ["PID", "PSS", "PPID", "USER", "COMMAND"]
+    assert heads(head) == ["PID", "PSS KiB", "PPID", "USER", "COMMAND"]
     (line,) = [line.split() for line in lines if line.split()[:1] == [str(idle.pid)]]
     assert line[2] == str(os.getpid())
     (total,) = [line.split() for line in lines if line.startswith("total")]
@@ -193,7 +193,7 @@ def test_ps_by_fields(backend: ModuleType, idle: processes.Process) -> None:
     for row in json_rows("ps", "--by", "user", "--fields", "locked,pss"):
         assert list(row) == ["user", "processes", "unread", "locked", "pss"]
     text = run("ps", "--by", "user", "--fields", "Locked").stdout.splitlines()
-    assert text[0].split() == ["LOCKED", "PROCESSES", "USER"]
+    assert heads(text[0]) == ["LOCKED KiB", "PROCESSES", "USER"]
 
 
 @pytest.mark.host

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from fastsmaps.cli.parser import COMMANDS
-from support.commands import ZOO, on_terminal, run
+from support.commands import OTHER, ZOO, on_terminal, run
 from support.independent import DATA
 
 
@@ -40,6 +44,26 @@ def test_help_of_each_command(backend: ModuleType) -> None:
         assert "examples:" in text
         assert f"fastsmaps {command}" in text
         assert command in run("--help").stdout
+
+
+@pytest.mark.parametrize("command", ["ps", "maps", "totals", "libs", "diff"])
+@pytest.mark.parametrize("without_rich", [False, True])
+def test_sizes_have_a_unit(backend: ModuleType, command: str, without_rich: bool) -> None:
+    words = [command, *([ZOO, OTHER] if command == "diff" else [str(os.getpid())])]
+    size = r"[0-9](\.[0-9])? [KMG]iB\b"
+    for forced in ([], ["--human"]):
+        text = on_terminal(*words, *forced, without_rich=without_rich)
+        assert re.search(size, text)
+        assert "PSS KiB" not in text
+    for text in (
+        run(*words).stdout,
+        run(*words, "--kib").stdout,
+        on_terminal(*words, "--kib", without_rich=without_rich),
+    ):
+        assert "KiB" in text.splitlines()[0]
+        assert not re.search(size, text)
+    assert re.search(size, run(*words, "--human").stdout)
+    assert "not allowed with" in run(*words, "--kib", "--human", status=2).stderr
 
 
 HOSTILE = b'/tmp/\x1b[31m\xff\x07[red]x[/red]\xe2\x80\xae,"quoted"'

@@ -14,7 +14,7 @@ import pytest
 import fastsmaps
 from fastsmaps import _backend
 from support import linux, processes
-from support.commands import json_rows, run
+from support.commands import heads, json_rows, run
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.core]
 
@@ -213,11 +213,20 @@ def test_command_lists_each_file_of_a_path(backend: ModuleType, host: Path, tmp_
     ]  # fmt: skip
     assert [row["pss"] for row in rows] == sorted((row["pss"] for row in rows), reverse=True)
     head, *lines = run("libs", "--procfs", str(host)).stdout.splitlines()
-    assert head.split() == ["PSS", "USS", "RSS", "SWAP", "PROCESSES", "DEV", "INODE", "PATH"]
+    assert heads(head) == [
+        "PSS KiB",
+        "USS KiB",
+        "RSS KiB",
+        "SWAP KiB",
+        "PROCESSES",
+        "DEV",
+        "INODE",
+        "PATH",
+    ]
     assert lines[0].split() == ["16", "-", "16", "-", "1", "fe:00", "9", "/lib/libc.so"]
     # The file columns are left out where each path is one file.
     head, *_ = run("libs", "--procfs", str(host), "--filter", "other").stdout.splitlines()
-    assert head.split() == ["PSS", "USS", "RSS", "SWAP", "PROCESSES", "PATH"]
+    assert heads(head) == ["PSS KiB", "USS KiB", "RSS KiB", "SWAP KiB", "PROCESSES", "PATH"]
 
 
 def test_command_by_path_merges_files(backend: ModuleType, host: Path) -> None:
@@ -226,7 +235,15 @@ def test_command_by_path_merges_files(backend: ModuleType, host: Path) -> None:
         ("/lib/libc.so", 3, 3), ("/lib/other.so", 1, 2), (os.fsdecode(MEMFD), 2, 2),
     ]  # fmt: skip
     head, first, *_ = run("libs", "--by", "path", "--procfs", str(host)).stdout.splitlines()
-    assert head.split() == ["PSS", "USS", "RSS", "SWAP", "FILES", "PROCESSES", "PATH"]
+    assert heads(head) == [
+        "PSS KiB",
+        "USS KiB",
+        "RSS KiB",
+        "SWAP KiB",
+        "FILES",
+        "PROCESSES",
+        "PATH",
+    ]
     assert first.split() == ["29", "-", "29", "-", "3", "3", "/lib/libc.so"]
     text = run("libs", "--by", "path", "--procfs", str(host), "--filter", "other").stdout
     assert "FILES" not in text
@@ -243,10 +260,10 @@ def test_fields_of_libs(backend: ModuleType, host: Path) -> None:
         "pss",
     ]
     head, *_ = run(*words, "--filter", "other").stdout.splitlines()
-    assert head.split() == ["RSS", "PSS", "PROCESSES", "PATH"]
+    assert heads(head) == ["RSS KiB", "PSS KiB", "PROCESSES", "PATH"]
     other = ("libs", "--procfs", str(host), "--fields")
     head, *_ = run(*other, "inode,processes,rss", "--filter", "other").stdout.splitlines()
-    assert head.split() == ["INODE", "PROCESSES", "RSS", "PATH"]
+    assert heads(head) == ["INODE", "PROCESSES", "RSS KiB", "PATH"]
     assert "no field 'nonsense'" in run(*other, "nonsense", status=2).stderr
     text = run(*other, "pss_dirty", "--csv", "--filter", "no such", status=1).stdout
     assert text == "path,dev,inode,processes,pss_dirty\n"

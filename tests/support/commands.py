@@ -9,6 +9,7 @@ import json
 import locale
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -119,6 +120,11 @@ def json_rows(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
 def csv_rows(*arguments: str) -> list[dict[str, str]]:
     """Run the command with --csv and parse its output."""
     return list(csv.DictReader(io.StringIO(run(*arguments, "--csv").stdout)))
+
+
+def heads(line: str) -> list[str]:
+    """Return the heads of a table's columns from its first line."""
+    return re.split("  +", line.strip())
 
 
 # ---- on a terminal

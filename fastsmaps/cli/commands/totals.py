@@ -6,6 +6,7 @@ import fastsmaps
 from fastsmaps import Error
 from fastsmaps._model.grouping import search
 from fastsmaps._model.totals import UNREAD
+from fastsmaps._output.display import kib
 from fastsmaps.cli.options import UsageError, add_output, is_table
 from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   fastsmaps totals 1234              one line per field
   fastsmaps totals --tree 1234       the sum of 1234 and all its descendants
-  fastsmaps totals self 1 --human    two processes side by side
+  fastsmaps totals self 1            two processes side by side
   fastsmaps totals 1234 --json       in bytes; null for what the kernel did not report
   xzcat saved.xz | fastsmaps totals -
 """
@@ -150,7 +151,7 @@ def _show_side_by_side(args: argparse.Namespace, records: list[Record]) -> None:
     def column(place: str, head: str) -> Column:
         return Column(head, lambda row: unit(row[place]))
 
-    columns = [text("field", "SIZE" if args.human else "KiB")]
+    columns = [text("field", "KiB" if unit is kib else "SIZE")]
     columns += [column(str(i), record["target"][-20:]) for i, record in enumerate(records)]
     args.sort, args.reverse, args.limit = None, False, None
     show(args, rows, columns, defaults=["field"])
