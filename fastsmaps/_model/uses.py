@@ -28,12 +28,13 @@ _OF_KINDS = {
 }
 TEXT, READ_ONLY, RELOCATIONS, WRITABLE = "text", "read-only data", "relocations", "writable data"
 HEAP, STACKS, ARENAS, JIT = "main heap", "thread stacks", "malloc arenas", "JIT code"
+MALLOC = "malloc"  # a label, too
 GO_HEAP, JAVA_HEAP, V8_HEAP = "Go heap", "Java heap", "JavaScript heap"
 LARGE, OTHER, NO_ACCESS = "large allocations", "other anonymous", "no access"
 GPU, BUFFERS, FILES, ROLLUPS = "GPU memory", "kernel buffers", _OF_KINDS["file"], "rollup"
 #: Every use, except those of named memory, which are labels.
 USES = (
-    TEXT, READ_ONLY, RELOCATIONS, WRITABLE, FILES, HEAP, "main stack", STACKS, ARENAS, JIT,
+    TEXT, READ_ONLY, RELOCATIONS, WRITABLE, FILES, HEAP, "main stack", STACKS, ARENAS, MALLOC, JIT,
     GO_HEAP, JAVA_HEAP, V8_HEAP, LARGE, OTHER, NO_ACCESS, "shared memory", "huge pages", GPU,
     "device memory", BUFFERS, "kernel pages", ROLLUPS,
 )  # fmt: skip
@@ -65,6 +66,8 @@ _MIN_STACK, _MAX_GUARD = 16 << 10, 1 << 20
 _PAGE = 4 << 10
 # A power of two from here on is a stack's size: what ulimit -s and runtimes choose.
 _SURE_STACK = 64 << 10
+# Chromium's partition_alloc_constants.h: slots begin after four pages, of which two are guards.
+_SUPER_PAGE, _FIRST_SLOT = 2 << 20, 16 << 10
 # Go's runtime/malloc.go: the first hint for its heap on amd64 and others, and on arm64.
 _GO_HEAPS = (0xC0 << 32, 0x40 << 32)
 # HotSpot's OopEncodingHeapMax: compressed references reach addresses below 32 GiB.
@@ -102,12 +105,14 @@ def _own_uses(
     def decide(bits: int, dev: int, name: int, number: int) -> str:
         text = table_names[name]
         codes = flags[number] if number < len(flags) else _NO_FLAGS
-        kind = kind_of(text, bool(bits & SHARED), b"ht" in codes, unnamed[dev])
+        shared = bool(bits & SHARED)
+        kind = kind_of(text, shared, b"ht" in codes, unnamed[dev])
         if kind == "anon_named" or (kind in ("shmem", "stack") and text.startswith(_NAMED)):
             return _named(text, kind, bits)
         if kind == "anon":
             return _anonymous(bits, is_loose)
-        if kind == "file" and (name in executable or _is_library(text)):
+        is_program = name in executable and (kind == "file" or (kind == "shmem" and not shared))
+        if is_program or (kind == "file" and _is_library(text)):
             return _of_program(bits, codes)
         return _other(text, kind, name in executable)
 
@@ -266,7 +271,7 @@ class _Rows:
         return JAVA_HEAP + "?" if self._is_java and self._ends[i] <= _JAVA_MAX else ""
 
     def _stack(self, i: int) -> str:
-        """Return thread stacks if the row before is a guard, and mark that, or ""."""
+        """Return thread stacks if a guard is before the row, and mark it; or another use, or ""."""
         if not self._follows(i) or self.uses[i - 1] != NO_ACCESS:
             return ""
         if self._names[i - 1] != self._names[i]:
@@ -279,6 +284,8 @@ class _Rows:
         is_sure = self._flags[i] in self._of_stacks or (
             size >= _SURE_STACK and any(n & (n - 1) == 0 for n in sizes)
         )
+        if not is_sure and start % _SUPER_PAGE == _FIRST_SLOT:
+            return MALLOC + "?"
         use = STACKS if is_sure else STACKS + "?"
         self.uses[i - 1] = use
         return use

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
     ("cgroup", "cmdline", "comm", "dev", "error", "exe", "extra", "kind", "label", "outcome",
-     "path", "perms", "user", "vm_flags")
+     "path", "perms", "use", "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
     ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",

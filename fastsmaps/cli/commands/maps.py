@@ -10,6 +10,7 @@ from fastsmaps.cli.fields_option import (
     columns_of,
     is_size,
     output_fields,
+    requested_fields,
     selected_fields,
     total_cells,
 )
@@ -46,6 +47,7 @@ EXAMPLES = """\
   fastsmaps maps 1234 --by use                  thread stacks, malloc arenas, JIT code, text, ...
   fastsmaps maps 1234 --by label                named memory: malloc, Java heap, each file, ...
   fastsmaps maps 1234 --fields rss,swap,locked  these fields instead of the usual ones
+  fastsmaps maps 1234 --fields use,rss          what each mapping is for
   fastsmaps maps 1234 --fields rss --csv        rss with address, perms, kind and path, for scripts
   fastsmaps maps 1234 --filter 'libc' --json
   fastsmaps maps 1234 --plot out.html           a treemap
@@ -128,10 +130,13 @@ def _sums(records: list[Record], names: list[str]) -> dict[str, int | None]:
 
 def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
     records = _records(mappings)
+    if "use" in requested_fields(args, ["use"]):  # more work than all other columns
+        for record, use in zip(records, mappings.uses(), strict=True):
+            record["use"] = use
     defaults = [*dict.fromkeys((*_PLAIN, "size", *NAMES.values(), *SUMS))]
     unit = size_format(args)
     # A field that this kernel does not print is a column, too: scripts run on several kernels.
-    every = [*dict.fromkeys((*field_names(records, defaults), *defaults))]
+    every = [*dict.fromkeys((*field_names(records, defaults), *defaults, "use"))]
     names = selected_fields(args, every, _USUAL)
     columns = [
         Column("ADDRESS", lambda record: f"{record['start']:012x}", left=True),
