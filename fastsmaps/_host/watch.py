@@ -19,10 +19,10 @@ from fastsmaps._arguments import (
 from fastsmaps._backend.descriptors import is_exhausted
 from fastsmaps._errors import Error, NoMemoryMap, ProcessGone, outcome_of
 from fastsmaps._host.scan import scan
+from fastsmaps._model.changes import Changes
 from fastsmaps._model.diff import diff
 from fastsmaps._model.samples import Sample, Samples, Series
 from fastsmaps._model.stat import status_number
-from fastsmaps._model.totals import Change
 from fastsmaps._public import public
 from fastsmaps._source.forks import own_process
 from fastsmaps._source.process import Process
@@ -57,7 +57,7 @@ class Watch:
     ``peak``, ``peaks``: the sample with the largest Pss; the samples with the maximum of each size.
     ``peak_rss``: VmHWM, the kernel's record of the largest Rss, in bytes. It includes peaks between
     two samples, and counts from the start of the program, not of the watch.
-    ``growth``: what grew since the first sample, by path; see below.
+    ``growth``: what grew since the first sample, by path, or by address range; see below.
     ``outcome``: "read" while the process can be read; "gone" or "zombie" after its end, which ends
     the watch without an error; "denied" or "failed" after any other failure, which ends it too and
     is raised, see below. An exec is followed.
@@ -245,13 +245,13 @@ class Watch:
         raise ValueError("no sample of this Watch has Pss or Rss")
 
     @property
-    def growth(self) -> list[Change] | None:
-        """The changes from `before` to `after`, by path, the largest change of Pss first.
+    def growth(self) -> Changes | None:
+        """The changes from `before` to `after`, by path, unnamed memory by its address range.
 
-        None unless two tables were read. For another key use diff(watch.before, watch.after, ...).
+        The same as diff(before, after, by="name"), in that order; None unless two tables were read.
         """
         before, after = self.before, self.after
-        return None if before is None or after is None else diff(before, after)
+        return None if before is None or after is None else diff(before, after, by="name")
 
     @property
     def duration(self) -> float:

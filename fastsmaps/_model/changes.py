@@ -51,8 +51,13 @@ class Changes(Shown, list[Change]):
 
     @property
     def grown(self) -> Changes:
-        """What grew, the largest growth first; memory shared with fewer processes comes last."""
-        return Changes([c for c in self if next(filter(None, rank(c)), 0) > 0], self.total)
+        """What grew, the largest growth first, without what is only shared with fewer processes."""
+        return Changes([change for change in self if _is_growth(change)], self.total)
+
+
+def _is_growth(change: Change) -> bool:
+    uss, own_pss, pss, size = rank(change)
+    return uss > 0 or own_pss > 0 or (not (uss or own_pss or pss) and size > 0)
 
 
 def rank(change: Change) -> tuple[int, int, int, int]:

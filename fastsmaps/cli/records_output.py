@@ -7,6 +7,7 @@ import sys
 
 from fastsmaps._fields import python_name
 from fastsmaps._model.sizes import human
+from fastsmaps._model.totals import NO_NAME
 from fastsmaps._output.display import escaped, kib
 from fastsmaps.cli.options import UsageError, is_table, write_errors
 from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastsmaps.cli.output import Record
-
-#: Stands in tables for an empty path; no real path has this form.
-NO_NAME = "(no name)"
 
 #: The sizes of a table without --fields.
 DEFAULT_SIZES = ("pss", "uss", "rss", "swap")

@@ -31,7 +31,7 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequenc
             overflow="ellipsis",
         )
     for row in rows:
-        style = "bold" if "total" in row[:1] else ""
+        style = "bold" if "total" in (*row[:1], *row[-1:]) else ""
         table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row), style=style)
     return table
 

@@ -7,21 +7,30 @@ import sys
 
 import fastsmaps
 from fastsmaps._fields import ABSENT
+from fastsmaps._model.sizes import change as signed
 from fastsmaps._model.sizes import human
 from fastsmaps._output.display import escaped, kib
 from fastsmaps._output.files import atomic_file
+from fastsmaps.cli.change_table import (
+    FEWER,
+    MAPPING_NAMES,
+    change_columns,
+    duration,
+    mapping_keys,
+    mapping_name,
+    record_of,
+    total_record,
+)
 from fastsmaps.cli.options import write_errors
 from fastsmaps.cli.output import MAX_COMMAND_LENGTH, plain_lines
 from fastsmaps.cli.plot_option import save_plot
-from fastsmaps.cli.records_output import DEFAULT_SIZES, NO_NAME
+from fastsmaps.cli.records_output import DEFAULT_SIZES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from fastsmaps._model.samples import Samples
-    from fastsmaps._model.totals import Change
 
 
 class WatchEnd:
@@ -117,16 +126,11 @@ def _json(
                 "peaks": {name: sample.as_dict() for name, sample in watch.peaks.items()},
                 "growth": None
                 if growth is None
-                else [_change(change) for change in growth[: args.limit]],
+                else [record_of(change, mapping_keys(change)) for change in growth[: args.limit]],
             }
         )
         + "\n"
     )
-
-
-def _change(change: Change) -> dict[str, Any]:
-    head = {"path": change.key, "old": change.old.pss, "new": change.new.pss}
-    return {**head, **change.as_dict()}
 
 
 # ---- for people
@@ -143,7 +147,7 @@ def _report(
     lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
         lines += [_samples_line(watch, samples), "", *_sizes_table(args, watch, samples, ended)]
-        lines += _growth(args, watch, samples)
+        lines += _growth(args, watch)
     else:
         lines.append("it ended before the first sample")
     return "".join(f"{escaped(line)}\n" for line in lines)
@@ -202,21 +206,35 @@ def _sizes_table(
     return plain_lines(head, rows, head[:1], None)
 
 
-def _growth(args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples) -> list[str]:
-    """Return the lines on what grew most, and in what time."""
-    unit = human if args.human else kib
-    grown = [change for change in watch.growth or () if (change.pss or change.size or 0) > 0]
-    if not grown or watch.after is None or watch.after.taken_at is None:
+def _growth(args: argparse.Namespace, watch: fastsmaps.Watch) -> list[str]:
+    """Return the lines on what grew most, in what time, and what others stopped sharing."""
+    growth = watch.growth
+    if growth is None:
         return []
-    until = watch.after.taken_at - samples[0].time
-    rows = [
-        [
-            *(unit(change[name]) for name in ("pss", "uss")),
-            *(unit(side.pss) for side in (change.old, change.new)),
-            str(change.key) or NO_NAME,
+    grown = growth.grown
+    seconds = growth.total.seconds
+    what = f"process {watch.pid} alone" if watch.tree else ""
+    time = "" if seconds is None else f"in {duration(seconds)}"
+    lines = ["", f"{' '.join(filter(None, (what, 'did not grow', time)))}"]
+    if grown:
+        records = [record_of(change, mapping_keys(change)) for change in grown[: args.limit]]
+        whole = total_record(growth.total, dict.fromkeys(MAPPING_NAMES, ""))
+        columns = change_columns([*records, whole], human if args.human else kib)
+        rows = [
+            [*(column.cell(record) for column in columns), name]
+            for record, name in zip(
+                (*records, whole), (*map(mapping_name, records), "total"), strict=True
+            )
         ]
-        for change in grown[: args.limit]
-    ]
-    head = ["PSS", "USS", "OLD", "NEW", "PATH"]
-    which = f"process {watch.pid} alone grew" if watch.tree else "grew"
-    return ["", f"{which} most, in {until:.1f} s:", *plain_lines(head, rows, head[4:], None)]
+        head = [*(column.head for column in columns), "PATH"]
+        left = [*(column.head for column in columns if column.left), "PATH"]
+        title = ", ".join(filter(None, (f"{what} grew most".strip(), time)))
+        lines = ["", f"{title}:", *plain_lines(head, rows, left, None)]
+        if any(record["shared_with_fewer"] for record in records):
+            lines += ["", FEWER]
+    listed = {id(change) for change in grown}
+    others = [c for c in growth if c.shared_with_fewer and id(c) not in listed]
+    if others:
+        pss = signed(sum(change.pss or 0 for change in others))
+        lines += ["", f"not grown, but shared with fewer processes than before: {pss} of Pss"]
+    return lines

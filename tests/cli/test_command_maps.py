@@ -1,4 +1,4 @@
-"""fastsmaps totals, maps, libs and diff: text, JSON, CSV."""
+"""fastsmaps totals, maps, and libs: text, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -117,64 +117,6 @@ def test_libs_output(backend: ModuleType, idle: processes.Process) -> None:
             f"fastsmaps: process {ended} is a zombie: it has no memory map"
         ]
     run("libs", str(idle.pid), str(idle.pid))  # named twice, and read
-
-
-def test_diff_reports_usage_errors_before_waiting(
-    backend: ModuleType, idle: processes.Process
-) -> None:
-    for options, message in (
-        (
-            ("--by", "comm"),
-            "--by for a process must be one of path, kind, label, use, range, got comm",
-        ),
-        (("--sort", "nonsense"), "no field 'nonsense'"),
-    ):
-        month = ("diff", str(idle.pid), "--after", "2678400")
-        assert message in run(*month, *options, status=2, timeout=processes.TIMEOUT).stderr
-
-
-def test_diff_without_changes_has_a_header(backend: ModuleType) -> None:
-    """An empty diff can be sorted by every field and has a CSV header."""
-    some = run("diff", ZOO, OTHER, "--csv").stdout.splitlines()
-    none = run("diff", ZOO, ZOO, "--csv", "--sort", "private_dirty").stdout.splitlines()
-    assert none == [some[0]]
-
-
-def test_diff_by_range(backend: ModuleType, tmp_path: Path) -> None:
-    """Unnamed memory that grew downwards has an address; --filter and --sort work on ranges."""
-    old, new = tmp_path / "old", tmp_path / "new"
-    line = "{}-{} rw-p 00000000 00:00 0 {}\nRss: {} kB\nPss: {} kB\n"
-    old.write_text(
-        line.format("20000", "30000", "", 8, 8) + line.format("50000", "60000", "/a", 4, 4)
-    )
-    new.write_text(
-        line.format("10000", "30000", "", 99, 99) + line.format("50000", "60000", "/a", 5, 5)
-    )
-    rows = json_rows("diff", str(old), str(new), "--by", "range")
-    shown = [(row["range"], row["path"], row["change"]) for row in rows]
-    assert shown == [("10000-30000", "", 91 << 10), ("50000-60000", "/a", 1 << 10)]
-    rows = json_rows(
-        "diff", str(old), str(new), "--by", "range", "--filter", "/a", "--sort", "range"
-    )
-    assert [row["path"] for row in rows] == ["/a"]
-
-
-def test_diff_output(backend: ModuleType, saved: str, idle: processes.Process) -> None:
-    rows = json_rows("diff", ZOO, OTHER)
-    expected = fastsmaps.diff(fastsmaps.load(ZOO), fastsmaps.load(OTHER))
-    assert [(row["path"], row["change"]) for row in rows] == [(c.key, c.pss) for c in expected]
-    assert all(row["new"] - row["old"] == row["change"] for row in rows)
-    assert json_rows("diff", ZOO, ZOO) == []
-    text = run("diff", ZOO, OTHER).stdout
-    assert "PATH" in text
-    assert "(no name)" in text
-    assert json_rows("diff", saved, saved) == []
-    run("diff", str(idle.pid), "--after", "0")
-    for wrong in (("diff", ZOO), ("diff", ZOO, "--after", "1"), ("diff", ZOO, saved)):
-        assert run(*wrong, status=2).stderr.count("\n") == 1
-    assert "cannot compare a capture" in run("diff", ZOO, saved, status=2).stderr
-    assert "got kind" in run("diff", saved, saved, "--by", "kind", status=2).stderr
-    assert run("diff", ZOO, "nothing-there", status=1).stderr.count("\n") == 1
 
 
 def test_known_fields_that_no_mapping_has(backend: ModuleType, tmp_path: Path) -> None:

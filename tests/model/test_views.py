@@ -251,7 +251,8 @@ def test_changes_are_signed_and_marked(backend: ModuleType) -> None:
     assert repr(fastsmaps.diff(before, before)).splitlines()[0] == "0 changes"
     older = scan(ProcessTotals(1, "read", totals=totals(1024), start_time=1.0))
     newer = scan(ProcessTotals(1, "read", totals=totals(2048), start_time=1.0))
-    newer.taken_at += 2.5
+    assert older.taken_at is not None
+    newer.taken_at = older.taken_at + 2.5
     assert words(repr(fastsmaps.diff(older, newer)))[0] == ["1 change in 2.5 s"]
 
 

@@ -1,4 +1,4 @@
-"""fastsmaps diff: what grew and shrank between two points in time, by path."""
+"""fastsmaps diff: what grew and shrank between two points in time, by path or address range."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ import os
 import time
 
 import fastsmaps
+from fastsmaps._model.diff import TABLE_WORDS
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
-from fastsmaps._model.totals import UNREAD
+from fastsmaps.cli.change_table import (
+    FEWER,
+    FIELDS,
+    MAPPING_NAMES,
+    change_columns,
+    duration,
+    mapping_keys,
+    mapping_name,
+    names_of,
+    record_of,
+    sum_of,
+    total_record,
+)
 from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, invalid, seconds
 from fastsmaps.cli.process_argument import TARGET_HELP, is_pid, parse_pid, read_mappings
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
-    DEFAULT_SIZES,
+    Column,
     key_columns,
     number,
     parse_sort,
     show,
     size_format,
-    sizes,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
+    from collections.abc import Sequence
 
     from fastsmaps._model.grouping import Keys
     from fastsmaps._model.mappings import Mappings
@@ -36,14 +48,16 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps diff 1234 --after 60         process 1234, now and in a minute
-  fastsmaps diff 1234 --after 9 --by range   where unnamed memory grew
+  fastsmaps diff 1234 --after 60 --by range  each mapping by its address range
   fastsmaps diff old.smaps new.smaps     two saved texts
   fastsmaps diff old.smaps 1234          what changed since it was saved
   fastsmaps diff monday.tar friday.tar   two captures, by process
 """
 
 
-_TABLE_WORDS = ("path", "kind", "label", "use", "range")
+_MAPPING_WORDS = ("path", "range")
+# "name" is what --by path means here.
+_TABLE_WORDS = tuple(word for word in TABLE_WORDS if word != "name")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,21 +118,52 @@ def run(args: argparse.Namespace) -> int:
                 before, after = _in_both(before, after)
         status = status or opened.status
     names = _names(args, before)
-    changes = fastsmaps.diff(before, after, by=args.by)
-    records = [_record(names, _key(change, before, after), change) for change in changes]
+    found = fastsmaps.diff(before, after, by=_library_word(args, before))
+    changes: Sequence[Change] = found
+    total = found.total
+    keys = [_keys(change, names, before, after) for change in changes]
     if args.filter:
-        records = [
-            record
-            for record in records
-            if args.filter.search(" ".join(str(record[name]) for name in names))
+        pairs = [
+            (change, key)
+            for change, key in zip(changes, keys, strict=True)
+            if args.filter.search(" ".join(str(v) for v in key.values() if v is not None))
         ]
-    unit = size_format(args)
-    columns = sizes([*DEFAULT_SIZES, "old", "new"], unit)
+        changes, keys = [change for change, _ in pairs], [key for _, key in pairs]
+        total = sum_of(changes) if changes else total
+    _show(args, changes, total, keys, _defaults(args, before))
+    what = "path" if names == MAPPING_NAMES and args.by != "range" else ", ".join(names)
+    return check_matches(args, changes, f"{what} that changed") or status
+
+
+def _show(
+    args: argparse.Namespace,
+    changes: Sequence[Change],
+    total: Change,
+    keys: list[Record],
+    defaults: list[str],
+) -> None:
+    records = [record_of(change, key) for change, key in zip(changes, keys, strict=True)]
+    names = defaults[: defaults.index(FIELDS[0])]
+    whole = total_record(total, dict.fromkeys(names, ""))
+    columns = change_columns([*records, whole], size_format(args))
+    shown = [column.cell(whole) for column in columns]
     if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
         columns += [number("old_files"), number("new_files")]
-    columns += key_columns(names)
-    show(args, records, columns, defaults=_defaults(args, before))
-    return check_matches(args, records, f"{', '.join(names)} that changed") or status
+        shown += ["", ""]
+    if names == list(MAPPING_NAMES):
+        columns.append(Column("PATH", mapping_name, left=True))
+    else:
+        columns += key_columns(names)
+    notes = [] if total.seconds is None else [f"Differences after {duration(total.seconds)}."]
+    notes += [FEWER] if any(record["shared_with_fewer"] for record in records) else []
+    show(
+        args,
+        records,
+        columns,
+        defaults=defaults,
+        total=[*shown, "total", *[""] * (len(columns) - len(shown) - 1)],
+        note="\n".join(notes),
+    )
 
 
 def _check(args: argparse.Namespace, before: Mappings | Scan, after: Mappings | Scan) -> None:
@@ -142,41 +187,40 @@ def _in_both(before: Scan, after: Scan) -> list[Scan]:
     return [scan.filter(lambda row: row.pid in pids) for scan in (before, after)]
 
 
+def _library_word(args: argparse.Namespace, before: Mappings | Scan) -> str | Keys | None:
+    """Return the word of --by for diff(): by path, but unnamed memory by its range."""
+    by: str | Keys | None = args.by
+    return "name" if isinstance(before, fastsmaps.Mappings) and by in (None, "path") else by
+
+
 def _names(args: argparse.Namespace, before: Mappings | Scan) -> tuple[str, ...]:
     """Return the names of the key's fields."""
     if args.by is None or isinstance(args.by, str):
         if isinstance(before, fastsmaps.Scan):
             return "pid", "comm"
-        return ("range", "path") if args.by == "range" else (args.by or "path",)
+        return MAPPING_NAMES if args.by in (None, *_MAPPING_WORDS) else (args.by,)
     names: tuple[str, ...] = args.by.names
     return names
 
 
 def _defaults(args: argparse.Namespace, before: Mappings | Scan) -> list[str]:
-    files = [] if isinstance(before, fastsmaps.Scan) else ["old_files", "new_files"]
-    return [*_names(args, before), "old", "new", "change", *files, *UNREAD]
+    return names_of(*_names(args, before), files=isinstance(before, fastsmaps.Mappings))
 
 
-def _key(change: Change, before: Mappings | Scan, after: Mappings | Scan) -> tuple[Any, ...]:
+def _keys(
+    change: Change, names: tuple[str, ...], before: Mappings | Scan, after: Mappings | Scan
+) -> Record:
     """Return the values of _names(); the key of a process is its pid alone."""
     key = change.key
+    if names == MAPPING_NAMES:
+        return mapping_keys(change)
     if isinstance(key, int) and isinstance(before, fastsmaps.Scan):
         assert isinstance(after, fastsmaps.Scan)
         row = after.by_pid.get(key)
         if row is None or row.totals is not change.new:  # the pid was used again
             row = before.by_pid[key]
-        return key, row.comm
-    return key if isinstance(key, tuple) else (key,)
-
-
-def _record(names: tuple[str, ...], key: tuple[Any, ...], change: Change) -> Record:
-    """Return Pss before and after (size if there is no Pss), and the changes of all fields."""
-    field = "size" if change.pss is None else "pss"
-    old, new = change.old[field], change.new[field]
-    head = {**dict(zip(names, key, strict=True)), "old": old, "new": new, "change": change[field]}
-    if change.files is not None:
-        head["old_files"], head["new_files"] = change.files
-    return {**head, **change.as_dict()}
+        key = key, row.comm
+    return dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
 
 
 def _read(args: argparse.Namespace, target: str, procfs: str) -> tuple[Mappings | Scan, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastsmaps._fields import ABSENT, NAMES, NUMBERS, SUMS
 from fastsmaps._model.mappings import GROUPS
-from fastsmaps._model.totals import UNREAD
+from fastsmaps._model.totals import NO_NAME, UNREAD
 from fastsmaps.cli.fields_option import (
     add_fields,
     columns_of,
@@ -23,7 +23,6 @@ from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
-    NO_NAME,
     Column,
     field_names,
     number,
