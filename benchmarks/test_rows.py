@@ -75,3 +75,24 @@ def test_maps_json(turns: Turns, pid: Pid) -> None:
         goal=0.6,
         rounds=10,
     )
+
+
+@pytest.mark.parametrize(
+    ("workload", "goal", "rounds"), [("many_small", 5, 30), ("ordinary", 5, 200)]
+)
+def test_group_by_use(turns: Turns, pid: Pid, workload: str, goal: float, rounds: int) -> None:
+    """A use depends on a mapping's neighbours, so it takes a few times as long as a kind."""
+    table = fastsmaps.mappings(pid(workload))
+    totals = table.totals()
+    for by in ("use", "kind"):
+        groups = table.group_by(by).values()
+        assert sum(group.count for group in groups) == len(table)
+        assert sum(group.totals.rss or 0 for group in groups) == totals.rss
+    turns.ratio(
+        f'group_by("use"), {TARGETS[workload]}',
+        lambda: table.group_by("use"),
+        lambda: timed(lambda: table.group_by("kind")),
+        against='group_by("kind")',
+        goal=goal,
+        rounds=rounds,
+    )
