@@ -1,127 +1,131 @@
-"""Plots: treemaps of memory, and memory over time, each saved as one self-contained HTML page.
+"""Pages: treemaps of memory, memory over time, and a report on a host, each one HTML file.
 
     plot.save(plot.mappings(fastsmaps.mappings(1234)), "out.html")
     plot.save(plot.processes(fastsmaps.scan(cmdline=True)), "all.html")
     plot.save(plot.samples(watch.samples), "watch.html")
 
-All figures are plotly figures: a notebook shows them, and their layout can be changed. Importing
-this module without plotly raises an ImportError that names the extra.
+A page loads nothing from the network. A notebook shows a Page as the result of a cell.
 """
 
 from __future__ import annotations
 
-import heapq
 import html
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable
 
-from fastsmaps._arguments import check_timeout, check_type
+from fastsmaps import _version
+from fastsmaps._arguments import Any, check_function, check_str, check_timeout, check_type
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
-from fastsmaps._model.grouping import By, key_of
+from fastsmaps._model.grouping import By, command_of, key_of, process_label
 from fastsmaps._model.mapping import Mapping
+from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan
-from fastsmaps._model.record import Record
 from fastsmaps._model.samples import Samples
 from fastsmaps._model.sizes import human
-from fastsmaps._output.display import escaped
+from fastsmaps._model.tree import forest, is_missing, walk
 from fastsmaps._output.files import atomic_file
+from fastsmaps._output.host_account import host_account
 from fastsmaps._output.html import html_page
+from fastsmaps._output.tiles import (
+    KINDS,
+    Texts,
+    Tile,
+    add_mapping,
+    fold,
+    kib,
+    merge,
+    shown,
+    sizes_in,
+    sums,
+)
 from fastsmaps._source.process import Process
+from fastsmaps._source.source import Source
 
-try:
-    import plotly.graph_objects as go
-    from plotly.basedatatypes import BaseFigure
-    from plotly.offline import get_plotlyjs
-except ImportError as error:
-    raise ImportError(f'{error}: pip install "plotly>=5"') from error
-
-# plotly has no types of its own.
-Figure: TypeAlias = Any
-
-# Tiles of a page, and of a process among many; smaller ones are merged.
-_MAX_TILES = 3000
+# Tiles of a page below its processes or files, and of one process.
+_MAX_TILES = 6000
 _MAX_PROCESS_TILES = 100
-# A process with a smaller share of the whole is a tile without parts, which would be invisible.
+# Processes and files of a page.
+_MAX_PROCESSES = 4000
+_MAX_FILES = 2000
+# A process with a smaller share of all is shown without its parts.
 _MIN_SHARE = 1 / 5000
-# Characters of a name: on a tile, and in the text shown when the mouse is over it.
-_MAX_LABEL = 32
-_MAX_TEXT = 160
 
-# Okabe and Ito's colours, which colour-blind people can distinguish, made lighter.
-_COLOURS = {
-    "heap": "#f2b36b",
-    "anon": "#efd98a",
-    "anon_named": "#e3c46c",
-    "stack": "#e58f6d",
-    "file": "#8cc5ea",
-    "shmem": "#7cc7ac",
-    "hugetlb": "#d9a3c4",
-    "device": "#b9b1d6",
-    "special": "#c8c8c8",
-}
-_GREY = "#dcdfe3"
-_LINES = {"rss": "#56b4e9", "pss": "#0072b2", "uss": "#009e73", "swap": "#d55e00"}
-_PAD = {"t": 22, "l": 3, "r": 3, "b": 3}
-_FONT = "system-ui, sans-serif"
-
-# Kinds whose path says no more than the kind does.
-_WITHOUT_PATH = ("heap", "anon")
+_LINES = ("pss", "uss", "rss", "swap", "peak_rss")
+# The groups of a report: the scan's rows have them if their files were read.
+_GROUPS = {"user": "Users", "unit": "Units", "cgroup": "Cgroups", "comm": "Names"}
 
 
-_TITLE = ("a str or None", (str, type(None)))
+class Page:
+    """An HTML page: ``html`` is its text, ``title`` its title; save() writes it.
 
-
-class _Tile:
-    """A tile of a treemap: label, size, facts shown under the mouse, and its parts.
-
-    ``count`` is the number of tiles that were merged into it because they were too small.
+    A notebook shows it in a frame, which can reach neither the notebook nor the network.
     """
 
-    __slots__ = ("colour", "count", "facts", "label", "parts", "value")
+    __slots__ = ("html", "title")
 
-    def __init__(self, label: str, facts: Iterable[str] = (), colour: str = _GREY) -> None:
-        self.label = label
-        self.facts = tuple(facts)
-        self.colour = colour
-        self.value = 0
-        self.count = 1
-        self.parts: dict[Hashable, _Tile] = {}
+    html: str
+    title: str
 
-    def part(
-        self, key: Hashable, label: str, facts: Iterable[str] = (), colour: str = _GREY
-    ) -> _Tile:
-        """Return the part with that key, which is made if it does not exist."""
-        if key not in self.parts:
-            self.parts[key] = _Tile(label, facts, colour)
-        return self.parts[key]
+    def __init__(self, html: str, title: str) -> None:
+        check_str("html", html)
+        check_str("title", title)
+        self.html = html
+        self.title = title
+
+    def __repr__(self) -> str:
+        return f"<Page {self.title!r}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(self.html)}" '
+            'style="width: 100%; height: 720px; border: 0"></iframe>'
+        )
 
 
 # ---- public functions
 
 
-def mappings(m: Iterable[Mapping], *, title: str | None = None) -> Figure:
-    """Draw a treemap of the Pss of a table of mappings, or some of its rows: kind > path > range.
+def mappings(
+    m: Iterable[Mapping],
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    host: str | None = None,
+) -> Page:
+    """Make a treemap of a table of mappings, or some of its rows: kind > path > range.
 
-    The whole is the sum of their Pss; for a complete table this is ``m.totals().pss``. Without
-    Pss it shows Rss or size, and says so. If there are many tiles, the smallest are merged.
-    Without a row it is one tile of 0.
+    The page shows Pss, Uss, Rss or swap; the whole is the sum over the rows, for a complete table
+    ``m.totals()``. Without any of these (maps) it shows the size. If there are many tiles, the
+    smallest are merged. `command` is a line that says how the page was made, `host` the name of the
+    host; that of a capture is known.
 
     Raises TypeError for wrong arguments.
     """
     check_type("m", m, "an iterable of Mapping rows", Iterable)
-    check_type("title", title, *_TITLE)
+    _check_texts(title, command, host)
     rows = list(m)
     for row in rows:
         check_type("each of m", row, "a Mapping", Mapping)
-    field = _field_of(rows)
-    root = _Tile("all mappings")
-    _add(root, rows, field, ranges=True)
-    return _treemap(root, field, title or "mappings")
+    sizes = sizes_in(rows)
+    root = Tile("", [None] * len(sizes))
+    for row in rows:
+        add_mapping(root, row, sizes, ranges=True)
+    for tile in root.parts.values():
+        root.add(tile.sizes)
+    fold([root], _MAX_TILES)
+    texts = Texts()
+    view = {"name": "Mappings", "all": "all mappings", "nodes": texts.tiles(root.parts.values())}
+    taken_at = None
+    if isinstance(m, Mappings):
+        taken_at = m.taken_at
+        if m.procfs is not None and Source(m.procfs).is_capture:
+            host, taken_at = Source(m.procfs).origin(None)
+    facts = [*_facts(host, taken_at, command), ("Mappings", f"{len(rows):,}")]
+    return _page(title or "mappings", facts, [view], sizes=sizes, texts=texts)
 
 
 def processes(
@@ -130,128 +134,241 @@ def processes(
     by: By | Callable[[ProcessTotals], Hashable] | None = None,
     timeout: float | None = None,
     title: str | None = None,
-) -> Figure:
-    """Draw a treemap of the Pss of many processes: process > kind > path.
+    command: str | None = None,
+) -> Page:
+    """Make a treemap of many processes: process > kind > path.
 
     This reads the mappings of each process that was read, one process after the other, which
-    takes two to four times as long as the scan. A process is a tile without parts, as large as in
-    the scan, if it has ended, is too small to be visible (1/5000 of all) or was not reached within
-    `timeout` seconds. `by` (see Scan.group_by()) adds a level above processes. The sum differs
-    from ``scan.totals().pss`` by what changed since the scan, and because the kernel rounds each
-    mapping's Pss down to a KiB.
+    takes two to four times as long as the scan. A process is a tile without parts if it has ended,
+    has less than 1/5000 of the memory, or was not reached within `timeout` seconds. Its size is
+    always the scan's. `by` (see Scan.group_by()) adds a level above processes. Processes without
+    memory (kernel threads, zombies) are only counted. `command` is a line that says how the page
+    was made.
 
     A process that cannot be read raises nothing. Raises TypeError and ValueError for wrong
     arguments, TypeError also if the function `by` returns a value that is not hashable.
     """
     check_type("scan", scan, "a Scan", Scan)
-    check_type("title", title, *_TITLE)
-    check_timeout(timeout)
-    group_of = None if by is None else key_of(by)
-    until = math.inf if timeout is None else time.monotonic() + timeout
-    field = _field_of([scan.totals()])
-    rows = [(row, row.totals[field] or 0) for row in scan if row.totals is not None]
-    minimum = max(1, sum(size for _, size in rows) * _MIN_SHARE)
-    root = _Tile("all processes")
-    for row, size in rows:
-        group = root
-        if group_of is not None:
-            key = group_of(row)
-            group = root.part(key, ", ".join(map(str, key)) if isinstance(key, tuple) else str(key))
-        tile = _Tile(f"{row.comm or '?'} {row.pid}", _facts(row))
-        if size >= minimum and time.monotonic() < until:
-            _add(tile, _mappings_of(row, scan.procfs), field)
-            _fold(tile, _MAX_PROCESS_TILES)
-        tile.value = tile.value or size
-        group.parts[row.pid] = tile
-        if group is not root:
-            group.value += tile.value
-        root.value += tile.value
-    return _treemap(root, field, title or f"{len(rows)} processes")
+    _check_texts(title, command)
+    timeout = check_timeout(timeout)
+    table = _ProcessTable(scan, timeout)
+    views = [table.view("Processes")]
+    if by is not None:
+        key = key_of(by)
+        name = by if isinstance(by, str) else "group"
+        table.group("by", key)
+        views = [{**table.view(f"By {name}"), "by": "by", "count": "Processes"}, *views]
+    table.read(minimum=_MIN_SHARE)
+    return table.page(title or f"Processes of {table.host_name}", views, command)
 
 
-def samples(samples: Samples, *, title: str | None = None) -> Figure:
-    """Draw Pss, Uss, Rss and swap of a Watch over time, and VmHWM.
+def report(
+    scan: Scan,
+    *,
+    timeout: float | None = None,
+    title: str | None = None,
+    command: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Page:
+    """Make a report on a host: its memory, processes, trees, users, units and mapped files.
 
-    Swap is drawn only if there was any. Without a sample there is no line. Raises TypeError for
-    wrong arguments.
+    This reads the mappings of each process that was read, as processes() does, and
+    /proc/meminfo. Mapped files are summed over the processes whose mappings were read within
+    `timeout` seconds. Units and cgroups need ``scan(cgroup=True)``, command lines
+    ``scan(cmdline=True)``. `progress(done, all)` is called with numbers of processes.
+
+    A process that cannot be read raises nothing: the page says why. Raises TypeError and
+    ValueError for wrong arguments.
+    """
+    check_type("scan", scan, "a Scan", Scan)
+    _check_texts(title, command)
+    check_function("progress", progress)
+    table = _ProcessTable(scan, check_timeout(timeout))
+    views = [table.view("Processes"), {**table.view("Trees"), "by": "parent", "count": "Processes"}]
+    for word, name in _GROUPS.items():
+        if word in ("user", "comm") or any(row.cgroup is not None for row in table.rows):
+            table.group(word, key_of(word))
+            views.append({**table.view(name), "by": word, "count": "Processes"})
+    files = table.read(minimum=0, progress=progress)
+    views.append(table.files_view(files))
+    overview = {"name": "Overview", "host": host_account(scan, table.unreached)}
+    return table.page(title or f"Memory of {table.host_name}", [overview, *views], command)
+
+
+def samples(
+    samples: Samples,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    host: str | None = None,
+) -> Page:
+    """Draw Pss, Uss, Rss and swap of a Watch over time, and VmHWM, with a table.
+
+    Swap is drawn only if there was any. `command` is a line that says how the page was made, `host`
+    the name of the host. Raises TypeError for wrong arguments.
     """
     check_type("samples", samples, "Samples", Samples)
-    check_type("title", title, *_TITLE)
-    known = samples.fields
-    largest = [v for name in ("peak_rss", "rss") for v in samples.column(name) if v != ABSENT]
-    unit, divisor = _unit(max(largest, default=0))
-    drawn = go.Figure()
-    for name, colour in _LINES.items():
-        if name not in known or (name == "swap" and not any(samples.column(name))):
+    _check_texts(title, command, host)
+    lines = {}
+    peaks = {}
+    elapsed = samples.column("elapsed").tolist()
+    for name in _LINES:
+        values = [None if v == ABSENT else v for v in samples.column(name).tolist()]
+        present = [value for value in values if value is not None]
+        if not present or (name == "swap" and not any(present)):
             continue
-        drawn.add_trace(_line(samples, name, divisor, name.capitalize(), color=colour))
-    if "peak_rss" in known:
-        style = {"color": "#888888", "dash": "dot", "shape": "hv"}
-        drawn.add_trace(_line(samples, "peak_rss", divisor, "VmHWM", **style))
-    if "pss" in known:
-        sizes = [0 if size == ABSENT else size for size in samples.column("pss")]
-        at = sizes.index(max(sizes))
-        drawn.add_annotation(
-            x=samples[at].elapsed,
-            y=sizes[at] / divisor,
-            text=f"Pss {human(sizes[at])} at {samples[at].elapsed:.1f} s",
-            ax=0,
-            ay=40,
-            bgcolor="rgba(255, 255, 255, 0.8)",
+        lines[name] = kib(values)
+        if name != "peak_rss":  # when the kernel recorded it is not known
+            at = values.index(max(present))
+            peaks[name] = [round(elapsed[at], 3), lines[name][at]]
+    rounded = [round(seconds, 3) for seconds in elapsed]
+    course = {"elapsed": rounded, "lines": lines, "peaks": peaks}
+    taken_at = samples[-1].time if len(samples) else None
+    facts = _facts(host, taken_at, command)
+    views = [{"name": "Course", "course": course}]
+    return _page(title or "memory over time", facts, views, sizes=(), texts=Texts())
+
+
+def save(page: Page, path: str | os.PathLike[str]) -> None:
+    """Write a page as one HTML file, atomically (mode 0600).
+
+    Raises OSError if the file cannot be written (FileExistsError if `path` exists and is not a
+    regular file), TypeError for wrong arguments.
+    """
+    check_type("page", page, "a Page", Page)
+    with atomic_file(path) as file:
+        file.write(page.html.encode())
+
+
+# ---- processes
+
+
+class _ProcessTable:
+    """The processes of a page, parents before their children, with the tiles of each."""
+
+    def __init__(self, scan: Scan, timeout: float | None) -> None:
+        self._until = math.inf if timeout is None else time.monotonic() + timeout
+        self._scan = scan
+        rows = [row for row in scan if row.totals is not None or is_missing(row)]
+        if len(rows) > _MAX_PROCESSES:
+            rows.sort(key=lambda row: row.pss or row.rss or 0, reverse=True)
+        self.left_out = rows[_MAX_PROCESSES:]
+        branches = list(walk(forest(rows[:_MAX_PROCESSES])))
+        self.rows = [branch.row for branch in branches]
+        places = {row.pid: i for i, row in enumerate(self.rows)}
+        self._parents = [-1] * len(self.rows)
+        for i, branch in enumerate(branches):
+            for child in branch.children:
+                self._parents[places[child.row.pid]] = i
+        totals = [row.totals for row in self.rows if row.totals is not None]
+        self._sizes = sizes_in(totals)
+        self._tiles = [self._tile(row) for row in self.rows]
+        self._texts = Texts()
+        self._groups: dict[str, list[int]] = {}
+        # Processes are read again, so a procfs is that of this host.
+        self._host, self._taken_at = Source(scan.procfs).origin(scan.taken_at)
+        #: The number of processes that were read, but not their mappings.
+        self.unreached = 0
+
+    @property
+    def host_name(self) -> str:
+        """The host's name, or "a host" if it is not known."""
+        return self._host or "a host"
+
+    def _tile(self, row: ProcessTotals) -> Tile:
+        totals = row.totals
+        if totals is None:
+            return Tile("", [None] * len(self._sizes))
+        return Tile("", [totals.get(name) for name in self._sizes])
+
+    def view(self, name: str) -> dict[str, Any]:
+        """Return a view of all processes."""
+        return {"name": name, "all": "all processes"}
+
+    def group(self, name: str, key: Callable[[ProcessTotals], Hashable]) -> None:
+        """Add the group of each process."""
+        texts = [_group_text(key(row)) for row in self.rows]
+        self._groups[name] = list(map(self._texts.number, texts))
+
+    def read(
+        self, *, minimum: float, progress: Callable[[int, int], object] | None = None
+    ) -> dict[str, Tile]:
+        """Read the mappings of processes with at least this share; return the files' sums."""
+        files: dict[str, Tile] = {}
+        totals = sums(self._tiles)
+        for i, (row, tile) in enumerate(zip(self.rows, self._tiles, strict=True)):
+            if progress is not None:
+                progress(i, len(self.rows))
+            shares = [(s or 0) / t for s, t in zip(tile.sizes, totals, strict=True) if t]
+            if row.totals is None or max(shares, default=0) < minimum:
+                continue
+            rows: Iterable[Mapping] = ()
+            if time.monotonic() < self._until:
+                rows = _mappings_of(row, self._scan.procfs)
+            self.unreached += not rows
+            for mapping in rows:
+                add_mapping(tile, mapping, self._sizes)
+            for kind in tile.parts.values():
+                for path, part in kind.parts.items():
+                    if isinstance(path, str) and path.startswith("/"):
+                        file = files.setdefault(
+                            path, Tile(path, [None] * len(self._sizes), kind.kind)
+                        )
+                        file.add(part.sizes)
+                        file.count = (file.count or 0) + 1
+            fold([tile], _MAX_PROCESS_TILES)
+        if progress is not None:
+            progress(len(self.rows), len(self.rows))
+        return files
+
+    def files_view(self, files: dict[str, Tile]) -> dict[str, Any]:
+        """Return a view of the mapped files."""
+        root = Tile("", [None] * len(self._sizes))
+        root.parts = dict(
+            sorted(files.items(), key=lambda item: -max(map(int, map(_or_0, item[1].sizes))))
         )
-    drawn.update_layout(
-        title=_title(title or "memory over time"),
-        font={"family": _FONT},
-        template="plotly_white",
-        hovermode="x unified",
-        xaxis={"title": "seconds", "rangemode": "tozero"},
-        yaxis={"title": unit, "rangemode": "tozero"},
-        legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 1, "xanchor": "right"},
-        margin={"t": 90, "r": 30, "b": 60, "l": 70},
-    )
-    return drawn
+        merge(root, list(root.parts)[_MAX_FILES:])
+        return {
+            "name": "Files",
+            "all": "all mapped files",
+            "count": "Processes",
+            "nodes": self._texts.tiles(root.parts.values()),
+        }
+
+    def page(self, title: str, views: list[dict[str, Any]], command: str | None) -> Page:
+        """Return the page."""
+        fold(self._tiles, _MAX_TILES)
+        rows = []
+        for row, parent, tile in zip(self.rows, self._parents, self._tiles, strict=True):
+            texts = [self._texts.number(f(row)) for f in (process_label, command_of)]
+            status = "" if row.outcome == "read" else row.outcome
+            parts = self._texts.tiles(tile.parts.values())
+            rows.append([row.pid, *texts, parent, status, kib(tile.sizes), parts])
+        scan = self._scan
+        counts = (f"{n:,} {_outcome(name, n)}" for name, n in scan.coverage.items() if n)
+        facts = [*_facts(self._host, self._taken_at, command), ("Processes", ", ".join(counts))]
+        more = {"processes": rows, "groups": self._groups}
+        notes = []
+        if self.left_out:
+            notes.append(
+                f"The {len(self.left_out):,} smallest processes are left out; together "
+                f"{human(sum(row.pss or 0 for row in self.left_out))} of Pss."
+            )
+        return _page(title, facts, views, sizes=self._sizes, texts=self._texts, notes=notes, **more)
 
 
-# ---- making tiles
+def _outcome(name: str, count: int) -> str:
+    nouns = {"kernel_thread": "kernel thread", "zombie": "zombie"}
+    return nouns[name] + "s" * (count != 1) if name in nouns else name
 
 
-def _field_of(records: Collection[Record]) -> str:
-    """Choose Pss if a record has it, otherwise Rss, otherwise size."""
-    for name in ("pss", "rss"):
-        if any(getattr(record, name) is not None for record in records):
-            return name
-    return "size"
+def _or_0(size: int | None) -> int:
+    return size or 0
 
 
-def _add(root: _Tile, rows: Iterable[Mapping], field: str, *, ranges: bool = False) -> None:
-    """Add mappings as parts of the tile."""
-    for mapping in rows:
-        size = mapping.size if field == "size" else mapping[field]
-        if not size:
-            continue
-        kind, path = mapping.kind, mapping.path
-        colour = _COLOURS[kind]
-        tiles = [root, root.part(kind, kind, colour=colour)]
-        if kind not in _WITHOUT_PATH:
-            tiles.append(tiles[-1].part(path, _last_part(path), [path], colour))
-        if ranges:
-            address = f"{mapping.start:x}-{mapping.end:x}"
-            tiles.append(_Tile(address, [mapping.perms, path], colour))
-            tiles[-2].parts[mapping.start, mapping.end, len(tiles[-2].parts)] = tiles[-1]
-        for tile in tiles:
-            tile.value += size
-
-
-def _last_part(path: str) -> str:
-    last = path.rpartition("/")[2] if path.startswith("/") else path
-    return last or path or "(no name)"
-
-
-def _facts(row: ProcessTotals) -> list[str]:
-    facts = [f"process {row.pid}, user {row.user}"]
-    if row.cmdline:
-        facts.append(_ends(" ".join(row.cmdline), _MAX_TEXT))
-    return facts
+def _group_text(key: object) -> str:
+    parts = key if isinstance(key, tuple) else (key,)
+    return ", ".join("(unknown)" if part is None else str(part) or "(none)" for part in parts)
 
 
 def _mappings_of(row: ProcessTotals, procfs: str) -> Iterable[Mapping]:
@@ -265,123 +382,44 @@ def _mappings_of(row: ProcessTotals, procfs: str) -> Iterable[Mapping]:
         return ()
 
 
-def _fold(root: _Tile, limit: int) -> None:
-    """Keep the `limit` largest tiles, and merge the other parts of each tile into one."""
-    tiles = list(_descend(root))
-    if len(tiles) <= limit:
-        return
-    # A tile comes before its parts and is not smaller, so it is kept if one of them is.
-    largest = heapq.nlargest(limit, tiles, key=lambda tile: tile.value)
-    kept = set(map(id, largest))
-    for tile in largest:
-        rest = [part for part in tile.parts.values() if id(part) not in kept]
-        tile.parts = {key: part for key, part in tile.parts.items() if id(part) in kept}
-        if rest and tile.parts:
-            other = _Tile("", colour=tile.colour)
-            other.value = sum(part.value for part in rest)
-            other.count = sum(part.count for part in rest)
-            other.label = f"{other.count} smaller"
-            tile.parts[other] = other
+# ---- pages
 
 
-def _descend(tile: _Tile) -> Iterator[_Tile]:
-    yield tile
-    for part in tile.parts.values():
-        yield from _descend(part)
+def _check_texts(title: str | None, command: str | None, host: str | None = None) -> None:
+    for name, value in (("title", title), ("command", command), ("host", host)):
+        check_type(name, value, "a str or None", (str, type(None)))
 
 
-# ---- plotly
+def _facts(host: str | None, taken_at: float | None, command: str | None) -> list[tuple[str, str]]:
+    """Return the host, the date and the command, as far as they are known."""
+    date = None
+    if taken_at is not None:
+        date = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(taken_at))
+    facts = (("Host", host), ("Date", date), ("Command", command))
+    return [(name, text) for name, text in facts if text is not None]
 
 
-def _treemap(root: _Tile, field: str, title: str) -> Figure:
-    _fold(root, _MAX_TILES)
-    rows: list[tuple[Any, ...]] = []
-    waiting = [(root, "")]
-    while waiting:
-        tile, parent = waiting.pop()
-        number = str(len(rows))
-        size = human(tile.value)
-        share = tile.value / root.value if root.value else 0
-        label = _shown(tile.label, _MAX_LABEL)
-        hover = [f"<b>{label}</b>", f"{field.capitalize()} {size}, {share:.1%}"]
-        hover += [_shown(fact, _MAX_TEXT) for fact in tile.facts if fact]
-        # A tile with parts has one line above them.
-        text = f"{label}{'  ' if tile.parts else '<br>'}{size}"
-        rows.append((number, parent, tile.value, text, "<br>".join(hover), tile.colour))
-        waiting += [(part, number) for part in tile.parts.values()]
-    ids, parents, values, labels, hovertext, colours = zip(*rows, strict=True)
-    drawn = go.Figure(
-        go.Treemap(
-            ids=ids,
-            parents=parents,
-            values=values,
-            labels=labels,
-            hovertext=hovertext,
-            textinfo="label",
-            textfont={"size": 13},
-            hoverinfo="text",
-            branchvalues="total",
-            marker={"colors": colours, "line": {"width": 1, "color": "white"}, "pad": _PAD},
-            tiling={"pad": 1},
-            pathbar={"visible": True},
-            root={"color": "#f4f5f7"},
-        )
-    )
-    drawn.update_layout(
-        title=_title(f"{title}: {field.capitalize()} {human(root.value)}"),
-        font={"family": _FONT},
-        uniformtext={"minsize": 9, "mode": "hide"},
-        margin={"t": 60, "r": 10, "b": 10, "l": 10},
-    )
-    return drawn
-
-
-def _title(text: str) -> dict[str, Any]:
-    return {"text": _shown(text, _MAX_TEXT), "x": 0.01, "xanchor": "left", "font": {"size": 18}}
-
-
-def _line(samples: Samples, name: str, divisor: int, label: str, **style: str) -> Any:  # noqa: ANN401
-    values = [None if v == ABSENT else v for v in samples.column(name).tolist()]
-    return go.Scatter(
-        x=samples.column("elapsed").tolist(),
-        y=[None if value is None else value / divisor for value in values],
-        customdata=[human(value) for value in values],
-        hovertemplate="%{customdata}",
-        mode="lines",
-        name=label,
-        line=style,
-    )
-
-
-def _unit(largest: int) -> tuple[str, int]:
-    for unit, divisor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if largest >= divisor:
-            return unit, divisor
-    return "KiB", 1 << 10
-
-
-def _ends(text: str, length: int) -> str:
-    """Cut the middle, which _shown() leaves out, before it escapes: that takes time and memory."""
-    return text if len(text) <= 2 * length else text[:length] + text[-length:]
-
-
-def _shown(text: str, length: int) -> str:
-    """Return a name that plotly shows verbatim: it would interpret tags, <b> and <a href>."""
-    text = escaped(_ends(text, length))
-    if len(text) > length:
-        half = length // 2
-        text = f"{text[:half]}…{text[-half:]}"
-    return html.escape(text, quote=False)
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as one HTML page of about 5 MB, atomically (mode 0600).
-
-    The page holds plotly.js and loads nothing. Raises OSError if the file cannot be written
-    (FileExistsError if `path` exists and is not a regular file), TypeError for wrong arguments.
-    """
-    check_type("figure", figure, "a plotly figure", BaseFigure)
-    title = figure.layout.title.text or "fastsmaps"
-    text = html_page(figure.to_json(), title, get_plotlyjs())
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+def _page(
+    title: str,
+    facts: Iterable[tuple[str, str]],
+    views: list[dict[str, Any]],
+    *,
+    sizes: Iterable[str],
+    texts: Texts,
+    **more: Any,
+) -> Page:
+    title = shown(title)
+    data = {
+        "title": title,
+        "facts": [(name, shown(text)) for name, text in facts],
+        "notes": [],
+        "footer": f"fastsmaps {_version.__version__}. This page loads nothing from the network.",
+        "sizes": list(sizes),
+        "kinds": list(KINDS),
+        "legend": KINDS,
+        "groups": {},
+        "texts": texts.all,
+        "views": views,
+        **more,
+    }
+    return Page(html_page(title, data), title)

@@ -1,9 +1,9 @@
-"""Make the README's pictures of the commands on a terminal.
+"""Make the pictures of the commands on a terminal, and of a page.
 
     sudo .venv/bin/python docs/pictures/make.py
 
-needs rich, util-linux and the right to create namespaces. The processes in the pictures are real.
-They run in their own pid namespace, so that nothing else of the host is visible.
+needs rich, util-linux, Chromium and the right to create namespaces. The processes in the pictures
+are real. They run in their own pid namespace, so that nothing else of the host is visible.
 """
 
 from __future__ import annotations
@@ -91,6 +91,23 @@ def screen(arguments: str) -> str:
     return output.decode().split("\x1b[?25h")[0].split("\x1b[H")[-1]
 
 
+def page() -> None:
+    """Write the picture of a report's page."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "report.html")
+        screen(f"report -o {file}")
+        file.write_text(file.read_text().replace(str(file), file.name))
+        subprocess.run(
+            [
+                *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *("--window-size=1200,700", f"--screenshot={HERE / 'report.png'}"),
+                f"{file.as_uri()}#Processes",
+            ],
+            check=True,
+            env={**os.environ, "HOME": directory},
+        )
+
+
 def picture(title: str, text: str) -> str:
     """Return an SVG that loads nothing from the network."""
     console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
@@ -107,3 +124,4 @@ def picture(title: str, text: str) -> str:
 
 for name, arguments in {"ps": "ps --limit 12", "top": "top"}.items():
     (HERE / f"{name}.svg").write_text(picture(f"fastsmaps {arguments}", screen(arguments)))
+page()

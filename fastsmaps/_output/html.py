@@ -1,19 +1,15 @@
-"""A self-contained HTML page for a plotly figure: it loads nothing and runs no other script."""
+"""A self-contained HTML page: it loads nothing and runs no script but its own."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import json
+from typing import Any
 
-# No button that uploads the drawing, as plotly.js has: names and command lines are private.
-_START = """\
-"use strict";
-const figure = JSON.parse(document.getElementById("figure").textContent);
-Plotly.newPlot("plot", figure.data, figure.layout, {
-  responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-  typesetMath: false,
-});
-"""
+_STYLES = ("page.css",)
+_SCRIPTS = ("page.js", "treemap.js", "course.js")
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -21,37 +17,44 @@ _PAGE = """\
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<style>html, body, #plot {{ height: 100%; margin: 0 }}</style>
+<style>{style}</style>
 </head>
 <body>
-<div id="plot"></div>
-<script type="application/json" id="figure">{figure}</script>
-<script>{plotly}</script>
-<script>{start}</script>
+<noscript>This page needs JavaScript. It loads nothing from the network.</noscript>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
 </body>
 </html>
 """
 
 
-def html_page(figure: str, title: str, plotly: str) -> str:
-    """Return the HTML for a figure in JSON, an escaped title, and the source of plotly.js.
+def html_page(title: str, data: dict[str, Any]) -> str:
+    """Return the HTML that shows the data; page.js reads it.
 
-    Its Content-Security-Policy allows only the two scripts in it, and forbids loading anything.
+    The Content-Security-Policy allows only the script and the style in it, and no request.
     """
-    plotly = plotly.replace("\r\n", "\n")  # the browser hashes it like this
+    style, script = map(_source, (_STYLES, _SCRIPTS))
     return _PAGE.format(
-        policy=f"default-src 'none'; script-src {_hash(plotly)} {_hash(_START)}; "
-        "style-src 'unsafe-inline'; img-src data: blob:; font-src data:",
-        title=title,
-        # The browser parses it as HTML before it parses the script: no tag may begin in it.
-        figure=figure.replace("<", "\\u003c"),
-        plotly=plotly,
-        start=_START,
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+        "base-uri 'none'; form-action 'none'",
+        title=html.escape(title),
+        style=style,
+        # The browser parses it as HTML before it parses the JSON: no tag may begin in it.
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        script=script,
     )
 
 
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
+def _source(names: tuple[str, ...]) -> str:
+    from importlib.resources import files
+
+    directory = files("fastsmaps._output")
+    return "".join((directory / name).read_text("utf-8") for name in names)
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -37,6 +37,7 @@ COMMANDS = {
     "diff": "what grew and shrank between two points in time",
     "top": "a live ps, within a CPU budget",
     "watch": "a process over time: its peak and what grew",
+    "report": "one HTML page on a host or a capture",
     "capture": "save processes for the other commands to read with --procfs",
     "export": "Prometheus metrics for groups of processes",
 }
@@ -51,6 +52,7 @@ examples:
   fastsmaps watch -- make              a command's memory from start to end
   fastsmaps capture -o host7.tar.gz    save this machine's processes ...
   fastsmaps ps --procfs host7.tar.gz   ... and show them elsewhere
+  fastsmaps report -o report.html      a page on this host, to look through
   fastsmaps export --by unit           Prometheus metrics by systemd unit
 
 Run `fastsmaps COMMAND --help` for more. Sizes have units on a terminal, and are in KiB in a pipe;

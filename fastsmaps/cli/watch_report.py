@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 import fastsmaps
@@ -23,7 +24,7 @@ from fastsmaps.cli.change_table import (
 )
 from fastsmaps.cli.options import write_errors
 from fastsmaps.cli.output import MAX_COMMAND_LENGTH, plain_lines
-from fastsmaps.cli.plot_option import save_plot
+from fastsmaps.cli.plot_option import command_line, save_page
 from fastsmaps.cli.records_output import DEFAULT_SIZES
 
 TYPE_CHECKING = False
@@ -69,7 +70,10 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
     if args.plot:
         from fastsmaps import plot
 
-        save_plot(plot.samples(samples, title=f"{ended.name} (process {watch.pid})"), args.plot)
+        title = f"{ended.name} (process {watch.pid})"
+        host = os.uname().nodename
+        page = plot.samples(samples, title=title, command=command_line(), host=host)
+        save_page(page, args.plot)
     text = (_json if args.json else _report)(args, watch, samples, ended)
     if args.output:
         with write_errors(args.output), atomic_file(args.output) as file:

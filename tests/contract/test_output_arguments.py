@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from test_arguments import MAPPINGS, PATH, SAMPLES, SCAN, arguments_of, case, public_arguments
 
-pytest.importorskip("plotly")
 pytest.importorskip("prometheus_client")
 pa = pytest.importorskip("pyarrow")
 from fastsmaps import parquet, plot, prometheus  # noqa: E402 - they need the extras
@@ -21,7 +20,7 @@ with prometheus.Collector(max_rss=0) as COLLECTOR:
 
 def output_cases() -> list[Any]:
     collector, table_of, write = prometheus.Collector, parquet.table_of, parquet.write_parquet
-    table, figure = pa.table({"pid": [1]}), plot.mappings([])
+    table, page = pa.table({"pid": [1]}), plot.mappings([])
     dicts, texts = "records must be a sequence of dicts", "must be an iterable of str"
     found = [
         case(plot.mappings, TypeError, "m must be an iterable of Mapping rows, got int 5", m=5),
@@ -33,8 +32,13 @@ def output_cases() -> list[Any]:
         case(plot.processes, TypeError, "timeout must be a number", scan=SCAN, timeout=True),
         case(plot.processes, ValueError, "timeout must be at least 0", scan=SCAN, timeout=-1),
         case(plot.samples, TypeError, "samples must be Samples, got Scan", samples=SCAN),
-        case(plot.save, TypeError, "figure must be a plotly figure, got dict", figure={}, path="/"),
-        case(plot.save, TypeError, "path must be a path, got int 5", figure=figure, path=5),
+        case(plot.report, TypeError, "scan must be a Scan, got Mappings", scan=MAPPINGS),
+        case(plot.report, TypeError, "timeout must be a number", scan=SCAN, timeout=True),
+        case(plot.report, TypeError, "progress must be a function", scan=SCAN, progress=5),
+        case(plot.save, TypeError, "page must be a Page, got dict", page={}, path="/"),
+        case(plot.save, TypeError, "path must be a path, got int 5", page=page, path=5),
+        case(plot.Page, TypeError, "html must be a str, got int 5", html=5, title=""),
+        case(plot.Page, TypeError, "title must be a str, got int 5", html="", title=5),
         case(table_of, TypeError, f"{dicts}, got int 5", records=5, names=[]),
         case(table_of, TypeError, f"{dicts}, got list_iterator", records=iter([]), names=[]),
         case(table_of, TypeError, "each of records must be a dict", records=[5], names=[]),
@@ -60,10 +64,16 @@ def output_cases() -> list[Any]:
         case(collector, TypeError, "budget must be a number, got str '1'", budget="1"),
         case(collector, ValueError, "budget must be above 0 and at most 1, got 2", budget=2),
     ]
-    title = "title must be a str or None, got int 5"
-    for call, argument in ((plot.mappings, []), (plot.processes, SCAN), (plot.samples, SAMPLES)):
-        (first, *_) = inspect.signature(call).parameters
-        found.append(case(call, TypeError, title, **{first: argument}, title=5))
+    for call, argument in (
+        (plot.mappings, []),
+        (plot.processes, SCAN),
+        (plot.report, SCAN),
+        (plot.samples, SAMPLES),
+    ):
+        first, *names = inspect.signature(call).parameters
+        for name in (name for name in ("title", "command", "host") if name in names):
+            text = f"{name} must be a str or None, got int 5"
+            found.append(case(call, TypeError, text, **{first: argument, name: 5}))
     return found
 
 

@@ -63,11 +63,12 @@ COMMANDS = {
     "capture -o {out}/d.tar --procfs {capture}": 2,
     "maps self --parquet {out}/p": 2,
     "maps self --plot {out}/p": 2,
+    "report -o {out}/r --procfs {capture}": 2,
     "watch self --for 0 --csv {out}/w": 2,
     "watch -o {out}/w -- true": 2,
     "watch --parquet {out}/w -- true": 2,
 }
-NEEDS = {"--parquet": "pyarrow", "--plot": "plotly", "export": "prometheus_client"}
+NEEDS = {"--parquet": "pyarrow", "export": "prometheus_client"}
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fastsmaps._fields import ABSENT, NAMES, NUMBERS, SUMS
 from fastsmaps._model.mappings import GROUPS
 from fastsmaps._model.totals import NO_NAME, UNREAD
@@ -16,7 +18,7 @@ from fastsmaps.cli.fields_option import (
 )
 from fastsmaps.cli.options import add_output
 from fastsmaps.cli.output import print_error
-from fastsmaps.cli.plot_option import add_plot, save_plot
+from fastsmaps.cli.plot_option import add_plot, command_line, save_page
 from fastsmaps.cli.process_argument import add_target, read_mappings, target_name
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
@@ -72,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_fields(parser)
     add_output(parser, filters="mappings whose path", parquet=True)
-    add_plot(parser, "a treemap of Pss, kind > path > range")
+    add_plot(parser, "a treemap, kind > path > range")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,7 +103,9 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, name: str) -> None:
     from fastsmaps import plot
 
     title = name if mappings.pid is None else f"{name} (process {mappings.pid})"
-    save_plot(plot.mappings(mappings, title=title), args.plot)
+    host = None if mappings.pid is None else os.uname().nodename
+    page = plot.mappings(mappings, title=title, command=command_line(), host=host)
+    save_page(page, args.plot)
 
 
 def _records(mappings: Mappings) -> list[Record]:

@@ -8,7 +8,7 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import forest, is_missing, walk
-from fastsmaps.cli.coverage import coverage_text, scan_note
+from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.fields_option import (
     add_fields,
     columns_of,
@@ -29,7 +29,7 @@ from fastsmaps.cli.options import (
     size,
 )
 from fastsmaps.cli.output import CommandLine, print_error
-from fastsmaps.cli.plot_option import add_plot, save_plot
+from fastsmaps.cli.plot_option import add_plot, command_line, save_page
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import add_user, check_matches, parse_users, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_workers(parser)
     add_output(parser, filters="processes whose command line", parquet=True)
-    add_plot(parser, "a treemap of Pss, process > kind > path (reads their mappings too)")
+    add_plot(parser, "a treemap, process > kind > path (reads their mappings too)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -176,9 +176,9 @@ def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
     from fastsmaps import plot
 
     with progress_bar("reading mappings"):
-        title = coverage_text(scan.coverage)
-        figure = plot.processes(scan, by=args.by, timeout=_left(args, begun), title=title)
-    save_plot(figure, args.plot)
+        left = _left(args, begun)
+        page = plot.processes(scan, by=args.by, timeout=left, command=command_line())
+    save_page(page, args.plot)
 
 
 def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Record]:
