@@ -22,6 +22,8 @@ ROWS = 10
 # Characters of a name: in a text for a terminal of 80 columns, and where lines may be longer.
 _NARROW = 36
 _WIDE = 120
+# Notebooks align all cells to the right.
+_LEFT, _RIGHT = "text-align: left", "text-align: right; white-space: nowrap"
 
 
 def size(value: int | None) -> str:
@@ -105,7 +107,7 @@ class View:
             return "".join(
                 "<tr>"
                 + "".join(
-                    f'<{tag} style="text-align: {"left" if is_text else "right"}">'
+                    f'<{tag} style="{_LEFT if is_text else _RIGHT}">'
                     f"{escape(shortened(cell, _WIDE))}</{tag}>"
                     for cell, is_text in zip(row, self.is_text, strict=True)
                 )

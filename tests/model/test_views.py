@@ -302,7 +302,7 @@ def test_hostile_names_are_escaped(result: Any) -> None:
     assert page.attributes <= {
         ("style", "overflow-x: auto"),
         ("style", "text-align: left"),
-        ("style", "text-align: right"),
+        ("style", "text-align: right; white-space: nowrap"),
         ("class", "dataframe"),
     }
     assert len({len(row) for row in page.rows}) == 1
