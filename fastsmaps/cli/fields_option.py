@@ -27,9 +27,10 @@ _PAGE_SIZES = frozenset(map(NAMES.__getitem__, PAGE_SIZES))
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
-    """Add --fields."""
+    """Add --fields; --columns is its name in smem."""
     parser.add_argument(
         "--fields",
+        "--columns",
         metavar="FIELD,...",
         help="print these fields; default: the usual ones in tables, otherwise all",
     )

@@ -44,9 +44,9 @@ def _with_command(argv: list[str]) -> list[str]:
 def _parse(argv: list[str]) -> argparse.Namespace:
     args = plain.parse(argv) if plain.is_plain(argv) else None
     if args is None:
-        from fastsmaps.cli.parser import make_parser
+        from fastsmaps.cli import parser
 
-        args = make_parser(argv[0]).parse_args(argv)
+        args = parser.parse(argv)
     return args
 
 

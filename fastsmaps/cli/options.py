@@ -18,6 +18,8 @@ MAX_RSS = 64 << 30
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 #: The values of --by, for its help.
 BY_HELP = f"{', '.join(WORDS)} or cmdline:REGEX; several with commas between them"
 
@@ -214,11 +216,14 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Parse a time in seconds, 0 or more."""
-    number = _number(text)
+    """Parse a time, 0 or more, in seconds or another unit; return seconds."""
+    factor = _TIMES.get(text[-1:], 1)
+    number = factor * _number(text[:-1] if text[-1:] in _TIMES else text)
     # select() and sleep() are certain to accept a month.
     if not 0 <= number <= 31 * 86400:
-        raise invalid(f"expected seconds, at most 31 days, got {text!r}")
+        raise invalid(
+            f"expected a time such as 30 (seconds), 1.5m, 2h or 1d, at most 31 days, got {text!r}"
+        )
     return number
 
 

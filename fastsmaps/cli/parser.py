@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with one line; main() escapes it for the terminal."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        raise UsageError(message)
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Print --help or --version; argparse's own method ignores a full disk."""
@@ -59,6 +59,33 @@ Run `fastsmaps COMMAND --help` for more. Sizes have units on a terminal, and are
 JSON and CSV are in bytes. Exit status: 0 on success; 1 if a named process or file could not be
 read, or if --filter matches nothing; 2 for a usage error.
 """
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the arguments; UsageError with a hint if they are invalid."""
+    name = argv[0]
+    if name not in COMMANDS and not name.startswith("-"):
+        from fastsmaps.cli.hints import unknown_command
+
+        raise UsageError(f"{unknown_command(name, COMMANDS)} (see fastsmaps --help)")
+    parser = make_parser(name)
+    try:
+        return parser.parse_args(argv)
+    except UsageError as error:
+        from fastsmaps.cli.hints import usage_hint
+
+        hint = usage_hint(str(error), argv, _options(parser, name))
+        command = f"fastsmaps {name}" if name in COMMANDS else "fastsmaps"
+        raise UsageError(f"{error}{hint} (see {command} --help)") from None
+
+
+def _options(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    """Return the long options of a command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and name in action.choices:
+            actions = action.choices[name]._actions
+            return [text for each in actions for text in each.option_strings if text[:2] == "--"]
+    return []
 
 
 def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import fastsmaps
-from fastsmaps._model.grouping import command_of
+from fastsmaps._model.grouping import command_of, process_label, short_command
 from fastsmaps._source.source import Source
 from fastsmaps.cli.output import print_error
 
@@ -13,12 +14,60 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-TARGET_HELP = 'a pid, "self", a file with the text of smaps, or "-" (standard input)'
+    from fastsmaps._model.process_totals import ProcessTotals
+
+TARGET_HELP = (
+    'a pid, "self", the name of one process, a file with the text of smaps, or "-" (standard input)'
+)
 
 
 def add_target(parser: argparse.ArgumentParser, *, many: bool) -> None:
     """Add the argument PID."""
     parser.add_argument("target", nargs="+" if many else None, metavar="PID", help=TARGET_HELP)
+
+
+def named_process(target: str, procfs: str) -> str:
+    """Return the target, or if it is the name of one process, that pid.
+
+    A name is a process's comm, the base name of its program, or its script; an existing file of
+    that name takes precedence. Error if no process or several have it: fastsmaps does not guess.
+    """
+    if is_pid(target) or target == "-" or "/" in target or not target:
+        return target
+    if os.path.lexists(target) and not os.path.isdir(target):
+        return target
+    from fastsmaps._host.scan import seen
+    from fastsmaps.cli.process_filter import own_pids
+
+    own = own_pids(procfs)
+    rows = [row for row in seen(None, procfs=procfs, cmdline=True) if row.pid not in own]
+    named = [row for row in rows if target in _names(row)]
+    # A kernel thread or zombie is found only if no process with memory has the name.
+    named = [row for row in named if row.cmdline] or named
+    if len(named) == 1:
+        return str(named[0].pid)
+    if named:
+        shown = [f"{row.pid} ({short_command(row, _SHOWN)})" for row in named[:_MAX_SHOWN]]
+        more = ", ..." if len(named) > _MAX_SHOWN else ""
+        raise fastsmaps.Error(
+            f"{len(named)} processes are called {target}; choose one by its pid: "
+            f"{', '.join(shown)}{more}"
+        )
+    if os.path.isdir(target):
+        return target
+    from fastsmaps.cli.hints import similar
+
+    names = {name for row in rows for name in _names(row)}
+    raise fastsmaps.Error(f"there is no process or file called {target}{similar(target, names)}")
+
+
+# Processes of one name that an error lists, and characters of their command lines.
+_MAX_SHOWN, _SHOWN = 10, 30
+
+
+def _names(row: ProcessTotals) -> set[str]:
+    program = short_command(row).partition(" ")[0].rstrip(":") if row.cmdline else ""
+    return {name for name in (row.comm, program, process_label(row)) if name}
 
 
 def is_pid(target: str) -> bool:

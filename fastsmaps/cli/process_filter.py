@@ -29,7 +29,7 @@ class Match:
 
     def __init__(self, pattern: re.Pattern[str], procfs: str) -> None:
         self._pattern = pattern
-        self._own = _own_pids(procfs)
+        self._own = own_pids(procfs)
         #: How many processes matched by their command lines, and by their names alone.
         self.commands = self.names = 0
 
@@ -62,7 +62,7 @@ def matched_on(pattern: re.Pattern[str], process: ProcessTotals | Info) -> str |
     return "name" if process.comm is not None and pattern.search(process.comm) else None
 
 
-def _own_pids(procfs: str) -> set[int]:
+def own_pids(procfs: str) -> set[int]:
     """Return this process and those ancestors whose command lines contain its arguments."""
     own = Source(procfs).own_pid()
     if own is None:  # a capture, or the procfs of another pid namespace

@@ -98,7 +98,12 @@ def resolve_field(name: str, names: Sequence[str], what: str) -> str:
     for candidate in (name, python_name(name), name.lower(), _ALIASES.get(name.lower(), "")):
         if candidate in names:
             return candidate
-    raise UsageError(f"{what}: no field {name!r}; there are: {' '.join(map(escaped, names))}")
+    from fastsmaps.cli.hints import similar
+
+    hint = similar(name, names)
+    there_are = " There are" if hint else "; there are"
+    known = " ".join(map(escaped, names))
+    raise UsageError(f"{what}: no field {name!r}{hint}{there_are}: {known}")
 
 
 # ---- order

@@ -53,7 +53,7 @@ def test_maps_of_a_process(backend: ModuleType) -> None:
     text = run("maps", "-", input=Path(ZOO).read_text("latin-1")).stdout
     assert text.splitlines()[-1].startswith("total")
     assert all(line.isprintable() for line in text.splitlines())
-    assert "No such file" in run("maps", "nothing-there", status=1).stderr
+    assert "no process or file called" in run("maps", "nothing-there", status=1).stderr
 
 
 def test_hostile_names_are_escaped(backend: ModuleType, tmp_path: Path) -> None:

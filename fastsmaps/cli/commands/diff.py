@@ -22,7 +22,13 @@ from fastsmaps.cli.change_table import (
     total_record,
 )
 from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, invalid, seconds
-from fastsmaps.cli.process_argument import TARGET_HELP, is_pid, parse_pid, read_mappings
+from fastsmaps.cli.process_argument import (
+    TARGET_HELP,
+    is_pid,
+    named_process,
+    parse_pid,
+    read_mappings,
+)
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
@@ -100,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         before: Mappings | Scan
         after: Mappings | Scan
         if args.after is not None:
+            args.old = named_process(args.old, opened.procfs)
             if not is_pid(args.old):
                 raise UsageError("diff: --after needs a pid")
             # Pinned: a process that reuses the pid is an error, not a change.

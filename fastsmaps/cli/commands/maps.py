@@ -19,7 +19,7 @@ from fastsmaps.cli.fields_option import (
 from fastsmaps.cli.options import add_output
 from fastsmaps.cli.output import print_error
 from fastsmaps.cli.plot_option import add_plot, command_line, save_page
-from fastsmaps.cli.process_argument import add_target, read_mappings, target_name
+from fastsmaps.cli.process_argument import add_target, named_process, read_mappings, target_name
 from fastsmaps.cli.process_filter import check_matches
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps maps 1234                           all mappings, by address
+  fastsmaps maps nginx                          of the one process of that name
   fastsmaps maps 1234 --by path --limit 10      the ten files with the most Pss
   fastsmaps maps 1234 --by kind                 heap, stack, anon, file, ...
   fastsmaps maps 1234 --by use                  thread stacks, malloc arenas, JIT code, text, ...
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the mappings and their sum."""
     with open_procfs(args.procfs) as opened:
+        args.target = named_process(args.target, opened.procfs)
         with progress_bar("reading mappings"):
             name = target_name(args.target, opened.procfs) if args.plot else ""
             mappings = read_mappings(args.target, opened.procfs)

@@ -11,6 +11,7 @@ from fastsmaps.cli.options import UsageError, add_output, is_table
 from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import (
     add_target,
+    named_process,
     parse_pid,
     read_totals,
     shown_pid,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps totals 1234              one line per field
+  fastsmaps totals nginx             of the one process of that name
   fastsmaps totals --tree 1234       the sum of 1234 and all its descendants
   fastsmaps totals self 1            two processes side by side
   fastsmaps totals 1234 --json       in bytes; null for what the kernel did not report
@@ -65,10 +67,11 @@ def run(args: argparse.Namespace) -> int:
     with open_procfs(args.procfs) as opened:
         for target in args.target:
             try:
-                if args.filter and not search(args.filter, target_name(target, opened.procfs)):
+                process = named_process(target, opened.procfs)
+                if args.filter and not search(args.filter, target_name(process, opened.procfs)):
                     continue
-                totals = read_totals(target, opened.procfs)
-                number = shown_pid(target, opened.procfs)
+                totals = read_totals(process, opened.procfs)
+                number = shown_pid(process, opened.procfs)
             except Error as error:
                 print_error(error)
                 opened.status = 1
@@ -129,6 +132,7 @@ def _tree(args: argparse.Namespace) -> int:
 def _roots(args: argparse.Namespace, procfs: str) -> list[int]:
     pids = []
     for target in args.target:
+        target = named_process(target, procfs)
         number = shown_pid(target, procfs)
         if number is None:
             raise UsageError(f"totals: --tree expected a pid, got {target!r}")
