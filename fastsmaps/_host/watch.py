@@ -85,7 +85,7 @@ class Watch:
 
     `tree=True` sums over the process and its descendants at the time of each sample, which lists
     all processes each time (30 us each). ``peak_rss`` is None then, since the kernel has no VmHWM
-    of a tree. ``growth`` is that of the process itself.
+    of a tree; ``root_peak_rss`` is that of the process itself. ``growth`` is its own, too.
 
     Raises ValueError for an `interval` outside of 0.001 to 86400, a `budget` outside of 0 to 1, 0
     excluded, a `max_samples` below 2 and a `pid` that no process can have; TypeError for a wrong
@@ -125,6 +125,8 @@ class Watch:
         self.before: Mappings | None = None
         self.after: Mappings | None = None
         self.peak_rss: int | None = None
+        #: With `tree`, VmHWM of the process itself, without its descendants; otherwise None.
+        self.root_peak_rss: int | None = None
         self._growth = growth
         self._mapped_size = 0  # the largest size at which mappings were read
         self._mappings_due = 0.0
@@ -151,8 +153,7 @@ class Watch:
             self._process = Process(self.pid, procfs=self.procfs)
         try:
             self.pid = self._process.pid
-            if not self.tree:
-                self._status = self._open_status(self._process)
+            self._status = self._open_status(self._process)
             self._begun = time.monotonic()
             self._take_sample(with_mappings=True)
             self._thread = threading.Thread(
@@ -332,11 +333,14 @@ class Watch:
             time=time.time_ns(),
             processes=processes,
             unread=unread,
-            peak_rss=peak_rss,
+            peak_rss=None if self.tree else peak_rss,
         )
         if peak_rss is not None:
             # An exec resets VmHWM.
-            self.peak_rss = max(peak_rss, self.peak_rss or 0)
+            if self.tree:
+                self.root_peak_rss = max(peak_rss, self.root_peak_rss or 0)
+            else:
+                self.peak_rss = max(peak_rss, self.peak_rss or 0)
         return totals.pss or totals.rss or 0
 
     def _read_mappings(self) -> None:

@@ -30,6 +30,7 @@ from fastsmaps.cli.records_output import DEFAULT_SIZES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from fastsmaps._model.samples import Samples
 
@@ -124,6 +125,7 @@ def _json(
                 "samples": watch.count,
                 "skipped": watch.skipped,
                 "peak_rss": watch.peak_rss,
+                "root_peak_rss": watch.root_peak_rss,
                 "ru_maxrss": ended.largest,
                 "start": samples[0].as_dict() if len(samples) else None,
                 "end": samples[-1].as_dict() if len(samples) else None,
@@ -151,10 +153,17 @@ def _report(
     lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
         lines += [_samples_line(watch, samples), "", *_sizes_table(args, watch, samples, ended)]
-        lines += _growth(args, watch)
+        lines += _growth(args, watch, _size_format(args, ended))
     else:
         lines.append("it ended before the first sample")
     return "".join(f"{escaped(line)}\n" for line in lines)
+
+
+def _size_format(args: argparse.Namespace, ended: WatchEnd) -> Callable[[int | None], str]:
+    """Return the function that formats sizes: with units on a terminal, elsewhere KiB."""
+    stream = sys.stdout if ended.exit_code is None else sys.stderr
+    is_terminal = not args.output and stream is not None and stream.isatty()
+    return human if args.human or (is_terminal and not args.kib) else kib
 
 
 def _end(watch: fastsmaps.Watch, ended: WatchEnd) -> str:
@@ -182,7 +191,8 @@ def _samples_line(watch: fastsmaps.Watch, samples: Samples) -> str:
 def _sizes_table(
     args: argparse.Namespace, watch: fastsmaps.Watch, samples: Samples, ended: WatchEnd
 ) -> list[str]:
-    unit = human if args.human else kib
+    unit = _size_format(args, ended)
+    is_kib = unit is kib
     first, last, peaks = samples[0], samples[-1], watch.peaks
     rows = [
         [
@@ -195,14 +205,20 @@ def _sizes_table(
         for name in DEFAULT_SIZES
         if name in peaks
     ]
-    head = ["SIZE" if args.human else "KiB", "START", "PEAK", "AT", "END"]
+    head = ["KiB" if is_kib else "SIZE", "START", "PEAK", "AT", "END"]
     if watch.tree:
         # VmHWM and ru_maxrss count one process: keep them out of a tree's table.
-        lines = plain_lines(head, rows, head[:1], None)
-        if ended.largest is not None:
-            suffix = "" if args.human else " KiB"
-            lines.append(f"largest Rss of one process (ru_maxrss): {unit(ended.largest)}{suffix}")
-        return lines
+        lines = [f"process {watch.pid} and its descendants together:"]
+        lines += plain_lines(head, rows, head[:1], None)
+        single = [
+            (f"process {watch.pid} alone, largest Rss (VmHWM)", watch.root_peak_rss),
+            ("largest single process, its largest Rss (ru_maxrss)", ended.largest),
+        ]
+        known = [(text, size) for text, size in single if size is not None]
+        suffix = " KiB" if is_kib else ""
+        return (
+            lines + [""] * bool(known) + [f"{text}: {unit(size)}{suffix}" for text, size in known]
+        )
     # The kernel's own peak misses nothing, but has no time.
     rows.append(["VmHWM", unit(first.peak_rss), unit(watch.peak_rss), "", unit(last.peak_rss)])
     if ended.largest is not None:
@@ -210,7 +226,9 @@ def _sizes_table(
     return plain_lines(head, rows, head[:1], None)
 
 
-def _growth(args: argparse.Namespace, watch: fastsmaps.Watch) -> list[str]:
+def _growth(
+    args: argparse.Namespace, watch: fastsmaps.Watch, unit: Callable[[int | None], str]
+) -> list[str]:
     """Return the lines on what grew most, in what time, and what others stopped sharing."""
     growth = watch.growth
     if growth is None:
@@ -223,7 +241,7 @@ def _growth(args: argparse.Namespace, watch: fastsmaps.Watch) -> list[str]:
     if grown:
         records = [record_of(change, mapping_keys(change)) for change in grown[: args.limit]]
         whole = total_record(growth.total, dict.fromkeys(MAPPING_NAMES, ""))
-        columns = change_columns([*records, whole], human if args.human else kib)
+        columns = change_columns([*records, whole], unit)
         rows = [
             [*(column.cell(record) for column in columns), name]
             for record, name in zip(

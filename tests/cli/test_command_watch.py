@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastsmaps
+from fastsmaps.cli import live_line
 from support import linux, processes
 from support.commands import COMMAND, WITHOUT_RICH, Job, environment, run
 
@@ -349,6 +353,7 @@ def test_watch_tree_report(backend: ModuleType) -> None:
     assert peak["pss"] > 24 * MIB
     # A tree has no VmHWM; the shell's alone would be shown next to the values of all processes.
     assert peak["peak_rss"] is report["peak_rss"] is report["start"]["peak_rss"] is None
+    assert 0 < report["root_peak_rss"] < 24 * MIB
 
 
 def test_tree_report_omits_values_of_one_process(backend: ModuleType) -> None:
@@ -357,19 +362,106 @@ def test_tree_report_omits_values_of_one_process(backend: ModuleType) -> None:
         assert process.stdout.readline() == "grown\n"
         wait_for_samples(process)
         _, errors = process.communicate(timeout=processes.TIMEOUT)
-    table, _, growth = errors.partition("alone grew most")
-    assert "VmHWM" not in table
-    assert [line for line in table.splitlines() if "ru_maxrss" in line] == [
-        line for line in table.splitlines() if line.startswith("largest Rss of one process")
-    ]
+    head, _, rest = errors.partition(" and its descendants together:\n")
+    pid = head.split()[-1]
+    table, single, growth, *_ = rest.split("\n\n")
+    assert [line.split()[0] for line in table.splitlines()] == ["KiB", "pss", "uss", "rss", "swap"]
+    alone, *largest = single.splitlines()
+    assert alone.startswith(f"process {pid} alone, largest Rss (VmHWM): ")
+    # Left out unless it is larger than what fastsmaps itself had at the fork.
+    for line in largest:
+        assert line.startswith("largest single process, its largest Rss (ru_maxrss): ")
+    assert growth.startswith(f"process {pid} alone grew most, in ")
     assert "(no name)" in growth
-    assert re.search(r"\nprocess \d+ $", table)
 
 
 def test_hostile_names_are_escaped(backend: ModuleType) -> None:
     text = run("watch", "--", "sh", "-c", ": \x1b[31m \u202e").stderr
     assert r"\x1b[31m \u202e" in text
     assert all(line.isprintable() for line in text.splitlines())
+
+
+# ---- the live line
+
+HINT = "Ctrl-C ends and shows the report"
+
+
+def test_live_line_on_a_terminal(backend: ModuleType, idle: processes.Process) -> None:
+    with Job("watch", str(idle.pid)) as job:
+        job.until(lambda: job.text.count(" samples") > 1)
+        job.press("\x03")
+        assert job.read_line() == "ended 0", job.text
+        lines, report = job.text.rsplit("\x1b[K", 1)
+    assert f"Watching process {idle.pid}: {HINT}\r\n" in lines
+    assert re.search(r"\r\n\d\.\d s  Pss [0-9.]+ [KM]iB  peak [0-9.]+ [KM]iB  \d+ samples", lines)
+    # Each one is removed, the last one before the report.
+    assert lines.count(HINT) == job.text.count("\r\x1b[K\x1b[A\x1b[K")
+    assert (HINT in report, "watched for" in report) == (False, True)
+    assert "\x1b" not in report
+    assert "SIZE" in report
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["env", "TERM=dumb", *COMMAND], 1),
+        (["sh", "-c", '"$@" | cat', "sh", *COMMAND], 0),
+        (["sh", "-c", '"$@" 2>/dev/null', "sh", *COMMAND], 0),
+    ],
+)
+def test_live_line_only_where_it_can_be_removed(
+    backend: ModuleType, idle: processes.Process, words: list[str], count: int
+) -> None:
+    with Job("watch", str(idle.pid), "--for", "1.2", command=words) as job:
+        assert job.read_line() == "ended 0", job.text
+    assert job.text.count(HINT) == count
+    assert "\x1b" not in job.text
+    assert "watched for" in job.text
+
+
+def test_no_live_line_in_the_background(backend: ModuleType, idle: processes.Process) -> None:
+    with Job("watch", str(idle.pid), "--for", "2") as job:
+        job.until(lambda: HINT in job.text)
+        job.press("\x1a")
+        assert job.read_line() == f"stopped {int(signal.SIGTSTP)}", job.text
+        count = job.text.count(HINT)
+        job.resume("bg")
+        assert job.read_line() == "ended 0", job.text
+    assert job.text.count(HINT) == count
+
+
+def test_no_live_line_beside_a_command(backend: ModuleType) -> None:
+    with Job("watch", "--", "sh", "-c", "sleep 0.8; echo done") as job:
+        assert job.read_line() == "ended 0", job.text
+    assert HINT not in job.text
+    assert "\x1b" not in job.text
+
+
+def test_live_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, terminal = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    try:
+        with os.fdopen(terminal, "w", encoding="utf-8") as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            for width, parts in ((80, "one  two  three  ▂█"), (20, "one  two  three"), (10, "one")):
+                termios.tcsetwinsize(terminal, (10, width))
+                with live_line.live_line("a title \x1b[31m") as line:
+                    line.show(["one", "two", "three"], [1, 4])
+                title = r"a title \x1b[31m"[: width - 3]
+                text = os.read(controller, 1 << 12).decode()
+                assert text == f"{title}\r\n{parts}\r\x1b[K\x1b[A\x1b[K"
+    finally:
+        os.close(controller)
+
+
+@given(st.lists(st.integers(0, 9), max_size=300))
+def test_course_keeps_the_peak_and_the_end(values: list[int]) -> None:
+    course = live_line.Course()
+    for i, value in enumerate(values, 1):
+        course.add(value)
+        assert max(course.values) == max(values[:i])
+        assert course.values[-1] >= value
+        assert len(course.values) <= 40
 
 
 # ---- files

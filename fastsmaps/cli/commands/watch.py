@@ -9,11 +9,15 @@ import signal
 import time
 
 import fastsmaps
+from fastsmaps._model.sizes import human
 from fastsmaps._source.source import Source
+from fastsmaps.cli.change_table import duration
 from fastsmaps.cli.handlers import signal_handlers
+from fastsmaps.cli.live_line import Course, live_line
 from fastsmaps.cli.options import (
     UsageError,
     add_sampling,
+    add_units,
     count,
     extra_file,
     file_to_write,
@@ -76,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", type=file_to_write, help="write the report to this file"
     )
     group.add_argument("--json", action="store_true", help="print the report as JSON, in bytes")
-    group.add_argument("--human", action="store_true", help="print sizes with units (default: KiB)")
+    add_units(group)
     group.add_argument(
         "--limit",
         metavar="N",
@@ -142,8 +146,9 @@ def _watch_process(args: argparse.Namespace) -> int:
 
         failure = None
         try:
-            with signal_handlers(dict.fromkeys(_ENDING, stop)), watch:
-                _wait(watch, args.time)
+            title = f"Watching process {watch.pid}: Ctrl-C ends and shows the report"
+            with signal_handlers(dict.fromkeys(_ENDING, stop)), watch, live_line(title) as line:
+                _wait(watch, args.time, line)
         except fastsmaps.Error as error:
             if not watch.count:
                 raise
@@ -155,16 +160,38 @@ def _watch_process(args: argparse.Namespace) -> int:
     return opened.status
 
 
-def _wait(watch: fastsmaps.Watch, seconds: float | None) -> None:
-    """Wait until the watch ends or the time is over.
+def _wait(watch: fastsmaps.Watch, seconds: float | None, line: live_line) -> None:
+    """Wait until the watch ends or the time is over; show how it goes.
 
     Waits in short steps: a signal just before a step begins does not end it.
     """
     until = None if seconds is None else time.monotonic() + seconds
+    course = Course()
     while True:
         left = _WAIT_STEP if until is None else min(_WAIT_STEP, until - time.monotonic())
         if left <= 0 or watch.wait(left):
             return
+        if line.is_on:
+            _show_progress(watch, seconds, line, course)
+
+
+def _show_progress(
+    watch: fastsmaps.Watch, seconds: float | None, line: live_line, course: Course
+) -> None:
+    """Show the time, the samples, and Pss (Rss without it) now and at its peak."""
+    peaks = watch.peaks
+    name = "pss" if "pss" in peaks else "rss"
+    last = watch.samples[-1]
+    size = last.totals[name]
+    course.add(size or 0)
+    whole = "" if seconds is None else f" of {duration(seconds)}"
+    parts = [f"{duration(watch.duration)}{whole}", f"{name.capitalize()} {human(size)}"]
+    if name in peaks:
+        parts.append(f"peak {human(peaks[name].totals[name])}")
+    parts.append(f"{watch.count} samples")
+    if watch.tree:
+        parts.append(f"{last.processes} processes")
+    line.show(parts, course.values)
 
 
 # ---- a command
