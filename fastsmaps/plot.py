@@ -32,12 +32,14 @@ from fastsmaps._output.host_account import host_account
 from fastsmaps._output.html import html_page
 from fastsmaps._output.tiles import (
     KINDS,
+    Part,
+    Sizes,
     Texts,
-    Tile,
-    add_mapping,
-    fold,
+    added,
+    folded,
     kib,
-    merge,
+    kind_number,
+    parts_of,
     shown,
     sizes_in,
     sums,
@@ -45,9 +47,9 @@ from fastsmaps._output.tiles import (
 from fastsmaps._source.process import Process
 from fastsmaps._source.source import Source
 
-# Tiles of a page below its processes or files, and of one process.
-_MAX_TILES = 6000
-_MAX_PROCESS_TILES = 100
+# Parts of memory on a page, and of one process.
+_MAX_PARTS = 6000
+_MAX_PROCESS_PARTS = 200
 # Processes and files of a page.
 _MAX_PROCESSES = 4000
 _MAX_FILES = 2000
@@ -111,21 +113,18 @@ def mappings(
     for row in rows:
         check_type("each of m", row, "a Mapping", Mapping)
     sizes = sizes_in(rows)
-    root = Tile("", [None] * len(sizes))
-    for row in rows:
-        add_mapping(root, row, sizes, ranges=True)
-    for tile in root.parts.values():
-        root.add(tile.sizes)
-    fold([root], _MAX_TILES)
+    uses = m.uses() if isinstance(m, Mappings) else [""] * len(rows)
+    (parts,) = folded([parts_of(rows, uses, sizes, ranges=True)], _MAX_PARTS)
     texts = Texts()
-    view = {"name": "Mappings", "all": "all mappings", "nodes": texts.tiles(root.parts.values())}
+    view = {"name": "Mappings", "all": "all mappings", "parts": texts.parts(parts)}
     taken_at = None
     if isinstance(m, Mappings):
         taken_at = m.taken_at
         if m.procfs is not None and Source(m.procfs).is_capture:
             host, taken_at = Source(m.procfs).origin(None)
     facts = [*_facts(host, taken_at, command), ("Mappings", f"{len(rows):,}")]
-    return _page(title or "mappings", facts, [view], sizes=sizes, texts=texts)
+    has_uses = any(part.use for part in parts)
+    return _page(title or "mappings", facts, [view], sizes=sizes, texts=texts, uses=has_uses)
 
 
 def processes(
@@ -262,7 +261,8 @@ class _ProcessTable:
                 self._parents[places[child.row.pid]] = i
         totals = [row.totals for row in self.rows if row.totals is not None]
         self._sizes = sizes_in(totals)
-        self._tiles = [self._tile(row) for row in self.rows]
+        self._totals = [self._sizes_of(row) for row in self.rows]
+        self._parts: list[list[Part]] = [[] for _ in self.rows]
         self._texts = Texts()
         self._groups: dict[str, list[int]] = {}
         # Processes are read again, so a procfs is that of this host.
@@ -275,11 +275,9 @@ class _ProcessTable:
         """The host's name, or "a host" if it is not known."""
         return self._host or "a host"
 
-    def _tile(self, row: ProcessTotals) -> Tile:
+    def _sizes_of(self, row: ProcessTotals) -> Sizes:
         totals = row.totals
-        if totals is None:
-            return Tile("", [None] * len(self._sizes))
-        return Tile("", [totals.get(name) for name in self._sizes])
+        return [None if totals is None else totals.get(name) for name in self._sizes]
 
     def view(self, name: str) -> dict[str, Any]:
         """Return a view of all processes."""
@@ -292,62 +290,65 @@ class _ProcessTable:
 
     def read(
         self, *, minimum: float, progress: Callable[[int, int], object] | None = None
-    ) -> dict[str, Tile]:
-        """Read the mappings of processes with at least this share; return the files' sums."""
-        files: dict[str, Tile] = {}
-        totals = sums(self._tiles)
-        for i, (row, tile) in enumerate(zip(self.rows, self._tiles, strict=True)):
+    ) -> list[_File]:
+        """Read the mappings of processes with at least this share; return the files they map."""
+        files: dict[str, _File] = {}
+        wholes = sums(self._totals)
+        for i, row in enumerate(self.rows):
             if progress is not None:
                 progress(i, len(self.rows))
-            shares = [(s or 0) / t for s, t in zip(tile.sizes, totals, strict=True) if t]
+            shares = [(s or 0) / t for s, t in zip(self._totals[i], wholes, strict=True) if t]
             if row.totals is None or max(shares, default=0) < minimum:
                 continue
-            rows: Iterable[Mapping] = ()
+            m = None
             if time.monotonic() < self._until:
-                rows = _mappings_of(row, self._scan.procfs)
-            self.unreached += not rows
-            for mapping in rows:
-                add_mapping(tile, mapping, self._sizes)
-            for kind in tile.parts.values():
-                for path, part in kind.parts.items():
-                    if isinstance(path, str) and path.startswith("/"):
-                        file = files.setdefault(
-                            path, Tile(path, [None] * len(self._sizes), kind.kind)
-                        )
-                        file.add(part.sizes)
-                        file.count = (file.count or 0) + 1
-            fold([tile], _MAX_PROCESS_TILES)
+                m = _mappings_of(row, self._scan.procfs)
+            if m is None:
+                self.unreached += 1
+                continue
+            parts = parts_of(m, m.uses(), self._sizes)
+            (self._parts[i],) = folded([parts], _MAX_PROCESS_PARTS)
+            for part in parts:
+                if part.path.startswith("/"):
+                    if part.path not in files:
+                        files[part.path] = _File(part)
+                    files[part.path].add(part, row.pid)
         if progress is not None:
             progress(len(self.rows), len(self.rows))
-        return files
+        return list(files.values())
 
-    def files_view(self, files: dict[str, Tile]) -> dict[str, Any]:
-        """Return a view of the mapped files."""
-        root = Tile("", [None] * len(self._sizes))
-        root.parts = dict(
-            sorted(files.items(), key=lambda item: -max(map(int, map(_or_0, item[1].sizes))))
-        )
-        merge(root, list(root.parts)[_MAX_FILES:])
+    def files_view(self, files: list[_File]) -> dict[str, Any]:
+        """Return a view of the mapped files; the smallest are merged."""
+        files.sort(key=lambda file: max(size or 0 for size in file.sizes), reverse=True)
+        nodes = [
+            [self._texts.number(file.path), kind_number(file.kind), kib(file.sizes), file.processes]
+            for file in files[:_MAX_FILES]
+        ]
+        if rest := files[_MAX_FILES:]:
+            sizes = sums(file.sizes for file in rest)
+            name = self._texts.number(f"{len(rest):,} smaller")
+            nodes.append([name, kind_number("file"), kib(sizes), 0])
         return {
             "name": "Files",
             "all": "all mapped files",
             "count": "Processes",
-            "nodes": self._texts.tiles(root.parts.values()),
+            "files": nodes,
         }
 
     def page(self, title: str, views: list[dict[str, Any]], command: str | None) -> Page:
         """Return the page."""
-        fold(self._tiles, _MAX_TILES)
         rows = []
-        for row, parent, tile in zip(self.rows, self._parents, self._tiles, strict=True):
+        tables = folded(self._parts, _MAX_PARTS)
+        for row, parent, sizes, parts in zip(
+            self.rows, self._parents, self._totals, tables, strict=True
+        ):
             texts = [self._texts.number(f(row)) for f in (process_label, command_of)]
             status = "" if row.outcome == "read" else row.outcome
-            parts = self._texts.tiles(tile.parts.values())
-            rows.append([row.pid, *texts, parent, status, kib(tile.sizes), parts])
+            rows.append([row.pid, *texts, parent, status, kib(sizes), self._texts.parts(parts)])
         scan = self._scan
         counts = (f"{n:,} {_outcome(name, n)}" for name, n in scan.coverage.items() if n)
         facts = [*_facts(self._host, self._taken_at, command), ("Processes", ", ".join(counts))]
-        more = {"processes": rows, "groups": self._groups}
+        more = {"processes": rows, "groups": self._groups, "uses": any(tables)}
         notes = []
         if self.left_out:
             notes.append(
@@ -362,8 +363,23 @@ def _outcome(name: str, count: int) -> str:
     return nouns[name] + "s" * (count != 1) if name in nouns else name
 
 
-def _or_0(size: int | None) -> int:
-    return size or 0
+class _File:
+    """A mapped file: its sizes summed over processes, and how many map it."""
+
+    __slots__ = ("_last", "kind", "path", "processes", "sizes")
+
+    def __init__(self, part: Part) -> None:
+        self.path = part.path
+        self.kind = part.kind
+        self.sizes: Sizes = [None] * len(part.sizes)
+        self.processes = 0
+        self._last = -1
+
+    def add(self, part: Part, pid: int) -> None:
+        """Add a part of a process; its parts come one after the other."""
+        self.sizes = added(self.sizes, part.sizes)
+        self.processes += pid != self._last
+        self._last = pid
 
 
 def _group_text(key: object) -> str:
@@ -371,15 +387,15 @@ def _group_text(key: object) -> str:
     return ", ".join("(unknown)" if part is None else str(part) or "(none)" for part in parts)
 
 
-def _mappings_of(row: ProcessTotals, procfs: str) -> Iterable[Mapping]:
-    """Read the mappings of the row's process; none if it has ended or cannot be read."""
+def _mappings_of(row: ProcessTotals, procfs: str) -> Mappings | None:
+    """Read the mappings of the row's process; None if it has ended or cannot be read."""
     try:
         with Process(row.pid, procfs=procfs) as process:
             if row.start_time != process.directory.stat().start_time:
                 raise ProcessGone(f"process {row.pid} has ended", pid=row.pid)
             return process.mappings()
     except Error:
-        return ()
+        return None
 
 
 # ---- pages
@@ -418,6 +434,7 @@ def _page(
         "kinds": list(KINDS),
         "legend": KINDS,
         "groups": {},
+        "uses": False,
         "texts": texts.all,
         "views": views,
         **more,

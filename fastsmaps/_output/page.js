@@ -5,7 +5,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const NAMES = { pss: "Pss", uss: "Uss", rss: "Rss", swap: "Swap", size: "Size", peak_rss: "VmHWM" };
 const MAX_ROWS = innerWidth > 1000 ? 200 : 50; // of a table, until all are asked for
-const state = { view: data.views[0], at: null, size: 0, query: "", sort: "size", down: true, all: false };
+const state = { view: data.views[0], at: null, size: 0, by: "kind", query: "", sort: "size", down: true, all: false };
 
 /** Make an element; a child that is no element becomes text. */
 function el(tag, props, ...children) {
@@ -49,17 +49,50 @@ function add(sums, v) {
   v.forEach((value, i) => { if (value != null) sums[i] = (sums[i] ?? 0) + value; });
 }
 
-function unpack([text, kind, sizes, parts, n]) {
-  const full = data.texts[text];
-  return { name: last(full), full, fill: data.kinds[kind] ?? "", v: values(sizes), n,
-    kids: parts ? parts.map(unpack) : null };
+const makeNode = (name, full, fill) => ({ name, full, fill, v: values([]), kids: null });
+
+/** The part of that key, which is made if it does not exist. */
+function part(node, key, name, full, fill) {
+  node.parts ??= new Map();
+  if (!node.parts.has(key)) node.parts.set(key, makeNode(name, full, fill));
+  return node.parts.get(key);
 }
+
+/** Nest rows [path, kind, sizes, use, range] by kind or use, then by path, then by range. */
+function nest(rows) {
+  const root = makeNode("", "", "");
+  for (const [path, kind, sizes, use, range] of rows) {
+    const fill = data.kinds[kind], v = values(sizes), full = data.texts[path];
+    const group = state.by === "use" ? data.texts[use ?? 0] || "small parts" : data.legend[fill];
+    let node = part(root, group, group, "", fill);
+    add(node.v, v);
+    if (path < 0) {
+      node = part(node, -1, "", "", fill);
+      node.merged = (node.merged ?? 0) - path;
+      node.name = `${node.merged.toLocaleString("en")} smaller`;
+    } else if (path || !range) node = part(node, path, last(full) || "(no name)", full, fill);
+    if (path || !range) add(node.v, v);
+    if (range) add(part(node, `r${range}`, data.texts[range], full ?? "", fill).v, v);
+  }
+  return finish(root).kids;
+}
+
+/** Turn the maps of parts into lists; a single part without a name is what it belongs to. */
+function finish(node) {
+  if (node.parts && !(node.parts.size === 1 && node.parts.has(0) && !node.parts.get(0).parts)) {
+    node.kids = [...node.parts.values()].map(finish);
+  }
+  delete node.parts;
+  return node;
+}
+
+const fileNode = ([path, kind, sizes, n]) => ({ ...makeNode(last(data.texts[path]), data.texts[path], data.kinds[kind]), v: values(sizes), n: n || null });
 
 function processNode([pid, label, command, , status, sizes, parts], i) {
   const user = data.groups.user ? data.texts[data.groups.user[i]] : "";
   const note = [`pid ${pid}`, user, status].filter(Boolean).join(" · ");
   return { name: data.texts[label], full: data.texts[command], note, fill: "", v: values(sizes),
-    kids: parts ? parts.map(unpack) : null };
+    kids: parts.length ? nest(parts) : null };
 }
 
 const emptyGroup = (name) => ({ name, full: "", fill: "", v: values([]), kids: [], n: 0 });
@@ -97,8 +130,10 @@ function trees() {
 
 /** The root of a view, made at its first use. */
 function rootOf(view) {
-  if (!view.root) {
-    const kids = view.nodes ? view.nodes.map(unpack)
+  if (!view.root || view.nested !== state.by) {
+    view.nested = state.by;
+    const kids = view.files ? view.files.map(fileNode)
+      : view.parts ? nest(view.parts)
       : view.by === "parent" ? trees()
       : view.by ? grouped(data.groups[view.by]) : data.processes.map(processNode);
     const v = values([]);
@@ -166,6 +201,23 @@ addEventListener("popstate", ({ state: i }) => {
   go(view, at, false);
 });
 
+/** Nest the parts of processes by kind or use, and stay at the same process. */
+function nestBy(by) {
+  const names = [];
+  for (let node = state.at; node.up; node = node.up) names.unshift(node);
+  state.by = by;
+  state.at = rootOf(state.view);
+  for (const { name, note } of names) {
+    const next = state.at.kids?.find((kid) => kid.name === name && kid.note === note && kid.kids);
+    if (!next) break;
+    state.at = next;
+  }
+  visited.splice(0, visited.length - 1); // they are of the other nesting
+  visited[0] = [state.view, state.at];
+  try { history.replaceState(0, ""); } catch { /* see go() */ }
+  drawParts();
+}
+
 /** Open a part, or what a part without parts belongs to. */
 function open(node) {
   const target = node.kids?.length ? node : node.up;
@@ -186,14 +238,20 @@ function drawBar() {
     "aria-label": "search names and paths", autocomplete: "off", spellcheck: "false",
     oninput: () => { state.query = search.value.trim().toLowerCase(); state.all = false; drawParts(); } });
   search.value = state.query;
+  const choose = (target) => {
+    for (const other of target.parentNode.children) other.setAttribute("aria-pressed", String(other === target));
+  };
+  const ways = ["kind", "use"].map((by) => el("button", { type: "button", "aria-pressed": String(by === state.by),
+    onclick: ({ target }) => { choose(target); nestBy(by); } }, `by ${by}`));
   const sizes = data.sizes.map((name, i) => el("button", { type: "button", "aria-pressed": String(i === state.size),
     onclick: (event) => {
       state.size = i;
-      for (const other of event.target.parentNode.children) other.setAttribute("aria-pressed", String(other === event.target));
+      choose(event.target);
       drawParts();
     } }, NAMES[name]));
   return el("div", { class: "bar" },
-    el("div", { class: "switch", role: "group", "aria-label": "size to show" }, ...sizes), search,
+    el("div", { class: "switch", role: "group", "aria-label": "size to show" }, ...sizes),
+    data.uses && !state.view.files ? el("div", { class: "switch", role: "group", "aria-label": "parts of a process" }, ...ways) : "", search,
     el("span", { class: "found", id: "found", role: "status" }));
 }
 
@@ -288,8 +346,10 @@ function mark(node) {
 function drawLegend() {
   const used = new Set(), waiting = [rootOf(state.view)];
   for (const node of waiting) { if (node.fill) used.add(node.fill); waiting.push(...(node.kids ?? [])); }
-  return el("ul", { class: "legend", "aria-label": "colours" }, ...data.kinds.filter((kind) => used.has(kind))
-    .map((kind) => el("li", null, el("i", { fill: kind }), data.legend[kind])));
+  const kinds = data.kinds.filter((kind) => used.has(kind));
+  return el("ul", { class: "legend", "aria-label": "colours" },
+    ...kinds.map((kind) => el("li", null, el("i", { fill: kind }), data.legend[kind])),
+    data.processes && data.sizes[state.size] === "rss" ? el("li", null, "Rss counts a shared page in each process: its sum is more than the memory in use.") : "");
 }
 
 /** Draw what depends on the size, the search and the place. */

@@ -1,9 +1,9 @@
-"""The tiles of a treemap: memory with its sizes and its parts, as a page's JSON has them."""
+"""Memory in parts with their sizes, as a page's JSON has them; small parts are merged."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from fastsmaps._model.record import Record
@@ -25,42 +25,48 @@ KINDS = {
     "special": "special",
 }
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
-# Kinds whose path says no more than the kind does.
-_WITHOUT_PATH = ("heap", "anon")
-
 # Characters of a text on a page; the middle of a longer one is left out.
 _MAX_TEXT = 200
 
 Sizes = list[int | None]
 
 
-class Tile:
-    """A tile: a text, a kind or "", sizes in bytes (None if unknown), parts by key.
+class Part:
+    """A part of a process's memory: its kind, use, path and range ("" if it has none), its sizes.
 
-    ``count`` is the number of processes in it, None if that says nothing.
+    ``merged`` is the number of parts that were merged into it, 0 for a part of its own.
     """
 
-    __slots__ = ("count", "kind", "parts", "sizes", "text")
+    __slots__ = ("kind", "merged", "path", "range", "sizes", "use")
 
-    def __init__(self, text: str, sizes: Iterable[int | None], kind: str = "") -> None:
-        self.text = text
+    def __init__(self, kind: str, use: str, path: str, range: str, sizes: Sizes) -> None:
         self.kind = kind
-        self.sizes: Sizes = list(sizes)
-        self.count: int | None = None
-        self.parts: dict[Hashable, Tile] = {}
+        self.use = use
+        self.path = path
+        self.range = range
+        self.sizes = sizes
+        self.merged = 0
 
-    def part(self, key: Hashable, text: str, kind: str = "") -> Tile:
-        """Return the part with that key, which is made if it does not exist."""
-        if key not in self.parts:
-            self.parts[key] = Tile(text, [None] * len(self.sizes), kind)
-        return self.parts[key]
 
-    def add(self, sizes: Iterable[int | None]) -> None:
-        """Add sizes; what is unknown adds nothing."""
-        self.sizes = [
-            old if new is None else new + (old or 0)
-            for old, new in zip(self.sizes, sizes, strict=True)
-        ]
+def parts_of(
+    mappings: Iterable[Any], uses: Iterable[str], names: Iterable[str], *, ranges: bool = False
+) -> list[Part]:
+    """Return a part for each kind, use and path of some rows; with `ranges` for each row."""
+    names = tuple(names)
+    parts: dict[tuple[object, ...], Part] = {}
+    for mapping, use in zip(mappings, uses, strict=True):
+        sizes = [getattr(mapping, name) for name in names]
+        if not any(sizes):
+            continue
+        kind = mapping.kind
+        path = "" if kind == "heap" else mapping.path  # its path says no more
+        place = f"{mapping.start:x}-{mapping.end:x} {mapping.perms}" if ranges else ""
+        key = (kind, use, path, len(parts) if ranges else "")
+        if key in parts:
+            parts[key].sizes = added(parts[key].sizes, sizes)
+        else:
+            parts[key] = Part(kind, use, path, place, sizes)
+    return list(parts.values())
 
 
 def sizes_in(records: Iterable[Record]) -> tuple[str, ...]:
@@ -73,74 +79,58 @@ def sizes_in(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(name for name in SIZES if name in known) or ("size",)
 
 
-def add_mapping(root: Tile, mapping: Any, names: Iterable[str], *, ranges: bool = False) -> None:  # noqa: ANN401
-    """Add a Mapping below a tile: kind > path, and > range with `ranges`."""
-    sizes = [getattr(mapping, name) for name in names]
-    if not any(sizes):
-        return
-    kind, path = mapping.kind, mapping.path
-    tile = root.part(kind, KINDS[kind], kind)
-    tile.add(sizes)
-    if kind not in _WITHOUT_PATH:
-        tile = tile.part(path, path or "(no name)", kind)
-        tile.add(sizes)
-    if ranges:
-        text = f"{mapping.start:x}-{mapping.end:x} {mapping.perms}"
-        tile.part((mapping.start, len(tile.parts)), text, kind).add(sizes)
+def added(old: Sizes, new: Iterable[int | None]) -> Sizes:
+    """Return the sums; what is unknown adds nothing."""
+    return [a if b is None else b + (a or 0) for a, b in zip(old, new, strict=True)]
 
 
-def fold(roots: Iterable[Tile], limit: int) -> None:
-    """Keep the `limit` largest tiles below the roots; merge the other parts of each tile into one.
+def sums(rows: Iterable[Sizes]) -> list[int]:
+    """Return the sum of each size, 0 if no row has it."""
+    return [sum(size or 0 for size in column) for column in zip(*rows, strict=True)]
 
-    A tile is as large as the largest of its shares: a page can show any of the sizes.
+
+def folded(tables: list[list[Part]], limit: int) -> list[list[Part]]:
+    """Keep the `limit` largest parts of all tables; merge the others by table and kind.
+
+    A part is as large as the largest of its shares: a page can show any of the sizes. A table of
+    which no part is kept becomes empty.
     """
-    roots = list(roots)
-    tiles = [tile for root in roots for tile in _descend(root) if tile is not root]
-    if len(tiles) <= limit:
-        return
-    shares = [1 / total if total else 0 for total in sums(roots)]
+    every = [part for parts in tables for part in parts]
+    if len(every) <= limit:
+        return tables
+    shares = [1 / total if total else 0 for total in sums(part.sizes for part in every)]
 
-    def weight(tile: Tile) -> float:
-        return max((size or 0) * share for size, share in zip(tile.sizes, shares, strict=True))
+    def weight(part: Part) -> float:
+        return max((size or 0) * share for size, share in zip(part.sizes, shares, strict=True))
 
-    # A tile comes before its parts and is not smaller, so it is kept if one of them is.
-    kept = set(map(id, heapq.nlargest(limit, tiles, key=weight)))
-    for tile in [*roots, *(tile for tile in tiles if id(tile) in kept)]:
-        merge(tile, [key for key, part in tile.parts.items() if id(part) not in kept])
+    kept = set(map(id, heapq.nlargest(limit, every, key=weight)))
+    return [_merged(parts, kept) for parts in tables]
 
 
-def sums(tiles: Iterable[Tile]) -> list[int]:
-    """Return the sum of each size, 0 if no tile has it."""
-    columns = zip(*(tile.sizes for tile in tiles), strict=True)
-    return [sum(size or 0 for size in column) for column in columns]
-
-
-def merge(tile: Tile, keys: Iterable[Hashable]) -> None:
-    """Merge these parts of a tile into one; if they are all of them, remove them."""
-    keys = list(keys)
-    if keys and len(keys) == len(tile.parts):
-        tile.parts = {}
-    elif len(keys) > 1:
-        other = Tile(f"{len(keys)} smaller", [None] * len(tile.sizes), tile.kind)
-        for key in keys:
-            other.add(tile.parts.pop(key).sizes)
-        tile.parts[other] = other
-
-
-def _descend(tile: Tile) -> Iterator[Tile]:
-    yield tile
-    for part in tile.parts.values():
-        yield from _descend(part)
+def _merged(parts: list[Part], kept: set[int]) -> list[Part]:
+    result = [part for part in parts if id(part) in kept]
+    if not result:
+        return []
+    others: dict[str, Part] = {}
+    for part in parts:
+        if id(part) in kept:
+            continue
+        if part.kind not in others:
+            others[part.kind] = Part(part.kind, "", "", "", [None] * len(part.sizes))
+        other = others[part.kind]
+        other.sizes = added(other.sizes, part.sizes)
+        other.merged += part.merged or 1
+    return [*result, *others.values()]
 
 
 class Texts:
     """The texts of a page, each once: libraries are mapped by most processes."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {"": 0}
 
     def number(self, text: str) -> int:
-        """Return the text's number in ``all``."""
+        """Return the text's number in ``all``, 0 for none."""
         return self._numbers.setdefault(shown(text), len(self._numbers))
 
     @property
@@ -148,21 +138,29 @@ class Texts:
         """The texts, harmless and of bounded length."""
         return list(self._numbers)
 
-    def tiles(self, tiles: Iterable[Tile]) -> list[list[Any]]:
-        """Return [text, kind, sizes in KiB, parts, count] for each tile, without empty ends."""
+    def parts(self, parts: Iterable[Part]) -> list[list[Any]]:
+        """Return [path, kind, sizes in KiB, use, range], without empty ends, for each part.
+
+        The path of merged parts is minus their number.
+        """
         rows = []
-        for tile in tiles:
+        for part in parts:
             row: list[Any] = [
-                self.number(tile.text),
-                _NUMBERS.get(tile.kind, -1),
-                kib(tile.sizes),
-                self.tiles(tile.parts.values()) or 0,
-                tile.count,
+                -part.merged or self.number(part.path),
+                _NUMBERS[part.kind],
+                kib(part.sizes),
+                self.number(part.use),
+                self.number(part.range),
             ]
             while not row[-1]:
                 row.pop()
             rows.append(row)
         return rows
+
+
+def kind_number(kind: str) -> int:
+    """Return the number of a kind in a page's data."""
+    return _NUMBERS[kind]
 
 
 def shown(text: str) -> str:

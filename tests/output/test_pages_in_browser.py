@@ -112,6 +112,10 @@ def test_search_switch_and_drill_down(tab: Tab, pages: dict[str, Path]) -> None:
     tab.run("document.querySelector('tbody button').click()")
     assert tab.run("document.querySelectorAll('.crumbs button').length") == 1
     assert "file" in tab.run("document.querySelector('tbody').textContent")
+    inside = tab.run(CRUMBS)
+    tab.run("[...document.querySelectorAll('.switch button')].at(-1).click()")
+    assert "read-only data" in tab.run("document.querySelector('tbody').textContent")
+    assert tab.run(CRUMBS) == inside  # at the same process
     tab.press("Backspace")
     assert tab.run(CRUMBS) == whole
     tab.run("document.querySelector('.tile').focus()")

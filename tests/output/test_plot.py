@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -33,15 +32,8 @@ def sums(totals: fastsmaps.Totals) -> dict[str, int | None]:
     return {name: totals[name] for name in SIZES}
 
 
-def check_sums(page: Page, rows: list[list[Any]]) -> None:
-    """Check that each tile is as large as its parts together, in every size."""
-    for row in rows:
-        if len(row) > 3 and row[3]:
-            columns = zip(*(part[2] for part in row[3]), strict=True)
-            assert [sum(value or 0 for value in column) for column in columns] == [
-                value or 0 for value in row[2]
-            ]
-            check_sums(page, row[3])
+def known(sizes: dict[str, int | None]) -> dict[str, int]:
+    return {name: size or 0 for name, size in sizes.items()}
 
 
 def test_mappings_add_up(backend: ModuleType) -> None:
@@ -50,43 +42,46 @@ def test_mappings_add_up(backend: ModuleType) -> None:
     for m in (fastsmaps.load(ZOO), fastsmaps.load(OTHER), live):
         page = Page(plot.mappings(m))
         assert page.data["sizes"] == list(SIZES)
-        kinds = page.view("Mappings")["nodes"]
-        check_sums(page, kinds)
-        legend = page.data["legend"]
-        assert page.tiles(kinds) == {
-            legend[kind]: sums(group.totals)
-            for kind, group in m.group_by("kind").items()
-            if any(sums(group.totals).values())
+        parts = page.view("Mappings")["parts"]
+        groups = {by: m.group_by(by) for by in ("kind", "use", "path")}
+        wanted = {
+            by: {name: known(sums(group.totals)) for name, group in found.items()}
+            for by, found in groups.items()
         }
-        files = {
-            shown(path): group.totals.pss
-            for path, group in m.filter(lambda x: x.kind == "file").group_by("path").items()
-            if any(sums(group.totals).values())
+        drawn = {name: sizes for name, sizes in wanted["kind"].items() if any(sizes.values())}
+        assert page.by_kind(parts) == drawn
+        uses = {name: sizes for name, sizes in wanted["use"].items() if any(sizes.values())}
+        assert page.by_text(parts, 3) == uses
+        assert page.data["uses"]
+        paths = {shown(name): s for name, s in wanted["path"].items() if any(s.values())}
+        found = page.by_text(parts, 0)
+        assert {name: found[name] for name in paths if name.startswith("/")} == {
+            name: sizes for name, sizes in paths.items() if name.startswith("/")
         }
-        found = page.tiles(page.parts(kinds, "file"))
-        assert {path: sizes["pss"] for path, sizes in found.items()} == files
-        heap = {f"{x.start:x}-{x.end:x} {x.perms}": x.pss for x in m if x.kind == "heap" and x.rss}
-        if heap:
-            ranges = page.tiles(page.parts(kinds, "heap"))
-            assert {name: sizes["pss"] for name, sizes in ranges.items()} == heap
+        ranges = page.by_text(parts, 4)
+        assert {name: sizes["pss"] for name, sizes in ranges.items()} == {
+            f"{x.start:x}-{x.end:x} {x.perms}": x.pss for x in m if any((x.pss, x.rss, x.swap))
+        }
 
 
 def test_page_without_pss_shows_rss_or_size(backend: ModuleType) -> None:
     text = b"1000-3000 r--p 0 0:0 5 /a\n3000-4000 r--p 0 0:0 0\n"
     page = Page(plot.mappings(fastsmaps.parse(text), title="two"))
     assert page.data["sizes"] == ["size"]
-    assert page.tiles(page.view("Mappings")["nodes"]) == {
+    assert page.by_kind(page.view("Mappings")["parts"]) == {
         "file": {"size": 0x2000},
-        "anonymous": {"size": 0x1000},
+        "anon": {"size": 0x1000},
     }
     assert page.title == "two"
     with_rss = fastsmaps.parse(text.replace(b"/a\n", b"/a\nRss: 8 kB\n"))
     page = Page(plot.mappings(with_rss))
-    assert page.tiles(page.view("Mappings")["nodes"]) == {"file": {"rss": 8192}}
-    assert Page(plot.mappings([])).view("Mappings")["nodes"] == []
+    assert page.by_kind(page.view("Mappings")["parts"]) == {"file": {"rss": 8192}}
+    page = Page(plot.mappings(list(with_rss)))  # rows without their neighbours have no use
+    assert not page.data["uses"]
+    assert Page(plot.mappings([])).view("Mappings")["parts"] == []
 
 
-def test_small_tiles_are_merged(backend: ModuleType) -> None:
+def test_small_parts_are_merged(backend: ModuleType) -> None:
     """A page stays small, and no size is lost."""
     rows = [
         b"%x-%x r--p 0 0:0 0\nPss: %d kB\nSwap: %d kB\n"
@@ -95,15 +90,12 @@ def test_small_tiles_are_merged(backend: ModuleType) -> None:
     ]
     m = fastsmaps.parse(b"".join(rows))
     page = Page(plot.mappings(m))
-    nodes = page.view("Mappings")["nodes"]
-    check_sums(page, nodes)
-    (sizes,) = page.tiles(nodes).values()
-    assert sizes == {"pss": m.totals().pss, "swap": m.totals().swap}
-    parts = page.tiles(page.parts(nodes, "anonymous"))
-    assert len(parts) < 6100
-    (other,) = (name for name in parts if "smaller" in name)
-    assert int(other.split()[0]) + len(parts) - 1 == 20_000
-    assert f"{100 << 12:x}-{101 << 12:x} r--p" in parts  # small, but for its swap
+    parts = page.view("Mappings")["parts"]
+    assert page.by_kind(parts) == {"anon": {"pss": m.totals().pss, "swap": m.totals().swap}}
+    assert len(parts) == 6001
+    assert min(part[0] for part in parts) == 6000 - 20_000
+    ranges = {page.text(part[4]) for part in parts if len(part) > 4}
+    assert f"{100 << 12:x}-{101 << 12:x} r--p" in ranges  # small, but for its swap
 
 
 @pytest.fixture
@@ -126,11 +118,12 @@ def test_processes_have_the_sizes_of_the_scan(backend: ModuleType, saved: str) -
         assert page.text(label)
         assert row.cmdline is not None
         assert page.text(command)[:60] == " ".join(row.cmdline)[:60]
-        check_sums(page, parts)
-        legend = page.data["legend"]
-        m = fastsmaps.mappings(pid, procfs=saved)
-        assert page.tiles(parts)["file"]["rss"] == m.group_by("kind")["file"].totals.rss
-        assert set(page.tiles(parts)) <= {*legend.values(), "2 smaller", "3 smaller", "4 smaller"}
+        kinds = fastsmaps.mappings(pid, procfs=saved).group_by("kind")
+        assert page.by_kind(parts) == {
+            kind: known(sums(group.totals))
+            for kind, group in kinds.items()
+            if any(sums(group.totals).values())
+        }
     assert page.facts["Processes"] == "3 read"
     assert page.facts["Command"] == "fastsmaps ps"
     assert page.facts["Host"] == os.uname().nodename  # from the capture
@@ -184,8 +177,7 @@ def test_report_sums_files_over_processes(backend: ModuleType, saved: str) -> No
         "Overview", "Processes", "Trees", "Users", "Units", "Cgroups", "Names", "Files",
     ]  # fmt: skip
     libs = fastsmaps.libs(procfs=saved)
-    nodes = page.view("Files")["nodes"]
-    found = {page.text(row[0]): (page.sizes(row[2]), row[4]) for row in nodes}
+    found = {page.text(row[0]): (page.sizes(row[2]), row[3]) for row in page.view("Files")["files"]}
     assert found == {
         shown(path): (sums(use.totals), use.processes)
         for path, use in libs.items()
@@ -320,6 +312,6 @@ def test_commands_write_pages_of_captures(backend: ModuleType, tmp_path: Path) -
         if rows:
             assert page.sizes(rows[0][5])["pss"] == totals.pss
         else:
-            nodes = page.tiles(page.view("Mappings")["nodes"])
+            kinds = page.by_kind(page.view("Mappings")["parts"])
             pss = fastsmaps.load(ZOO).totals().pss
-            assert sum(sizes["pss"] or 0 for sizes in nodes.values()) == pss
+            assert sum(sizes["pss"] for sizes in kinds.values()) == pss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -83,14 +83,23 @@ class Page(HTMLParser):
         values = [None if value is None else int(value * 1024) for value in sizes]
         return dict(zip(self.data["sizes"], values, strict=True))
 
-    def tiles(self, rows: list[list[Any]]) -> dict[str, dict[str, int | None]]:
-        """Return the sizes of tiles by their texts."""
-        return {self.text(row[0]): self.sizes(row[2]) for row in rows}
+    def _sums(self, keyed: Iterable[tuple[str, list[Any]]]) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for key, part in keyed:
+            sums = found.setdefault(key, dict.fromkeys(self.data["sizes"], 0))
+            for name, value in self.sizes(part[2]).items():
+                sums[name] += value or 0
+        return found
 
-    def parts(self, rows: list[list[Any]], name: str) -> list[list[Any]]:
-        """Return the parts of the tile with that text."""
-        (row,) = (row for row in rows if self.text(row[0]) == name)
-        return row[3] if len(row) > 3 and row[3] else []
+    def by_kind(self, parts: list[list[Any]]) -> dict[str, dict[str, int]]:
+        """Return the sizes of parts [path, kind, sizes, use, range], summed by kind."""
+        return self._sums((self.data["kinds"][part[1]], part) for part in parts)
+
+    def by_text(self, parts: list[list[Any]], place: int) -> dict[str, dict[str, int]]:
+        """Return the sizes of parts, summed by the text that has its number at this place."""
+        return self._sums(
+            (self.text(part[place]) if place < len(part) else "", part) for part in parts
+        )
 
     def process(self, pid: int) -> list[Any]:
         (row,) = (row for row in self.data["processes"] if row[0] == pid)
