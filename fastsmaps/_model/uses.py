@@ -305,7 +305,8 @@ class _Rows:
         if end % length or self._starts[i] <= end - length:
             return ""
         first = i
-        while self._follows(first) and self.own[first - 1] == _READ_WRITE:
+        # glibc names what it maps first, not what an arena grows by.
+        while self._follows(first) and self.own[first - 1] in (_READ_WRITE, ARENAS):
             first -= 1
             # A full heap may be merged with the next one, so this need not be end - length.
             if self._starts[first] % length == 0:

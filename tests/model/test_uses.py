@@ -89,6 +89,9 @@ RULES = [
     # Arenas of malloc; a heap that is full is merged with the next.
     (ARENA, ["malloc arenas"] * 2),
     ([*ARENA, *ARENA], ["malloc arenas"] * 4),
+    ([line(132 * KB, name=b"[anon: glibc: malloc arena]", flags=b"nr "),
+      line(68 * KB, flags=b"nr "), line(64 * MB - 200 * KB, b"---p", flags=b"nr ")],
+     ["malloc arenas"] * 3),
     ([line(65 * MB, flags=b"nr "), line(63 * MB, b"---p")], ["malloc arenas"] * 2),
     ([line(64 * KB, flags=b"nr hg "), line(68 * KB, flags=b"nr "), ARENA[1]],
      ["malloc arenas"] * 3),
