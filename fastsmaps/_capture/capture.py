@@ -123,6 +123,7 @@ def capture(
         cost=cost,
         taken_at=taken_at,
         procfs=source.path,
+        host=source.origin(taken_at)[0],
         hidden_by=source.hidden_by() if pids is None else None,
         sharing_known=known,
     )

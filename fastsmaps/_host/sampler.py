@@ -156,6 +156,7 @@ class Sampler:
             cost=Cost(time.thread_time() - cpu, ended - now),
             taken_at=time.time(),
             procfs=self.procfs,
+            host=Source(self.procfs).origin(None)[0],
             count=len(seen),
             sharing_known=self._sampled.sharing_known,
             max_map_count=Source(self.procfs).max_map_count() if self._mappings else None,

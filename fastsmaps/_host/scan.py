@@ -87,11 +87,13 @@ def scan(
         sweeper.settle()
     finally:
         sweeper.close()
+    host, taken_at = source.origin(time.time())
     return Scan(
         sweeper.rows,
         cost=Cost(sum(sweeper.costs), time.monotonic() - begun),
-        taken_at=source.origin(time.time())[1],
+        taken_at=taken_at,
         procfs=source.path,
+        host=host,
         count=len(sweeper.order),
         sharing_known=sweeper.sharing_known,
         max_map_count=source.max_map_count() if mappings else None,

@@ -36,7 +36,7 @@ GROUPS = ("path", "kind", "label", "use")
 
 _HEADER = ("start", "end", "offset", "inode")
 _DERIVED = (*_HEADER, "size", *SUMS)  # columns that are not fields of the kernel
-_ORIGIN = ("pid", "procfs", "skipped", "taken_at")
+_ORIGIN = ("host", "pid", "procfs", "skipped", "taken_at")
 _NO_ROLLUPS: frozenset[int] = frozenset()
 _NUMBERS = ("perms", "dev", "name", "flags")  # numbers of texts that the backend keeps once each
 
@@ -64,9 +64,9 @@ class Group:
 class Mappings(Frames):
     """A table of mappings: ``len(m)``, ``m[i]``, iteration; ``m[i:j]`` is a smaller table.
 
-    Rows are made on demand. ``pid``, ``procfs`` and ``taken_at`` are the table's origin; None for
-    a text. ``taken_at`` is when the read ended, or when a capture was taken (seconds since the
-    epoch; None if the capture does not say). filter(), sort() and top() return other tables, as
+    Rows are made on demand. ``pid``, ``procfs``, ``host`` and ``taken_at`` are the table's origin;
+    None for a text. ``taken_at`` is when the read ended, or when a capture was taken (seconds since
+    the epoch; None if the capture does not say). filter(), sort() and top() return other tables, as
     slices do; all pickle.
 
     In a text, a process's rollup is a row like a mapping, named ``[rollup]``; it has no size. A
@@ -76,8 +76,8 @@ class Mappings(Frames):
     """
 
     __slots__ = (
-        "_columns", "_is_part", "_overlaps", "_places", "_rollups", "_rows", "_table", "pid",
-        "procfs", "skipped", "taken_at",
+        "_columns", "_host", "_is_part", "_overlaps", "_places", "_rollups", "_rows", "_table",
+        "pid", "procfs", "skipped", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class Mappings(Frames):
         pid: int | None = None,
         procfs: str | None = None,
         taken_at: float | None = None,
+        host: str | None = None,
         skipped: dict[str, int] | None = None,
     ) -> None:
         self._table = table
@@ -105,6 +106,7 @@ class Mappings(Frames):
         self.pid = pid
         self.procfs = procfs
         self.taken_at = taken_at
+        self._host = host
         self.skipped = skipped or {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,6 +145,7 @@ class Mappings(Frames):
         part.pid = self.pid
         part.procfs = self.procfs
         part.taken_at = self.taken_at
+        part._host = self._host
         part.skipped = self.skipped
         return part
 
@@ -175,6 +178,14 @@ class Mappings(Frames):
         from fastsmaps._model import views
 
         return views.of_mappings(self, sorted_=not self._is_in_order)
+
+    @property
+    def host(self) -> str | None:
+        """The name of the host that was read, as ``uname -n`` shows it; None if it is not known."""
+        # Not asked when the table is read, which takes microseconds.
+        if self._host is None and self.procfs == "/proc":
+            self._host = os.uname().nodename
+        return self._host
 
     @property
     def skipped_lines(self) -> int:

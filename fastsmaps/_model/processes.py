@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _NUMBERS = ("pid", "ppid", "uid", "mappings", "shares_memory_with")
 _SECONDS = ("start_time", "age")
 _ORIGIN = (
-    "cost", "hidden_by", "host_pss", "max_map_count", "procfs", "sharing_known", "taken_at",
+    "cost", "hidden_by", "host", "host_pss", "max_map_count", "procfs", "sharing_known",
+    "taken_at",
 )  # fmt: skip
 
 
@@ -54,8 +55,9 @@ class Scan(Frames):
 
     Rows (ProcessTotals) are made at the first use. ``taken_at`` is when the sweep ended, or when
     a capture was taken (seconds since the epoch; None if the capture does not say), ``cost`` its
-    Cost, ``procfs`` the directory that was read. ``max_map_count`` is the kernel's limit of
-    mappings for one process (/proc/sys/vm/max_map_count); None if it is not known, or the numbers
+    Cost, ``procfs`` the directory that was read, ``host`` the name of its host as ``uname -n``
+    shows it (None if a capture does not say). ``max_map_count`` is the kernel's limit of mappings
+    for one process (/proc/sys/vm/max_map_count); None if it is not known, or the numbers
     of mappings were not requested. ``hidden_by`` is the mount option
     that hides processes from this reader ("hidepid=invisible"), so that they are in no row and no
     count; None if all were listed. ``host_pss`` is AnonPages + Mapped in /proc/meminfo at that
@@ -70,8 +72,8 @@ class Scan(Frames):
     """
 
     __slots__ = (
-        "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "host_pss", "max_map_count",
-        "procfs", "sharing_known", "taken_at",
+        "_by_pid", "_count", "_make", "_rows", "cost", "hidden_by", "host", "host_pss",
+        "max_map_count", "procfs", "sharing_known", "taken_at",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +83,7 @@ class Scan(Frames):
         cost: Cost,
         taken_at: float | None,
         procfs: str,
+        host: str | None = None,
         count: int = 0,
         max_map_count: int | None = None,
         hidden_by: str | None = None,
@@ -100,6 +103,7 @@ class Scan(Frames):
         self.cost = cost
         self.taken_at = taken_at
         self.procfs = procfs
+        self.host = host
         self.max_map_count = max_map_count
         self.hidden_by = hidden_by
         self.host_pss = host_pss

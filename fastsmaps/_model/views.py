@@ -42,7 +42,7 @@ def of_mappings(table: Mappings, *, sorted_: bool) -> View:
     process = "" if table.pid is None else f" of process {table.pid}"
     skipped = table.skipped_lines
     return View(
-        f"{_number_of(len(table), 'mapping')}{process}{_origin(table.procfs, table.taken_at)}",
+        f"{_number_of(len(table), 'mapping')}{process}{_origin(table)}",
         [*_sizes(keys), ("perms", name), ("name", name)],
         rows,
         sums=_sums(total, keys, rows, len(table) - len(rows), ("",)),
@@ -68,7 +68,7 @@ def of_scan(table: Scan) -> View:
     if table.hidden_by:
         notes.append(f"other users' processes are hidden ({table.hidden_by})")
     return View(
-        f"{count}{_origin(table.procfs, table.taken_at)}",
+        f"{count}{_origin(table)}",
         [*_sizes(keys), ("pid", number), ("user", name), ("command", name)],
         rows,
         sums=_sums(total, keys, rows, unseen, (None, "")),
@@ -197,9 +197,12 @@ def _number_of(count: int, what: str) -> str:
     return f"{count} {what}{plural}"
 
 
-def _origin(procfs: str | None, taken_at: float | None) -> str:
+def _origin(table: Mappings | Scan) -> str:
     """Return where and when a table was read, in local time."""
-    where = f" in {procfs}" if procfs not in (None, "/proc") else ""
-    if taken_at is None:
+    if table.host is not None:
+        where = f" on {table.host}"
+    else:
+        where = f" in {table.procfs}" if table.procfs not in (None, "/proc") else ""
+    if table.taken_at is None:
         return where
-    return f"{where}, {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(taken_at))}"
+    return f"{where}, {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(table.taken_at))}"

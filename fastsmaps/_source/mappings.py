@@ -37,4 +37,5 @@ def mappings(pid: Pid = "self", *, sizes: bool = True, procfs: Procfs = "/proc")
         with ProcessDir(source, number) as process:
             return process.mappings(sizes=sizes)
     shown = source.own_pid() if number == "self" else int(number)
-    return Mappings(table, pid=shown, procfs=source.path, taken_at=source.origin(time())[1])
+    host, taken_at = source.origin(time())
+    return Mappings(table, pid=shown, procfs=source.path, taken_at=taken_at, host=host)

@@ -126,8 +126,9 @@ class ProcessDir(ProcessFiles):
     def mappings(self, *, sizes: bool = True) -> Mappings:
         """Return the mappings, as fastsmaps.mappings() does."""
         table = self.needed("smaps" if sizes else "maps", take_mappings)
-        _, taken_at = self.source.origin(time.time())
-        return Mappings(table, pid=self.pid, procfs=self.source.path, taken_at=taken_at)
+        path = self.source.path
+        host, taken_at = self.source.origin(time.time())
+        return Mappings(table, pid=self.pid, procfs=path, taken_at=taken_at, host=host)
 
     def find_one(self, address: int, build_id: object) -> Mapping | None:
         """Return the mapping that contains the address; through a kept descriptor, in 3 us."""

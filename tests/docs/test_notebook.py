@@ -29,7 +29,7 @@ def test_cells_run_and_show_tables(path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     page = done.stdout
     assert page.count('<table class="dataframe">') > 8
-    for shown in ("mappings of process", "changes in ", "samples", "processes, ", "mapped files"):
+    for shown in ("mappings of process", "changes in ", "samples", "processes on ", "mapped files"):
         assert shown in page
     # A name in a capture that a browser or a terminal would act on, or that is not UTF-8.
     assert "\\xff" in page

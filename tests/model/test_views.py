@@ -8,6 +8,7 @@ import pickle
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -141,15 +142,45 @@ def test_unnamed_mappings_show_their_range_and_unknown_values_a_dash(backend: Mo
 def test_titles_name_the_origin() -> None:
     mappings = fastsmaps.mappings()
     then = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(mappings.taken_at))
-    title = f"{len(mappings)} mappings of process {os.getpid()}, {then}"
+    host = os.uname().nodename
+    title = f"{len(mappings)} mappings of process {os.getpid()} on {host}, {then}"
     assert repr(mappings).splitlines()[0] == title
     assert title in mappings._repr_html_()
     assert repr(scan(procfs="/srv/cap\x1bture")).startswith(
         "0 processes in /srv/cap\\x1bture, 2023-"
     )
+    found = fastsmaps.scan([os.getpid()])
+    assert repr(found).startswith(f"1 process on {host}, ")
     text = fastsmaps.parse(b"$ cat smaps\n" + record(Rss=1), lenient=True)
     assert repr(text).splitlines()[0] == "1 mapping"
     assert repr(text).splitlines()[-1] == "1 line of the text skipped"
+
+
+def test_a_table_keeps_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: ModuleType
+) -> None:
+    here = os.uname()
+    tables = [fastsmaps.mappings(), fastsmaps.mappings()[:3], fastsmaps.scan([os.getpid()])]
+    with fastsmaps.Process(os.getpid()) as process:
+        tables.append(process.mappings())
+    with fastsmaps.Sampler() as sampler:
+        tables.append(sampler.sweep())
+    tables.append(fastsmaps.capture(tmp_path / "here", [os.getpid()]))
+    pickles = [pickle.dumps(table) for table in tables]
+    elsewhere = os.uname_result(
+        (here.sysname, "elsewhere", here.release, here.version, here.machine)
+    )
+    monkeypatch.setattr(os, "uname", lambda: elsewhere)
+    for table in map(pickle.loads, pickles):
+        assert table.host == table[:1].host == here.nodename
+    captured = str(tmp_path / "here")
+    assert fastsmaps.mappings(os.getpid(), procfs=captured).host == here.nodename
+    assert fastsmaps.scan(procfs=captured).host == here.nodename
+    (tmp_path / "here" / "fastsmaps.json").unlink()
+    other = fastsmaps.scan(procfs=captured)
+    assert other.host is None
+    assert f" in {captured}" in repr(other).splitlines()[0]
+    assert fastsmaps.parse(TEXT).host is None
 
 
 def test_a_scan_shows_coverage_and_outcomes() -> None:
