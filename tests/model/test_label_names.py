@@ -138,13 +138,13 @@ def test_scans_use_one_name_in_every_view(backend: ModuleType, host: Path) -> No
 
 
 def test_changes_use_one_name_in_every_view(backend: ModuleType, tmp_path: Path) -> None:
-    labels = ("Path", "Old", "New", "Change", "Key", "Old_Files", "RSS", "Rss", "Pss")
+    labels = ("Path", "Old", "New", "Change", "Key", "Old_Files", "RSS", "Rate", "Rss", "Pss")
     paths = [tmp_path / name for name in ("one", "two")]
     for factor, path in enumerate(paths, 1):
         fields = b"".join(kb(label, factor * i) for i, label in enumerate(labels, 1))
         path.write_bytes(header(0x1000, 0x2000, b"/a") + fields)
     (row,) = json_rows("diff", *map(str, paths))
-    assert (row["path"], row["old"], row["new"], row["old_files"]) == ("/a", 9216, 18432, 1)
+    assert (row["path"], row["old"], row["new"], row["old_files"]) == ("/a", 10240, 20480, 1)
     for i, label in enumerate(labels, 1):
         assert row[{"Rss": "rss", "Pss": "pss"}.get(label, label)] == i * 1024
 

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps diff 1234 --after 60         process 1234, now and in a minute
-  fastsmaps diff 1234 --after 60 --by range  each mapping by its address range
+  fastsmaps diff 1234 --after 1m         process 1234, now and in a minute
+  fastsmaps diff 1234 --after 1m --by range  each mapping by its address range
   fastsmaps diff old.smaps new.smaps     two saved texts
   fastsmaps diff old.smaps 1234          what changed since it was saved
   fastsmaps diff monday.tar friday.tar   two captures, by process
