@@ -19,7 +19,7 @@ from fastsmaps import _version
 from fastsmaps._arguments import Any, check_function, check_str, check_timeout, check_type
 from fastsmaps._errors import Error, ProcessGone
 from fastsmaps._fields import ABSENT
-from fastsmaps._model.grouping import By, command_of, key_of, process_label
+from fastsmaps._model.grouping import By, Keys, command_of, key_of, process_label
 from fastsmaps._model.mapping import Mapping
 from fastsmaps._model.mappings import Mappings
 from fastsmaps._model.process_totals import ProcessTotals
@@ -154,7 +154,7 @@ def processes(
     views = [table.view("Processes")]
     if by is not None:
         key = key_of(by)
-        name = by if isinstance(by, str) else "group"
+        name = shown(str(by)) if isinstance(by, str | Keys) else "group"
         table.group("by", key)
         views = [{**table.view(f"By {name}"), "by": "by", "count": "Processes"}, *views]
     table.read(minimum=_MIN_SHARE)
@@ -293,6 +293,7 @@ class _ProcessTable:
     ) -> list[_File]:
         """Read the mappings of processes with at least this share; return the files they map."""
         files: dict[str, _File] = {}
+        held = 0
         wholes = sums(self._totals)
         for i, row in enumerate(self.rows):
             if progress is not None:
@@ -308,6 +309,10 @@ class _ProcessTable:
                 continue
             parts = parts_of(m, m.uses(), self._sizes)
             (self._parts[i],) = folded([parts], _MAX_PROCESS_PARTS)
+            held += len(self._parts[i])
+            if held > 8 * _MAX_PARTS:  # so that many processes take bounded memory
+                self._parts = folded(self._parts, 2 * _MAX_PARTS)
+                held = sum(map(len, self._parts))
             for part in parts:
                 if part.path.startswith("/"):
                     if part.path not in files:

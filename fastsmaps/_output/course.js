@@ -4,8 +4,9 @@ const PAD = { left: 64, right: 18, top: 16, bottom: 30 };
 
 function seconds(s) {
   if (s < 60) return `${+s.toFixed(s < 10 ? 2 : 1)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)}m ${String(Math.floor(s % 60)).padStart(2, "0")}s`;
-  return `${Math.floor(s / 3600)}h ${String(Math.floor(s % 3600 / 60)).padStart(2, "0")}m`;
+  const [large, small, size] = s < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
+  const rest = Math.floor(s % size / (size / 60));
+  return `${Math.floor(s / size)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
 /** A round step that gives about n of them. */
@@ -14,7 +15,7 @@ function step(span, n, steps) {
 }
 
 const TIMES = [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800];
-const SIZES = [0, 10, 20, 30].flatMap((power) => [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200, 256, 500, 512].map((n) => n * 2 ** power)).sort((a, b) => a - b);
+const SIZES = Array.from({ length: 45 }, (_, power) => 2 ** power);
 
 function svg(tag, props, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -30,7 +31,8 @@ function drawCourse({ elapsed, lines, peaks }) {
   const names = Object.keys(lines), hidden = (state.hidden ??= new Set());
   const box = el("div", { class: "course", tabindex: "0", role: "img",
     "aria-label": "memory over time; arrow keys show the values of each sample" });
-  let at = -1;
+  const marks = svg("g"); // what the pointer is at
+  let at = -1, place = null;
 
   function paint() {
     const width = box.clientWidth, height = box.clientHeight;
@@ -39,7 +41,7 @@ function drawCourse({ elapsed, lines, peaks }) {
     const shown = names.filter((name) => !hidden.has(name));
     const span = elapsed.at(-1) || 1;
     const most = Math.max(1, ...shown.map((name) => lines[name].reduce((a, b) => Math.max(a, b ?? 0), 0)));
-    const unit = step(most, 6, SIZES), top = Math.ceil(most * 1.04 / unit) * unit;
+    const unit = step(most, 8, SIZES), top = Math.ceil(most * 1.04 / unit) * unit;
     const x = (s) => PAD.left + s / span * (width - PAD.left - PAD.right);
     const y = (kib) => height - PAD.bottom - kib / top * (height - PAD.top - PAD.bottom);
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
@@ -71,33 +73,36 @@ function drawCourse({ elapsed, lines, peaks }) {
         svg("text", { class: "peak", x: x(when) + (end ? -10 : 10), y: y(value) + (low ? 20 : -9), "text-anchor": end ? "end" : "start" },
           `peak ${NAMES[main]} ${human(value)} at ${seconds(when)}`));
     }
-    if (at >= 0) {
-      picture.append(svg("line", { class: "grid", x1: x(elapsed[at]), x2: x(elapsed[at]), y1: PAD.top, y2: height - PAD.bottom }));
-      for (const name of shown) {
-        const value = lines[name][at];
-        if (value != null) picture.append(svg("circle", { class: "dot", fill: name, cx: x(elapsed[at]), cy: y(value), r: 4 }));
-      }
-      const frame = box.getBoundingClientRect();
-      showTip(seconds(elapsed[at]), "", shown.map((name) => [NAMES[name], human(lines[name][at])]), frame.left + x(elapsed[at]), frame.top + PAD.top);
-    }
+    picture.append(marks);
     box.replaceChildren(picture);
+    place = { x, y, shown, bottom: height - PAD.bottom };
   }
-  function leave() { at = -1; tip.hidden = true; paint(); }
+
+  function point(sample) {
+    at = sample;
+    marks.replaceChildren();
+    tip.hidden = true;
+    if (at < 0 || !place) return;
+    const { x, y, shown, bottom } = place, left = x(elapsed[at]), frame = box.getBoundingClientRect();
+    marks.append(svg("line", { class: "grid", x1: left, x2: left, y1: PAD.top, y2: bottom }));
+    for (const name of shown) {
+      const value = lines[name][at];
+      if (value != null) marks.append(svg("circle", { class: "dot", fill: name, cx: left, cy: y(value), r: 4 }));
+    }
+    showTip(seconds(elapsed[at]), "", shown.map((name) => [NAMES[name], human(lines[name][at])]), frame.left + left, frame.top + PAD.top);
+  }
 
   box.addEventListener("pointermove", ({ clientX }) => {
     const frame = box.getBoundingClientRect();
     const s = (clientX - frame.left - PAD.left) / (frame.width - PAD.left - PAD.right) * elapsed.at(-1);
     const after = elapsed.findIndex((value) => value >= s), i = after < 0 ? elapsed.length - 1 : after;
-    at = i > 0 && s - elapsed[i - 1] < elapsed[i] - s ? i - 1 : i;
-    paint();
+    point(i > 0 && s - elapsed[i - 1] < elapsed[i] - s ? i - 1 : i);
   });
-  box.addEventListener("pointerleave", leave);
-  box.addEventListener("blur", leave);
+  for (const leaving of ["pointerleave", "blur"]) box.addEventListener(leaving, () => point(-1));
   box.addEventListener("keydown", ({ key }) => {
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: elapsed.length - 1 }[key];
     if (to === undefined) return;
-    at = Math.max(0, Math.min(elapsed.length - 1, to));
-    paint();
+    point(Math.max(0, Math.min(elapsed.length - 1, to)));
   });
   requestAnimationFrame(paint);
   if (!elapsed.length) return [el("p", { class: "note" }, "It ended before the first sample.")];
@@ -106,6 +111,7 @@ function drawCourse({ elapsed, lines, peaks }) {
     el("button", { type: "button", "aria-pressed": String(!hidden.has(name)), onclick: ({ currentTarget }) => {
       if (!hidden.delete(name)) hidden.add(name);
       currentTarget.setAttribute("aria-pressed", String(!hidden.has(name)));
+      point(-1);
       paint();
     } }, el("i", { fill: name }), NAMES[name])));
   const ends = names.map((name) => {
