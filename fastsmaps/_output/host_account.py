@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastsmaps._model.processes import Scan
@@ -96,7 +97,9 @@ def _unread(scan: Scan, unreached: int) -> list[tuple[str, str, str]]:
     counts: dict[tuple[str, str], int] = {}
     for row in scan:
         if is_missing(row):
-            reason = (row.error or "").replace(str(row.pid), "PID")
+            # Errors that only differ in the process are one reason.
+            reason = re.sub(rf"\b{row.pid}\b", "PID", row.error or "")
+            reason = re.sub("Rss of [0-9]+ bytes", "Rss", reason)
             counts[row.outcome, reason] = counts.get((row.outcome, reason), 0) + 1
     order = sorted(counts.items(), key=lambda item: -item[1])
     rows = [(outcome, f"{n:,}", shown(reason)) for (outcome, reason), n in order[:_MAX_REASONS]]
