@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def main(path: Path) -> None:
     """Print the notebook; its cells run in its directory, as in Jupyter."""
     notebook = json.loads(path.read_text())
     os.chdir(path.parent)
-    print("\n\n".join(markdown(notebook)))
+    # Not those of the user, and no directory that stays.
+    with tempfile.TemporaryDirectory() as settings:
+        os.environ["IPYTHONDIR"] = settings
+        print("\n\n".join(markdown(notebook)))
 
 
 if __name__ == "__main__":
