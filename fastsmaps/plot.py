@@ -45,7 +45,6 @@ from fastsmaps._output.tiles import (
     sums,
 )
 from fastsmaps._source.process import Process
-from fastsmaps._source.source import Source
 
 # Parts of memory on a page, and of one process.
 _MAX_PARTS = 6000
@@ -57,8 +56,10 @@ _MAX_FILES = 2000
 _MIN_SHARE = 1 / 5000
 
 _LINES = ("pss", "uss", "rss", "swap", "peak_rss")
-# The groups of a report: the scan's rows have them if their files were read.
+# Views of groups of processes, by the words of Scan.group_by().
 _GROUPS = {"user": "Users", "unit": "Units", "cgroup": "Cgroups", "comm": "Names"}
+# Those that need a scan with cgroup=True.
+_OF_CGROUPS = ("unit", "cgroup")
 
 
 class Page:
@@ -91,24 +92,17 @@ class Page:
 # ---- public functions
 
 
-def mappings(
-    m: Iterable[Mapping],
-    *,
-    title: str | None = None,
-    command: str | None = None,
-    host: str | None = None,
-) -> Page:
+def mappings(m: Iterable[Mapping], *, title: str | None = None, command: str | None = None) -> Page:
     """Make a treemap of a table of mappings, or some of its rows: kind > path > range.
 
     The page shows Pss, Uss, Rss or swap; the whole is the sum over the rows, for a complete table
     ``m.totals()``. Without any of these (maps) it shows the size. If there are many tiles, the
-    smallest are merged. `command` is a line that says how the page was made, `host` the name of the
-    host; that of a capture is known.
+    smallest are merged. `command` is a line that says how the page was made.
 
     Raises TypeError for wrong arguments.
     """
     check_type("m", m, "an iterable of Mapping rows", Iterable)
-    _check_texts(title, command, host)
+    _check_texts(title, command)
     rows = list(m)
     for row in rows:
         check_type("each of m", row, "a Mapping", Mapping)
@@ -117,12 +111,8 @@ def mappings(
     (parts,) = folded([parts_of(rows, uses, sizes, ranges=True)], _MAX_PARTS)
     texts = Texts()
     view = {"name": "Mappings", "all": "all mappings", "parts": texts.parts(parts)}
-    taken_at = None
-    if isinstance(m, Mappings):
-        taken_at = m.taken_at
-        if m.procfs is not None and Source(m.procfs).is_capture:
-            host, taken_at = Source(m.procfs).origin(None)
-    facts = [*_facts(host, taken_at, command), ("Mappings", f"{len(rows):,}")]
+    origin = (m.host, m.taken_at) if isinstance(m, Mappings) else (None, None)
+    facts = [*_facts(*origin, command), ("Mappings", f"{len(rows):,}")]
     has_uses = any(part.use for part in parts)
     return _page(title or "mappings", facts, [view], sizes=sizes, texts=texts, uses=has_uses)
 
@@ -140,8 +130,10 @@ def processes(
     This reads the mappings of each process that was read, one process after the other, which
     takes two to four times as long as the scan. A process is a tile without parts if it has ended,
     has less than 1/5000 of the memory, or was not reached within `timeout` seconds. Its size is
-    always the scan's. `by` (see Scan.group_by()) adds a level above processes. Processes without
-    memory (kernel threads, zombies) are only counted. `command` is a line that says how the page
+    always the scan's. Processes without memory (kernel threads, zombies) are only counted.
+
+    The page also shows trees, users and names, and with ``scan(cgroup=True)`` units and cgroups;
+    `by` (see Scan.group_by()) adds groups of your own. `command` is a line that says how the page
     was made.
 
     A process that cannot be read raises nothing. Raises TypeError and ValueError for wrong
@@ -151,14 +143,12 @@ def processes(
     _check_texts(title, command)
     timeout = check_timeout(timeout)
     table = _ProcessTable(scan, timeout)
-    views = [table.view("Processes")]
+    views = table.views()
     if by is not None:
-        key = key_of(by)
         name = shown(str(by)) if isinstance(by, str | Keys) else "group"
-        table.group("by", key)
-        views = [{**table.view(f"By {name}"), "by": "by", "count": "Processes"}, *views]
+        views.insert(0, table.grouped(f"By {name}", "by", key_of(by)))
     table.read(minimum=_MIN_SHARE)
-    return table.page(title or f"Processes of {table.host_name}", views, command)
+    return table.page(title or f"Processes of {scan.host or 'a host'}", views, command)
 
 
 def report(
@@ -169,12 +159,12 @@ def report(
     command: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Page:
-    """Make a report on a host: its memory, processes, trees, users, units and mapped files.
+    """Make a report on a host: its memory, its processes as processes() shows them, mapped files.
 
-    This reads the mappings of each process that was read, as processes() does, and
-    /proc/meminfo. Mapped files are summed over the processes whose mappings were read within
-    `timeout` seconds. Units and cgroups need ``scan(cgroup=True)``, command lines
-    ``scan(cmdline=True)``. `progress(done, all)` is called with numbers of processes.
+    This reads the mappings of each process that was read, and /proc/meminfo. Mapped files are
+    summed over the processes whose mappings were read within `timeout` seconds. Command lines need
+    ``scan(cmdline=True)``. `progress(done, all)` is called with numbers of processes, `command` is
+    a line that says how the page was made.
 
     A process that cannot be read raises nothing: the page says why. Raises TypeError and
     ValueError for wrong arguments.
@@ -183,15 +173,11 @@ def report(
     _check_texts(title, command)
     check_function("progress", progress)
     table = _ProcessTable(scan, check_timeout(timeout))
-    views = [table.view("Processes"), {**table.view("Trees"), "by": "parent", "count": "Processes"}]
-    for word, name in _GROUPS.items():
-        if word in ("user", "comm") or any(row.cgroup is not None for row in table.rows):
-            table.group(word, key_of(word))
-            views.append({**table.view(name), "by": word, "count": "Processes"})
+    views = table.views()
     files = table.read(minimum=0, progress=progress)
     views.append(table.files_view(files))
     overview = {"name": "Overview", "host": host_account(scan, table.unreached)}
-    return table.page(title or f"Memory of {table.host_name}", [overview, *views], command)
+    return table.page(title or f"Memory of {scan.host or 'a host'}", [overview, *views], command)
 
 
 def samples(
@@ -265,28 +251,28 @@ class _ProcessTable:
         self._parts: list[list[Part]] = [[] for _ in self.rows]
         self._texts = Texts()
         self._groups: dict[str, list[int]] = {}
-        # Processes are read again, so a procfs is that of this host.
-        self._host, self._taken_at = Source(scan.procfs).origin(scan.taken_at)
         #: The number of processes that were read, but not their mappings.
         self.unreached = 0
-
-    @property
-    def host_name(self) -> str:
-        """The host's name, or "a host" if it is not known."""
-        return self._host or "a host"
 
     def _sizes_of(self, row: ProcessTotals) -> Sizes:
         totals = row.totals
         return [None if totals is None else totals.get(name) for name in self._sizes]
 
-    def view(self, name: str) -> dict[str, Any]:
-        """Return a view of all processes."""
-        return {"name": name, "all": "all processes"}
+    def views(self) -> list[dict[str, Any]]:
+        """Return the views of all processes: each, trees, and groups."""
+        views = [_view("Processes"), _view("Trees", by="parent")]
+        for word, name in _GROUPS.items():
+            if word not in _OF_CGROUPS or any(row.cgroup is not None for row in self.rows):
+                views.append(self.grouped(name, word, key_of(word)))
+        return views
 
-    def group(self, name: str, key: Callable[[ProcessTotals], Hashable]) -> None:
-        """Add the group of each process."""
+    def grouped(
+        self, name: str, word: str, key: Callable[[ProcessTotals], Hashable]
+    ) -> dict[str, Any]:
+        """Return a view of groups; the page holds the group of each process under the word."""
         texts = [_group_text(key(row)) for row in self.rows]
-        self._groups[name] = list(map(self._texts.number, texts))
+        self._groups[word] = list(map(self._texts.number, texts))
+        return _view(name, by=word)
 
     def read(
         self, *, minimum: float, progress: Callable[[int, int], object] | None = None
@@ -352,7 +338,7 @@ class _ProcessTable:
             rows.append([row.pid, *texts, parent, status, kib(sizes), self._texts.parts(parts)])
         scan = self._scan
         counts = (f"{n:,} {_outcome(name, n)}" for name, n in scan.coverage.items() if n)
-        facts = [*_facts(self._host, self._taken_at, command), ("Processes", ", ".join(counts))]
+        facts = [*_facts(scan.host, scan.taken_at, command), ("Processes", ", ".join(counts))]
         more = {"processes": rows, "groups": self._groups, "uses": any(tables)}
         notes = []
         if self.left_out:
@@ -385,6 +371,11 @@ class _File:
         self.sizes = added(self.sizes, part.sizes)
         self.processes += pid != self._last
         self._last = pid
+
+
+def _view(name: str, *, by: str | None = None) -> dict[str, Any]:
+    view = {"name": name, "all": "all processes"}
+    return view if by is None else {**view, "by": by, "count": "Processes"}
 
 
 def _group_text(key: object) -> str:

@@ -21,14 +21,15 @@ function el(tag, props, ...children) {
   return element;
 }
 
-/** A size in KiB for people; null is unknown, which is not 0. */
+/** A size in KiB as fastsmaps._model.sizes.human() shows it; null is unknown, which is not 0. */
 function human(kib) {
-  if (kib == null) return "–";
-  if (kib === 0) return "0";
+  if (kib == null) return "-";
+  if (Math.abs(kib) < 1) return kib ? `${kib * 1024} B` : "0";
   const units = ["KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
   while (Math.abs(kib) >= 1023.95 && unit < 3) { kib /= 1024; unit += 1; }
-  return `${kib.toFixed(1)} ${units[unit]}`;
+  const text = kib.toFixed(1);
+  return `${unit ? text : text.replace(".0", "")} ${units[unit]}`;
 }
 
 function percent(part, whole) {

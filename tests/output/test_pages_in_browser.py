@@ -10,6 +10,7 @@ import pytest
 
 import fastsmaps
 from fastsmaps import plot
+from fastsmaps._model.sizes import human
 from fastsmaps._output.tiles import KINDS
 from support import processes
 from support.browser import Tab, browser
@@ -145,6 +146,16 @@ def test_table_sorts_by_each_column(tab: Tab, pages: dict[str, Path]) -> None:
     tab.run("document.querySelector('thead button').click()")
     assert tab.run(names) == ascending[::-1]
     assert tab.run("document.querySelector('th[aria-sort]').ariaSort") == "descending"
+
+
+def test_sizes_are_shown_as_elsewhere(tab: Tab, pages: dict[str, Path]) -> None:
+    tab.open(pages["mappings"])
+    # Not 1.25: Python rounds halves to even, JavaScript away from 0.
+    sizes = [None, 0, 1, 1023, 1024, 1536, 1 << 20, (1 << 20) - 1024, 5 << 20, (1 << 30) - 1]
+    sizes += [1 << 30, 3 << 40, 5 << 50]
+    for size in sizes:
+        kib = "null" if size is None else size / 1024
+        assert tab.run(f"human({kib})") == human(size)
 
 
 def test_course_shows_values_and_peak(tab: Tab, pages: dict[str, Path]) -> None:

@@ -169,6 +169,24 @@ def test_trees_have_parents_first(backend: ModuleType, saved: str) -> None:
     assert parents == {row.pid: row.ppid if row.ppid in pids else None for row in scan}
 
 
+def test_the_smallest_of_very_many_processes_are_left_out() -> None:
+    rows = [
+        fastsmaps.ProcessTotals(
+            pid,
+            "read",
+            comm="x",
+            uid=0,
+            totals=fastsmaps.Totals({"Pss": pid << 10}, None, "smaps_rollup"),
+        )
+        for pid in range(1, 4004)
+    ]
+    scan = fastsmaps.Scan(rows, cost=fastsmaps.Cost(0, 0), taken_at=0, procfs="/nowhere")
+    page = Page(plot.processes(scan))
+    assert {row[0] for row in page.data["processes"]} == set(range(4, 4004))
+    (note,) = page.data["notes"]
+    assert note.startswith("The 3 smallest processes are left out; together 6 KiB")
+
+
 def test_report_sums_files_over_processes(backend: ModuleType, saved: str) -> None:
     scan = fastsmaps.scan(procfs=saved, cmdline=True, cgroup=True)
     page = Page(plot.report(scan))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from fastsmaps._fields import ABSENT, NAMES, NUMBERS, SUMS
 from fastsmaps._model.mappings import GROUPS
 from fastsmaps._model.totals import NO_NAME, UNREAD
@@ -105,9 +103,7 @@ def _save_plot(args: argparse.Namespace, mappings: Mappings, name: str) -> None:
     from fastsmaps import plot
 
     title = name if mappings.pid is None else f"{name} (process {mappings.pid})"
-    host = None if mappings.pid is None else os.uname().nodename
-    page = plot.mappings(mappings, title=title, command=command_line(), host=host)
-    save_page(page, args.plot)
+    save_page(plot.mappings(mappings, title=title, command=command_line()), args.plot)
 
 
 def _records(mappings: Mappings) -> list[Record]:
