@@ -19,8 +19,10 @@ FIELDS = ("old", "new", "change", "seconds", "rate", "shared_with_fewer")
 #: The keys of mappings that were compared by name or range.
 MAPPING_NAMES = ("range", "path")
 
-#: Explains the column SHARED WITH.
-FEWER = "fewer: Pss grew mostly because fewer processes than before share these pages"
+#: Explains the mark of marked_name().
+FEWER = "* shared with fewer processes than before: Pss grew, but few or no pages are new"
+# Fewer columns of a terminal leave no room for a range and all sizes.
+_WIDE = 100
 
 
 def record_of(change: Change, keys: Record) -> Record:
@@ -43,7 +45,12 @@ def mapping_keys(change: Change) -> Record:
 def mapping_name(record: Record) -> str:
     """Return the name of a mapping that grew: its range, if it has one, and its path."""
     area, path = record["range"], record["path"] or NO_NAME
-    return f"{area} {path}" if area else path
+    return marked_name(f"{area} {path}" if area else path, record)
+
+
+def marked_name(name: str, record: Record) -> str:
+    """Return the name with a mark if it is only shared with fewer processes."""
+    return f"* {name}" if record["shared_with_fewer"] else name
 
 
 def names_of(*keys: str, files: bool) -> list[str]:
@@ -65,8 +72,14 @@ def sum_of(changes: Sequence[Change]) -> Change:
     return Change(old, new, seconds=first.seconds)
 
 
-def change_columns(records: Sequence[Record], unit: Callable[[int | None], str]) -> list[Column]:
-    """Return the columns of sizes for these records, which include that of their total."""
+def change_columns(
+    records: Sequence[Record], unit: Callable[[int | None], str], width: int | None
+) -> list[Column]:
+    """Return the columns of sizes for these records, which include that of their total.
+
+    `width` is that of the terminal, None without one.
+    """
+    is_narrow = width is not None and width < _WIDE
     is_kib = unit is kib
     more = " KiB" if is_kib else ""
     delta = signed_kib if is_kib else signed
@@ -82,14 +95,11 @@ def change_columns(records: Sequence[Record], unit: Callable[[int | None], str])
     columns = [difference("uss")]
     if any(record["rate"] is not None for record in records):
         columns.append(Column("USS KiB/s" if is_kib else "USS/s", rate))
-    columns += [difference("pss"), difference("rss")]
+    columns += [difference("pss"), *([] if is_narrow else [difference("rss")])]
     if any(record["swap"] for record in records):
         columns.append(difference("swap"))
-    columns.append(Column(f"NEW PSS{more}", lambda record: unit(record["new"])))
-    if any(record["shared_with_fewer"] for record in records):
-        columns.append(
-            Column("SHARED WITH", lambda record: "fewer" if record["shared_with_fewer"] else "")
-        )
+    if not is_narrow:
+        columns.append(Column(f"NEW PSS{more}", lambda record: unit(record["new"])))
     return columns
 
 

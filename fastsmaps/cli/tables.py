@@ -7,12 +7,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from rich.console import Console, ConsoleOptions
+    from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
 # rich measures every cell: 4,000 rows take it a second, and nobody needs them in colour.
 _MAX_ROWS = 4000
+# Of a path less than this says nothing.
+_MIN_PATH = 8
 
 
 def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> Table:
@@ -30,10 +35,39 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequenc
             no_wrap=name not in wide,
             overflow="ellipsis",
         )
+    cuts_start = left[-1:] == ["PATH"]
     for row in rows:
         style = "bold" if "total" in (*row[:1], *row[-1:]) else ""
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row), style=style)
+        cells: list[Text | _Path] = [Text(cell, no_wrap=True, overflow="ellipsis") for cell in row]
+        if cuts_start:
+            cells[-1] = _Path(row[-1])
+        table.add_row(*cells, style=style)
     return table
+
+
+class _Path:
+    """A cell with a path, cut at its start: "…/lib/libc.so.6", "7f12a000-7f13b000 …ibc.so.6"."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        return Measurement(1, Text(self._text).cell_len)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        before, slash, path = self._text.partition("/")
+        room = options.max_width - Text(before).cell_len - 1
+        if slash and room >= min(_MIN_PATH, len(path)) and Text(slash + path).cell_len > room + 1:
+            while Text(path).cell_len > room:
+                path = path[1:]
+            yield Text(f"{before}…{path}", no_wrap=True)
+        else:
+            yield Text(self._text, no_wrap=True, overflow="ellipsis")
 
 
 def print_rich_table(

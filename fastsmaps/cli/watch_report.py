@@ -153,7 +153,7 @@ def _report(
     lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
     if len(samples):
         lines += [_samples_line(watch, samples), "", *_sizes_table(args, watch, samples, ended)]
-        lines += _growth(args, watch, _size_format(args, ended))
+        lines += _growth(args, watch, ended)
     else:
         lines.append("it ended before the first sample")
     return "".join(f"{escaped(line)}\n" for line in lines)
@@ -161,9 +161,18 @@ def _report(
 
 def _size_format(args: argparse.Namespace, ended: WatchEnd) -> Callable[[int | None], str]:
     """Return the function that formats sizes: with units on a terminal, elsewhere KiB."""
-    stream = sys.stdout if ended.exit_code is None else sys.stderr
-    is_terminal = not args.output and stream is not None and stream.isatty()
+    is_terminal = _terminal_width(args, ended) is not None
     return human if args.human or (is_terminal and not args.kib) else kib
+
+
+def _terminal_width(args: argparse.Namespace, ended: WatchEnd) -> int | None:
+    """Return the width of the terminal that gets the report; None if it goes elsewhere."""
+    stream = sys.stdout if ended.exit_code is None else sys.stderr
+    if args.output or stream is None or not stream.isatty():
+        return None
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
 
 
 def _end(watch: fastsmaps.Watch, ended: WatchEnd) -> str:
@@ -226,9 +235,7 @@ def _sizes_table(
     return plain_lines(head, rows, head[:1], None)
 
 
-def _growth(
-    args: argparse.Namespace, watch: fastsmaps.Watch, unit: Callable[[int | None], str]
-) -> list[str]:
+def _growth(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> list[str]:
     """Return the lines on what grew most, in what time, and what others stopped sharing."""
     growth = watch.growth
     if growth is None:
@@ -241,7 +248,8 @@ def _growth(
     if grown:
         records = [record_of(change, mapping_keys(change)) for change in grown[: args.limit]]
         whole = total_record(growth.total, dict.fromkeys(MAPPING_NAMES, ""))
-        columns = change_columns([*records, whole], unit)
+        unit, width = _size_format(args, ended), _terminal_width(args, ended)
+        columns = change_columns([*records, whole], unit, width)
         rows = [
             [*(column.cell(record) for column in columns), name]
             for record, name in zip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,8 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
-from fastsmaps.cli import change_table
+from fastsmaps._model.sizes import human
+from fastsmaps.cli import change_table, tables
 from support import processes
 from support.commands import OTHER, ZOO, json_rows, run
 
@@ -94,20 +96,20 @@ def test_diff_table_is_signed_and_has_a_total(backend: ModuleType, tmp_path: Pat
     lines = [
         line.split() for line in run("diff", str(old), str(new), "--human").stdout.splitlines()
     ]
-    assert " ".join(lines[0]) == "USS +/- PSS +/- RSS +/- NEW PSS SHARED WITH PATH"
+    assert " ".join(lines[0]) == "USS +/- PSS +/- RSS +/- NEW PSS PATH"
     assert [" ".join(line) for line in lines[1:5]] == [
         "+2.0 MiB +2.0 MiB +2.0 MiB 2.0 MiB 10000-18000 (no name)",
         "-3 KiB -3 KiB -3 KiB 1 KiB [heap]",
-        "0 +150 KiB 0 450 KiB fewer /shared",
+        "0 +150 KiB 0 450 KiB * /shared",
         "+2.0 MiB +2.1 MiB +2.0 MiB 2.5 MiB total",
     ]
-    assert lines[-1][0] == "fewer:"
+    assert " ".join(lines[-1]).startswith("* shared with fewer processes than before")
     lines = [line.split() for line in run("diff", str(old), str(new)).stdout.splitlines()]
-    assert " ".join(lines[0]) == "USS +/- KiB PSS +/- KiB RSS +/- KiB NEW PSS KiB SHARED WITH PATH"
+    assert " ".join(lines[0]) == "USS +/- KiB PSS +/- KiB RSS +/- KiB NEW PSS KiB PATH"
     assert [" ".join(line) for line in lines[1:5]] == [
         "+2048 +2048 +2048 2056 10000-18000 (no name)",
         "-3 -3 -3 1 [heap]",
-        "0 +150 0 450 fewer /shared",
+        "0 +150 0 450 * /shared",
         "+2045 +2195 +2045 2571 total",
     ]
     # The total is that of what is shown by --filter, and of everything with --limit.
@@ -159,16 +161,48 @@ def test_diff_has_growth_a_second_where_the_time_is_known(
     ]
 
 
+def test_diff_fits_a_narrow_terminal() -> None:
+    """A range takes 35 columns of 80."""
+    totals = [fastsmaps.Totals({"Rss": n, "Pss": n, "Swap": 0}, n, "smaps") for n in (0, 4096)]
+    records = [change_table.record_of(totals[1] - totals[0], {})]
+
+    def heads(width: int | None) -> list[str]:
+        return [column.head for column in change_table.change_columns(records, human, width)]
+
+    assert heads(None) == heads(100) == ["USS +/-", "PSS +/-", "RSS +/-", "NEW PSS"]
+    assert heads(99) == ["USS +/-", "PSS +/-"]
+
+
+def test_paths_on_a_terminal_keep_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    rich = pytest.importorskip("rich.console")
+    monkeypatch.setenv("TERM", "xterm")
+    paths = ("/usr/lib/libc.so.6", "70-7f /usr/lib/libc.so.6", "* /\u7a0b\u5e8f/x/y.so", "[heap]")
+    rows = [["1", path] for path in paths]
+
+    def lines(width: int) -> list[str]:
+        console = rich.Console(width=width, file=io.StringIO(), force_terminal=False)
+        console.print(tables.rich_table(["PSS", "PATH"], rows, ["PATH"]))
+        shown = console.file.getvalue().splitlines()
+        assert max(Text(line).cell_len for line in shown) <= width
+        return [line.removeprefix("  1 ").rstrip() for line in shown[1:]]
+
+    from rich.text import Text
+
+    assert lines(80) == list(paths)
+    assert lines(20) == ["…r/lib/libc.so.6", "70-7f …libc.so.6", "* /\u7a0b\u5e8f/x/y.so", "[heap]"]
+    assert lines(16) == ["…b/libc.so.6", "70-7f /usr/…", "* …\u5e8f/x/y.so", "[heap]"]
+
+
 @pytest.mark.parametrize(
-    ("rate", "human", "kib"),
+    ("rate", "with_unit", "in_kib"),
     [
         (None, "-", "-"), (0, "0", "0"), (0.25, "+0.2 B/s", "+0.000244"),
         (-3.7, "-4 B/s", "-0.00361"), (1536.0, "+1.5 KiB/s", "+1.5"),
         (-(5 << 20), "-5.0 MiB/s", "-5120"),
     ],
 )  # fmt: skip
-def test_rates(rate: float | None, human: str, kib: str) -> None:
-    assert (change_table._human_rate(rate), change_table._kib_rate(rate)) == (human, kib)
+def test_rates(rate: float | None, with_unit: str, in_kib: str) -> None:
+    assert (change_table._human_rate(rate), change_table._kib_rate(rate)) == (with_unit, in_kib)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from fastsmaps.cli.change_table import (
     duration,
     mapping_keys,
     mapping_name,
+    marked_name,
     names_of,
     record_of,
     sum_of,
     total_record,
 )
 from fastsmaps.cli.options import BY_HELP, UsageError, add_output, group_keys, invalid, seconds
+from fastsmaps.cli.output import terminal_width
 from fastsmaps.cli.process_argument import (
     TARGET_HELP,
     is_pid,
@@ -152,7 +154,7 @@ def _show(
     records = [record_of(change, key) for change, key in zip(changes, keys, strict=True)]
     names = defaults[: defaults.index(FIELDS[0])]
     whole = total_record(total, dict.fromkeys(names, ""))
-    columns = change_columns([*records, whole], size_format(args))
+    columns = change_columns([*records, whole], size_format(args), terminal_width())
     shown = [column.cell(whole) for column in columns]
     if any(max(change.files or (0,)) > 1 for change in changes) and "path" in names:
         columns += [number("old_files"), number("new_files")]
@@ -160,7 +162,9 @@ def _show(
     if names == list(MAPPING_NAMES):
         columns.append(Column("PATH", mapping_name, left=True))
     else:
-        columns += key_columns(names)
+        *first, last = key_columns(names)
+        marked = Column(last.head, lambda record: marked_name(last.cell(record), record), left=True)
+        columns += [*first, marked]
     notes = [] if total.seconds is None else [f"Differences after {duration(total.seconds)}."]
     notes += [FEWER] if any(record["shared_with_fewer"] for record in records) else []
     show(
@@ -168,7 +172,10 @@ def _show(
         records,
         columns,
         defaults=defaults,
-        total=[*shown, "total", *[""] * (len(columns) - len(shown) - 1)],
+        # Without a match there is nothing that a total would be of.
+        total=[*shown, "total", *[""] * (len(columns) - len(shown) - 1)]
+        if records or not args.filter
+        else [],
         note="\n".join(notes),
     )
 
