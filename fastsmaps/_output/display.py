@@ -5,6 +5,35 @@ from __future__ import annotations
 from fastsmaps._model.escaping import escaped as escaped
 
 
+def cell_width(text: str) -> int:
+    """Return the number of a terminal's cells that a printable text takes.
+
+    Wide letters (CJK, emoji) take two, combining ones none. Source: Unicode's EastAsianWidth.
+    """
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells, text))
+
+
+def cut_cells(text: str, width: int | None) -> str:
+    """Return as much of the beginning as fits into `width` cells; all if that is None."""
+    if width is None or text.isascii():
+        return text[:width]
+    for i, c in enumerate(text):
+        width -= _cells(c)
+        if width < 0:
+            return text[:i]
+    return text
+
+
+def _cells(letter: str) -> int:
+    import unicodedata  # 1 ms, which plain tables of ASCII save
+
+    if unicodedata.category(letter) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "FW" else 1
+
+
 def kib(size: int | None) -> str:
     """Return a size in KiB; "-" for an unknown one, which is not 0."""
     return "-" if size is None else str(size // 1024 if size >= 0 else -(-size // 1024))

@@ -10,7 +10,7 @@ import fastsmaps
 from fastsmaps.cli import plain
 from fastsmaps.cli.command import command_module
 from fastsmaps.cli.options import UsageError
-from fastsmaps.cli.output import print_error
+from fastsmaps.cli.output import print_error, print_written, set_color
 from fastsmaps.cli.signals import SIGINT_STATUS, SignalReceived, termination
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
         args = _parse(_with_command(sys.argv[1:] if argv is None else argv))
+        set_color(getattr(args, "color", "auto"))
         return command_module(args.command).run(args)
     except SystemExit as end:  # of --help, --version and signals: entry() flushes what is printed
         return int(end.code or 0)
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     except fastsmaps.Error as error:
         print_error(error)
         return 1
+    finally:
+        print_written()
 
 
 def _with_command(argv: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 
 import fastsmaps
 from fastsmaps._model.grouping import WORDS, Keys
+from fastsmaps.cli.output import COLOR_CHOICES, note_written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def add_output(
             help="write a Parquet file, in bytes, with host and time in each row",
         )
     add_units(group)
+    add_color(group)
     group.add_argument(
         "-s",
         "--sort",
@@ -84,6 +86,16 @@ def add_units(parser: argparse._ActionsContainer) -> None:
     )
     units.add_argument(
         "--kib", action="store_true", help="print sizes in KiB (default elsewhere, as in a pipe)"
+    )
+
+
+def add_color(parser: argparse._ActionsContainer) -> None:
+    """Add --color; main() sets it."""
+    parser.add_argument(
+        "--color",
+        choices=COLOR_CHOICES,
+        default="auto",
+        help="auto (default): colours on a terminal; NO_COLOR, FORCE_COLOR and TERM=dumb count",
     )
 
 
@@ -161,13 +173,19 @@ def file_to_write(path: str) -> str:
     """Check that a file can be written, so that errors are reported before any work is done."""
     from fastsmaps._output.files import check
 
-    with write_errors(path):
+    try:
         check(path)
+    except OSError as error:
+        raise _not_written(path, error) from None
     return path
 
 
+def _not_written(path: str, error: OSError) -> fastsmaps.Error:
+    return fastsmaps.Error(f"cannot write {path}: {error.strerror or error}")
+
+
 class write_errors:  # noqa: N801 - called like a function
-    """Raise fastsmaps.Error if the file cannot be written in the block."""
+    """Raise fastsmaps.Error if the file cannot be written in the block; else note that it was."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -177,8 +195,9 @@ class write_errors:  # noqa: N801 - called like a function
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise fastsmaps.Error(f"cannot write {self._path}: {reason}") from None
+            raise _not_written(self._path, error) from None
+        if error is None:
+            note_written(self._path)
 
 
 def pattern(text: str) -> re.Pattern[str]:

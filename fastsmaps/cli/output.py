@@ -7,12 +7,12 @@ import os
 import sys
 
 from fastsmaps._model.grouping import short_command
-from fastsmaps._output.display import escaped
+from fastsmaps._output.display import cell_width, cut_cells, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, Literal, TextIO
 
     from fastsmaps._model.process_totals import ProcessTotals
 
@@ -121,7 +121,7 @@ def print_table(
     """Print columns below their heads; `left` names those that are aligned left.
 
     `lasts` are the cells of the last column, made one at a time, since command lines may be long.
-    On a terminal the table is in colour if rich is installed. Elsewhere no text is cut.
+    On a terminal rich draws the table if it is installed. Elsewhere no text is cut.
     """
     safe = [[escaped(cell) for cell in row] for row in cells]
     last: Iterator[str] = map(escaped, lasts)
@@ -132,8 +132,10 @@ def print_table(
         if print_rich_table(head, rows, left):
             return
         last = iter([row[-1] for row in rows])
-    for line in _lines(head, safe, last, left, terminal_width()):
-        print(line)
+    coloured = color_system(sys.stdout) is not None
+    totals = [True, *("total" in row[:1] for row in safe)]
+    for line, bold in zip(_lines(head, safe, last, left, terminal_width()), totals, strict=True):
+        print(f"\x1b[1m{line}\x1b[0m" if bold and coloured else line)
 
 
 def terminal_width() -> int | None:
@@ -144,6 +146,57 @@ def terminal_width() -> int | None:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
     except OSError:
         return None
+
+
+#: The values of --color.
+COLOR_CHOICES = ("auto", "always", "never")
+_color = "auto"
+
+
+def set_color(choice: str) -> None:
+    """Set --color for the whole process."""
+    global _color
+    _color = choice
+
+
+def color_system(stream: TextIO | None) -> Literal["standard"] | None:
+    """Return rich's colour system for the stream; None for no colours.
+
+    NO_COLOR, FORCE_COLOR and TERM=dumb count in this order, as in Python.
+    """
+    if _color != "auto":
+        return "standard" if _color == "always" else None
+    if os.environ.get("NO_COLOR"):
+        return None
+    if os.environ.get("FORCE_COLOR"):
+        return "standard"
+    is_terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    return "standard" if is_terminal else None
+
+
+_written: list[str] = []
+
+
+def note_written(path: str) -> None:
+    """Note a file that was written; print_written() names it."""
+    _written.append(path)
+
+
+def forget_written() -> None:
+    """Forget the files that were written."""
+    _written.clear()
+
+
+def print_written() -> None:
+    """Print the names of the files that were written, as the last lines, to standard error."""
+    if _written and sys.stderr is not None:
+        import contextlib
+
+        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            for path in _written:
+                print(f"Wrote {escaped(path)}", file=sys.stderr)
+    _written.clear()
 
 
 def wrapped(text: str) -> str:
@@ -159,7 +212,7 @@ def wrapped(text: str) -> str:
 def plain_lines(
     head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str], limit: int | None
 ) -> list[str]:
-    """Return the table's lines, without trailing spaces, cut to `limit` characters."""
+    """Return the table's lines, without trailing spaces, cut to `limit` cells of a terminal."""
     lasts = iter([row[-1] for row in rows])
     return list(_lines(head, [row[:-1] for row in rows], lasts, left, limit))
 
@@ -172,15 +225,16 @@ def _lines(
     limit: int | None,
 ) -> Iterator[str]:
     *names, name = head
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    widths = [max(map(cell_width, column)) for column in zip(names, *cells, strict=True)]
     width = 0
     if name not in left:
         last_cells = [*lasts]
-        width = max(map(len, [name, *last_cells]))
+        width = max(map(cell_width, [name, *last_cells]))
         lasts = iter(last_cells)
     for row, last in zip([names, *cells], itertools.chain([name], lasts), strict=True):
-        line = [
-            cell.ljust(size) if column in left else cell.rjust(size)
-            for column, cell, size in zip(names, row, widths, strict=True)
-        ]
-        yield "  ".join([*line, last.rjust(width)]).rstrip()[:limit]
+        line = []
+        for column, cell, size in zip(names, row, widths, strict=True):
+            padding = " " * (size - cell_width(cell))
+            line.append(cell + padding if column in left else padding + cell)
+        line.append(" " * (width - cell_width(last)) + last)
+        yield cut_cells("  ".join(line).rstrip(), limit)

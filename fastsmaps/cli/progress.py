@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from fastsmaps.cli.output import color_system
 from fastsmaps.cli.signals import termination
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class progress_bar:  # noqa: N801 - called like a function
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=Console(stderr=True, color_system=color_system(sys.stderr)),
                 transient=True,
             )
             bar.add_task(self._what, total=None)

@@ -5,6 +5,10 @@ Cells are always rich's Text, which ignores markup: "[red]" in a name is shown l
 
 from __future__ import annotations
 
+import sys
+
+from fastsmaps.cli.output import color_system
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,5 +84,12 @@ def print_rich_table(
         from rich.console import Console
     except ImportError:
         return False
-    Console(markup=False, highlight=False, emoji=False).print(rich_table(head, rows, left))
+    console = Console(
+        markup=False,
+        highlight=False,
+        emoji=False,
+        color_system=color_system(sys.stdout),
+        no_color=False,  # --color=always is stronger than NO_COLOR
+    )
+    console.print(rich_table(head, rows, left))
     return True

@@ -23,7 +23,7 @@ from fastsmaps.cli.change_table import (
     total_record,
 )
 from fastsmaps.cli.options import write_errors
-from fastsmaps.cli.output import MAX_COMMAND_LENGTH, plain_lines
+from fastsmaps.cli.output import MAX_COMMAND_LENGTH, forget_written, plain_lines
 from fastsmaps.cli.plot_option import command_line, save_page
 from fastsmaps.cli.records_output import DEFAULT_SIZES
 
@@ -79,6 +79,8 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
     if args.output:
         with write_errors(args.output), atomic_file(args.output) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
+        if ended.exit_code is not None:
+            forget_written()  # with --output standard error is the command's alone
     elif ended.exit_code is None:
         sys.stdout.write(text)
     elif sys.stderr is not None:

@@ -19,13 +19,14 @@ def test_capture_saves_processes(
     backend: ModuleType, tmp_path: Path, idle: processes.Process
 ) -> None:
     target = str(tmp_path / "one.tar")
-    text = run("capture", "-o", target, str(idle.pid)).stdout
-    assert f"{target}: 1 of 1 processes read" in text
+    done = run("capture", "-o", target, str(idle.pid))
+    assert done.stdout.endswith("\n1 of 1 processes read\n")
+    assert done.stderr == f"Wrote {target}\n"
     (row,) = json_rows("ps", "--procfs", target)
     assert row["pid"] == idle.pid
     gone = processes.dead_pid()
     done = run("capture", "-o", str(tmp_path / "two"), str(idle.pid), str(gone), status=1)
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
     assert [row["pid"] for row in json_rows("ps", "--procfs", str(tmp_path / "two"))] == [idle.pid]
     run("capture", "-o", str(tmp_path / "two"), str(idle.pid), status=1)  # it is there
     assert run("capture", "-o", "/nowhere/x.tar", str(idle.pid), status=1).stderr.count("\n") == 1

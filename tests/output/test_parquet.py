@@ -70,7 +70,10 @@ def table_of(tmp_path: Path, *arguments: str, status: int = 0) -> Any:
     """Run the command and read the table it writes; it prints nothing on success."""
     path = tmp_path / "out.parquet"
     done = commands.run(*arguments, "--parquet", str(path), status=status)
-    assert (done.stdout, bool(done.stderr)) == ("", status != 0)
+    assert done.stdout == ""
+    *errors, wrote = done.stderr.splitlines()
+    assert bool(errors) == (status != 0)
+    assert wrote.startswith("Wrote ")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     table = parquet.read_table(path)
     table.validate(full=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fastsmaps
 from fastsmaps._model.processes import is_failure
-from fastsmaps._output.display import escaped
 from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import UsageError, add_output
-from fastsmaps.cli.output import print_error, wrapped
+from fastsmaps.cli.output import note_written, print_error, wrapped
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
@@ -57,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 if isinstance(error, fastsmaps.Error):
                     raise
                 raise UsageError(f"capture: {error}") from None
+    note_written(args.output)
     unit = size_format(args)
     if args.json or args.csv:
         show(args, [row.as_dict() for row in scan], [], defaults=["pid", "outcome"])
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if pids:
             columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, defaults=["pid"])
-        print(wrapped(f"{escaped(args.output)}: {scan_note(scan)}"))
+        print(wrapped(scan_note(scan)))
     if is_failure(scan.coverage):
         opened.status = 1
     if pids:
