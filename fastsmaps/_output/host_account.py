@@ -25,6 +25,7 @@ _PARTS = (
     ("Free", "", ("MemFree",), (), "used for nothing"),
 )
 _MAX_REASONS = 50
+_MAX_REASON = 600  # characters
 
 
 def host_account(scan: Scan, unreached: int) -> dict[str, Any]:
@@ -102,7 +103,10 @@ def _unread(scan: Scan, unreached: int) -> list[tuple[str, str, str]]:
             reason = re.sub("Rss of [0-9]+ bytes", "Rss", reason)
             counts[row.outcome, reason] = counts.get((row.outcome, reason), 0) + 1
     order = sorted(counts.items(), key=lambda item: -item[1])
-    rows = [(outcome, f"{n:,}", shown(reason)) for (outcome, reason), n in order[:_MAX_REASONS]]
+    rows = [
+        (outcome, f"{n:,}", shown(reason, _MAX_REASON))
+        for (outcome, reason), n in order[:_MAX_REASONS]
+    ]
     if rest := sum(n for _, n in order[_MAX_REASONS:]):
         rows.append(("other", f"{rest:,}", "other reasons"))
     if unreached:

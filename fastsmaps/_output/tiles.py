@@ -163,13 +163,13 @@ def kind_number(kind: str) -> int:
     return _NUMBERS[kind]
 
 
-def shown(text: str) -> str:
+def shown(text: str, length: int = _MAX_TEXT) -> str:
     """Return a text without control characters, its middle left out if it is long."""
-    if len(text) > 2 * _MAX_TEXT:  # escaping takes time and memory
-        text = text[:_MAX_TEXT] + text[-_MAX_TEXT:]
+    if len(text) > 2 * length:  # escaping takes time and memory
+        text = text[:length] + text[-length:]
     text = escaped(text)
-    half = _MAX_TEXT // 2
-    return text if len(text) <= _MAX_TEXT else f"{text[:half]}…{text[-half:]}"
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
 
 
 def kib(sizes: Iterable[int | None]) -> list[float | None]:
