@@ -187,6 +187,7 @@ function showNode(node, x, y) {
 const visited = [];
 
 function go(view, at, remember = true) {
+  const isShown = view === state.view && parts.isConnected;
   Object.assign(state, { view, at, all: false });
   tip.hidden = true;
   if (remember) {
@@ -194,7 +195,7 @@ function go(view, at, remember = true) {
     // A page in a notebook's frame has no history of its own.
     try { history.pushState(visited.length - 1, ""); } catch { /* then Back leaves the page */ }
   }
-  draw();
+  if (isShown) drawParts(); else draw();
 }
 
 addEventListener("popstate", ({ state: i }) => {
@@ -362,16 +363,22 @@ function drawParts() {
     ? `${count(found.length, "match")}, ${NAMES[data.sizes[state.size]]} ${human(sum[state.size] ?? 0)}` : "";
   const map = el("div", { class: "map", role: "group",
     "aria-label": "treemap: arrow keys move, Enter opens, Backspace goes back" });
+  const active = document.activeElement, inside = parts.contains(active);
+  const column = inside ? active.closest("th")?.cellIndex : undefined;
   parts.replaceChildren(drawCrumbs(), el("div", { class: "both" },
     el("div", null, map, drawLegend()), drawTable(found ?? state.at.kids ?? [])));
   drawMap(map, found);
+  // What had the focus is gone: whoever uses the keyboard goes on from here.
+  const next = column === undefined ? ".tile" : `th:nth-child(${column + 1}) button`;
+  if (inside) parts.querySelector(next)?.focus({ preventScroll: true });
 }
 
 const parts = el("div");
 
 function draw() {
-  const { view } = state;
+  const { view } = state, inTabs = document.activeElement?.closest(".tabs");
   main.replaceChildren(drawTabs());
+  if (inTabs) main.querySelector("[aria-current]").focus();
   if (view.host) main.append(...drawHost(view.host));
   else if (view.course) main.append(...drawCourse(view.course));
   else { main.append(drawBar(), parts); drawParts(); }
@@ -436,7 +443,6 @@ function start() {
     else if ((event.key === "Backspace" || event.key === "Escape") && !typing && state.at?.up) {
       event.preventDefault();
       go(state.view, state.at.up);
-      document.querySelector('.tile[tabindex="0"]')?.focus();
     }
   });
   addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });

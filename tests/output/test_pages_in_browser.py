@@ -136,6 +136,25 @@ def test_search_switch_and_drill_down(tab: Tab, pages: dict[str, Path]) -> None:
     assert tab.problems == []
 
 
+def test_focus_stays_in_the_page(tab: Tab, pages: dict[str, Path]) -> None:
+    """Who opens a part, goes back or sorts with the keyboard goes on from there."""
+    tab.open(pages["mappings"])
+    focused = "document.activeElement.className || document.activeElement.textContent"
+    for element in ("tbody button", ".crumbs button", ".tile.more"):
+        tab.run(f"document.querySelector('{element}').focus()")
+        tab.run("document.activeElement.click()")
+        assert "tile" in tab.run(focused), element
+    tab.press("Escape")
+    assert "tile" in tab.run(focused)
+    tab.run("document.querySelectorAll('th button')[1].focus()")
+    tab.run("document.activeElement.click()")
+    assert tab.run(focused) == "Pss"
+    tab.open(pages["report"])
+    tab.run("document.querySelectorAll('.tabs button')[2].focus()")
+    tab.run("document.activeElement.click()")
+    assert tab.run("document.activeElement.textContent") == "Trees"
+
+
 def test_table_sorts_by_each_column(tab: Tab, pages: dict[str, Path]) -> None:
     tab.open(pages["mappings"])
     cells = "document.querySelectorAll('tbody tr:not(.total) td:first-child')"
