@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,4 +96,27 @@ def test_group_by_use(turns: Turns, pid: Pid, workload: str, goal: float, rounds
         against='group_by("kind")',
         goal=goal,
         rounds=rounds,
+    )
+
+
+def test_what_grew_by_range(turns: Turns, pid: Pid) -> None:
+    """A screen reads one process again and again, and few of its mappings change."""
+    number = pid("many_small")
+    records = re.split(rb"(?m)^(?=[0-9a-f]+-)", workloads.smaps(number))[1:]
+    for i in range(0, len(records), 1000):
+        records[i] = re.sub(rb"(\b(?:Rss|Pss|Private_Dirty):\s+)", rb"\g<1>1", records[i])
+    before = fastsmaps.parse(b"".join(records))
+    after = fastsmaps.mappings(number)
+    changes = fastsmaps.diff(before, after, by="range")
+    # The Pss of libraries depends on other processes.
+    assert len(changes) >= len(range(0, len(records), 1000))
+    assert changes.total == after.totals() - before.totals()
+    assert changes.total.pss == sum(change.pss or 0 for change in changes)
+    turns.ratio(
+        'mappings(pid) and diff(by="range"), 20,000 mappings, 21 of them changed',
+        lambda: fastsmaps.diff(before, fastsmaps.mappings(number), by="range"),
+        lambda: timed(lambda: fastsmaps.mappings(number)),
+        against="mappings(pid)",
+        goal=1.5,
+        rounds=30,
     )

@@ -177,16 +177,20 @@ def _different(
     unequal: set[int] = set()
 
     def compare(first: Sequence[Any], second: Sequence[Any]) -> None:
-        pairs = map(first.__getitem__, left), map(second.__getitem__, right)
+        pairs: tuple[Iterable[Any], Iterable[Any]] = first, second
+        if not is_aligned:
+            pairs = map(first.__getitem__, left), map(second.__getitem__, right)
         unequal.update(compress(range(len(left)), map(ne, *pairs)))
 
     compare(old_paths, new_paths)
-    for name in ("end", *old.fields):
+    for name in {"end", *old.fields} - {"size"}:  # which is end - start
         first, second = old.column(name), new.column(name)
         # Most columns are equal, and most only have zeros.
         texts = first.tobytes(), second.tobytes()
         if not (texts[0] == texts[1] if is_aligned else not any(t.strip(b"\0") for t in texts)):
             compare(first.tolist(), second.tolist())
+    if is_aligned:
+        return unequal, unequal
     equal = [k for k in range(len(left)) if k not in unequal]
     gone, come = {left[k] for k in equal}, {right[k] for k in equal}
     return (i for i in all_old if i not in gone), (j for j in all_new if j not in come)

@@ -365,8 +365,7 @@ class Mappings(Frames):
         if callable(by):
             yield from map(by, self)
         elif by == "path":
-            paths = list(map(os.fsdecode, self._table.names))
-            yield from map(paths.__getitem__, self._part(self._table.column("name")))
+            yield from paths_of(self)
         elif by == "kind":
             yield from self._kinds()
         elif by == "label":
@@ -535,7 +534,8 @@ class Mappings(Frames):
 
 def paths_of(table: Mappings) -> list[str]:
     """Return the path of each row."""
-    return list(table._keys("path"))
+    paths = list(map(os.fsdecode, table._table.names))
+    return list(map(paths.__getitem__, table._part(table._table.column("name"))))
 
 
 def part_of(table: Mappings, rows: Sequence[int]) -> Mappings:
