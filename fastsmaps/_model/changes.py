@@ -68,10 +68,10 @@ def rank(change: Change) -> tuple[int, int, int, int]:
     that changes Uss and Pss, but not Rss.
     """
     uss, pss, rss = change.uss, change.pss, change.rss
-    return _within(uss, rss), _within(pss, rss), pss or 0, change.size or 0
+    return within(uss, rss), within(pss, rss), pss or 0, change.size or 0
 
 
-def _within(value: int | None, limit: int | None) -> int:
+def within(value: int | None, limit: int | None) -> int:
     """Return the value, at most as far from 0 as `limit`, and 0 if the signs differ."""
     if value is None or limit is None:
         return value or 0

@@ -50,15 +50,18 @@ def _sum(a: Totals | None, b: Totals | None) -> Totals | None:
     return a or b if a is None or b is None else a + b
 
 
-def forest(rows: Iterable[ProcessTotals]) -> list[Branch]:
-    """Return the trees of these processes; a process whose parent is not among them is a root."""
+def forest(rows: Iterable[ProcessTotals], *, sums: bool = True) -> list[Branch]:
+    """Return the trees of these processes; a process whose parent is not among them is a root.
+
+    Without `sums` each branch has only its own process's: adding takes 20 us a process.
+    """
     branches = {row.pid: Branch(row) for row in rows}
     parents = _without_cycles(_parents(branch.row for branch in branches.values()))
     roots: list[Branch] = []
     for pid, parent in parents.items():
         (roots if parent is None else branches[parent].children).append(branches[pid])
     # Children before parents, without recursion: a tree may be deeper than Python's stack.
-    for branch in reversed(list(walk(roots))):
+    for branch in reversed(list(walk(roots))) if sums else ():
         for child in branch.children:
             branch._add(child)
     return roots

@@ -136,8 +136,6 @@ from fastsmaps.cli.main import entry
 entry()
 """
 
-#: Erase to the end of the screen: the end of each screen that top draws.
-SCREEN = "\x1b[J"
 
 # A shell's job control: it gives the terminal to its one job, reports when the job stops or ends,
 # takes the terminal back, and continues a stopped job as the commands fg and bg do.
@@ -211,11 +209,6 @@ class Job:
     def text(self) -> str:
         return self._output.decode("utf-8", "replace")
 
-    @property
-    def screens(self) -> int:
-        """Number of screens that top has drawn."""
-        return self.text.count(SCREEN)
-
     def modes(self) -> list[Any]:
         """Modes of the terminal, as tcgetattr() returns them."""
         return termios.tcgetattr(self.terminal)
@@ -262,16 +255,11 @@ class Job:
         self._shell.stdin.write(f"{order}\n".encode())
 
 
-def on_terminal(
-    *arguments: str, keys: str = "", without_rich: bool = False, command: list[str] = COMMAND
-) -> str:
-    """Return all output on a terminal; each key is pressed after one more screen."""
+def on_terminal(*arguments: str, without_rich: bool = False, command: list[str] = COMMAND) -> str:
+    """Return all output on a terminal."""
     if without_rich:
         command = [sys.executable, "-c", WITHOUT_RICH]
     with Job(*arguments, command=command) as job:
-        for count, key in enumerate(keys, 1):
-            job.until(lambda count=count: job.screens >= count)  # type: ignore[misc]
-            job.press(key)
         assert job.read_line() == "ended 0", job.text
         assert job.modes() == job.initial_modes
         return job.text

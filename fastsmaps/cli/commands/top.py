@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
+import os
 import sys
+import threading
 import time
 
 import fastsmaps
 from fastsmaps._host.scan import seen
 from fastsmaps._model.processes import is_failure
-from fastsmaps._output.display import escaped
-from fastsmaps.cli.coverage import coverage_text, scan_note
+from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import add_limits, add_output, add_sampling, count, is_table
-from fastsmaps.cli.output import CommandLine, plain_lines, print_error
+from fastsmaps.cli.output import CommandLine, print_error
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import add_user, check_matches, condition, parse_users
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
-    default_direction,
     number,
     parse_sort,
     show,
     size_format,
     sizes,
-    sort_records,
     text,
 )
-from fastsmaps.cli.terminal import REDRAW, Terminal, own_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps top                          sort with a key: p Pss, u Uss, r Rss, s swap, c command
+  fastsmaps top                          h shows all keys
   fastsmaps top --budget 0.05            use up to 5 % of a core instead of 1 %
   fastsmaps top 1234 1235                only these processes
   fastsmaps top -u alice                 only those of this user
   fastsmaps top --filter python          only command lines that contain "python"
   fastsmaps top --iterations 3 --json    three samples, for scripts
 
-keys: p u r s c sort, R reverses the order, q quits. ~ marks an estimate: a value read earlier,
-scaled by the current Rss.
+Enter opens a process, / searches, t shows trees, g groups, h lists all keys, q quits. ~ marks an
+estimate: a value read earlier, scaled by the current Rss.
 """
 
-_KEYS = {"p": "pss", "u": "uss", "r": "rss", "s": "swap", "c": "command"}
-_DIRECTIONS = {"+": " ascending", "-": " descending"}
-_HEADS = ("PID", "USER", "PSS", "USS", "RSS", "SWAP", "AGE", "COMMAND")
-_LEFT = ("USER", "COMMAND")
-# The part of the budget that drawing may take.
-_MAX_DRAWING_SHARE = 1 / 2
+# The head, the sum, what was read, and the prompt.
+_LINES_AROUND_TABLE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,15 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show the processes again and again."""
     gc.enable()  # off for commands that end soon
-    live = sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
-    live = live and is_table(args)
     if args.sort:
         # Report a wrong field before reading; JSON and CSV do not have the command.
         parse_sort(args.sort, [*_defaults(), "command"] if is_table(args) else _defaults())
     pids = parse_pids(args)
     users = parse_users(args)
+    live = is_table(args) and _has_screen()
     with open_procfs(args.procfs) as opened:
-        missing = [row for row in seen(pids, procfs=opened.procfs) if row.comm is None]
+        missing = [row for row in seen(pids or (), procfs=opened.procfs) if row.comm is None]
         for row in missing:
             print_error(row.error or row.outcome)
             opened.status = 1
@@ -97,15 +88,61 @@ def run(args: argparse.Namespace) -> int:
             budget=args.budget,
             procfs=opened.procfs,
             cmdline=True,
+            # The screen groups by these.
+            cgroup=live,
+            exe=live,
             max_rss=args.max_rss,
             exclude=() if selected is None else lambda row: not selected(row),
         ) as sampler:
-            if live:
-                with own_terminal() as terminal:
-                    _Screen(args, sampler, terminal).run()
-            else:
-                opened.status = _print(args, sampler) or opened.status
+            status = (_show_live if live else _print)(args, sampler)
+        opened.status = status or opened.status
     return opened.status
+
+
+def _has_screen() -> bool:
+    """Whether there is a terminal for the live screen, and Textual, which draws it."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # Textual writes to standard error
+    if not all(stream is not None and stream.isatty() for stream in streams):
+        return False
+    if os.environ.get("TERM", "dumb") == "dumb" or sys.stdout.encoding.lower() != "utf-8":
+        return False
+    if threading.current_thread() is not threading.main_thread():
+        return False  # it could not handle signals
+    try:
+        import textual  # noqa: F401
+    except ImportError:
+        print_error('the live screen needs Textual: pip install "textual>=8"')
+        return False
+    return True
+
+
+def _show_live(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
+    """Show the live screen; after --iterations the last scan stays on the terminal as a table."""
+    from fastsmaps.cli.screen.app import TopApp, kept_terminal
+    from fastsmaps.cli.screen.processes import Choices
+    from fastsmaps.cli.screen.sweeps import Sweeps
+
+    choices = Choices()
+    if args.sort:
+        choices.sort_by(*parse_sort(args.sort, [*_defaults(), "command"]))
+    choices.limit = args.limit
+    choices.reverse ^= args.reverse
+    app = TopApp(
+        Sweeps(
+            sampler,
+            lambda: _sweep(args, sampler),
+            interval=args.interval,
+            iterations=args.iterations,
+        ),
+        choices,
+    )
+    with kept_terminal():
+        status = app.run()
+    if app.failure is not None:
+        raise app.failure
+    if args.iterations and app.last_scan is not None:
+        _print_scan(args, app.last_scan, rows=_height())
+    return (app.return_code or 1) if status is None else status
 
 
 def _sweep(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> Scan:
@@ -132,141 +169,48 @@ def _record(row: ProcessTotals) -> Record:
     }
 
 
-def _marked(record: Record, unit: Callable[[int | None], str], name: str) -> str:
-    """Format a size; estimates are marked with ~."""
-    value = unit(record.get(name))
-    return f"~{value}" if record["estimated"] and name != "swap" else value
-
-
-def _age(record: Record) -> str:
-    age = record["age"]
-    return "-" if age is None else f"{age:.0f}s"
-
-
 def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
-    """Print the output of each sweep, without a live screen; return the exit status."""
-    unit = size_format(args)
-    samples = 1 if args.iterations is None else args.iterations
-    matched = not samples
-    failed = 0
-    for i in range(samples):
-        if i:
+    """Print a table for each sweep, one below the other; return the exit status.
+
+    On a terminal until it is interrupted, elsewhere once, unless --iterations is given.
+    """
+    left = args.iterations
+    if left is None and not sys.stdout.isatty():
+        left = 1
+    samples = failed = 0
+    matched = left == 0
+    while left is None or samples < left:
+        if samples:
             time.sleep(args.interval)
         scan = _sweep(args, sampler)
+        samples += 1
         matched = matched or len(scan) > 0
         failed += is_failure(scan.coverage)
-        records = list(map(_record, scan.sort("pss", reverse=True)))
-        if args.json or args.csv:
-            for record in records:
-                del record["command"]
-        show(
-            args,
-            records,
-            [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
-            defaults=_defaults(),
-            note=scan_note(scan),
-            in_table=lambda record: record["outcome"] == "read",
-        )
+        _print_scan(args, scan, rows=_height())
         sys.stdout.flush()
     return check_matches(args, matched, "process") or int(failed > 0 and failed == samples)
 
 
-class _Screen:
-    """The live screen and its keys."""
-
-    def __init__(
-        self, args: argparse.Namespace, sampler: fastsmaps.Sampler, terminal: Terminal
-    ) -> None:
-        self.args = args
-        self.sampler = sampler
-        self.terminal = terminal
-        self.field, self.direction = "pss", ""
-        self.reversed = args.reverse
-        # Wall and CPU time after the first sweep, which is not charged.
-        self.began: tuple[float, float] | None = None
-        if args.sort:
-            self.field, self.direction = parse_sort(args.sort, [*_defaults(), "command"])
-
-    def run(self) -> None:
-        samples = self.args.iterations
-        while samples is None or samples > 0:
-            samples = None if samples is None else samples - 1
-            cpu = time.process_time()
-            scan = _sweep(self.args, self.sampler)
-            self.began = self.began or (time.monotonic(), time.process_time())
-            before = time.process_time()
-            self.draw(scan)
-            drawing = time.process_time() - before
-            # With thousands of processes drawing alone would take more than the budget.
-            pause = max(self.args.interval, drawing / (self.args.budget * _MAX_DRAWING_SHARE))
-            until = time.monotonic() + pause
-            while (left := until - time.monotonic()) > 0:
-                key = self.terminal.key(left)
-                if key == "q":
-                    return
-                if key == "R":
-                    self.reversed = not self.reversed
-                elif key in _KEYS:
-                    self.field, self.direction, self.reversed = _KEYS[key], "", False
-                elif key != REDRAW:
-                    continue
-                self.draw(scan)
-            self.sampler.charge(max(0.0, time.process_time() - cpu - scan.cost.cpu))
-
-    def lines(self, scan: Scan, width: int, height: int) -> tuple[list[str], list[list[str]]]:
-        """Return the two lines at the top of the screen, and the table's cells."""
-        rows = [row for row in scan if row.outcome == "read"]
-        ages = [row.age for row in rows if row.age is not None]
-        field = self.field
-        # Only the rows that are shown get all of their values.
-        records: list[Record] = [
-            {"row": row, field: CommandLine(row) if field == "command" else getattr(row, field)}
-            for row in rows
-        ]
-        own = default_direction(records, self.field)
-        direction = self.direction or own
-        if self.reversed:
-            direction = "+" if direction == "-" else "-"
-        records = sort_records(records, self.field, direction)
-        sums = scan.totals()
-        unit = size_format(self.args)
-        head = [
-            f"Pss {unit(sums.pss)}  Rss {unit(sums.rss)}  {coverage_text(scan.coverage)}",
-            f"budget {self.args.budget:.1%}{self.used()}, oldest value "
-            f"{max(ages, default=0):.0f} s; by "
-            + self.field
-            + ("" if direction == own else _DIRECTIONS[direction])
-            + ": p u r s c R, q quits",
-        ]
-        max_rows = height - 3 if self.args.limit is None else min(height - 3, self.args.limit)
-        cells = [
-            [
-                str(record["pid"]),
-                record["user"] or "?",
-                *(_marked(record, unit, name) for name in DEFAULT_SIZES),
-                _age(record),
-                str(record["command"])[:width],
-            ]
-            for record in (_record(ranked["row"]) for ranked in records[: max(0, max_rows)])
-        ]
-        return [line[:width] for line in head], [[escaped(cell) for cell in row] for row in cells]
-
-    def used(self) -> str:
-        """Return the share of one core that the whole command takes, once it is known."""
-        if self.began is None or time.monotonic() - self.began[0] < 1:
-            return ""
-        wall, cpu = self.began
-        return f", used {(time.process_time() - cpu) / (time.monotonic() - wall):.1%}"
-
-    def draw(self, scan: Scan) -> None:
-        width, height = self.terminal.size()
-        head, rows = self.lines(scan, width, height)
-        lines = _head_in_bold(plain_lines(_HEADS, rows, _LEFT, width))
-        # Cursor home, then clear to the end of each line and below: no flicker.
-        text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in [*head, *lines[: height - 2]])
-        self.terminal.write(text.removesuffix("\r\n") + "\x1b[J")
+def _height() -> int | None:
+    """Return how many rows of a table fit on the terminal; None elsewhere."""
+    if not sys.stdout.isatty():
+        return None
+    return max(1, os.get_terminal_size(sys.stdout.fileno()).lines - _LINES_AROUND_TABLE)
 
 
-def _head_in_bold(lines: list[str]) -> list[str]:
-    """Return a table's lines for a terminal; rich would take 10 ms for 40 rows, 1 % of 1 s."""
-    return [f"\x1b[1m{lines[0]}\x1b[0m", *lines[1:]]
+def _print_scan(args: argparse.Namespace, scan: Scan, *, rows: int | None) -> None:
+    unit = size_format(args)
+    records = list(map(_record, scan.sort("pss", reverse=True)))
+    if args.json or args.csv:
+        for record in records:
+            del record["command"]
+    if is_table(args) and rows is not None and args.limit is None:
+        args = argparse.Namespace(**{**vars(args), "limit": rows})
+    show(
+        args,
+        records,
+        [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
+        defaults=_defaults(),
+        note=scan_note(scan),
+        in_table=lambda record: record["outcome"] == "read",
+    )

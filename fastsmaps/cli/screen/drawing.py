@@ -1,0 +1,69 @@
+"""Parts of a screen's line: bars, sparklines, short sizes."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    #: A text and the name of its rich style.
+    Span = tuple[str, str]
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def short(size: int | None) -> str:
+    """Return a size in at most five characters: "0", "12.3M", "-" for None. K is KiB."""
+    if size is None:
+        return "-"
+    if -512 < size < 512:
+        return "0"
+    value = abs(size) / 1024
+    for unit in "KMGT":
+        if value < 999.5 or unit == "T":
+            break
+        value /= 1024
+    digits = 1 if value < 99.95 and unit != "K" else 0
+    return f"{'-' if size < 0 else ''}{value:.{digits}f}{unit}"
+
+
+def signed(size: int | None) -> str:
+    """Return a difference of sizes with its sign, "" for none, so that changes catch the eye."""
+    text = short(size)
+    return "" if text in ("0", "-") else text if text.startswith("-") else f"+{text}"
+
+
+def bar(parts: Iterable[tuple[float, str, str]], whole: float, width: int) -> list[Span]:
+    """Return a bar of `width` cells: for each part its value, style and fill character.
+
+    Borders are at full cells; only the end of a solid last part has eighths of a cell.
+    """
+    spans: list[Span] = []
+    at = total = 0.0
+    used = 0
+    last = ("", "")
+    for value, style, fill in parts:
+        total += value
+        at = min(total / whole, 1.0) * width if whole > 0 else 0.0
+        cells = max(int(at) - used, 0)
+        if cells:
+            spans.append((fill * cells, style))
+            used += cells
+        if value:
+            last = (style, fill)
+    if used < width and last[1] == "█" and (eighth := int((at - int(at)) * 8)):
+        spans.append((_EIGHTHS[eighth], last[0]))
+        used += 1
+    spans.append((" " * (width - used), ""))
+    return spans
+
+
+def sparkline(values: Sequence[int], width: int) -> str:
+    """Return the last `width` values as a line of blocks, from the smallest to the largest."""
+    shown = values[-width:] if width > 0 else []
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    scale = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_LEVELS[int((value - low) * scale)] for value in shown)

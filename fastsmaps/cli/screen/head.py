@@ -1,0 +1,103 @@
+"""The lines above the list: the host's memory, what was read, what top itself takes."""
+
+from __future__ import annotations
+
+import os
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from fastsmaps._fields import ABSENT
+from fastsmaps._output.display import escaped
+from fastsmaps._source.meminfo import meminfo
+from fastsmaps._source.source import Source
+from fastsmaps.cli.screen.drawing import bar, short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fastsmaps._model.processes import Scan
+    from fastsmaps.cli.screen.drawing import Span
+
+_BAR_WIDTH = 24
+_MIN_BAR_WIDTH = 8
+# The parts of the host's memory, with their styles; the rest of a bar is free or not known.
+_PARTS = {"anon": "green", "shmem": "yellow", "cache": "blue", "kernel": "magenta"}
+_KERNEL = ("Slab", "KernelStack", "PageTables", "SecPageTables", "Percpu")
+
+
+def host_parts(values: Mapping[str, int]) -> dict[str, int]:
+    """Return the parts of the host's memory in bytes, by the names of _PARTS (proc_meminfo(5))."""
+    get = values.get
+    shmem = get("Shmem", 0)  # Cached includes it
+    return {
+        "anon": get("AnonPages", 0),
+        "shmem": shmem,
+        "cache": max(0, get("Cached", 0) + get("Buffers", 0) - shmem),
+        "kernel": sum(get(name, 0) for name in _KERNEL),
+    }
+
+
+def memory_line(procfs: str, width: int, values: Mapping[str, int] | None = None) -> Text:
+    """Return a line with the host's name, its memory as a bar, and swap."""
+    values = meminfo(procfs) if values is None else values
+    host = Source(procfs).origin(None)[0] or os.path.basename(procfs)
+    line = Text(no_wrap=True, overflow="ellipsis")
+    total, available = values.get("MemTotal"), values.get("MemAvailable")
+    if not total:
+        return line.append(escaped(host), "bold").append("  no meminfo")
+    parts = host_parts(values)
+    swap = values.get("SwapTotal", 0)
+    swapped = f"swap {short(swap - values.get('SwapFree', 0))} of {short(swap)}"
+    texts = [f"of {short(total)}", swapped if swap else "no swap"]
+    if available is not None:
+        texts[0] = f"{short(total - available)} used {texts[0]}"
+        texts.insert(1, f"{short(available)} available")
+    spans: list[Span] = [(escaped(host), "bold")]
+    for text in texts:
+        _append(spans, (f"  {text}", ""), width=width)
+    if (room := width - _size(spans) - 4) >= _MIN_BAR_WIDTH:
+        parts_of_bar = [(float(parts[name]), style, "█") for name, style in _PARTS.items()]
+        drawn = bar(parts_of_bar, total, min(_BAR_WIDTH, room))
+        spans[1:1] = [("  [", "dim"), *drawn, ("]", "dim")]
+    for name, style in _PARTS.items():
+        _append(spans, (f"  {name} {short(parts[name])}", style), width=width)
+    return line.append_text(Text.assemble(*spans))
+
+
+def _append(spans: list[Span], *more: Span, width: int) -> None:
+    """Append what fits whole."""
+    if _size([*spans, *more]) <= width:
+        spans += more
+
+
+def _size(spans: Iterable[tuple[str, str]]) -> int:
+    return sum(cell_len(text) for text, _ in spans)
+
+
+def reading_line(scan: Scan, width: int, own: str) -> Text:
+    """Return a line on the sum of Pss, what was read, and `own`: what top takes."""
+    sizes = [
+        size for size in scan.column("pss") if size != ABSENT
+    ]  # totals() takes 5 times as long
+    pss = sum(sizes) if sizes else None
+    coverage = scan.coverage
+    processes = sum(coverage.values()) - coverage["kernel_thread"]
+    explained = ""
+    if pss is not None and scan.host_pss:
+        explained = f" ({100 * pss / scan.host_pss:.0f}% of mapped)"
+    missed = [
+        f"{count} {outcome}"
+        for outcome, count in coverage.items()
+        if count and outcome not in ("read", "kernel_thread", "zombie", "gone")
+    ]
+    oldest = max((row.age or 0.0 for row in scan), default=0.0)
+    line = Text(f"Pss {short(pss)}{explained}", no_wrap=True, overflow="ellipsis")
+    parts = [f"read {coverage['read']}/{processes}", *missed, own]
+    if oldest >= 1:
+        parts.append(f"oldest {oldest:.0f}s")
+    for part in parts:
+        if part and line.cell_len + 2 + len(part) <= width:
+            line.append("  " + part, "yellow" if part.endswith(("denied", "failed")) else "")
+    return line

@@ -1,0 +1,322 @@
+"""The screen with the list of processes, and its keys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from fastsmaps._model.grouping import WORDS, Keys
+from fastsmaps._model.process_totals import user_name
+from fastsmaps._output.display import escaped
+from fastsmaps._source.meminfo import meminfo
+from fastsmaps.cli.output import CommandLine
+from fastsmaps.cli.screen.dialogs import ChooseOne, ChooseSeveral, Help
+from fastsmaps.cli.screen.head import memory_line, reading_line
+from fastsmaps.cli.screen.process_screen import ProcessScreen
+from fastsmaps.cli.screen.processes import COLUMNS, Choices, ListRows, Marked
+from fastsmaps.cli.screen.search import SearchLine
+from fastsmaps.cli.screen.table import NoRows, Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from fastsmaps._model.processes import Scan
+    from fastsmaps.cli.screen.sweeps import Sweeps
+
+_SORTS = {
+    "P": "pss", "U": "uss", "R": "rss", "S": "swap", "G": "grew", "A": "age", "N": "pid",
+    "C": "command",
+}  # fmt: skip
+#: Words to group by that a list offers; a pattern and several words come with --by.
+_GROUPS = tuple(word for word in WORDS if word not in ("pid", "cmdline"))
+
+HELP = """\
+arrows, j k        select a row; it stays on its process. PageUp, PageDown, Home, End
+Enter              open the process: its mappings, and what grew
+/                  search: shows what contains the text, as you type; Escape ends it
+t                  trees, with the sum of each tree; - closes a tree, + opens it
+g                  group: user, comm, unit, cgroup, exe
+u                  only one user
+P U R S            sort by Pss, Uss, Rss, swap
+G A N C            sort by growth, age, pid, command
+< >                sort by the column to the left, to the right; a click on a head, too
+r                  reverse the order
+c                  choose columns
+d                  mark this moment: GREW counts from here
+b B                more budget, less budget
+space              pause
+Escape             back to the first row; ends search, groups, trees
+h ?                this help
+q                  quit
+
+~ marks an estimate: a value read AGE ago, scaled by the current Rss.
+MEMORY is Uss (solid) and what others share of Pss (shaded), beside the largest process.
+GREW is the growth of Uss since the start, or since the mark, as far as Rss grew, too: a
+process that only shares less with others has not grown.
+"""
+
+
+class ListScreen(Screen[None]):
+    """The processes of the last scan, in the order and the selection that the user chose."""
+
+    AUTO_FOCUS = "Table"
+    CSS = "#head { height: 3; text-wrap: nowrap; text-overflow: ellipsis; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "app.quit", "quit"),
+        Binding("slash", "search", "search", priority=True),
+        Binding("t", "tree", "tree"),
+        Binding("g", "group", "group"),
+        Binding("u", "user", "user"),
+        Binding("c", "columns", "columns"),
+        Binding("r", "reverse", "reverse", show=False),
+        Binding("d", "mark", "mark"),
+        Binding("b", "budget(1)", show=False),
+        Binding("B", "budget(-1)", show=False),
+        Binding("space", "pause", "pause"),
+        Binding("plus", "plus", show=False),
+        Binding("minus", "minus", show=False),
+        Binding("less_than_sign", "neighbour(-1)", show=False),
+        Binding("greater_than_sign", "neighbour(1)", show=False),
+        Binding("escape", "back", show=False),
+        Binding("h,question_mark", "help", "help"),
+        *(Binding(key, f"sort('{name}')", show=False) for key, name in _SORTS.items()),
+    ]
+
+    def __init__(self, run: Sweeps, choices: Choices) -> None:
+        super().__init__()
+        self._sweeps = run
+        self.choices = choices
+        self.scan: Scan | None = None
+        self.rows: ListRows | None = None
+        self._marked: Marked | None = None
+        self._values: dict[str, int] = {}
+
+    def compose(self) -> ComposeResult:
+        """Lay out the head, the table, the search line and the keys."""
+        yield Static(id="head", markup=False)
+        yield Table(NoRows())
+        yield SearchLine()
+        yield Footer()
+
+    # ---- drawing
+
+    def show_scan(self, scan: Scan) -> None:
+        """Show the rows of a new scan."""
+        self.scan = scan
+        self._marked = self._marked or Marked(scan)
+        if self.is_current:
+            self.show_rows()
+
+    def on_screen_resume(self) -> None:
+        """Show what was swept while another screen covered this one."""
+        self.show_rows()
+
+    def show_rows(self) -> None:
+        """Show the rows for the last scan and the current choices."""
+        if self.scan is None or self._marked is None:
+            return
+        choices = self.choices
+        self._values = meminfo(self._sweeps.procfs)
+        self.rows = ListRows(self.scan, choices, self._marked, self._values.get("MemTotal"))
+        table = self.query_one(Table)
+        table.show(self.rows, choices.sort, choices.descending)
+        self._draw_head()
+
+    def _draw_head(self) -> None:
+        if self.scan is None or self.rows is None:
+            return
+        width = self.size.width
+        lines = [
+            memory_line(self._sweeps.procfs, width, self._values),
+            reading_line(self.scan, width, self._sweeps.own_share()),
+            self._state(),
+        ]
+        self.query_one("#head", Static).update(Text("\n").join(lines))
+
+    def _state(self) -> Text:
+        choices, rows = self.choices, self.rows
+        assert rows is not None
+        what = "groups" if choices.by is not None else "processes"
+        line = Text(f"{len(rows)} {what}", "dim", no_wrap=True, overflow="ellipsis")
+        if choices.by is not None:
+            line.append(f" by {choices.by}")
+        line.append(f", by {choices.sort}{'' if choices.descending else ' ascending'}")
+        if choices.query:
+            line.append(f", with {escaped(choices.query)!r} (of {rows.processes})", "yellow")
+        if choices.user is not None:
+            line.append(f", of user {escaped(user_name(choices.user))}", "yellow")
+        if choices.tree:
+            line.append(", as trees")
+        if self._sweeps.paused:
+            line.append("  PAUSED", "bold yellow")
+        return line
+
+    def on_resize(self) -> None:
+        """Fit the head anew."""
+        self._draw_head()
+
+    # ---- keys
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        self.app.push_screen(Help(HELP))
+
+    def action_sort(self, name: str) -> None:
+        """Sort by a column, in its own direction; once more reverses it."""
+        if name == self.choices.sort:
+            self.choices.reverse = not self.choices.reverse
+        else:
+            self.choices.sort, self.choices.reverse = name, False
+        self.show_rows()
+
+    def on_table_head_clicked(self, event: Table.HeadClicked) -> None:
+        """Sort by a clicked head."""
+        self.action_sort("pss" if event.name in ("tree", "bar", "share") else event.name)
+
+    def action_neighbour(self, step: int) -> None:
+        """Sort by the next column to one side."""
+        names = [n for n in (*self.choices.names, "command") if n not in ("bar", "share")]
+        place = names.index(self.choices.sort) if self.choices.sort in names else 0
+        self.action_sort(names[(place + step) % len(names)])
+
+    def action_reverse(self) -> None:
+        """Reverse the order."""
+        self.choices.reverse = not self.choices.reverse
+        self.show_rows()
+
+    def action_tree(self) -> None:
+        """Show trees, or a list again."""
+        self.choices.tree, self.choices.by = not self.choices.tree, None
+        self.show_rows()
+
+    def action_plus(self) -> None:
+        """Open a tree."""
+        self._collapse(False)
+
+    def action_minus(self) -> None:
+        """Close a tree."""
+        self._collapse(True)
+
+    def _collapse(self, closed: bool) -> None:
+        key = self.query_one(Table).selected
+        if not self.choices.tree:
+            self.action_budget(-1 if closed else 1)
+        elif isinstance(key, tuple):
+            (self.choices.collapsed.add if closed else self.choices.collapsed.discard)(key[0])
+            self.show_rows()
+
+    def action_budget(self, step: int) -> None:
+        """Take the next larger or smaller budget."""
+        self._sweeps.change_budget(step)
+        self._draw_head()
+
+    def action_pause(self) -> None:
+        """Stop or continue the sweeps."""
+        self._sweeps.pause(not self._sweeps.paused)
+        self._draw_head()
+
+    def action_mark(self) -> None:
+        """Count growth from now."""
+        if self.scan is not None:
+            self._marked = Marked(self.scan)
+            self.show_rows()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let a slash be typed in the search line."""
+        return action != "search" or not isinstance(self.focused, SearchLine)
+
+    def action_search(self) -> None:
+        """Search as one types."""
+        self.query_one(SearchLine).begin(self.choices.query)
+
+    def on_input_changed(self, event: SearchLine.Changed) -> None:
+        """Show what contains the text."""
+        self.choices.query = event.value
+        self.show_rows()
+
+    def action_back(self) -> None:
+        """End search, groups and trees, one at a time; then go to the first row."""
+        choices = self.choices
+        if choices.query:
+            choices.query = ""
+        elif choices.by is not None:
+            choices.by = None
+        elif choices.tree:
+            choices.tree = False
+        else:
+            self.query_one(Table).clear_selection()
+        self.show_rows()
+
+    def action_group(self) -> None:
+        """Choose what to group by."""
+
+        def chosen(word: str | None) -> None:
+            if word is not None:
+                self.choices.by = Keys(word) if word else None
+                self.choices.tree = False
+                self.show_rows()
+
+        options = [("", "(no groups)"), *((word, word) for word in _GROUPS)]
+        current = "" if self.choices.by is None else str(self.choices.by)
+        self.app.push_screen(ChooseOne("group by", options, current), chosen)
+
+    def action_user(self) -> None:
+        """Choose one user."""
+        if self.scan is None:
+            return
+        counts: dict[int, int] = {}
+        for row in self.scan:
+            if row.uid is not None and row.outcome == "read":
+                counts[row.uid] = counts.get(row.uid, 0) + 1
+
+        def chosen(word: str | None) -> None:
+            if word is not None:
+                self.choices.user = int(word) if word else None
+                self.show_rows()
+
+        options = [("", "(all users)")] + [
+            (str(uid), f"{escaped(user_name(uid))}  {counts[uid]}")
+            for uid in sorted(counts, key=counts.__getitem__, reverse=True)
+        ]
+        current = "" if self.choices.user is None else str(self.choices.user)
+        self.app.push_screen(ChooseOne("processes of", options, current), chosen)
+
+    def action_columns(self) -> None:
+        """Choose the columns."""
+
+        def chosen(words: list[str] | None) -> None:
+            if words is not None:
+                self.choices.columns = tuple(words)
+                self.show_rows()
+
+        self.app.push_screen(ChooseSeveral("columns", COLUMNS, self.choices.columns), chosen)
+
+    def on_table_opened(self, event: Table.Opened) -> None:
+        """Open a process; of a group show the processes."""
+        if self.rows is None:
+            return
+        if self.choices.by is not None:
+            self._open_group(event.key)
+            return
+        place = self.rows.place(event.key)
+        if place is not None:
+            row = self.rows.process(place)
+            name = str(CommandLine(row))
+            self.app.push_screen(ProcessScreen(self._sweeps, row.pid, name))
+
+    def _open_group(self, key: object) -> None:
+        assert isinstance(key, tuple)
+        by = self.choices.by
+        assert by is not None
+        if by.names == ("user",):
+            user = [row.uid for row in self.scan or () if row.user == key[1]]
+            self.choices.user = user[0] if user else None
+        elif isinstance(key[1], str):
+            self.choices.query = key[1]
+        self.choices.by = None
+        self.show_rows()

@@ -1,0 +1,321 @@
+"""The rows of the list of processes: plain, as trees, or in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from fastsmaps._fields import ABSENT
+from fastsmaps._model.changes import within
+from fastsmaps._model.grouping import Keys, command_of
+from fastsmaps._model.totals import UNREAD
+from fastsmaps._model.tree import Branch, forest, walk
+from fastsmaps._output.display import escaped
+from fastsmaps.cli.output import CommandLine
+from fastsmaps.cli.screen.drawing import bar, short, signed
+from fastsmaps.cli.screen.table import Column
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fastsmaps._model.process_totals import ProcessTotals
+    from fastsmaps._model.processes import Scan
+    from fastsmaps.cli.screen.drawing import Span
+    from fastsmaps.cli.screen.table import Cell
+
+_PLAIN = {
+    "pid": Column("pid", "PID", 7, rank=1),
+    "user": Column("user", "USER", 9, right=False, rank=4),
+    "share": Column("share", "MEM%", 5, rank=6),
+    "bar": Column("bar", "MEMORY", 10, right=False, rank=8),
+    "grew": Column("grew", "GREW", 7, rank=7),
+    "age": Column("age", "AGE", 5, rank=9),
+    "comm": Column("comm", "COMM", 15, right=False, rank=5),
+    "ppid": Column("ppid", "PPID", 7, rank=5),
+    "uid": Column("uid", "UID", 7, rank=5),
+    "processes": Column("processes", "COUNT", 6, rank=1),
+}
+_RANKS = {"pss": 0, "uss": 3, "rss": 4, "swap": 5}
+#: The columns of a screen without --columns.
+USUAL = ("pid", "user", "share", "bar", "pss", "uss", "rss", "swap", "grew", "age")
+#: Every column that can be chosen; the command always comes last.
+COLUMNS = (*_PLAIN, *UNREAD)
+#: Columns that only groups have, or that they lack.
+_ONLY_GROUPS = ("processes",)
+_NOT_IN_GROUPS = ("pid", "user", "age", "comm", "ppid", "uid", "grew")
+_TEXTS = ("user", "comm", "command")
+_BAR_WIDTH = 10
+# Deeper processes of a tree are not indented further.
+_MAX_INDENT = 20
+
+
+def is_size(name: str) -> bool:
+    """Whether a column holds sizes in bytes."""
+    return name not in _PLAIN and name != "command"
+
+
+def column_of(name: str) -> Column:
+    """Return a column by its name."""
+    found = _PLAIN.get(name)
+    return found or Column(name, name.upper(), max(7, len(name) + 1), rank=_RANKS.get(name, 5))
+
+
+class Choices:
+    """What the user chose for the list."""
+
+    def __init__(self, columns: Sequence[str] = USUAL) -> None:
+        self.columns = tuple(columns)
+        self.sort = "pss"
+        self.reverse = False
+        self.query = ""
+        self.user: int | None = None
+        self.tree = False
+        self.by: Keys | None = None
+        self.limit: int | None = None
+        self.collapsed: set[int] = set()
+
+    @property
+    def descending(self) -> bool:
+        """Whether the largest come first; texts and pids begin with the smallest."""
+        return (self.sort not in (*_TEXTS, "pid", "ppid", "uid")) != self.reverse
+
+    def sort_by(self, name: str, direction: str = "") -> None:
+        """Sort by a column, in its own direction, or in that of --sort: "+" or "-"."""
+        self.sort, self.reverse = name, False
+        self.reverse = direction not in ("", "-" if self.descending else "+")
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the rows that are shown."""
+        if self.by is not None:
+            return ["processes", *(n for n in self.columns if n not in _NOT_IN_GROUPS)]
+        return [name for name in self.columns if name not in _ONLY_GROUPS]
+
+
+class Marked:
+    """The memory of all processes at a moment, from which growth is counted."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.at = scan.taken_at
+        sizes = zip(scan.column("uss"), scan.column("rss"), strict=True)
+        self._sizes = {
+            row.pid: (row.start_time, *pair)
+            for row, pair in zip(scan, sizes, strict=True)
+            if row.outcome == "read"
+        }
+
+    def growth(self, row: ProcessTotals) -> int | None:
+        """Return the growth of Uss as far as Rss grew, too; a newer process grew from nothing."""
+        start, uss, rss = self._sizes.get(row.pid, (None, 0, 0))
+        if start != row.start_time:
+            uss = rss = 0
+        if row.uss is None or row.rss is None or ABSENT in (uss, rss):
+            return None
+        return within(row.uss - uss, row.rss - rss)
+
+
+class ListRows:
+    """The rows for a scan and the user's choices; texts are escaped here."""
+
+    def __init__(self, scan: Scan, choices: Choices, marked: Marked, total: int | None) -> None:
+        self.scan, self.choices, self._marked = scan, choices, marked
+        self._total = total
+        self.columns = [*map(column_of, choices.names)]
+        self._places: dict[Hashable, int] | None = None
+        rows = scan.filter(lambda row: row.outcome == "read")
+        if choices.user is not None:
+            rows = rows.filter(lambda row: row.uid == choices.user)
+        self.processes = len(rows)
+        self._rows: Any = []  # a Scan, branches or groups
+        if choices.by is not None:
+            self.columns.append(
+                Column("command", ",".join(choices.by.names).upper(), 0, right=False)
+            )
+            self._group(self._matching(rows))
+        else:
+            self.columns.append(Column("command", "COMMAND", 0, right=False))
+            if choices.tree:
+                self._plant(rows, scan)
+            else:
+                self._rows = self._sorted(self._matching(rows))
+        if choices.limit is not None:
+            self._rows = self._rows[: choices.limit]
+        self._largest = max((self._value(i, "pss") or 0 for i in self._sample()), default=0)
+
+    def _sample(self) -> Sequence[int]:
+        """Return the indexes of the rows among which the largest Pss is."""
+        # In a list by Pss the first one has it.
+        if self.choices.sort == "pss" and not self.choices.tree:
+            return [0, len(self) - 1] if len(self) else []
+        return range(len(self))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def key(self, index: int) -> Hashable:
+        """Return pid and start time of a process, or the key of a group."""
+        row = self._rows[index]
+        if self.choices.by is not None:
+            return ("group", row[0])
+        process = self.process(index)
+        return (process.pid, process.start_time)
+
+    def place(self, key: Hashable) -> int | None:
+        """Return the index of the row with this key."""
+        if self._places is None:
+            self._places = {self.key(i): i for i in range(len(self))}
+        return self._places.get(key)
+
+    def process(self, index: int) -> ProcessTotals:
+        """Return the process of a row that is not a group."""
+        row = self._rows[index]
+        process: ProcessTotals = row.row if isinstance(row, Branch) else row
+        return process
+
+    # ---- which rows, in which order
+
+    def _matching(self, rows: Scan) -> Scan:
+        query = self.choices.query
+        return rows.filter(lambda row: matches(row, query)) if query else rows
+
+    def _sorted(self, rows: Scan) -> Scan:
+        return rows.sort(self._sort_key(), reverse=self.choices.descending)
+
+    def _sort_key(self) -> str | Callable[[ProcessTotals], Any]:
+        name = self.choices.sort
+        if name == "command":
+            return command_of
+        if name == "grew":
+            return self._marked.growth
+        if name in ("share", "bar", "processes"):
+            return "pss"
+        return (lambda row: getattr(row, name)) if name in ("user", "comm") else name
+
+    def _group(self, rows: Scan) -> None:
+        groups = rows.group_by(self.choices.by or "comm")
+        self._rows = list(groups.items())
+        name = self.choices.sort
+        value: Callable[[Any], Any]
+        if name == "processes":
+            value = lambda item: item[1].count  # noqa: E731
+        elif name == "command":
+            value = lambda item: _name_of(item[0])  # noqa: E731
+        else:
+            field = name if is_size(name) else "pss"
+            value = lambda item: item[1].totals.get(field) or 0  # noqa: E731
+        self._rows.sort(key=value, reverse=self.choices.descending)
+
+    def _plant(self, rows: Scan, scan: Scan) -> None:
+        """Order the rows as trees; an unread process stays if it has descendants that were read."""
+        read = {row.pid for row in rows}
+        query = self.choices.query
+        values = dict(zip([row.pid for row in scan], self._numbers(scan), strict=True))
+        roots = forest(scan, sums=False)
+        self._sums: dict[int, int] = {}
+        wanted: set[int] = set()
+        for branch in reversed(list(walk(roots))):
+            row = branch.row
+            own = row.pid in read and (not query or matches(row, query))
+            if own or any(child.row.pid in wanted for child in branch.children):
+                wanted.add(row.pid)
+            self._sums[row.pid] = values[row.pid] + sum(
+                self._sums[child.row.pid] for child in branch.children
+            )
+        sums, descending = self._sums, self.choices.descending
+        hidden: set[int] = set()
+        shown = []
+        order: Callable[[Branch], Any]
+        if self.choices.sort in _TEXTS or self.choices.sort in ("pid", "ppid", "uid"):
+            key = self._sort_key()
+            order = lambda b: key(b.row) if callable(key) else getattr(b.row, key)  # noqa: E731
+        else:
+            order = lambda b: -sums[b.row.pid] if descending else sums[b.row.pid]  # noqa: E731
+        for branch in walk(roots, order):
+            pid = branch.row.pid
+            if branch.row.ppid in hidden or pid not in wanted:
+                hidden.add(pid)
+                continue
+            if pid in self.choices.collapsed:
+                hidden.add(pid)
+            shown.append(branch)
+        self._rows = shown
+        place = 1 if self.columns[0].name == "pid" else 0
+        self.columns.insert(place, Column("tree", f"TREE {self._summed().upper()}", 9, rank=2))
+
+    def _summed(self) -> str:
+        name = self.choices.sort
+        return name if is_size(name) and name in UNREAD else "pss"
+
+    def _numbers(self, scan: Scan) -> list[int]:
+        return [0 if v == ABSENT else v for v in scan.column(self._summed())]
+
+    # ---- cells
+
+    def _value(self, index: int, name: str) -> Any:  # noqa: ANN401 - a size, a text, a number
+        if self.choices.by is not None:
+            group = self._rows[index][1]
+            return group.count if name == "processes" else group.totals.get(name)
+        row = self.process(index)
+        if name == "grew":
+            return self._marked.growth(row)
+        if name == "tree":
+            return self._sums[row.pid]
+        return getattr(row, name, None) if name in _PLAIN or name == "size" else row.get(name)
+
+    def cells(self, index: int) -> list[Cell]:
+        """Return a row's cells."""
+        cells = [self._cell(index, column.name) for column in self.columns[:-1]]
+        return [*cells, self._command(index)]
+
+    def _cell(self, index: int, name: str) -> Cell:
+        if name == "share":
+            pss = self._value(index, "pss")
+            return f"{100 * pss / self._total:.1f}" if self._total and pss is not None else "-"
+        if name == "bar":
+            return self._bar(index)
+        value = self._value(index, name)
+        if name == "grew":
+            text = signed(value)
+            return [(text.rjust(7), "red" if (value or 0) > 0 else "green")] if text else ""
+        if is_size(name) or name == "tree":
+            estimated = self.choices.by is None and self.process(index).estimated
+            return f"~{short(value)}" if estimated and name != "swap" else short(value)
+        if name == "age":
+            return "-" if value is None else f"{value:.0f}s"
+        return "-" if value is None else escaped(str(value))
+
+    def _bar(self, index: int) -> list[Span]:
+        uss, pss = self._value(index, "uss") or 0, self._value(index, "pss") or 0
+        parts = [(min(uss, pss), "cyan", "█"), (max(pss - uss, 0), "blue", "▒")]
+        return bar(parts, self._largest, _BAR_WIDTH)
+
+    def _command(self, index: int) -> Cell:
+        if self.choices.by is not None:
+            return escaped(_name_of(self._rows[index][0]))
+        row = self._rows[index]
+        text = escaped(str(CommandLine(self.process(index))))
+        if not isinstance(row, Branch):
+            return text
+        depth = row.depth
+        more = f"+{depth - _MAX_INDENT} " if depth > _MAX_INDENT else ""
+        closed = row.row.pid in self.choices.collapsed and row.children
+        indent = "  " * (min(depth, _MAX_INDENT) - 1) + ("└ " if depth else "")
+        return [(indent + ("+ " if closed else "") + more, "dim"), (text, "")]
+
+
+def _name_of(key: object) -> str:
+    if isinstance(key, tuple):
+        return ", ".join(map(_name_of, key))
+    return "(none)" if key is None or key == "" else str(key)
+
+
+def matches(row: ProcessTotals, query: str) -> bool:
+    """Whether a process's pid, user, name or command line contains the text.
+
+    Case matters if the text has a capital letter.
+    """
+    texts = (str(row.pid), row.user or "", row.comm or "", command_of(row))
+    if query == query.lower():
+        return any(query in text.lower() for text in texts)
+    return any(query in text for text in texts)
