@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fastsmaps import _backend
-from fastsmaps._arguments import Procfs, check_function, check_int
+from fastsmaps._arguments import Any, Procfs, check_function, check_int
 from fastsmaps._errors import OUTCOMES, Error, Outcome, outcome_of
 from fastsmaps._host.sharing import Sharing, in_order, member_of, related
 from fastsmaps._host.sweeper import Sweeper
@@ -22,7 +22,7 @@ from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     from fastsmaps._backend import Uses
     from fastsmaps._model.sharing import Member
@@ -118,21 +118,10 @@ class Libs(Frozen, Frames, Mapping[str, LibUse]):
     def _list(self) -> list[Use]:
         return [(path, use.processes, use.files, use.totals) for path, use in self.items()]
 
-    def __arrow_c_schema__(self) -> object:
-        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
+    def _batch(self) -> Any:
         from fastsmaps._model import arrow
 
-        return arrow.uses_batch(self._list()).schema.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
-
-        It has one row for each path: ``path raw_path processes files`` and all totals; null for a
-        value that was not printed: docs/arrow.md. Raises ImportError without pyarrow.
-        """
-        from fastsmaps._model import arrow
-
-        return arrow.uses_batch(self._list()).__arrow_c_stream__(requested_schema)
+        return arrow.uses_batch(self._list())
 
     def __reduce__(self) -> tuple[Callable[..., Libs], tuple[Any, ...]]:
         return Libs, (list(self.items()), self.coverage, self.errors, self.outcomes)

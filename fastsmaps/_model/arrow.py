@@ -1,4 +1,4 @@
-"""Mappings, Scan, Samples and Libs as Arrow tables (pyarrow), and as data frames.
+"""Mappings, Scan, Samples, Libs and Changes as Arrow tables (pyarrow), and as data frames.
 
 Columns of numbers are the backend's own memory, without a copy. The backend keeps each name,
 device and line of flags once and numbers the rows, as Arrow's dictionaries do. No row is made.
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
     from fastsmaps._backend import Table
-    from fastsmaps._model.frames import Frames
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.rollups import Rollups
-    from fastsmaps._model.totals import Totals
+    from fastsmaps._model.totals import Change, Totals
     from fastsmaps._model.views import Use
 
     # pyarrow has no type annotations.
@@ -398,17 +397,34 @@ def samples_batch(views: dict[str, memoryview], times: Sequence[int]) -> Batch:
 def uses_batch(uses: Sequence[Use]) -> Batch:
     """Return the mapped files of Libs as one record batch."""
     sums = [totals for *_, totals in uses]
-    labels = dict.fromkeys(label for totals in sums for label in totals.by_label)
-    labels.pop("Size", None)  # size is the sum of end - start
-    names = dict.fromkeys(("size", *SUMS, *SUM_NAMES, *Fields(labels, SIZES).names.values()))
     columns = {
         "path": column_of([path for path, *_ in uses], _TEXT),
         "raw_path": pa.array([os.fsencode(path) for path, *_ in uses], pa.binary()),
         "processes": pa.array([number for _, number, _, _ in uses], UINT64),
         "files": pa.array([number for _, _, number, _ in uses], UINT64),
     }
-    columns |= {name: column_of([totals.get(name) for totals in sums], UINT64) for name in names}
-    return pa.RecordBatch.from_pydict(columns)
+    return pa.RecordBatch.from_pydict(columns | _sums_columns(sums, UINT64))
+
+
+def _sums_columns(sums: Sequence[Totals | Change], kind: DataType) -> dict[str, Array]:
+    """Return a column for each field that totals have."""
+    labels = dict.fromkeys(label for totals in sums for label in totals.by_label)
+    labels.pop("Size", None)  # size is the sum of end - start
+    names = dict.fromkeys(("size", *SUMS, *SUM_NAMES, *Fields(labels, SIZES).names.values()))
+    return {name: column_of([totals.get(name) for totals in sums], kind) for name in names}
+
+
+# ---- changes
+
+
+def changes_batch(changes: Sequence[Change]) -> Batch:
+    """Return changes as one record batch; sizes are signed."""
+    columns = {
+        "name": column_of([change.name for change in changes], _TEXT),
+        "seconds": pa.array([change.seconds for change in changes], pa.float64()),
+        "shared_with_fewer": pa.array([c.shared_with_fewer for c in changes], pa.bool_()),
+    }
+    return pa.RecordBatch.from_pydict(columns | _sums_columns(changes, pa.int64()))
 
 
 # ---- data frames
@@ -417,14 +433,14 @@ def uses_batch(uses: Sequence[Use]) -> Batch:
 _UNSIGNED = ("start", "end", "offset", "inode")
 
 
-def arrow_table(table: Frames) -> ArrowTable:
-    """Return a pyarrow.Table."""
-    return pa.table(table)
+def table_of(batch: Batch) -> ArrowTable:
+    """Return a record batch as a pyarrow.Table."""
+    return pa.Table.from_batches([batch])
 
 
-def plain_table(table: Frames) -> ArrowTable:
+def plain_table(batch: Batch) -> ArrowTable:
     """Return a pyarrow.Table with signed sizes, and with texts instead of dictionaries of them."""
-    found = arrow_table(table)
+    found = table_of(batch)
     for i, (name, column) in enumerate(zip(found.column_names, found.columns, strict=True)):
         if pa.types.is_dictionary(column.type):
             found = found.set_column(i, name, column.cast(column.type.value_type))
@@ -435,13 +451,13 @@ def plain_table(table: Frames) -> ArrowTable:
     return found
 
 
-def records(table: Frames) -> ndarray:
+def records(batch: Batch) -> ndarray:
     """Return an array of a dataclass, with one object for each row; NaN for an unknown number."""
     import dataclasses
 
     import numpy
 
-    found = plain_table(table)
+    found = plain_table(batch)
     names, columns = found.column_names, []
     for column in found.columns:
         values = column.to_pylist()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fastsmaps._arguments import Any
+from fastsmaps._model.frames import Frames
 from fastsmaps._model.totals import Change
-from fastsmaps._model.values import Shown
 from fastsmaps._public import public
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @public
-class Changes(Shown, list[Change]):
+class Changes(Frames, list[Change]):
     """A list of Change, as diff() returns it; a slice is one too.
 
     ``total`` is the Change of everything that was compared, unchanged groups included: its key is
@@ -48,6 +49,11 @@ class Changes(Shown, list[Change]):
         from fastsmaps._model import views
 
         return views.of_changes(self)
+
+    def _batch(self) -> Any:
+        from fastsmaps._model import arrow
+
+        return arrow.changes_batch(self)
 
     @property
     def grown(self) -> Changes:

@@ -16,18 +16,33 @@ else:  # typing.get_type_hints() must resolve them where these packages are miss
 
 
 class Frames(Shown):
-    """A table that other packages can read by ``__arrow_c_stream__()``."""
+    """A table that other packages can read: docs/arrow.md has the columns of each."""
 
     __slots__ = ()
 
+    def _batch(self) -> Any:
+        """Return all columns as a pyarrow.RecordBatch; null for an unknown value."""
+        raise NotImplementedError
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
+        return self._batch().schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
+
+        Raises ImportError without pyarrow.
+        """
+        return self._batch().__arrow_c_stream__(requested_schema)
+
     def to_arrow(self) -> Table:
-        """Return the table as a pyarrow.Table, as ``pyarrow.table()`` makes it: docs/arrow.md.
+        """Return the table as a pyarrow.Table: docs/arrow.md has its columns.
 
         Raises ImportError without pyarrow.
         """
         from fastsmaps._model import arrow
 
-        return arrow.arrow_table(self)
+        return arrow.table_of(self._batch())
 
     def to_pandas(self) -> DataFrame:
         r"""Return the table as a pandas.DataFrame with the columns of to_arrow().
@@ -44,7 +59,9 @@ class Frames(Shown):
         from fastsmaps._model import arrow
 
         types = {"int64": pandas.Int64Dtype(), "uint64": pandas.UInt64Dtype()}
-        return arrow.plain_table(self).to_pandas(types_mapper=lambda kind: types.get(str(kind)))
+        return arrow.plain_table(self._batch()).to_pandas(
+            types_mapper=lambda kind: types.get(str(kind))
+        )
 
     def to_polars(self) -> PolarsFrame:
         r"""Return the table as a polars.DataFrame with the columns of to_arrow().
@@ -60,7 +77,7 @@ class Frames(Shown):
             raise ImportError(f"{error}: pip install polars") from error
         from fastsmaps._model import arrow
 
-        return polars.DataFrame(arrow.plain_table(self))
+        return polars.DataFrame(arrow.plain_table(self._batch()))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         """Return the rows as a numpy array of objects: pandas.DataFrame() makes columns of them.
@@ -70,5 +87,5 @@ class Frames(Shown):
         """
         from fastsmaps._model import arrow
 
-        array = arrow.records(self)
+        array = arrow.records(self._batch())
         return array if dtype is None else array.astype(dtype)

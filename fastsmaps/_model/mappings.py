@@ -309,18 +309,12 @@ class Mappings(Frames):
 
         return arrow.mappings_schema(self._places, self._facts).__arrow_c_schema__()
 
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
-
-        The columns are those of ``Mapping.as_dict()``, and ``raw_path``; null for a value that was
-        not printed: docs/arrow.md. Raises ImportError without pyarrow.
-        """
+    def _batch(self) -> Any:
         from fastsmaps._model import arrow
 
         views = self._views()
         sizes = (self.column("size"), self.absent("size")) if self._rollups else None
-        batch = arrow.mappings_batch(self._table, self._rows, views, sizes, self._facts)
-        return batch.__arrow_c_stream__(requested_schema)
+        return arrow.mappings_batch(self._table, self._rows, views, sizes, self._facts)
 
     # ---- sums
 

@@ -275,15 +275,10 @@ class Scan(Frames):
 
         return arrow.scan_schema(self._all(), self._facts).__arrow_c_schema__()
 
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
-
-        It has one row for each process, with all attributes and totals as columns; null for an
-        unknown value: docs/arrow.md. Raises ImportError without pyarrow.
-        """
+    def _batch(self) -> Any:
         from fastsmaps._model import arrow
 
-        return arrow.scan_batch(self._all(), self._facts).__arrow_c_stream__(requested_schema)
+        return arrow.scan_batch(self._all(), self._facts)
 
     def totals(self) -> Totals:
         """Return the totals over the processes that were read; None for a field that one lacks."""

@@ -132,18 +132,6 @@ class Samples(Frames):
         """The names of the columns that have a value in at least one row."""
         return tuple(name for name in self.names if any(v != ABSENT for v in self.column(name)))
 
-    def __arrow_c_schema__(self) -> object:
-        """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""
-        return self._batch().schema.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the table as an Arrow stream (PyCapsule): for pyarrow.table(), polars.DataFrame().
-
-        It has a column for each of `names`, null for a value that was not printed; ``time`` is a
-        timestamp. Raises ImportError without pyarrow.
-        """
-        return self._batch().__arrow_c_stream__(requested_schema)
-
     def _batch(self) -> Any:
         from fastsmaps._model import arrow
 

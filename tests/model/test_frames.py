@@ -219,6 +219,22 @@ def test_libs_are_a_table_too() -> None:
     assert pa.table(fastsmaps.libs([])).num_rows == 0
 
 
+def test_changes_are_signed(backend: ModuleType) -> None:
+    before, after = odd(), odd()[1:3]
+    changes = fastsmaps.diff(before, after)
+    more = fastsmaps.diff(odd()[:0], odd())
+    for frame in (more.to_pandas(), more.to_polars()):
+        assert {*frame["name"]} == {*READABLE}
+        assert frame["rss"].to_list() == [change.rss for change in more]
+    shrunk = changes.to_pandas()
+    assert shrunk["name"].tolist() == ["/tmp/\N{SNOWMAN}", "/tmp/\\xff"]
+    assert shrunk["rss"].tolist() == [-3072, 0]
+    assert shrunk["size"].tolist() == [-4096, -4096]
+    assert changes.to_arrow()["pss"].to_pylist() == [None, None]
+    assert "Size" not in more.to_arrow().column_names
+    assert fastsmaps.diff(before, before).to_polars().height == 0
+
+
 def test_unread_processes_are_null_not_0() -> None:
     with processes.zombie() as zombie:
         scan = fastsmaps.scan([os.getpid(), zombie])
