@@ -14,9 +14,12 @@ import fastsmaps
 
 
 def functions_of(module: str) -> list[str]:
+    imported = importlib.import_module(module)
+    # vars() would lack the names that nothing has used yet.
+    values = {name: getattr(imported, name) for name in dir(imported)}
     return [
         name
-        for name, value in vars(importlib.import_module(module)).items()
+        for name, value in values.items()
         if inspect.isfunction(value)
         and not name.startswith("_")
         and value.__module__ in (module, "fastsmaps")
