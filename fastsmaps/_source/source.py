@@ -27,6 +27,7 @@ from fastsmaps._errors import (
 from fastsmaps._model.stat import status_number
 from fastsmaps._source.metadata import MAX_METADATA, METADATA, Metadata
 from fastsmaps._source.rights import (
+    HIDEPID_FORBIDS,
     enough,
     enough_against_hidepid,
     hidden_by,
@@ -338,7 +339,7 @@ class Source:
             advice = "the permissions of the capture's files forbid it"
         elif error.errno == errno.EPERM:
             advice = enough_against_hidepid(rights or own_rights())
-            advice = f"the mount option hidepid forbids it; {advice}"
+            advice = f"{HIDEPID_FORBIDS}; {advice}"
         else:
             perfmon = path.rpartition("/")[2] in _FILES_FOR_PERFMON
             advice = enough(rights or own_rights(), perfmon=perfmon)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from fastsmaps._model.processes import coverage_text as coverage_text
 from fastsmaps._model.processes import failures_of, main_reason
 from fastsmaps._output.display import escaped
-from fastsmaps._source.rights import enough, own_rights
+from fastsmaps._source.rights import (
+    HIDEPID_FORBIDS,
+    enough,
+    enough_against_hidepid,
+    own_rights,
+)
 from fastsmaps._source.source import Source
 
 TYPE_CHECKING = False
@@ -17,7 +22,8 @@ if TYPE_CHECKING:
 
 def scan_note(scan: Scan) -> str:
     """Return the note for a scan: see coverage_note()."""
-    return coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by)
+    denied = [row.error or "" for row in scan if row.outcome == "denied"]
+    return coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
 
 
 def coverage_note(
@@ -25,10 +31,12 @@ def coverage_note(
     failures: Iterable[tuple[int, str]],
     procfs: str,
     hidden_by: str | None,
+    denied: Iterable[str],
 ) -> str:
     """Return lines on what was read, why most reads failed, and which rights are missing.
 
-    `failures` are pids and errors of the processes that failed.
+    `failures` are pids and errors of the processes that failed, `denied` the errors of those that
+    were denied.
     """
     text = coverage_text(coverage)
     reason = main_reason(failures)
@@ -37,5 +45,9 @@ def coverage_note(
     if hidden_by:
         text += f"\n{procfs} hides other users' processes ({hidden_by})"
     if coverage.get("denied") and not Source(procfs).is_capture:
-        text += f"\ndenied: {enough(own_rights())}"
+        # hidepid=1 denies what CAP_PERFMON would allow.
+        if any(HIDEPID_FORBIDS in error for error in denied):
+            text += f"\ndenied: {HIDEPID_FORBIDS}; {enough_against_hidepid(own_rights())}"
+        else:
+            text += f"\ndenied: {enough(own_rights())}"
     return text

@@ -124,6 +124,26 @@ def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
     assert fastsmaps.scan([os.getpid()]).hidden_by is None  # no other process was requested
 
 
+def test_hidepid_1_is_named_where_it_denies(backend: ModuleType) -> None:
+    """CAP_PERFMON, which would be enough without it, is not advised."""
+
+    def inside() -> list[str]:
+        def unprivileged() -> list[str]:
+            linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
+            return [in_process([command]) for command in ("ps", "libs")]
+
+        with processes.workload("idle"):
+            return processes.run_in_child(unprivileged)
+
+    try:
+        texts = processes.run_in_namespaces(inside, "hidepid=1,gid=4321")
+    except linux.Unavailable as error:
+        pytest.skip(f"no /proc with hidepid=1: {error}")
+    for text in texts:
+        assert "\ndenied: the mount option hidepid forbids it; CAP_SYS_PTRACE would be" in text
+        assert "CAP_PERFMON" not in text
+
+
 def in_process(command: list[str]) -> str:
     """Run the command in this process, which may not start another; return its output."""
     import contextlib

@@ -31,7 +31,19 @@ def test_an_ordinary_user_is_advised_cap_sys_ptrace() -> None:
     assert "CAP_PERFMON" not in enough(rights(), perfmon=False)
 
 
+def test_a_permitted_capability_is_not_advised() -> None:
+    has_it = Rights(0, ALL, True, permitted=PTRACE)
+    for advice in (enough(has_it), enough_against_hidepid(has_it)):
+        assert advice.startswith(
+            "this reader has CAP_SYS_PTRACE, but only permitted, not effective"
+        )
+        assert "would be enough" not in advice
+    without = Rights(0, ALL, True, permitted=PERFMON)
+    assert enough(without) == enough(rights())
+
+
 def test_advice_mentions_the_bounding_set() -> None:
+    assert "in the bounding set alone" in enough(rights())
     text = enough(rights(bounding=ALL & ~PTRACE))
     assert "not in the bounding set either" in text
 
@@ -50,6 +62,9 @@ def test_with_ptrace_the_advice_names_security_modules() -> None:
         assert "would be enough" not in advice
         assert "a security module (AppArmor, SELinux, Landlock or another)" in advice
     assert "a security module (Landlock)" in enough(rights(PTRACE, modules=("Landlock",)))
+    confined = Rights(PTRACE, ALL, True, ("AppArmor",), "docker-default (enforce)")
+    text = "a security module (AppArmor), which confines this reader as docker-default (enforce)"
+    assert text in enough(confined)
     # mm_access() does not ask the module if the reader has CAP_PERFMON.
     assert "CAP_PERFMON" in enough(rights(PTRACE))
     assert "CAP_PERFMON" not in enough(rights(PTRACE | PERFMON))
@@ -86,11 +101,11 @@ def test_own_rights_are_current() -> None:
     )
     assert own_rights().effective == mask
 
-    def without() -> int | None:
+    def without() -> tuple[int | None, int | None]:
         linux.keep_capabilities()
-        return own_rights().effective
+        return own_rights().effective, own_rights().permitted
 
-    assert processes.run_in_child(without) == 0
+    assert processes.run_in_child(without) == (0, 0)
 
 
 def test_an_ordinary_directory_hides_nothing(tmp_path: Path) -> None:

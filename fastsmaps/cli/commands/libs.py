@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         libs = fastsmaps.libs(pids, procfs=opened.procfs, workers=args.workers, progress=progress)
         origin = origin_of(args, opened.procfs, time.time())
         hidden = None if pids else Source(opened.procfs).hidden_by()
+    denied = [libs.errors[pid] for pid, why in libs.outcomes.items() if why == "denied"]
     failures = [(pid, libs.errors[pid]) for pid, why in libs.outcomes.items() if why == "failed"]
     matching = [
         (path, use) for path, use in libs.items() if args.filter is None or args.filter.search(path)
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         records,
         [*columns_of([*names, *more], size_format(args)), text("path")],
         defaults=defaults,
-        note=coverage_note(libs.coverage, failures, opened.procfs, hidden),
+        note=coverage_note(libs.coverage, failures, opened.procfs, hidden, denied),
         origin=origin,
         fields=output_fields(args, *head, *names),
     )
