@@ -10,6 +10,7 @@ A page loads nothing from the network. A notebook shows a Page as the result of 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import os
 import time
@@ -26,6 +27,7 @@ from fastsmaps._model.process_totals import ProcessTotals
 from fastsmaps._model.processes import Scan
 from fastsmaps._model.samples import Samples
 from fastsmaps._model.sizes import human
+from fastsmaps._model.totals import NO_NAME, Change
 from fastsmaps._model.tree import forest, is_missing, walk
 from fastsmaps._output.files import atomic_file
 from fastsmaps._output.host_account import host_account
@@ -52,6 +54,7 @@ _MAX_PROCESS_PARTS = 200
 # Processes and files of a page.
 _MAX_PROCESSES = 4000
 _MAX_FILES = 2000
+_MAX_CHANGES = 30
 # A process with a smaller share of all is shown without its parts.
 _MIN_SHARE = 1 / 5000
 
@@ -183,16 +186,19 @@ def report(
 def samples(
     samples: Samples,
     *,
+    growth: Iterable[Change] | None = None,
     title: str | None = None,
     command: str | None = None,
     host: str | None = None,
 ) -> Page:
     """Draw Pss, Uss, Rss and swap of a Watch over time, and VmHWM, with a table.
 
-    Swap is drawn only if there was any. `command` is a line that says how the page was made, `host`
-    the name of the host. Raises TypeError for wrong arguments.
+    Swap is drawn only if there was any. `growth` is that of the Watch, or another result of diff(),
+    and becomes a table of the largest changes. `command` is a line that says how the page was made,
+    `host` the name of the host. Raises TypeError for wrong arguments.
     """
     check_type("samples", samples, "Samples", Samples)
+    changes = [] if growth is None else _growth(growth)
     _check_texts(title, command, host)
     lines = {}
     peaks = {}
@@ -207,11 +213,24 @@ def samples(
             at = values.index(max(present))
             peaks[name] = [round(elapsed[at], 3), lines[name][at]]
     rounded = [round(seconds, 3) for seconds in elapsed]
-    course = {"elapsed": rounded, "lines": lines, "peaks": peaks}
+    course = {"elapsed": rounded, "lines": lines, "peaks": peaks, "growth": changes}
     taken_at = samples[-1].time if len(samples) else None
     facts = _facts(host, taken_at, command)
     views = [{"name": "Course", "course": course}]
     return _page(title or "memory over time", facts, views, sizes=(), texts=Texts())
+
+
+def _growth(growth: Iterable[Change]) -> list[tuple[str, list[float | None]]]:
+    """Return the name, and the changes of Uss, Pss, Rss and swap in KiB, of the largest changes."""
+    check_type("growth", growth, "an iterable of Change or None", Iterable)
+    changes = list(itertools.islice(growth, _MAX_CHANGES))
+    rows = []
+    for change in changes:
+        check_type("each of growth", change, "a Change", Change)
+        key = change.key if isinstance(change.key, tuple) else (change.key,)
+        name = " ".join(str(part) for part in key if part) or NO_NAME
+        rows.append((shown(name), kib([change.uss, change.pss, change.rss, change.swap])))
+    return rows
 
 
 def save(page: Page, path: str | os.PathLike[str]) -> None:

@@ -27,7 +27,7 @@ function svg(tag, props, ...children) {
   return element;
 }
 
-function drawCourse({ elapsed, lines, peaks }) {
+function drawCourse({ elapsed, lines, peaks, growth }) {
   const names = Object.keys(lines), hidden = (state.hidden ??= new Set());
   const box = el("div", { class: "course", tabindex: "0", role: "img",
     "aria-label": "memory over time; arrow keys show the values of each sample" });
@@ -128,8 +128,14 @@ function drawCourse({ elapsed, lines, peaks }) {
     }
   }
   fill(false);
-  return [toggles, box, el("div", { class: "pair" },
-    el("section", null, el("h2", null, "Peaks"), table(["Memory", "#Start", "#Peak", "#At", "#End"], ends, "samples")), samples)];
+  const signed = (kib) => (kib > 0 ? "+" : "") + human(kib);
+  const columns = ["Uss", "Pss", "Rss", "Swap"].map((name, i) => [name, i]).filter(([, i]) => i < 3 || growth.some(([, sizes]) => sizes[i]));
+  const changed = growth.length ? el("section", null, el("h2", null, "What grew and shrank most"),
+    table(["Memory", ...columns.map(([name]) => `#${name}`)], growth.map(([name, sizes]) => [
+      el("span", null, last(name), last(name) === name ? "" : el("small", null, name)),
+      ...columns.map(([, i]) => signed(sizes[i]))]), "text growth")) : "";
+  return [toggles, box, el("div", { class: "pair" }, el("div", null,
+    el("section", null, el("h2", null, "Peaks"), table(["Memory", "#Start", "#Peak", "#At", "#End"], ends, "samples")), changed), samples)];
 }
 
 start();

@@ -73,7 +73,9 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
 
         title = f"{ended.name} (process {watch.pid})"
         host = os.uname().nodename
-        page = plot.samples(samples, title=title, command=command_line(), host=host)
+        # The mappings are those of the first process: not what grew in a tree.
+        growth = None if watch.tree else watch.growth
+        page = plot.samples(samples, growth=growth, title=title, command=command_line(), host=host)
         save_page(page, args.plot)
     text = (_json if args.json else _report)(args, watch, samples, ended)
     if args.output:

@@ -32,6 +32,8 @@ def output_cases() -> list[Any]:
         case(plot.processes, TypeError, "timeout must be a number", scan=SCAN, timeout=True),
         case(plot.processes, ValueError, "timeout must be at least 0", scan=SCAN, timeout=-1),
         case(plot.samples, TypeError, "samples must be Samples, got Scan", samples=SCAN),
+        case(plot.samples, TypeError, "growth must be an iterable", samples=SAMPLES, growth=5),
+        case(plot.samples, TypeError, "each of growth must be a", samples=SAMPLES, growth=[5]),
         case(plot.report, TypeError, "scan must be a Scan, got Mappings", scan=MAPPINGS),
         case(plot.report, TypeError, "timeout must be a number", scan=SCAN, timeout=True),
         case(plot.report, TypeError, "progress must be a function", scan=SCAN, progress=5),

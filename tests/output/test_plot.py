@@ -248,6 +248,20 @@ def test_samples_have_a_line_per_field(backend: ModuleType) -> None:
     assert empty.view("Course")["course"]["elapsed"] == []
 
 
+def test_growth_is_a_table(backend: ModuleType) -> None:
+    old = fastsmaps.parse(b"1000-9000 rw-p 0 0:0 0\nRss: 8 kB\nPss: 8 kB\nPrivate_Dirty: 8 kB\n")
+    new = fastsmaps.parse(
+        b"1000-a000 rw-p 0 0:0 0\nRss: 20 kB\nPss: 20 kB\nPrivate_Dirty: 20 kB\n"
+        b"b000-c000 r--p 0 0:0 1 /a\x1b\nRss: 4 kB\nPss: 2 kB\nPrivate_Dirty: 0 kB\n"
+    )
+    growth = fastsmaps.diff(old, new, by="name")
+    page = Page(plot.samples(fastsmaps.Watch().samples, growth=growth))
+    assert page.view("Course")["course"]["growth"] == [
+        ["1000-a000", [None, 12, 12, None]],
+        [r"/a\x1b", [None, 2, 4, None]],
+    ]
+
+
 def test_notebook_shows_a_page_in_a_frame() -> None:
     page = plot.mappings(fastsmaps.load(ZOO), title=HOSTILE)
     text = page._repr_html_()
