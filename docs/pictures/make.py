@@ -2,8 +2,8 @@
 
     sudo .venv/bin/python docs/pictures/make.py
 
-needs rich, util-linux, Chromium and the right to create namespaces. The processes in the pictures
-are real. They run in their own pid namespace, so that nothing else of the host is visible.
+needs rich, util-linux, tmux, Chromium and the right to create namespaces. The processes in the
+pictures are real. They run in their own pid namespace, so that nothing else of the host is visible.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-COLUMNS, ROWS = 88, 20
+COLUMNS, ROWS = 104, 20
 HERE = Path(__file__).parent
 
 # Each service has private memory, and shares some with the processes that it forks.
@@ -55,47 +57,77 @@ PATH=$BIN:$PATH python3 -m fastsmaps $ARGUMENTS
 """
 
 
-def screen(arguments: str) -> str:
-    """Return the last screen that the command drew; q ends a command that keeps running."""
+@contextlib.contextmanager
+def services(arguments: str) -> Iterator[tuple[list[str], str, dict[str, str]]]:
+    """Yield what runs the services and the command: words, directory and environment."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         for name in NAMES:
             Path(directory, f"{name}.py").write_text(SERVICE)
         Path(directory, "services").write_text(SERVICES)
-        master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (ROWS, COLUMNS))
-        with subprocess.Popen(
+        yield (
             ["unshare", "--mount-proc", "--pid", "--kill-child", "sh", "services"],
-            cwd=directory,
-            env={
+            directory,
+            {
                 "PATH": "/usr/bin:/bin",
                 "TERM": "xterm-256color",
                 "LANG": "C.UTF-8",
                 "BIN": str(Path(sys.executable).parent),
                 "ARGUMENTS": arguments,
             },
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
+        )
+
+
+def output(arguments: str) -> str:
+    """Return what the command prints on a terminal."""
+    with services(arguments) as (words, directory, environment):
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (ROWS, COLUMNS))
+        with subprocess.Popen(
+            words, cwd=directory, env=environment, stdin=slave, stdout=slave, stderr=slave
         ) as process:
             os.close(slave)
-            output = b""
-            with contextlib.suppress(OSError), open(master, "r+b", buffering=0) as terminal:
+            text = b""
+            with contextlib.suppress(OSError), open(master, "rb", buffering=0) as terminal:
                 while data := terminal.read(1 << 16):
-                    output += data
-                    if output.count(b"\x1b[H") == 3:
-                        terminal.write(b"q")
+                    text += data
     if process.returncode:
-        sys.exit(output.decode(errors="replace"))
-    # top restores the previous screen at its end; each drawing begins at the upper left.
-    return output.decode().split("\x1b[?25h")[0].split("\x1b[H")[-1]
+        sys.exit(text.decode(errors="replace"))
+    return text.decode()
+
+
+def screen(keys: str) -> str:
+    """Return the live screen in tmux, a real terminal, after these keys."""
+    tmux = ["tmux", "-L", "fastsmaps-pictures", "-f", "/dev/null"]
+    with services("top") as (words, directory, environment):
+        size = ["-x", str(COLUMNS), "-y", str(ROWS)]
+        subprocess.run(
+            [*tmux, "new-session", "-d", *size, *words], cwd=directory, env=environment, check=True
+        )
+        try:
+            for key, shown in (("", "of a core"), *((key, "") for key in keys.split())):
+                if key:
+                    subprocess.run([*tmux, "send-keys", key], env=environment, check=True)
+                    time.sleep(5)  # some samples
+                while shown not in (text := _pane(tmux, environment)):
+                    time.sleep(0.2)
+            return text
+        finally:
+            subprocess.run([*tmux, "kill-server"], env=environment, check=True)
+
+
+def _pane(tmux: list[str], environment: dict[str, str]) -> str:
+    command = [*tmux, "capture-pane", "-e", "-p"]
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def page() -> None:
     """Write the picture of a report's page."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "report.html")
-        screen(f"report -o {file}")
+        output(f"report -o {file}")
         file.write_text(file.read_text().replace(str(file), file.name))
         subprocess.run(
             [
@@ -122,6 +154,12 @@ def picture(title: str, text: str) -> str:
     )
 
 
-for name, arguments in {"ps": "ps --limit 12", "top": "top"}.items():
-    (HERE / f"{name}.svg").write_text(picture(f"fastsmaps {arguments}", screen(arguments)))
+def write(name: str, title: str, text: str) -> None:
+    """Write a picture of a terminal."""
+    (HERE / f"{name}.svg").write_text(picture(title, text))
+
+
+write("ps", "fastsmaps ps --limit 12", output("ps --limit 12"))
+write("top", "fastsmaps top", screen(""))
+write("top-process", "fastsmaps top, Enter", screen("Enter"))
 page()
