@@ -33,14 +33,15 @@ def test_ten_questions_have_short_answers() -> None:
 def test_command_answers(
     backend: object, command: str, idle: processes.Process, tmp_path: Path
 ) -> None:
-    idle.request("name", "tenfold")
-    for name in ("BEFORE", "AFTER"):
-        if name in command:
-            fastsmaps.capture(tmp_path / f"{name}.tar", [idle.pid])
+    name = f"ten-{idle.pid}"
+    idle.request("name", name)
+    for when in ("BEFORE", "AFTER"):
+        if when in command:
+            fastsmaps.capture(tmp_path / f"{when}.tar", [idle.pid])
     words = [
         {
             "PID": str(idle.pid),
-            "NAME": "tenfold",
+            "NAME": name,
             "BEFORE": str(tmp_path / "BEFORE.tar"),
             "AFTER": str(tmp_path / "AFTER.tar"),
             "10s": "0.1s",

@@ -39,24 +39,21 @@ def bar(parts: Iterable[tuple[float, str, str]], whole: float, width: int) -> li
 
     Borders are at full cells; only the end of a solid last part has eighths of a cell.
     """
+    present = [part for part in parts if part[0] > 0]
     spans: list[Span] = []
-    at = total = 0.0
+    total = 0.0
     used = 0
-    last = ("", "")
-    for value, style, fill in parts:
+    for i, (value, style, fill) in enumerate(present, 1):
         total += value
-        at = min(total / whole, 1.0) * width if whole > 0 else 0.0
-        cells = max(int(at) - used, 0)
-        if cells:
-            spans.append((fill * cells, style))
-            used += cells
-        if value:
-            last = (style, fill)
-    if used < width and last[1] == "█" and (eighth := int((at - int(at)) * 8)):
-        spans.append((_EIGHTHS[eighth], last[0]))
-        used += 1
-    spans.append((" " * (width - used), ""))
-    return spans
+        end = min(total / whole, 1.0) * width
+        fine = i == len(present) and fill == "█"
+        cells = max((int(end) if fine else round(end)) - used, 0)
+        text = fill * cells
+        if fine and used + cells < width:
+            text += _EIGHTHS[int(8 * (end - int(end)))].strip()
+        spans.append((text, style))
+        used += len(text)
+    return [*spans, (" " * (width - used), "")]
 
 
 def sparkline(values: Sequence[int], width: int) -> str:
