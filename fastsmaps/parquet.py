@@ -40,6 +40,7 @@ def table_of(
         **PROCESS,
         "extra": EXTRA,
         "host": pa.string(),
+        "pss_percent": pa.float64(),
         "taken_at": pa.timestamp("us", tz="UTC"),
         **dict.fromkeys(texts, pa.string()),
     }

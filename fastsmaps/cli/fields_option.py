@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from fastsmaps._fields import NAMES, NUMBERS, PAGE_SIZES
 from fastsmaps.cli.options import UsageError
-from fastsmaps.cli.records_output import Column, number, parse_sort, resolve_field, sizes, text
+from fastsmaps.cli.records_output import (
+    PERCENT,
+    Column,
+    number,
+    parse_sort,
+    percents,
+    resolve_field,
+    shown_percent,
+    sizes,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
 # Fields that are not sizes: shown as they are.
 _TEXTS = frozenset(
@@ -18,8 +29,8 @@ _TEXTS = frozenset(
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
     ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",
-     "pid", "ppid", "processes", "start", "start_time", "tree_processes", "tree_unread", "uid",
-     "unread"),
+     "pid", "ppid", "processes", PERCENT, "start", "start_time", "tree_processes", "tree_unread",
+     "uid", "unread"),
     map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.
@@ -79,13 +90,23 @@ def columns_of(names: Iterable[str], unit: Callable[[int | None], str]) -> list[
     def column(name: str) -> Column:
         if name in _TEXTS:
             return text(name)
+        if name == PERCENT:
+            return percents()
         return number(name) if name in _PLAIN else sizes([name], unit)[0]
 
     return [column(name) for name in names]
 
 
 def total_cells(
-    names: Iterable[str], sums: Mapping[str, int | None], unit: Callable[[int | None], str]
+    names: Iterable[str], sums: Mapping[str, Any], unit: Callable[[int | None], str]
 ) -> list[str]:
     """Return the cells of a table's total line; empty for fields that are not summed."""
-    return [unit(sums[name]) if is_size(name) and name in sums else "" for name in names]
+
+    def cell(name: str) -> str:
+        if name not in sums:
+            return ""
+        if name == PERCENT:
+            return shown_percent(sums[name])
+        return unit(sums[name]) if is_size(name) else ""
+
+    return [cell(name) for name in names]

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 #: The sizes of a table without --fields.
 DEFAULT_SIZES = ("pss", "uss", "rss", "swap")
 
+#: Pss as a part of the host's memory, in percent.
+PERCENT = "pss_percent"
+
 # Table heads that differ from the field's name.
-_ALIASES = {"command": "cmdline", "address": "start"}
+_ALIASES = {"command": "cmdline", "address": "start", "mem%": PERCENT}
 
 
 class Column:
@@ -63,6 +66,16 @@ def sizes(names: Iterable[str], unit: Callable[[int | None], str]) -> list[Colum
         return Column(name.upper() + more, lambda record: unit(record.get(name)))
 
     return [column(name) for name in names]
+
+
+def percents() -> Column:
+    """Return the column of PERCENT."""
+    return Column("MEM%", lambda record: shown_percent(record.get(PERCENT)))
+
+
+def shown_percent(value: float | None) -> str:
+    """Return a percentage as it is shown in tables."""
+    return "-" if value is None else f"{value:.1f}"
 
 
 def size_format(args: argparse.Namespace) -> Callable[[int | None], str]:

@@ -21,6 +21,7 @@ def test_ps_lists_all_processes(backend: ModuleType) -> None:
         "USS KiB",
         "RSS KiB",
         "SWAP KiB",
+        "MEM%",
         "COMMAND",
     ]
     assert "processes read" in output

@@ -16,7 +16,8 @@ from pyarrow import parquet
 import fastsmaps
 from fastsmaps._output.display import escaped
 from support import linux, processes
-from support.commands import csv_rows, heads, json_rows, run
+from support.commands import csv_rows, heads, json_rows, on_terminal, run
+from support.metrics import small_host
 
 
 def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
@@ -31,7 +32,16 @@ def test_ps_output(backend: ModuleType, idle: processes.Process) -> None:
     lines = {line["pid"]: line for line in csv_rows("ps")}
     assert lines[str(idle.pid)]["rss"] == str(own["rss"])
     text = run("ps", "--filter", "workloads").stdout.splitlines()
-    assert heads(text[0]) == ["PID", "USER", "PSS KiB", "USS KiB", "RSS KiB", "SWAP KiB", "COMMAND"]
+    assert heads(text[0]) == [
+        "PID",
+        "USER",
+        "PSS KiB",
+        "USS KiB",
+        "RSS KiB",
+        "SWAP KiB",
+        "MEM%",
+        "COMMAND",
+    ]
     assert any(line.split()[0] == str(idle.pid) for line in text)
     assert any(re.fullmatch(r"\d+ of \d+ processes read.*", line) for line in text[-2:])
     assert len(json_rows("ps", "--limit", "1")) == 1
@@ -207,3 +217,25 @@ def test_unknown_field_lists_all_fields(backend: ModuleType) -> None:
             listed = done.stderr.partition("there are: ")[2].split()
             assert {"pss", "uss", "size", "ppid", "cgroup", "cmdline", "start_time"} <= set(listed)
     assert "no field 'ppid'" in run("ps", "--by", "user", "--fields", "ppid", status=2).stderr
+
+
+def test_part_of_the_hosts_memory(backend: ModuleType, tmp_path: Path) -> None:
+    host = small_host(tmp_path / "host")
+    procfs = ["--procfs", str(host)]
+    # small_host() has no meminfo: then the column is left out, and a requested value is unknown.
+    assert "MEM%" not in run("ps", *procfs).stdout
+    assert json_rows("ps", *procfs, "--fields", "mem%")[0]["pss_percent"] is None
+    (host / "meminfo").write_bytes(b"MemTotal: 10000 kB\n")
+    (row, *_) = json_rows("ps", *procfs, "--fields", "pss,pss_percent")
+    assert (row["pss"], row["pss_percent"]) == (500 << 10, 5.0)
+    assert "pss_percent" not in json_rows("ps", *procfs)[0]
+    head, first, *_, total = run("ps", *procfs).stdout.split("\n\n")[0].splitlines()
+    place = heads(head).index("MEM%")
+    assert first.split()[place] == "5.0"
+    assert total.split()[place - 1] == "12.1"  # "total" stands below PID and USER
+    head, *lines = run("ps", *procfs, "--by", "comm", "-s", "mem%").stdout.splitlines()
+    assert [line.split()[heads(head).index("MEM%")] for line in lines[:4]] == [
+        "8.0", "4.0", "0.1", "12.1"
+    ]  # fmt: skip
+    assert "MEM%" in on_terminal("ps", *procfs)
+    assert "MEM%" not in run("ps", *procfs, "--tree").stdout

@@ -28,7 +28,7 @@ from fastsmaps.cli.options import (
     seconds,
     size,
 )
-from fastsmaps.cli.output import CommandLine, print_error
+from fastsmaps.cli.output import CommandLine, print_error, terminal_width
 from fastsmaps.cli.plot_option import add_plot, command_line, save_page
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import add_user, check_matches, parse_users, select_processes
@@ -36,6 +36,7 @@ from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
     DEFAULT_SIZES,
+    PERCENT,
     Column,
     field_names,
     key_columns,
@@ -51,7 +52,7 @@ from fastsmaps.cli.records_output import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from fastsmaps._model.process_totals import ProcessTotals
@@ -66,6 +67,7 @@ EXAMPLES = """\
   fastsmaps ps -u alice -p 1,1234    only these processes, if they are of this user
   fastsmaps ps -s swap -n 9          the nine with the most swap; -r reverses the order
   fastsmaps ps --sort rss+swap       by memory in use, including swap
+  fastsmaps ps --fields pss,mem%     with the part of the host's memory, in percent
   fastsmaps ps --fields pss,locked,ppid  these fields instead of the usual ones
   fastsmaps ps --json                every field the kernel reports, in bytes
   fastsmaps ps --filter . --json     ... and command lines (slower)
@@ -79,7 +81,9 @@ EXAMPLES = """\
 
 
 # All fields of a process, including those that are read only on request.
-_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe")
+_FIELDS = (*fastsmaps.ProcessTotals(0, "read").as_dict(), "cmdline", "exe", PERCENT)
+# A narrower terminal's table leaves out MEM%: the command lines would be too short.
+_WIDE = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +127,9 @@ def run(args: argparse.Namespace) -> int:
     args.cgroup = args.cgroup or "cgroup" in requested
     args.cmdline = args.filter is not None or "cmdline" in requested
     args.exe = "exe" in requested
+    width = terminal_width()
+    args.percent = is_table(args) and not args.tree and (width is None or width >= _WIDE)
+    args.percent |= PERCENT in requested
     reads = {
         "cgroup": args.cgroup,
         "cmdline": for_people or args.cmdline,
@@ -135,6 +142,9 @@ def run(args: argparse.Namespace) -> int:
     users = parse_users(args)
     begun = time.monotonic()
     with open_procfs(args.procfs) as opened:
+        args.ram = _ram(opened.procfs) if args.percent else None
+        # Not every capture has it.
+        args.percent = args.ram is not None or PERCENT in requested
         with progress_bar("reading processes") as progress:
             selection = select_processes(args, opened.procfs, pids, users, tree=args.tree)
             scan = fastsmaps.scan(
@@ -167,6 +177,22 @@ def run(args: argparse.Namespace) -> int:
     return opened.status
 
 
+def _ram(procfs: str) -> int | None:
+    from fastsmaps._source.meminfo import meminfo
+
+    return meminfo(procfs).get("MemTotal") or None
+
+
+def _percent(args: argparse.Namespace, sizes: Mapping[str, Any]) -> float | None:
+    """Return the Pss in percent of the host's memory; None if one of them is not known."""
+    pss = sizes["pss"]
+    return None if pss is None or args.ram is None else round(100 * pss / args.ram, 3)
+
+
+def _usual(args: argparse.Namespace) -> tuple[str, ...]:
+    return (*DEFAULT_SIZES, PERCENT) if args.percent else DEFAULT_SIZES
+
+
 def _left(args: argparse.Namespace, begun: float) -> float | None:
     """Return the seconds left until --timeout, which covers all reads together."""
     return None if args.timeout is None else max(0.0, begun + args.timeout - time.monotonic())
@@ -188,6 +214,8 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
         record = row.as_dict()
         if args.exe:
             record["exe"] = row.exe
+        if args.percent:
+            record[PERCENT] = _percent(args, record)
         if args.cmdline:
             record["cmdline"] = None if row.raw_cmdline is None else CommandLine(row, full=True)
         records.append(record)
@@ -195,8 +223,8 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
 
 
 def _defaults(args: argparse.Namespace) -> list[str]:
-    unread = [name for name in ("cmdline", "exe") if not getattr(args, name)]
-    return [name for name in _FIELDS if name not in unread]
+    asked = {"cmdline": args.cmdline, "exe": args.exe, PERCENT: args.percent}
+    return [name for name in _FIELDS if asked.get(name, True)]
 
 
 def _note(scan: Scan, matched: str) -> str:
@@ -213,7 +241,7 @@ def _show_processes(args: argparse.Namespace, scan: Scan, note: str) -> None:
         scan,
         _records(args, scan),
         head=("pid", "user", "outcome"),
-        usual=DEFAULT_SIZES,
+        usual=_usual(args),
         defaults=_defaults(args),
         command=text("command"),
         in_table=lambda record: record["outcome"] == "read",
@@ -245,7 +273,7 @@ def _show_rows(
         first = [name for name in ("pid", "user") if name not in names]
         last = ["cgroup"] if args.cgroup and "cgroup" not in names else []
         columns = [*columns_of([*first, *names, *last], unit), command]
-        cells = total_cells([*first, *names, *last], scan.totals().as_dict(), unit)
+        cells = total_cells([*first, *names, *last], _sums(args, scan), unit)
         total = ["total", *cells[1:], f"{scan.coverage['read']} read"]
     show(
         args,
@@ -258,6 +286,11 @@ def _show_rows(
         fields=output_fields(args, *head, *names, "comm"),
         origin=origin_of(args, scan.procfs, scan.taken_at),
     )
+
+
+def _sums(args: argparse.Namespace, scan: Scan) -> dict[str, Any]:
+    sums = scan.totals().as_dict()
+    return {**sums, PERCENT: _percent(args, sums)}
 
 
 # ---- --tree
@@ -335,8 +368,12 @@ def _show_groups(args: argparse.Namespace, scan: Scan, note: str) -> None:
         for key, count in unread.items()
     ]
     defaults = [*args.by.names, "processes", "unread", *UNREAD]
-    names = selected_fields(args, field_names(records, defaults), DEFAULT_SIZES)
-    sums = total_cells(names, scan.totals().as_dict(), unit)
+    if args.percent:
+        defaults.append(PERCENT)
+        for record in records:
+            record[PERCENT] = _percent(args, record)
+    names = selected_fields(args, field_names(records, defaults), _usual(args))
+    sums = total_cells(names, _sums(args, scan), unit)
     show(
         args,
         records,
