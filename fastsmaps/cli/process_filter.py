@@ -28,15 +28,15 @@ class Match:
     """
 
     def __init__(self, pattern: re.Pattern[str], procfs: str) -> None:
-        self._pattern = pattern
+        self.pattern = pattern
         self._own = own_pids(procfs)
         #: How many processes matched by their command lines, and by their names alone.
         self.commands = self.names = 0
 
-    def __call__(self, row: ProcessTotals) -> bool:
-        if row.pid in self._own:
+    def __call__(self, process: ProcessTotals | Info) -> bool:
+        if process.pid in self._own:
             return False
-        on = matched_on(self._pattern, row)
+        on = matched_on(self.pattern, process)
         self.commands += on == "command line"
         self.names += on == "name"
         return on is not None

@@ -11,13 +11,13 @@ from fastsmaps.cli.options import UsageError, add_output, is_table
 from fastsmaps.cli.output import print_error, wrapped
 from fastsmaps.cli.process_argument import (
     add_target,
+    is_pid,
     named_process,
     parse_pid,
     read_totals,
     shown_pid,
-    target_name,
 )
-from fastsmaps.cli.process_filter import check_matches, select_processes
+from fastsmaps.cli.process_filter import Match, check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
 from fastsmaps.cli.records_output import (
@@ -65,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
         return _tree(args)
     records: list[Record] = []
     with open_procfs(args.procfs) as opened:
+        match = None if args.filter is None else Match(args.filter, opened.procfs)
         for target in args.target:
             try:
                 process = named_process(target, opened.procfs)
-                if args.filter and not search(args.filter, target_name(process, opened.procfs)):
+                if match is not None and not _matches(match, process, opened.procfs):
                     continue
                 totals = read_totals(process, opened.procfs)
                 number = shown_pid(process, opened.procfs)
@@ -83,6 +84,14 @@ def run(args: argparse.Namespace) -> int:
     defaults = [*_HEAD, *UNREAD]
     _show(args, records, defaults)
     return opened.status
+
+
+def _matches(match: Match, target: str, procfs: str) -> bool:
+    """Whether --filter matches a process, or the name of a file."""
+    if not is_pid(target):
+        return search(match.pattern, target) is not None
+    with fastsmaps.Process(parse_pid(target), procfs=procfs) as process:
+        return match(process.info())
 
 
 def _show(args: argparse.Namespace, records: list[Record], defaults: list[str]) -> None:
