@@ -14,7 +14,7 @@ from textual import events
 import fastsmaps
 from fastsmaps._model.grouping import Keys
 from fastsmaps.cli.screen.process_screen import ProcessScreen
-from fastsmaps.cli.screen.processes import Choices
+from fastsmaps.cli.screen.processes import COLUMNS, Choices, ListRows, Marked
 from fastsmaps.cli.screen.table import Table
 from support.screens import (
     TopPilot,
@@ -228,10 +228,55 @@ def test_groups_and_their_processes(host: str) -> None:
         await pilot.press("g", "down", "down", "enter")
         await until_shown(pilot, "groups by user")
         await pilot.press("enter")  # the processes of a group
-        await until_shown(pilot, "of user root")
+        await until_shown(pilot, "3 processes, by pss, in user root")
         assert pids(pilot) == [21, 20, 1]
 
     run_top(play, host)
+
+
+def test_opened_groups_are_exact(host: str) -> None:
+    """A group shows its own processes: also without a name, or named as a part of another one."""
+
+    async def play(pilot: TopPilot) -> None:
+        await pilot.press("g", *["down"] * 4, "enter")  # units
+        await until_shown(pilot, "groups by unit")
+        await pilot.press("enter")
+        await until_shown(pilot, "2 processes, by pss, in unit db.service")
+        assert pids(pilot) == [21, 20]
+        await pilot.press("g", "down", "down", "enter")  # by user, inside the unit
+        await until_shown(pilot, "1 group by user, by pss, in unit db.service")
+        await pilot.press("enter")
+        await until_shown(pilot, "in unit db.service, in user root")
+        for shown in ("1 group by user", "2 processes", "3 groups by unit"):
+            await pilot.press("escape")
+            await until_shown(pilot, shown)
+        assert app_of(pilot).screen.query_one(Table).selected == ("group", "db.service")
+        await pilot.press("j", "enter")
+        await until_shown(pilot, "in unit (none)")
+        assert pids(pilot) == [23, 22, 40, 50]
+
+    run_top(play, host)
+
+
+@pytest.mark.parametrize("tree", [False, True])
+@pytest.mark.parametrize("name", [*COLUMNS, "command", "cgroup", "outcome", "error", "estimated"])
+def test_sort_by_every_field(host: str, name: str, tree: bool) -> None:
+    """As --sort takes them; some have no value for a process that ended or could not be read."""
+    for pid, files in (
+        (20, ("smaps_rollup", "smaps", "status", "stat", "cgroup")),
+        (40, ("stat",)),
+    ):
+        for file in files:
+            Path(host, str(pid), file).unlink()
+    scan = fastsmaps.scan(procfs=host, cmdline=True, cgroup=True)
+    choices = Choices()
+    choices.tree = tree
+    choices.sort_by(name)
+    for _ in range(2):
+        rows = ListRows(scan, choices, Marked(scan), 1 << 30)
+        assert {rows.process(i).pid for i in range(len(rows))} >= {1, 21, 22, 23, 50}
+        assert all(len(rows.cells(i)) == len(rows.columns) for i in range(len(rows)))
+        choices.reverse = True
 
 
 def test_group_by_several_words(host: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
@@ -114,4 +117,14 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Show the text."""
-        yield _titled(VerticalScroll(Static(self._text, markup=False)), "keys")
+        yield _titled(VerticalScroll(Static(markup=False)), "keys")
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Wrap the lines; those that follow begin where the explanation of the key does."""
+        lines = []
+        for line in self._text.splitlines():
+            keys = re.match(r"(\S+ )* +| *", line)
+            indent = " " * len(keys[0] if keys else "")
+            wrapped = textwrap.wrap(line, max(event.size.width - 6, 20), subsequent_indent=indent)
+            lines += wrapped or [""]
+        self.query_one(Static).update("\n".join(lines))

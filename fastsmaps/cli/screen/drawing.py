@@ -63,4 +63,4 @@ def sparkline(values: Sequence[int], width: int) -> str:
         return ""
     low, high = min(shown), max(shown)
     scale = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_LEVELS[int((value - low) * scale)] for value in shown)
+    return "".join(_LEVELS[round((value - low) * scale)] for value in shown)

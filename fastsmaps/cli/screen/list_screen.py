@@ -17,12 +17,14 @@ from fastsmaps.cli.output import CommandLine
 from fastsmaps.cli.screen.dialogs import ChooseOne, ChooseSeveral, Help
 from fastsmaps.cli.screen.head import memory_line, reading_line
 from fastsmaps.cli.screen.process_screen import ProcessScreen
-from fastsmaps.cli.screen.processes import COLUMNS, Choices, ListRows, Marked
+from fastsmaps.cli.screen.processes import COLUMNS, Choices, ListRows, Marked, name_of
 from fastsmaps.cli.screen.search import SearchLine
 from fastsmaps.cli.screen.table import NoRows, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from textual.app import ComposeResult
 
     from fastsmaps._model.processes import Scan
@@ -36,11 +38,12 @@ _SORTS = {
 _GROUPS = tuple(word for word in WORDS if word not in ("pid", "cmdline"))
 
 HELP = """\
-arrows, j k        select a row; it stays on its process. PageUp, PageDown, Home, End
-Enter              open the process: its mappings, and what grew
+arrows, j k        select a row; it stays on its process. PageUp, PageDown, Home, End, too.
+                   Left and right show more of a long command
+Enter              open a process: its mappings, and what grew; or a group's processes
 /                  search: shows what contains the text, as you type; Escape ends it
 t                  trees, with the sum of each tree; - closes a tree, + opens it
-g                  group: user, comm, unit, cgroup, exe
+g                  group by comm, user, cgroup, unit or exe
 u                  only one user
 P U R S            sort by Pss, Uss, Rss, swap
 G A N C            sort by growth, age, pid, command
@@ -50,14 +53,14 @@ c                  choose columns
 d                  mark this moment: GREW counts from here
 b B                more budget, less budget
 space              pause
-Escape             back to the first row; ends search, groups, trees
+Escape             back: ends search, groups, trees, one user; then to the first row
 h ?                this help
 q                  quit
 
 ~ marks an estimate: a value read AGE ago, scaled by the current Rss.
-MEMORY is Uss (solid) and what others share of Pss (shaded), beside the largest process.
-GREW is the growth of Uss since the start, or since the mark, as far as Rss grew, too: a
-process that only shares less with others has not grown.
+MEMORY is Uss (solid) and the shared part of Pss (shaded); the largest Pss fills the bar.
+GREW is the growth of Uss since the start, or since the mark, as far as Rss grew, too: \
+a process that only shares less with others has not grown.
 """
 
 
@@ -67,6 +70,7 @@ class ListScreen(Screen[None]):
     AUTO_FOCUS = "Table"
     CSS = "#head { height: 3; text-wrap: nowrap; text-overflow: ellipsis; }"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("h,question_mark", "help", "help"),
         Binding("q", "app.quit", "quit"),
         Binding("slash", "search", "search", priority=True),
         Binding("t", "tree", "tree"),
@@ -83,7 +87,6 @@ class ListScreen(Screen[None]):
         Binding("less_than_sign", "neighbour(-1)", show=False),
         Binding("greater_than_sign", "neighbour(1)", show=False),
         Binding("escape", "back", show=False),
-        Binding("h,question_mark", "help", "help"),
         *(Binding(key, f"sort('{name}')", show=False) for key, name in _SORTS.items()),
     ]
 
@@ -142,12 +145,16 @@ class ListScreen(Screen[None]):
         choices, rows = self.choices, self.rows
         assert rows is not None
         what = "groups" if choices.by is not None else "processes"
+        if len(rows) == 1:
+            what = "group" if choices.by is not None else "process"
         line = Text(f"{len(rows)} {what}", "dim", no_wrap=True, overflow="ellipsis")
         if choices.by is not None:
             line.append(f" by {choices.by}")
         line.append(f", by {choices.sort}{'' if choices.descending else ' ascending'}")
         if choices.query:
-            line.append(f", with {escaped(choices.query)!r} (of {rows.processes})", "yellow")
+            line.append(f", with '{escaped(choices.query)}' (of {rows.processes})", "yellow")
+        for by, key in choices.inside:
+            line.append(f", in {by} {escaped(name_of(key))}", "yellow")
         if choices.user is not None:
             line.append(f", of user {escaped(user_name(choices.user))}", "yellow")
         if choices.tree:
@@ -240,17 +247,24 @@ class ListScreen(Screen[None]):
         self.show_rows()
 
     def action_back(self) -> None:
-        """End search, groups and trees, one at a time; then go to the first row."""
-        choices = self.choices
+        """End search, groups, trees and one user, one at a time; then go to the first row."""
+        choices, table = self.choices, self.query_one(Table)
+        closed: Hashable = None
         if choices.query:
             choices.query = ""
         elif choices.by is not None:
             choices.by = None
         elif choices.tree:
             choices.tree = False
+        elif choices.inside:
+            choices.by, closed = choices.inside.pop()
+        elif choices.user is not None:
+            choices.user = None
         else:
-            self.query_one(Table).clear_selection()
+            table.clear_selection()
         self.show_rows()
+        if choices.by is not None:
+            table.select(("group", closed))
 
     def action_group(self) -> None:
         """Choose what to group by."""
@@ -258,6 +272,8 @@ class ListScreen(Screen[None]):
         def chosen(word: str | None) -> None:
             if word is not None:
                 self.choices.by = Keys(word) if word else None
+                if not word:
+                    self.choices.inside.clear()
                 self.choices.tree = False
                 self.show_rows()
 
@@ -301,22 +317,14 @@ class ListScreen(Screen[None]):
         if self.rows is None:
             return
         if self.choices.by is not None:
-            self._open_group(event.key)
+            assert isinstance(event.key, tuple)
+            self.choices.inside.append((self.choices.by, event.key[1]))
+            self.choices.by = None
+            self.show_rows()
+            self.query_one(Table).clear_selection()
             return
         place = self.rows.place(event.key)
         if place is not None:
             row = self.rows.process(place)
             name = str(CommandLine(row))
             self.app.push_screen(ProcessScreen(self._sweeps, row.pid, name))
-
-    def _open_group(self, key: object) -> None:
-        assert isinstance(key, tuple)
-        by = self.choices.by
-        assert by is not None
-        if by.names == ("user",):
-            user = [row.uid for row in self.scan or () if row.user == key[1]]
-            self.choices.user = user[0] if user else None
-        elif isinstance(key[1], str):
-            self.choices.query = key[1]
-        self.choices.by = None
-        self.show_rows()

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 VIEWS = {"u": "use", "i": "kind", "p": "path", "a": "range"}
 SIZES = ("pss", "uss", "rss", "swap", "size")
 _BAR_WIDTH = 10
+#: The fewest cells of a name.
+_MIN_NAME = 24
 
 
 def name_of(view: str) -> str:
     """Return the name of a view for people."""
-    return "by address" if view == "range" else f"by {view}"
+    return "address" if view == "range" else view
 
 
 class _Item:
@@ -100,6 +102,7 @@ class MappingRows:
             if view == "range"
             else [Column("count", "MAPS", 6, rank=6)]
         )
+        head = "NAME" if view == "range" else view.upper()
         self.columns = [
             *first,
             Column("bar", "MEMORY", _BAR_WIDTH, right=False, rank=9),
@@ -109,7 +112,7 @@ class MappingRows:
             Column("swap", "SWAP", 7, rank=5),
             Column("size", "SIZE", 7, rank=6),
             Column("grew", "GREW", 8, rank=1),
-            Column("name", view.upper() if view != "range" else "NAME", 0, right=False),
+            Column("name", head, _MIN_NAME, right=False, keeps_end=True),
         ]
 
     def __len__(self) -> int:

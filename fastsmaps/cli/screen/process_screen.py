@@ -39,16 +39,16 @@ _SORTS = {
 
 HELP = """\
 u i p a    mappings by use, by kind, by path, by address
-Enter      the mappings of a group; Escape goes back
+Enter      the mappings of a group
 P U R S V  sort by Pss, Uss, Rss, swap, virtual size
 G C        sort by growth, by name; a click on a head sorts, too
 /          search; Escape ends it
 d          mark this moment: GREW counts from here
 space      pause
-arrows     select; left and right shift long names
-Escape     back to the list
+arrows     select; left and right show more of long names
+Escape     back: ends a search, leaves a group, goes to the list
 
-GREW is the growth of Uss since this screen was opened, or since the mark, as far as Rss
+GREW is the growth of Uss since this screen was opened, or since the mark, as far as Rss \
 grew, too: memory that is only shared with fewer processes has not grown.
 """
 
@@ -57,16 +57,16 @@ class ProcessScreen(Screen[None]):
     """One process, read again and again: these reads are asked for, and not held to the budget."""
 
     AUTO_FOCUS = "Table"
-    CSS = "#head { height: 4; text-wrap: nowrap; text-overflow: ellipsis; }"
+    CSS = "#head { height: auto; min-height: 4; text-wrap: nowrap; text-overflow: ellipsis; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "back"),
+        Binding("h,question_mark", "help", "help"),
         *(Binding(key, f"view('{view}')", name_of(view)) for key, view in VIEWS.items()),
         *(Binding(key, f"sort('{name}')", show=False) for key, name in _SORTS.items()),
         Binding("G", "sort('grew')", "growth"),
         Binding("slash", "search", "search", priority=True),
         Binding("d", "mark", "mark"),
         Binding("space", "pause", "pause", show=False),
-        Binding("h,question_mark", "help", "help"),
     ]
 
     def __init__(self, run: Sweeps, pid: int, name: str) -> None:
@@ -170,9 +170,9 @@ class ProcessScreen(Screen[None]):
             cost = f"read in {1000 * self._cost:.1f} ms every {self._wait:.0f} s, at your request"
             if self._is_saved:
                 cost = "a capture"
-            search = f", with {self._query!r}" if self._query else ""
+            search = f", with '{escaped(self._query)}'" if self._query else ""
             where = "" if self._inside is None else f" in {escaped(str(self._inside[1]))}"
-            lines.append(Text(f"{shown} {name_of(self._view)}{where}{search}; {cost}", "dim"))
+            lines.append(Text(f"{shown} by {name_of(self._view)}{where}{search}; {cost}", "dim"))
         if self._paused:
             lines[-1].append("  PAUSED", "yellow")
         if self._problem:

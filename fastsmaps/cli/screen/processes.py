@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
+from operator import attrgetter
 
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.changes import within
@@ -44,7 +46,10 @@ COLUMNS = (*_PLAIN, *UNREAD)
 #: Columns that only groups have, or that they lack.
 _ONLY_GROUPS = ("processes",)
 _NOT_IN_GROUPS = ("pid", "user", "age", "comm", "ppid", "uid", "grew")
-_TEXTS = ("user", "comm", "command")
+_NUMBERS = ("pid", "ppid", "uid")
+_TEXTS = ("user", "comm", "command", "cgroup", "outcome", "error")
+#: The fewest cells of the command, also behind the branches of trees.
+_MIN_COMMAND, _MIN_TREE = 14, 26
 _BAR_WIDTH = 10
 # Deeper processes of a tree are not indented further.
 _MAX_INDENT = 20
@@ -52,7 +57,7 @@ _MAX_INDENT = 20
 
 def is_size(name: str) -> bool:
     """Whether a column holds sizes in bytes."""
-    return name not in _PLAIN and name != "command"
+    return name in UNREAD
 
 
 def column_of(name: str) -> Column:
@@ -72,13 +77,15 @@ class Choices:
         self.user: int | None = None
         self.tree = False
         self.by: Keys | None = None
+        #: The groups that were opened, one inside the other.
+        self.inside: list[tuple[Keys, Hashable]] = []
         self.limit: int | None = None
         self.collapsed: set[int] = set()
 
     @property
     def descending(self) -> bool:
         """Whether the largest come first; texts and pids begin with the smallest."""
-        return (self.sort not in (*_TEXTS, "pid", "ppid", "uid")) != self.reverse
+        return (self.sort not in (*_TEXTS, *_NUMBERS)) != self.reverse
 
     def sort_by(self, name: str, direction: str = "") -> None:
         """Sort by a column, in its own direction, or in that of --sort: "+" or "-"."""
@@ -126,15 +133,17 @@ class ListRows:
         rows = scan.filter(lambda row: row.outcome == "read")
         if choices.user is not None:
             rows = rows.filter(lambda row: row.uid == choices.user)
+        for by, key in choices.inside:
+            rows = rows.filter(lambda row, by=by, key=key: by(row) == key)  # type: ignore[misc]
         self.processes = len(rows)
         self._rows: Any = []  # a Scan, branches or groups
         if choices.by is not None:
-            self.columns.append(
-                Column("command", ",".join(choices.by.names).upper(), 0, right=False)
-            )
+            head = ",".join(choices.by.names).upper()
+            self.columns.append(Column("command", head, _MIN_COMMAND, right=False))
             self._group(self._matching(rows))
         else:
-            self.columns.append(Column("command", "COMMAND", 0, right=False))
+            least = _MIN_TREE if choices.tree else _MIN_COMMAND
+            self.columns.append(Column("command", "COMMAND", least, right=False))
             if choices.tree:
                 self._plant(rows, scan)
             else:
@@ -190,7 +199,7 @@ class ListRows:
             return self._marked.growth
         if name in ("share", "bar", "processes"):
             return "pss"
-        return (lambda row: getattr(row, name)) if name in ("user", "comm") else name
+        return attrgetter(name) if name in (*_TEXTS, "estimated") else name
 
     def _group(self, rows: Scan) -> None:
         groups = rows.group_by(self.choices.by or "comm")
@@ -200,7 +209,7 @@ class ListRows:
         if name == "processes":
             value = lambda item: item[1].count  # noqa: E731
         elif name == "command":
-            value = lambda item: _name_of(item[0])  # noqa: E731
+            value = lambda item: name_of(item[0])  # noqa: E731
         else:
             field = name if is_size(name) else "pss"
             value = lambda item: item[1].totals.get(field) or 0  # noqa: E731
@@ -223,29 +232,29 @@ class ListRows:
                 self._sums[child.row.pid] for child in branch.children
             )
         sums, descending = self._sums, self.choices.descending
-        hidden: set[int] = set()
-        shown = []
         order: Callable[[Branch], Any]
-        if self.choices.sort in _TEXTS or self.choices.sort in ("pid", "ppid", "uid"):
-            key = self._sort_key()
-            order = lambda b: key(b.row) if callable(key) else getattr(b.row, key)  # noqa: E731
+        if self.choices.sort in (*_TEXTS, *_NUMBERS):
+            ordered = scan.sort(self._sort_key(), reverse=descending)
+            places = {row.pid: place for place, row in enumerate(ordered)}
+            order = lambda branch: places[branch.row.pid]  # noqa: E731
         else:
-            order = lambda b: -sums[b.row.pid] if descending else sums[b.row.pid]  # noqa: E731
+            sign = -1 if descending else 1
+            order = lambda branch: sign * sums[branch.row.pid]  # noqa: E731
+        shown = []
+        closed: float = math.inf  # the depth below which nothing is shown
         for branch in walk(roots, order):
-            pid = branch.row.pid
-            if branch.row.ppid in hidden or pid not in wanted:
-                hidden.add(pid)
-                continue
-            if pid in self.choices.collapsed:
-                hidden.add(pid)
-            shown.append(branch)
+            if branch.depth <= closed:
+                pid = branch.row.pid
+                closed = branch.depth if pid in self.choices.collapsed else math.inf
+                if pid in wanted:
+                    shown.append(branch)
         self._rows = shown
         place = 1 if self.columns[0].name == "pid" else 0
         self.columns.insert(place, Column("tree", f"TREE {self._summed().upper()}", 9, rank=2))
 
     def _summed(self) -> str:
         name = self.choices.sort
-        return name if is_size(name) and name in UNREAD else "pss"
+        return name if is_size(name) else "pss"
 
     def _numbers(self, scan: Scan) -> list[int]:
         return [0 if v == ABSENT else v for v in scan.column(self._summed())]
@@ -292,7 +301,7 @@ class ListRows:
 
     def _command(self, index: int) -> Cell:
         if self.choices.by is not None:
-            return escaped(_name_of(self._rows[index][0]))
+            return escaped(name_of(self._rows[index][0]))
         row = self._rows[index]
         text = escaped(str(CommandLine(self.process(index))))
         if not isinstance(row, Branch):
@@ -304,9 +313,10 @@ class ListRows:
         return [(indent + ("+ " if closed else "") + more, "dim"), (text, "")]
 
 
-def _name_of(key: object) -> str:
+def name_of(key: object) -> str:
+    """Return the name of a group."""
     if isinstance(key, tuple):
-        return ", ".join(map(_name_of, key))
+        return ", ".join(map(name_of, key))
     return "(none)" if key is None or key == "" else str(key)
 
 

@@ -28,16 +28,15 @@ if TYPE_CHECKING:
     #: A cell: a text, or several with styles.
     Cell = str | list[Span]
 
-#: The fewest cells of the last column, for which other columns give way.
-_MIN_LAST = 14
 _SHIFT = 8
 
 
 class Column(NamedTuple):
     """A column: the name by which its rows are sorted, its head, and its width in cells.
 
-    The last column takes the rest of the line. A narrow screen leaves out columns, those with the
-    largest ``rank`` first.
+    The last column takes the rest of the line, at least its width: a narrow screen leaves out
+    columns for it, those with the largest ``rank`` first. If it ``keeps_end``, texts that are too
+    long, such as paths, show their beginning and their end.
     """
 
     name: str
@@ -45,6 +44,7 @@ class Column(NamedTuple):
     width: int
     right: bool = True
     rank: int = 0
+    keeps_end: bool = False
 
 
 class Rows(Protocol):
@@ -174,7 +174,7 @@ class Table(ScrollView, can_focus=True):
         shown = list(range(len(columns)))
         while len(shown) > 2:
             fixed = sum(columns[i].width + 1 for i in shown[:-1])
-            if fixed + _MIN_LAST <= width:
+            if fixed + columns[-1].width <= width:
                 break
             worst = max(shown[:-1], key=lambda i: columns[i].rank)
             if not columns[worst].rank:
@@ -206,6 +206,8 @@ class Table(ScrollView, can_focus=True):
             cell = cells[i]
             spans = [(cell, "")] if isinstance(cell, str) else cell
             if column is columns[-1][1]:
+                if column.keeps_end and not self._shift:
+                    spans = [(_without_middle(text, width), style) for text, style in spans]
                 spans = _cut(spans, self._shift, width)
             elif isinstance(cell, str):
                 spans = [(_fitted(cell, width, column.right), "")]
@@ -321,6 +323,17 @@ def _fitted(text: str, width: int, right: bool) -> str:
     if size > width:
         return set_cell_size(text[: width * 2], width)
     return " " * (width - size) + text if right else text + " " * (width - size)
+
+
+def _without_middle(text: str, width: int) -> str:
+    """Return a text of at most `width` cells: the beginning and the end of one that is longer."""
+    if cell_len(text) <= width:
+        return text
+    begin = set_cell_size(text[:width], width // 4) + "…"
+    end = text[-width:]
+    while cell_len(end) > max(width - cell_len(begin), 0):
+        end = end[1:]
+    return begin + end
 
 
 def _cut(spans: list[Span], shift: int, width: int) -> list[Span]:
