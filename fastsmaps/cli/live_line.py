@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import sys
+import time
 
 from fastsmaps._output.display import escaped
 
@@ -18,6 +19,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _MAX_COURSE = 40
 # Columns kept free for the "^C" that a terminal shows.
 _MARGIN = 3
+# Seconds without show(): this process was stopped, and the shell wrote below the lines.
+_MAX_PAUSE = 5.0
 
 
 class live_line:  # noqa: N801 - called like a function
@@ -31,6 +34,7 @@ class live_line:  # noqa: N801 - called like a function
     def __init__(self, title: str) -> None:
         self._title = escaped(title)
         self._lines = 0  # shown now
+        self._shown_at = 0.0
         self._is_titled = False
         self._moves = os.environ.get("TERM", "dumb") not in ("dumb", "")
         self._is_on = sys.stderr is not None and sys.stderr.isatty() and not _is_pipe(sys.stdout)
@@ -56,6 +60,10 @@ class live_line:  # noqa: N801 - called like a function
                 self._write(f"{self._title}\n")
             self._is_titled = True
             return
+        now = time.monotonic()
+        if now - self._shown_at > _MAX_PAUSE:
+            self._lines = 0
+        self._shown_at = now
         width = _columns() - _MARGIN
         line = ""
         for part in (*parts, self._drawn(course)):

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -38,6 +39,9 @@ for _ in range(24 << 4):
 print("grown", flush=True)
 sys.exit(len(sys.stdin.read()))
 """
+
+# The same after a line of input.
+GROWING_LATER = GROWING.replace("held = ", "sys.stdin.readline()\nheld = ")
 
 # Reports each signal it gets, and exits at SIGUSR2. By os.write(): one handler may interrupt
 # another, and a print() inside a print() raises RuntimeError (reentrant call).
@@ -124,6 +128,17 @@ def wait_for_samples(process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def grow_while_sampled(process: subprocess.Popen[str]) -> None:
+    """Let GROWING_LATER grow between two samples, however late the first one is."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    wait_for_samples(process)
+    process.stdin.write("now\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "grown\n"
+    wait_for_samples(process)
 
 
 # ---- a process
@@ -341,11 +356,9 @@ def test_closed_pipe_for_report(backend: ModuleType) -> None:
 def test_watch_tree_report(backend: ModuleType) -> None:
     shell = 'sleep 1000 & "$0" -c "$1"; kill $!'
     with start_watch(
-        "--json", "--tree", *QUICK, "--", "sh", "-c", shell, sys.executable, GROWING
+        "--json", "--tree", *QUICK, "--", "sh", "-c", shell, sys.executable, GROWING_LATER
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "grown\n"
-        time.sleep(0.3)
+        grow_while_sampled(process)
         _, errors = process.communicate(timeout=processes.TIMEOUT)
     report = json.loads(errors)
     peak = report["peaks"]["pss"]
@@ -357,10 +370,8 @@ def test_watch_tree_report(backend: ModuleType) -> None:
 
 
 def test_tree_report_omits_values_of_one_process(backend: ModuleType) -> None:
-    with start_watch("--tree", *QUICK, "--", sys.executable, "-c", GROWING) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "grown\n"
-        wait_for_samples(process)
+    with start_watch("--tree", *QUICK, "--", sys.executable, "-c", GROWING_LATER) as process:
+        grow_while_sampled(process)
         _, errors = process.communicate(timeout=processes.TIMEOUT)
     head, _, rest = errors.partition(" and its descendants together:\n")
     pid = head.split()[-1]
@@ -448,7 +459,11 @@ def test_live_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
                 with live_line.live_line("a title \x1b[31m") as line:
                     line.show(["one", "two", "three"], [1, 4])
                 title = r"a title \x1b[31m"[: width - 3]
-                text = os.read(controller, 1 << 12).decode()
+                text = ""
+                # A terminal passes on a write in pieces.
+                while not text.endswith("\x1b[A\x1b[K"):
+                    assert select.select([controller], [], [], processes.TIMEOUT)[0], text
+                    text += os.read(controller, 1 << 12).decode()
                 assert text == f"{title}\r\n{parts}\r\x1b[K\x1b[A\x1b[K"
     finally:
         os.close(controller)
