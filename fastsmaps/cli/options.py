@@ -265,7 +265,7 @@ def add_sampling(parser: argparse.ArgumentParser, *, interval: float, budget: fl
     """Add --interval and --budget."""
     parser.add_argument(
         "--interval",
-        metavar="SECONDS",
+        metavar="TIME",
         type=seconds,
         default=interval,
         help="time between two samples (default: %(default)g)",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 16
 #: Characters of a command line in a table or report, unless a terminal's width limits it.
 MAX_COMMAND_LENGTH = 4096
+#: Cells to which a table's last column is cut at most.
+MIN_TEXT = 8
 # Characters by which command lines are sorted.
 _SORTED_LENGTH = 256
 
@@ -231,6 +233,8 @@ def _lines(
         last_cells = [*lasts]
         width = max(map(cell_width, [name, *last_cells]))
         lasts = iter(last_cells)
+    if limit is not None:  # a number that is cut would be another one
+        limit = max(limit, sum(widths) + 2 * len(widths) + (width or MIN_TEXT))
     for row, last in zip([names, *cells], itertools.chain([name], lasts), strict=True):
         line = []
         for column, cell, size in zip(names, row, widths, strict=True):

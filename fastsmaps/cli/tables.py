@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from fastsmaps.cli.output import color_system
+from fastsmaps._output.display import cell_width
+from fastsmaps.cli.output import MIN_TEXT, color_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,5 +92,12 @@ def print_rich_table(
         color_system=color_system(sys.stdout),
         no_color=False,  # --color=always is stronger than NO_COLOR
     )
+    # Columns that are not cut may need more: then the terminal wraps the lines.
+    cut = left[-1:]
+    widths = [
+        MIN_TEXT if name in cut else max(map(cell_width, column))
+        for name, column in zip(head, zip(head, *rows, strict=True), strict=True)
+    ]
+    console.width = max(console.width, sum(widths) + len(widths))
     console.print(rich_table(head, rows, left))
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -74,7 +75,8 @@ def test_wide_letters_are_aligned_and_cut() -> None:
         "   A       B", "日本  日本語", "  ab       x"
     ]  # fmt: skip
     # Half a letter does not fit.
-    assert plain_lines(["A", "B"], rows, ["A", "B"], 9)[1:] == ["日本  日", "ab    x"]
+    rows = [["日本", "日本語日本語"], ["ab", "x"]]
+    assert plain_lines(["A", "B"], rows, ["A", "B"], 15)[1:] == ["日本  日本語日", "ab    x"]
 
 
 @pytest.mark.parametrize("without_rich", [False, True])
@@ -86,6 +88,17 @@ def test_wide_names_fit_the_terminal(
     text = on_terminal("ps", "--procfs", str(tmp_path / "host"), without_rich=without_rich)
     (line,) = [line for line in text.splitlines() if "木" in line]
     assert 60 < cell_width(line.split("\x1b[")[0].rstrip()) <= 100
+
+
+@pytest.mark.parametrize("without_rich", [False, True])
+def test_numbers_are_never_cut(backend: ModuleType, without_rich: bool) -> None:
+    """With so many fields only the last column could be cut, and the terminal wraps the lines."""
+    names = "pss,uss,rss,swap,locked,pss_dirty,pss_anon,pss_file,private_clean,private_dirty,ppid"
+    text = on_terminal("ps", SELF, "--fields", names, without_rich=without_rich)
+    head, first, *_ = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "").splitlines()
+    assert "…" not in head + first.partition("python")[0]
+    assert head.split() == ["PID", "USER", *names.upper().split(","), "COMMAND"]
+    assert str(os.getppid()) in first.split()
 
 
 # ---- files

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a new directory, or a tar archive if it ends in .tar, .tar.gz, .tgz or .tar.xz",
     )
     add_pids(parser)
-    add_output(parser, filters="processes whose command line")
+    add_output(parser, filters="processes whose command line or name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", metavar="NEW", nargs="?", help="the same at a later time")
     parser.add_argument(
         "--after",
-        metavar="SECONDS",
+        metavar="TIME",
         type=seconds,
         help="compare a process with itself after this time",
     )
@@ -102,7 +102,7 @@ def _by(text: str) -> str | Keys:
 def run(args: argparse.Namespace) -> int:
     """Print the changes, the largest first."""
     if (args.new is None) == (args.after is None):
-        raise UsageError("diff: expected OLD and NEW, or one PID with --after SECONDS")
+        raise UsageError("diff: expected OLD and NEW, or one PID with --after TIME")
     status = 0
     with open_procfs(args.procfs) as opened:
         before: Mappings | Scan

@@ -108,12 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        metavar="SECONDS",
+        metavar="TIME",
         type=seconds,
         help="skip processes not read within this time",
     )
     add_workers(parser)
-    add_output(parser, filters="processes whose command line", parquet=True)
+    add_output(parser, filters="processes whose command line or name", parquet=True)
     add_plot(parser, "a treemap, process > kind > path (reads their mappings too)")
 
 
@@ -299,6 +299,8 @@ _TREE = "tree_"
 _TREE_SIZES = tuple(_TREE + name for name in UNREAD)
 _TREE_FIELDS = ("depth", "tree_processes", "tree_unread", *_TREE_SIZES)
 _TREE_USUAL = (*DEFAULT_SIZES, "tree_pss", "tree_uss", "tree_processes", "tree_unread")
+_TREE_NARROW = ("pss", "tree_pss", "tree_processes")
+_TREE_WIDTH = 140
 # Deeper processes are not indented further: a fork bomb's table would be as wide as it is long.
 _MAX_INDENT = 20
 
@@ -326,12 +328,13 @@ def _show_tree(args: argparse.Namespace, scan: Scan, note: str) -> None:
     }
     ordered = [records[b.row.pid] for b in walk(roots, lambda b: places[b.row.pid])]
     args.sort, args.reverse = None, False
+    width = terminal_width()
     _show_rows(
         args,
         scan,
         ordered,
         head=("pid", "ppid", "depth", "user", "outcome"),
-        usual=_TREE_USUAL,
+        usual=_TREE_USUAL if width is None or width >= _TREE_WIDTH else _TREE_NARROW,
         defaults=defaults,
         command=Column("COMMAND", _indented, left=True),
         # An unread process is shown if one of its descendants was read.

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.add_argument(
         "--timeout",
-        metavar="SECONDS",
+        metavar="TIME",
         type=seconds,
         help="leave out what is not read within this time",
     )

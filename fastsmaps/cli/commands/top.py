@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_limits(parser)
     # -n is --iterations, as in top and htop.
-    add_output(parser, filters="processes whose command line", short_limit=False)
+    add_output(parser, filters="processes whose command line or name", short_limit=False)
 
 
 def run(args: argparse.Namespace) -> int:

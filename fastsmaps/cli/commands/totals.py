@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="sum these processes and all their descendants, each counted once",
     )
-    add_output(parser, filters="processes whose command line")
+    add_output(parser, filters="processes whose command line or name")
 
 
 def run(args: argparse.Namespace) -> int:

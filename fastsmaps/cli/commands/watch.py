@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="time",
-        metavar="SECONDS",
+        metavar="TIME",
         type=seconds,
         help="stop after this time",
     )
