@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fastsmaps._model.escaping import escaped as escaped
 
+# Less of a path says nothing.
+_MIN_PATH = 8
+
 
 def cell_width(text: str) -> int:
     """Return the number of a terminal's cells that a printable text takes.
@@ -24,6 +27,24 @@ def cut_cells(text: str, width: int | None) -> str:
         if width < 0:
             return text[:i]
     return text
+
+
+def cut_path(text: str, width: int) -> str:
+    """Return a name in at most `width` cells: a path loses its start, other names their end.
+
+    What is before the path stays: "7f12a000-7f13b000 …ib/libc.so.6".
+    """
+    if cell_width(text) <= width:
+        return text
+    before, slash, path = text.partition("/")
+    room = width - cell_width(before) - 1
+    if not slash or room < _MIN_PATH:
+        return f"{cut_cells(text, width - 1)}…"
+    start = len(path)
+    while room >= 0:
+        start -= 1
+        room -= _cells(path[start])
+    return f"{before}…{path[start + 1 :]}"
 
 
 def _cells(letter: str) -> int:

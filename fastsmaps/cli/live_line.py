@@ -33,8 +33,7 @@ class live_line:  # noqa: N801 - called like a function
 
     def __init__(self, title: str) -> None:
         self._title = escaped(title)
-        self._lines = 0  # shown now
-        self._shown_at = 0.0
+        self._shown_at: float | None = None
         self._is_titled = False
         self._moves = os.environ.get("TERM", "dumb") not in ("dumb", "")
         self._is_on = sys.stderr is not None and sys.stderr.isatty() and not _is_pipe(sys.stdout)
@@ -43,8 +42,8 @@ class live_line:  # noqa: N801 - called like a function
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write(self._removal())
-        self._lines = 0
+        if self.is_on:
+            self._write(self._removal())
 
     @property
     def is_on(self) -> bool:
@@ -60,10 +59,6 @@ class live_line:  # noqa: N801 - called like a function
                 self._write(f"{self._title}\n")
             self._is_titled = True
             return
-        now = time.monotonic()
-        if now - self._shown_at > _MAX_PAUSE:
-            self._lines = 0
-        self._shown_at = now
         width = _columns() - _MARGIN
         line = ""
         for part in (*parts, self._drawn(course)):
@@ -72,7 +67,7 @@ class live_line:  # noqa: N801 - called like a function
                 break
             line = added
         self._write(f"{self._removal()}{self._title[:width]}\n{line[:width]}")
-        self._lines = 2
+        self._shown_at = time.monotonic()
 
     @staticmethod
     def _drawn(course: Iterable[int]) -> str:
@@ -84,8 +79,10 @@ class live_line:  # noqa: N801 - called like a function
         return "".join(_BLOCKS[value * (len(_BLOCKS) - 1) // largest] for value in values)
 
     def _removal(self) -> str:
+        if self._shown_at is None or time.monotonic() - self._shown_at > _MAX_PAUSE:
+            return ""
         # To the start of the line, erase it; one line up, erase it.
-        return "\r\x1b[K\x1b[A\x1b[K" if self._lines else ""
+        return "\r\x1b[K\x1b[A\x1b[K"
 
     def _write(self, text: str) -> None:
         if not text:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from fastsmaps._output.display import cell_width
+from fastsmaps._output.display import cell_width, cut_path
 from fastsmaps.cli.output import MIN_TEXT, color_system
 
 TYPE_CHECKING = False
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # rich measures every cell: 4,000 rows take it a second, and nobody needs them in colour.
 _MAX_ROWS = 4000
-# Of a path less than this says nothing.
-_MIN_PATH = 8
 
 
 def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> Table:
@@ -51,28 +49,20 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequenc
 
 
 class _Path:
-    """A cell with a path, cut at its start: "…/lib/libc.so.6", "7f12a000-7f13b000 …ibc.so.6"."""
+    """A cell with a path, which is cut at its start."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         from rich.measure import Measurement
-        from rich.text import Text
 
-        return Measurement(1, Text(self._text).cell_len)
+        return Measurement(1, cell_width(self._text))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         from rich.text import Text
 
-        before, slash, path = self._text.partition("/")
-        room = options.max_width - Text(before).cell_len - 1
-        if slash and room >= min(_MIN_PATH, len(path)) and Text(slash + path).cell_len > room + 1:
-            while Text(path).cell_len > room:
-                path = path[1:]
-            yield Text(f"{before}…{path}", no_wrap=True)
-        else:
-            yield Text(self._text, no_wrap=True, overflow="ellipsis")
+        yield Text(cut_path(self._text, options.max_width), no_wrap=True, overflow="ellipsis")
 
 
 def print_rich_table(

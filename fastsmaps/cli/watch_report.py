@@ -10,7 +10,7 @@ import fastsmaps
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.sizes import change as signed
 from fastsmaps._model.sizes import human
-from fastsmaps._output.display import escaped, kib
+from fastsmaps._output.display import cut_path, escaped, kib
 from fastsmaps._output.files import atomic_file
 from fastsmaps.cli.change_table import (
     FEWER,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastsmaps._model.samples import Samples
+
+# Cells of a name, however narrow the terminal is.
+_MIN_NAME = 20
 
 
 class WatchEnd:
@@ -255,13 +258,19 @@ def _growth(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -
         unit, width = _size_format(args, ended), _terminal_width(args, ended)
         columns = change_columns([*records, whole], unit, width)
         rows = [
-            [*(column.cell(record) for column in columns), name]
+            [*(column.cell(record) for column in columns), escaped(name)]
             for record, name in zip(
                 (*records, whole), (*map(mapping_name, records), "total"), strict=True
             )
         ]
         head = [*(column.head for column in columns), "PATH"]
         left = [*(column.head for column in columns if column.left), "PATH"]
+        if width is not None:
+            used = sum(
+                max(map(len, column)) + 2 for column in list(zip(head, *rows, strict=True))[:-1]
+            )
+            for row in rows:
+                row[-1] = cut_path(row[-1], max(_MIN_NAME, width - used))
         title = ", ".join(filter(None, (f"{what} grew most".strip(), time)))
         lines = ["", f"{title}:", *plain_lines(head, rows, left, None)]
         if any(record["shared_with_fewer"] for record in records):

@@ -8,9 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastsmaps
 from fastsmaps._model.sizes import human
+from fastsmaps._output.display import cell_width, cut_path, escaped
 from fastsmaps.cli import change_table, tables
 from support import processes
 from support.commands import OTHER, ZOO, json_rows, run
@@ -191,6 +194,17 @@ def test_paths_on_a_terminal_keep_their_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert lines(80) == list(paths)
     assert lines(20) == ["…r/lib/libc.so.6", "70-7f …libc.so.6", "* /\u7a0b\u5e8f/x/y.so", "[heap]"]
     assert lines(16) == ["…b/libc.so.6", "70-7f /usr/…", "* …\u5e8f/x/y.so", "[heap]"]
+
+
+@given(st.text(), st.integers(1, 40))
+def test_a_cut_name_fits(text: str, width: int) -> None:
+    shown = cut_path(escaped(text), width)
+    assert cell_width(shown) <= width
+    assert shown == escaped(text) or "…" in shown
+
+
+def test_a_long_name_is_cut_fast() -> None:
+    assert cut_path("/" + "\u7a0b" * 1_000_000, 20) == "…" + "\u7a0b" * 9
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def _show_progress(
         parts.append(f"peak {human(peaks[name].totals[name])}")
     parts.append(f"{watch.count} samples")
     if watch.tree:
-        parts.append(f"{last.processes} processes")
+        parts.append(f"{last.processes} process{'' if last.processes == 1 else 'es'}")
     line.show(parts, course.values)
 
 
