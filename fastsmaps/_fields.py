@@ -80,7 +80,7 @@ RESERVED = frozenset(
         # A process's.
         "pid", "ppid", "comm", "user", "uid", "start_time", "cgroup", "cmdline", "exe", "mappings",
         "outcome", "error", "age", "estimated", "shares_memory_with",
-        "raw_cmdline", "unit", "slice",
+        "raw_cmdline", "systemd_cgroup", "unit", "slice",
         "container", "pod", "command", "depth", "threads",
         # Those of totals, changes, samples and groups.
         "source", "totals", "key", "old", "new", "change", "files", "old_files", "new_files",

@@ -60,9 +60,13 @@ _MIN_SHARE = 1 / 5000
 
 _LINES = ("pss", "uss", "rss", "swap", "peak_rss")
 # Views of groups of processes, by the words of Scan.group_by().
-_GROUPS = {"user": "Users", "unit": "Units", "cgroup": "Cgroups", "comm": "Names"}
-# Those that need a scan with cgroup=True.
-_OF_CGROUPS = ("unit", "cgroup")
+_GROUPS = {
+    "user": "Users",
+    "unit": "Units",
+    "container": "Containers",
+    "cgroup": "Cgroups",
+    "comm": "Names",
+}
 
 
 class Page:
@@ -135,9 +139,9 @@ def processes(
     has less than 1/5000 of the memory, or was not reached within `timeout` seconds. Its size is
     always the scan's. Processes without memory (kernel threads, zombies) are only counted.
 
-    The page also shows trees, users and names, and with ``scan(cgroup=True)`` units and cgroups;
-    `by` (see Scan.group_by()) adds groups of your own. `command` is a line that says how the page
-    was made.
+    The page also shows trees, users and names, and with ``scan(cgroup=True)`` units, containers and
+    cgroups; `by` (see Scan.group_by()) adds groups of your own. `command` is a line that says how
+    the page was made.
 
     A process that cannot be read raises nothing. Raises TypeError and ValueError for wrong
     arguments, TypeError also if the function `by` returns a value that is not hashable.
@@ -281,8 +285,9 @@ class _ProcessTable:
         """Return the views of all processes: each, trees, and groups."""
         views = [_view("Processes"), _view("Trees", by="parent")]
         for word, name in _GROUPS.items():
-            if word not in _OF_CGROUPS or any(row.cgroup is not None for row in self.rows):
-                views.append(self.grouped(name, word, key_of(word)))
+            key = key_of(word)
+            if any(map(key, self.rows)):  # a host may have no units, and no containers
+                views.append(self.grouped(name, word, key))
         return views
 
     def grouped(

@@ -8,7 +8,7 @@ from _thread import allocate_lock
 
 from fastsmaps._errors import Error, NoMemoryMap, outcome_of
 from fastsmaps._host.sharing import swept_member
-from fastsmaps._host.texts import Shared
+from fastsmaps._host.texts import PATHS, Shared
 from fastsmaps._model.process_totals import ProcessTotals, counted_in, member_of_row
 from fastsmaps._model.rollups import Rollups
 from fastsmaps._model.sharing import Member
@@ -156,8 +156,7 @@ class Rows:
             files = dict(zip(self._texts, texts, strict=True))
             facts |= texts_of(files, pid, directory)
             facts["cmdline"] = shared.text(facts.get("cmdline"))
-            facts["cgroup"] = shared.path(facts.get("cgroup"))
-            facts["exe"] = shared.path(facts.get("exe"))
+            facts |= {name: shared.path(facts.get(name)) for name in PATHS}
         if outcome == READ:
             if record is None:
                 return ProcessTotals(pid, "skipped", **facts)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.process_totals import ProcessTotals
 
+#: The values of a row that are paths.
+PATHS = ("cgroup", "systemd_cgroup", "exe")
+
 
 class Shared:
     """Store equal texts once; cut the longest ones when the storage is full."""
@@ -42,9 +45,8 @@ class Shared:
 
     def fit(self, row: ProcessTotals) -> ProcessTotals:
         """Return the row with stored texts."""
-        return row.replace(
-            cmdline=self.text(row.raw_cmdline), cgroup=self.path(row.cgroup), exe=self.path(row.exe)
-        )
+        paths = {name: self.path(getattr(row, name)) for name in PATHS}
+        return row.replace(cmdline=self.text(row.raw_cmdline), **paths)
 
     @property
     def is_full(self) -> bool:
@@ -55,7 +57,7 @@ class Shared:
         """Return the rows with their longest texts cut; drop the texts of other rows."""
         kept = list(rows)
         texts = {row.raw_cmdline for row in kept if row.raw_cmdline is not None}
-        paths = {path for row in kept for path in (row.cgroup, row.exe) if path is not None}
+        paths = {getattr(row, name) for row in kept for name in PATHS} - {None}
         self.limit = limit_of([*map(len, texts), *map(len, paths)])
         self._texts, self._paths, self._size = {}, {}, 0
         result = [self.fit(row) for row in kept]

@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 #: One or several of WORDS, in a comma-separated text or as an iterable.
 By = str | Iterable[str]
 #: The words; also "cmdline:REGEX", the part of the command line that the pattern matches.
-WORDS = ("comm", "user", "cgroup", "unit", "exe", "cmdline", "pid")
+WORDS = ("comm", "user", "cgroup", "unit", "container", "exe", "cmdline", "pid")
 
 #: The key of processes that a pattern does not match.
 NO_MATCH = ""
+
+# The argument of scan() and Sampler that a word needs.
+_READS = {
+    **dict.fromkeys(("cgroup", "unit", "container"), "cgroup"),
+    "exe": "exe",
+    "cmdline": "cmdline",
+}
 
 _PATTERN = "cmdline:"
 _EXPECTED = f"one or several of {', '.join(WORDS)}, {_PATTERN}REGEX"
@@ -49,8 +56,7 @@ class Keys:
         self.names = tuple(word.partition(":")[0] for word in words)
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"by must have cmdline only once, got {by!r}")
-        arguments = {"cgroup": "cgroup", "unit": "cgroup", "exe": "exe", "cmdline": "cmdline"}
-        self.reads = dict.fromkeys((arguments[n] for n in self.names if n in arguments), True)
+        self.reads = dict.fromkeys((_READS[n] for n in self.names if n in _READS), True)
         self._values = tuple(map(_value_of, words))
 
     def __str__(self) -> str:
@@ -222,8 +228,8 @@ def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
     if word.startswith(_PATTERN):
         return _matched(_compiled(word.removeprefix(_PATTERN)))
-    if word == "unit":
-        return _unit()
+    if word in ("unit", "container"):
+        return _part_of_cgroup(word)
     if word == "cmdline":
         return lambda row: None if row.cmdline is None else command_of(row)[:_MAX_KEY]
     if word == "exe":
@@ -231,18 +237,23 @@ def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
     return lambda row: getattr(row, word)
 
 
-def _unit() -> Callable[[ProcessTotals], str]:
-    from fastsmaps._model.systemd import unit_of  # imports re
+def _part_of_cgroup(word: str) -> Callable[[ProcessTotals], str]:
+    # They import re.
+    if word == "unit":
+        from fastsmaps._model.systemd import unit_of as part_of
+    else:
+        from fastsmaps._model.containers import container_of as part_of
 
     # Most processes share a few cgroups, and parsing one takes 3 us.
-    units: dict[str | None, str] = {}
+    parts: dict[tuple[str | None, str | None], str] = {}
 
-    def unit(row: ProcessTotals) -> str:
-        if row.cgroup not in units:
-            units[row.cgroup] = unit_of(row.cgroup)
-        return units[row.cgroup]
+    def part(row: ProcessTotals) -> str:
+        paths = (row.systemd_cgroup, row.cgroup)
+        if paths not in parts:
+            parts[paths] = part_of(paths[0]) or part_of(paths[1])
+        return parts[paths]
 
-    return unit
+    return part
 
 
 def _exe(row: ProcessTotals) -> str | None:

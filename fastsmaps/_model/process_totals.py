@@ -49,7 +49,7 @@ class ProcessTotals(Record):
     __slots__ = (
         "_member", "_stored_totals", "age", "cgroup", "comm", "error", "estimated", "exe",
         "mappings", "outcome", "pid", "ppid", "raw_cmdline", "shares_memory_with", "start_time",
-        "uid",
+        "systemd_cgroup", "uid",
     )  # fmt: skip
 
     pid: int
@@ -58,6 +58,8 @@ class ProcessTotals(Record):
     uid: int | None
     start_time: float | None
     cgroup: str | None
+    #: Where ``unit`` and ``container`` are on cgroup v1; None if that is ``cgroup`` or the root.
+    systemd_cgroup: str | None
     exe: str | None
     mappings: int | None
     error: str | None
@@ -83,6 +85,7 @@ class ProcessTotals(Record):
         uid: int | None = None,
         start_time: float | None = None,
         cgroup: str | None = None,
+        systemd_cgroup: str | None = None,
         cmdline: bytes | None = None,
         exe: str | None = None,
         mappings: int | None = None,
@@ -101,6 +104,7 @@ class ProcessTotals(Record):
         set_(self, "uid", uid)
         set_(self, "start_time", start_time)
         set_(self, "cgroup", cgroup)
+        set_(self, "systemd_cgroup", systemd_cgroup)
         set_(self, "raw_cmdline", cmdline)
         set_(self, "exe", exe)
         set_(self, "mappings", mappings)

@@ -22,6 +22,9 @@ _MAX_COMM = 64
 #: The most arguments of a command line; MARK takes the place of further ones.
 MAX_ARGUMENTS = 4096
 
+# The hierarchy of cgroup v1 that has no controller, only systemd's units.
+_SYSTEMD = b"name=systemd"
+
 #: The state of a process for which no file gives it.
 UNKNOWN = "?"
 #: The unit of times in stat: clock ticks per second.
@@ -180,6 +183,17 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
 
     None for an empty text, and if the text was cut before the path's end.
     """
+    return cgroup_paths(text, pid, path)[0]
+
+
+def cgroup_paths(text: bytes, pid: int, path: str) -> tuple[str | None, str | None]:
+    """Return cgroup_path(), and the path in the hierarchy that systemd manages.
+
+    The latter is None if it is the same, or the root. With v1's controllers it is that of
+    "name=systemd", or else v2's: systemd makes a unit's cgroup for the memory controller only if
+    the unit has a limit or accounting. Without them it is v2's, even if a program has mounted
+    "name=systemd".
+    """
     paths = {}
     offset = 0
     # Not splitlines(): a cgroup's name may hold any character but "/" and newline.
@@ -192,10 +206,17 @@ def cgroup_path(text: bytes, pid: int, path: str) -> str | None:
         if len(fields) < 3:
             raise damaged("not a line of cgroup", line, number, offset, pid, path)
         for controller in fields[1].split(b","):
-            paths[controller] = os.fsdecode(fields[2])
+            paths[controller] = fields[2]
         offset += len(line) + 1
     # v2's line comes last.
-    return paths.get(b"memory", None if was_cut else paths.get(b""))
+    memory = paths.get(b"memory", None if was_cut else paths.get(b""))
+    managed = None
+    if paths.keys() - {b"", _SYSTEMD} or not (was_cut or b"" in paths):
+        managed = next((paths[n] for n in (_SYSTEMD, b"") if paths.get(n, b"/") != b"/"), None)
+    return (
+        None if memory is None else os.fsdecode(memory),
+        None if managed in (None, memory) else os.fsdecode(managed),
+    )
 
 
 def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[str, Any]:
@@ -206,7 +227,9 @@ def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[s
     facts: dict[str, Any] = dict(texts)
     if "cgroup" in texts:
         try:
-            facts["cgroup"] = cgroup_path(texts["cgroup"] or b"", pid, f"{directory}/cgroup")
+            facts["cgroup"], facts["systemd_cgroup"] = cgroup_paths(
+                texts["cgroup"] or b"", pid, f"{directory}/cgroup"
+            )
         except ParseError as error:
             facts |= {"cgroup": None, "error": str(error)}
     if "exe" in texts:

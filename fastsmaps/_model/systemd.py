@@ -25,19 +25,35 @@ def unit_of(cgroup: str | None) -> str:
     with their manager, "user@1000.service/dbus.service", since each user has a dbus.service and
     the system has one too. Escapes such as ``\x2d`` are part of a unit's name.
 
-    `cgroup` is the line of cgroup v2 or of v1's memory controller, as seen from any cgroup
-    namespace. Sources: cgroups(7), systemd.slice(5), systemd's src/basic/cgroup-util.c.
+    `cgroup` is a path in the hierarchy that systemd manages. A path with ".." lies outside of the
+    reader's cgroup namespace; what is above it is not known, so neither is its unit.
+    Sources: cgroups(7), cgroup_namespaces(7), systemd.slice(5), systemd's
+    src/basic/cgroup-util.c.
     """
-    if cgroup is None:
+    manager, names = below_slices(cgroup)
+    unit = unit_at(names)
+    return f"{manager}/{unit}" if manager and unit else manager or unit
+
+
+def below_slices(cgroup: str | None) -> tuple[str, list[str]]:
+    """Return the user's manager or session, or "", and the names after all slices.
+
+    There are no names if the path is not known or lies outside of the cgroup namespace.
+    """
+    parts = [] if cgroup is None else cgroup.removesuffix(" (deleted)").split("/")
+    names = [] if ".." in parts else [_unescaped(part) for part in parts if part]
+    names = _after_slices(names)
+    unit = unit_at(names)
+    if _USER_MANAGER.fullmatch(unit) or _SESSION.fullmatch(unit):
+        return unit, _after_slices(names[1:])
+    return "", names
+
+
+def unit_at(names: list[str]) -> str:
+    """Return the first name if it is a unit's, otherwise ""."""
+    if not names or len(names[0]) > _MAX_NAME or not _UNIT.fullmatch(names[0]):
         return ""
-    parts = cgroup.removesuffix(" (deleted)").split("/")
-    names = [_unescaped(part) for part in parts if part not in ("", "..")]
-    at = _after_slices(names, 0)
-    unit = _unit_at(names, at)
-    if not (_USER_MANAGER.fullmatch(unit) or _SESSION.fullmatch(unit)):
-        return unit
-    below = _unit_at(names, _after_slices(names, at + 1))
-    return f"{unit}/{below}" if below else unit
+    return names[0]
 
 
 def _unescaped(name: str) -> str:
@@ -45,13 +61,8 @@ def _unescaped(name: str) -> str:
     return name.removeprefix("_")
 
 
-def _after_slices(names: list[str], at: int) -> int:
+def _after_slices(names: list[str]) -> list[str]:
+    at = 0
     while at < len(names) and _SLICE.fullmatch(names[at]):
         at += 1
-    return at
-
-
-def _unit_at(names: list[str], at: int) -> str:
-    if at >= len(names) or len(names[at]) > _MAX_NAME or not _UNIT.fullmatch(names[at]):
-        return ""
-    return names[at]
+    return names[at:]

@@ -154,7 +154,7 @@ def cases() -> list[Any]:
             ]
     words = "'path', 'kind', 'label', 'use' or a function"
     ranges = "'path', 'kind', 'label', 'use', 'range', 'name' or a function"
-    keys = "one or several of comm, user, cgroup, unit, exe, cmdline, pid, cmdline:REGEX"
+    keys = "one or several of comm, user, cgroup, unit, container, exe, cmdline, pid, cmdline:REGEX"
     tables = "old and new must be two Mappings or two Scans"
     found += [
         case(SCAN[0].replace, TypeError, "unexpected keyword argument", changes=5),

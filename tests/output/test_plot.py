@@ -20,6 +20,7 @@ from fastsmaps._output.tiles import shown
 from support import processes
 from support.commands import OTHER, ZOO, run
 from support.independent import DATA
+from support.metrics import write_process
 from support.pages import HOSTILE, OWNED, Page, hostile_process
 
 SIZES = ("pss", "uss", "rss", "swap")
@@ -191,8 +192,9 @@ def test_report_sums_files_over_processes(backend: ModuleType, saved: str) -> No
     scan = fastsmaps.scan(procfs=saved, cmdline=True, cgroup=True)
     page = Page(plot.report(scan))
     names = [view["name"] for view in page.data["views"]]
-    assert names == [
-        "Overview", "Processes", "Trees", "Users", "Units", "Cgroups", "Names", "Files",
+    # A host need not have units and containers.
+    assert [name for name in names if name not in ("Units", "Containers")] == [
+        "Overview", "Processes", "Trees", "Users", "Cgroups", "Names", "Files",
     ]  # fmt: skip
     libs = fastsmaps.libs(procfs=saved)
     found = {page.text(row[0]): (page.sizes(row[2]), row[3]) for row in page.view("Files")["files"]}
@@ -201,15 +203,34 @@ def test_report_sums_files_over_processes(backend: ModuleType, saved: str) -> No
         for path, use in libs.items()
         if any(sums(use.totals).values())
     }
-    for word in ("user", "unit", "cgroup", "comm"):
+    for word in ("user", "cgroup", "comm"):
         names = [page.text(number) for number in page.data["groups"][word]]
         rows = [scan.by_pid[row[0]] for row in page.data["processes"]]
-        assert len(names) == len(rows)
-        if word in ("user", "comm"):
-            assert names == [getattr(row, word) for row in rows]
-    assert "Units" not in [
-        view["name"] for view in Page(plot.report(fastsmaps.scan(procfs=saved))).data["views"]
-    ]
+        assert names == [shown(str(getattr(row, word))) for row in rows]
+
+
+def test_groups_that_a_host_has(backend: ModuleType, tmp_path: Path) -> None:
+    """Units and containers are shown if there are any, and if the scan has read cgroups."""
+    scope = b"/system.slice/docker-%s.scope" % (b"0123456789abcdef" * 4)
+    for pid, cgroup in ((1, b"/init.scope"), (2, scope), (3, b"/docker")):
+        write_process(tmp_path, pid, cgroup=cgroup)
+    scan = fastsmaps.scan(procfs=tmp_path, cgroup=True)
+    page = Page(plot.report(scan))
+    pids = [row[0] for row in page.data["processes"]]
+    for word, view, expected in (
+        ("unit", "Units", ["init.scope", scope[14:].decode(), "(none)"]),
+        ("container", "Containers", ["(none)", "docker:0123456789ab", "(none)"]),
+    ):
+        assert page.view(view)["by"] == word
+        names = [page.text(number) for number in page.data["groups"][word]]
+        assert dict(zip(pids, names, strict=True)) == dict(zip((1, 2, 3), expected, strict=True))
+    for part, missing in (
+        (scan.filter(lambda row: row.pid != 2), {"Containers"}),
+        (scan.filter(lambda row: row.pid == 3), {"Containers", "Units"}),
+        (fastsmaps.scan(procfs=tmp_path), {"Containers", "Units", "Cgroups"}),
+    ):
+        views = {view["name"] for view in Page(plot.report(part)).data["views"]}
+        assert {"Containers", "Units", "Cgroups"} - views == missing
 
 
 def test_report_accounts_for_the_host(backend: ModuleType) -> None:

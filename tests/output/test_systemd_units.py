@@ -1,4 +1,4 @@
-"""unit_of(): systemd's names in a cgroup's path."""
+"""Units: systemd's names in a cgroup's path."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from fastsmaps._model.stat import cgroup_path
-from fastsmaps._model.systemd import unit_of
+from fastsmaps import ProcessTotals
+from fastsmaps._model.grouping import Keys
+from fastsmaps._model.stat import texts_of
 
 pytestmark = pytest.mark.core
 
@@ -33,8 +34,10 @@ MANAGER = "/user.slice/user-1000.slice/user@1000.service"
         ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-a.scope", "cri-containerd-a.scope"),
         ("0::/system.slice/docker-0123.scope/init.scope", "docker-0123.scope"),
         ("0::/system.slice/gone.service (deleted)", "gone.service"),
-        ("0::/../../system.slice/ssh.service", "ssh.service"),
-        ("0::/../ssh.service", "ssh.service"),
+        # Outside of the reader's cgroup namespace: these may be below another unit, or a manager.
+        ("0::/../../system.slice/ssh.service", ""),
+        ("0::/../ssh.service", ""),
+        ("4:memory:/..\n1:name=systemd:/system.slice/x.service\n0::/..", "x.service"),
         ("9:memory:/system.slice/old.service\n1:name=systemd:/x\n0::/", "old.service"),
         ("4:cpu,memory:/user.slice/user-0.slice/session-1.scope", "session-1.scope"),
         ("0::/", ""),
@@ -53,4 +56,5 @@ MANAGER = "/user.slice/user-1000.slice/user@1000.service"
     ],
 )  # fmt: skip
 def test_unit_of_a_cgroup(line: str, unit: str) -> None:
-    assert unit_of(cgroup_path(os.fsencode(line) + b"\n", 1, "cgroup")) == unit
+    facts = texts_of({"cgroup": os.fsencode(line) + b"\n"}, 1, "/proc/1")
+    assert Keys("unit")(ProcessTotals(1, "read", **facts)) == unit

@@ -29,7 +29,8 @@ def write_host(root: Path) -> str:
         (21, 20, 0, b"postgres", b"postgres: client\0", b"/system.slice/db.service", 50000, 9000),
         (22, 21, 1, b"worker", b"python3\0/srv/worker.py\0--queue=a\0", b"/", 3000, 2000),
         (23, 21, 1, b"worker", b"python3\0/srv/worker.py\0--queue=b\0", b"/", 7000, 2000),
-        (40, 1, 1, b"\xe6\xbc\xa2\xe5\xad\x97", b"\xe6\xbc\xa2\xe5\xad\x97\0" * 3, b"/", 2000, 0),
+        (40, 1, 1, b"\xe6\xbc\xa2\xe5\xad\x97", b"\xe6\xbc\xa2\xe5\xad\x97\0" * 3,
+         b"/docker/" + b"0123456789abcdef" * 4, 2000, 0),
         (50, 1, 1, b"\x1b[31mred", b"\x1b[31mred\xff\n\0", b"/", 1000, 0),
     ]  # fmt: skip
     for pid, ppid, uid, comm, cmdline, unit, heap, file in facts:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   fastsmaps export                           http://127.0.0.1:19779/metrics, by comm
-  fastsmaps export --by unit                 by systemd unit; also: user, cgroup, pid
+  fastsmaps export --by unit                 by systemd unit; also: user, container, cgroup, pid
   fastsmaps export --by user,comm            by both
   fastsmaps export --listen 192.0.2.7:19779  for Prometheus on another machine
   fastsmaps export --listen :19779           on all addresses of this machine

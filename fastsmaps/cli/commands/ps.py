@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from fastsmaps.cli.output import Record
 
 EXAMPLES = """\
-  fastsmaps ps --by user             one line per user; also comm, cgroup, unit, exe, cmdline
+  fastsmaps ps --by user             one line per user; also comm, container, unit, cgroup, exe
   fastsmaps ps --by user,comm        one line per user and name
   fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  one line per --name
   fastsmaps ps --filter python       only command lines that contain "python"
