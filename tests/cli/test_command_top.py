@@ -113,6 +113,14 @@ def test_top_ends_when_terminal_closes(backend: ModuleType) -> None:
         assert job.read_line() == "ended 0"
 
 
+def test_top_ends_when_the_shell_of_a_closed_terminal_ends(backend: ModuleType) -> None:
+    """The kernel sends SIGHUP and SIGCONT: what is drawn then cannot be written."""
+    with Job("top", "--interval", "3600") as job:
+        job.until(drawn(job))
+        job.hang_up()
+        job.end_shell()
+
+
 # ---- stopped and continued, another size
 
 

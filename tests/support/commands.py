@@ -242,6 +242,16 @@ class Job:
             os.close(self._controller)
             self._controller = -1
 
+    def end_shell(self) -> None:
+        """Kill the shell, and wait until the command has ended by that."""
+        command = os.pidfd_open(self._pid)
+        try:
+            self._shell.kill()
+            assert select.select([command], [], [], processes.TIMEOUT)[0], "it goes on"
+        finally:
+            os.close(command)
+        self._shell_output += b"ended"
+
     def press(self, keys: str) -> None:
         os.write(self._controller, keys.encode())
 

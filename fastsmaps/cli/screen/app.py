@@ -8,10 +8,11 @@ import select
 import signal
 import sys
 import termios
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.drivers.linux_driver import LinuxDriver
 
 import fastsmaps
 from fastsmaps.cli.screen.list_screen import ListScreen
@@ -19,7 +20,8 @@ from fastsmaps.cli.screen.list_screen import ListScreen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+    from io import TextIOWrapper
+    from typing import IO
 
     from fastsmaps._model.processes import Scan
     from fastsmaps.cli.screen.processes import Choices
@@ -49,6 +51,35 @@ def kept_terminal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Output:
+    """The terminal's file, which may be closed.
+
+    Otherwise an error ends the thread that writes to it, and the app waits until the thread's
+    queue has room, for ever.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.fileno = file.fileno
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+
+class _Driver(LinuxDriver):
+    """Textual's driver, which ends when its terminal is closed."""
+
+    def start_application_mode(self) -> None:
+        """Take the terminal."""
+        self._file = cast("TextIOWrapper", _Output(sys.__stderr__ or sys.stderr))
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+
 class TopApp(App[int]):
     """The live screen; run() returns the exit status."""
 
@@ -62,7 +93,7 @@ class TopApp(App[int]):
     def __init__(self, sweeps: Sweeps, choices: Choices) -> None:
         # The terminal's own colours: they suit it, light or dark. With NO_COLOR and without this
         # Textual writes black on black.
-        super().__init__(ansi_color=True)
+        super().__init__(_Driver, ansi_color=True)
         self.theme = "ansi-dark"
         self.sweeps = sweeps
         #: The error that ended the sweeps.
@@ -86,11 +117,12 @@ class TopApp(App[int]):
                 if signal.getsignal(number) != signal.SIG_IGN:
                     loop.add_signal_handler(number, self.exit, 128 + number)
             self._handlers = [signal.getsignal(n) for n in (signal.SIGTSTP, signal.SIGCONT)]
-            signal.signal(signal.SIGTSTP, self._stop)
-            signal.signal(signal.SIGCONT, self._continue)
+            loop.add_signal_handler(signal.SIGCONT, self._continue)
             if self._ignores_stop:
                 # The driver handles it, whatever it was.
                 signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+            else:
+                loop.add_signal_handler(signal.SIGTSTP, self._stop)
             # Textual stops reading keys from a closed terminal, and goes on.
             self._hangup.register(sys.stdin, 0)
             self.set_interval(1, self._check_terminal)
@@ -104,29 +136,29 @@ class TopApp(App[int]):
             self.failure = error
         self.exit(0)
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self) -> None:
         """Handle SIGTSTP as Textual's driver does."""
         self._is_suspended = True
-        self._handle(0, number, frame)
+        self._handle(0)
 
-    def _continue(self, number: int, frame: FrameType | None) -> None:
+    def _continue(self) -> None:
         """Handle SIGCONT: take the terminal and draw all.
 
         The driver would take the terminal a second time after SIGSTOP, with another thread for its
         keys, and the command would not end.
         """
         if self._is_suspended:
-            self._handle(1, number, frame)
+            self._handle(1)
             self._is_suspended = False
         else:
             with self.suspend():
                 pass
         self.call_later(self._redraw)
 
-    def _handle(self, place: int, number: int, frame: FrameType | None) -> None:
+    def _handle(self, place: int) -> None:
         handler = self._handlers[place]
         if callable(handler):
-            handler(number, frame)
+            handler()
 
     def _redraw(self) -> None:
         self.screen.query("*").refresh()
