@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -101,10 +102,11 @@ def run_top(
             procfs=procfs, cmdline=True, cgroup=True, exe=True, **options
         ) as sampler:
             sweeps = Sweeps(sampler, sampler.sweep, interval=interval, iterations=None)
-            app = TopApp(sweeps, choices or Choices())
-            async with app.run_test(size=size) as pilot:
-                await until(pilot, lambda: app.list.scan is not None)
-                await play(pilot)
+            with contextlib.closing(sweeps):
+                app = TopApp(sweeps, choices or Choices())
+                async with app.run_test(size=size) as pilot:
+                    await until(pilot, lambda: app.list.scan is not None)
+                    await play(pilot)
             return app
 
     return asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -118,26 +119,26 @@ def _has_screen() -> bool:
 
 def _show_live(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
     """Show the live screen; after --iterations the last scan stays on the terminal as a table."""
-    from fastsmaps.cli.screen.app import TopApp, kept_terminal
-    from fastsmaps.cli.screen.processes import Choices
     from fastsmaps.cli.screen.sweeps import Sweeps
 
-    choices = Choices()
-    if args.sort:
-        choices.sort_by(*parse_sort(args.sort, [*_defaults(), "command"]))
-    choices.limit = args.limit
-    choices.reverse ^= args.reverse
-    app = TopApp(
-        Sweeps(
-            sampler,
-            lambda: _sweep(args, sampler),
-            interval=args.interval,
-            iterations=args.iterations,
-        ),
-        choices,
+    sweeps = Sweeps(
+        sampler,
+        lambda: _sweep(args, sampler),
+        interval=args.interval,
+        iterations=args.iterations,
     )
-    with kept_terminal():
-        status = app.run()
+    with contextlib.closing(sweeps):
+        from fastsmaps.cli.screen.app import TopApp, kept_terminal
+        from fastsmaps.cli.screen.processes import Choices
+
+        choices = Choices()
+        if args.sort:
+            choices.sort_by(*parse_sort(args.sort, [*_defaults(), "command"]))
+        choices.limit = args.limit
+        choices.reverse ^= args.reverse
+        app = TopApp(sweeps, choices)
+        with kept_terminal():
+            status = app.run()
     if app.failure is not None:
         raise app.failure
     if args.iterations and app.last_scan is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import signal
 import sys
@@ -37,8 +38,11 @@ _HANDLED = (
 def kept_terminal() -> Iterator[None]:
     """Restore signal handlers and the terminal's modes, as Textual alone does not.
 
-    After SIGSTOP and SIGCONT it takes the modes of its own screen for the terminal's.
+    After SIGSTOP and SIGCONT it takes the modes of its own screen for the terminal's. A size in the
+    environment, which some programs export, is removed: it would hold after a resize.
     """
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     handlers = {number: signal.getsignal(number) for number in _HANDLED}
     fd = sys.stdin.fileno()
     modes = termios.tcgetattr(fd)
@@ -126,6 +130,9 @@ class TopApp(App[int]):
             # Textual stops reading keys from a closed terminal, and goes on.
             self._hangup.register(sys.stdin, 0)
             self.set_interval(1, self._check_terminal)
+
+    def on_ready(self) -> None:
+        """Begin to show sweeps: the first may be over before the list is there."""
         self.run_worker(self._run())
 
     async def _run(self) -> None:

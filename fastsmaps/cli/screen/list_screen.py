@@ -133,7 +133,7 @@ class ListScreen(Screen[None]):
     def _draw_head(self) -> None:
         if self.scan is None or self.rows is None:
             return
-        width = self.size.width
+        width = self.app.size.width  # the screen's own is set later
         lines = [
             memory_line(self._sweeps.procfs, width, self._values),
             reading_line(self.scan, width, self._sweeps.own_share()),

@@ -152,7 +152,7 @@ class ProcessScreen(Screen[None]):
         self._draw_head(rows)
 
     def _draw_head(self, rows: MappingRows | None = None) -> None:
-        width = self.size.width
+        width = self.app.size.width  # the screen's own is set later
         lines = [Text(f"{self._pid} {escaped(self._command)}", "bold")]
         if self._new is not None and self._old is not None:
             now, then = self._new.totals(), self._old.totals()

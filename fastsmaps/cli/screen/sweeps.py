@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ _BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 class Sweeps:
     """Sweep every `interval` seconds, `iterations` times (None: until the end).
 
-    All CPU time of the command is charged to the Sampler's budget, except that of reads that the
-    user asked for.
+    The first sweep begins at once, in a thread, while Textual is imported. All CPU time of the
+    command is charged to the Sampler's budget, except that of reads that the user asked for.
     """
 
     def __init__(
@@ -40,13 +41,21 @@ class Sweeps:
         # Wall and CPU time after the first sweep, which is not charged.
         self._began: tuple[float, float] | None = None
         self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "sweeps")
+        self._first = None if iterations == 0 else self._thread.submit(sweep)
+
+    def close(self) -> None:
+        """Wait until no sweep runs."""
+        self._thread.shutdown()
 
     async def scans(self) -> AsyncIterator[Scan]:
         """Yield a scan for each sweep; the time until the next request is that of drawing."""
         while self._left is None or self._left > 0:
             before = self._cpu()
             # In a thread, so that keys are answered during a sweep.
-            scan = await asyncio.to_thread(self._sweep)
+            running = self._first or self._thread.submit(self._sweep)
+            self._first = None
+            scan = await asyncio.wrap_future(running)
             self._began = self._began or (time.monotonic(), self._cpu())
             drawing = time.process_time()
             yield scan
