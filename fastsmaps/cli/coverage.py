@@ -43,7 +43,8 @@ def coverage_note(
     if reason:
         text += f"\nfailed: {escaped(reason)}"
     if hidden_by:
-        text += f"\n{procfs} hides other users' processes ({hidden_by})"
+        text += f"\n{procfs} hides other users' processes ({hidden_by}): "
+        text += enough_against_hidepid(own_rights())
     if coverage.get("denied") and not Source(procfs).is_capture:
         # hidepid=1 denies what CAP_PERFMON would allow.
         if any(HIDEPID_FORBIDS in error for error in denied):
