@@ -72,16 +72,22 @@ def diff(
             "old and new must be two Mappings or two Scans, "
             f"got {type(old).__name__} and {type(new).__name__}"
         )
-    seconds = _seconds(old.taken_at, new.taken_at)
+    seconds = _seconds(old, new)
     return Changes(
         sorted((_timed(change, seconds) for change in changes if _is_change(change)), key=_order),
         _timed(total, seconds),
     )
 
 
-def _seconds(old: float | None, new: float | None) -> float | None:
-    """Return the time between two readings; None if unknown, or if the clock was set back."""
-    return new - old if old is not None and new is not None and new > old else None
+def _seconds(old: Mappings | Scan, new: Mappings | Scan) -> float | None:
+    """Return the time between two readings; None if unknown, or if the clock was set back.
+
+    Between two different processes nothing has grown.
+    """
+    if isinstance(old, Mappings) and isinstance(new, Mappings) and old.pid != new.pid:
+        return None
+    first, second = old.taken_at, new.taken_at
+    return second - first if first is not None and second is not None and second > first else None
 
 
 def _timed(change: Change, seconds: float | None) -> Change:

@@ -322,6 +322,9 @@ def test_rates_need_the_time(backend: ModuleType) -> None:
     for first, second in ((None, 1004.0), (1000.0, None), (1004.0, 1000.0), (1000.0, 1000.0)):
         (change,) = diff(at(first, 10), at(second, 18))
         assert (change.seconds, change.rate()) == (None, None)
+    one, other = at(1000.0, 10), at(1004.0, 18)
+    one.pid, other.pid = 7, 8
+    assert diff(one, other).total.seconds is None
 
 
 # ---- two scans
