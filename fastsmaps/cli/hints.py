@@ -24,7 +24,8 @@ def unknown_command(word: str, commands: Iterable[str]) -> str:
     text = f"there is no command {word!r}"
     if word == "self" or (word.isascii() and word.isdecimal()):
         return f"{text}; for a process run `fastsmaps totals {word}` or `fastsmaps maps {word}`"
-    return text + (similar(word, commands) or f"; there are {', '.join(commands)}")
+    hint = similar(word, (*commands, "--help", "--version"))
+    return text + (hint or f"; there are {', '.join(commands)}")
 
 
 def usage_hint(message: str, argv: Sequence[str], options: Iterable[str]) -> str:
@@ -35,6 +36,7 @@ def usage_hint(message: str, argv: Sequence[str], options: Iterable[str]) -> str
     if message.startswith("unrecognized arguments: "):
         if argv[0] == "watch" and "--" not in argv:
             return _separator(argv[1:])
+        options = [*options, "--version"]
         unknown = [word.partition("=")[0] for word in argv if word.startswith("--")]
         return next((similar(word, options) for word in unknown if word not in options), "")
     option = re.match(r"argument [^ ]*--(sort|limit|filter): expected one argument", message)

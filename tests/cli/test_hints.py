@@ -22,6 +22,8 @@ from support.processes import workload
     [
         ("pss", "there is no command 'pss'; did you mean ps?"),
         ("mpas 1", "did you mean maps?"),
+        ("help", "there is no command 'help'; did you mean --help?"),
+        ("--verison", "did you mean --version?"),
         ("nonsense", "there is no command 'nonsense'; there are ps, totals, maps"),
         ("1234", "for a process run `fastsmaps totals 1234` or `fastsmaps maps 1234`"),
         ("ps --fliter=x", "unrecognized arguments: --fliter=x; did you mean --filter?"),
