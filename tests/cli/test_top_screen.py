@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
 
 import fastsmaps
+from fastsmaps import Mappings
 from fastsmaps._model.grouping import Keys
+from fastsmaps.cli.screen import process_screen
+from fastsmaps.cli.screen.mappings import MappingRows
 from fastsmaps.cli.screen.process_screen import ProcessScreen
 from fastsmaps.cli.screen.processes import COLUMNS, Choices, ListRows, Marked
 from fastsmaps.cli.screen.table import Table
+from support import processes
 from support.screens import (
     TopPilot,
     app_of,
@@ -418,6 +425,31 @@ def test_live_process_grows() -> None:
             await until_shown(pilot, "processes, by pss")
 
         run_top(play, interval=0.02)
+
+
+def test_rows_that_are_late_are_not_shown(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are made in a thread: those for another view may be ready before."""
+    go_on = threading.Event()
+
+    def slow(old: Mappings, new: Mappings, view: str, **options: Any) -> MappingRows:
+        assert view != "use" or go_on.wait(processes.TIMEOUT)
+        return MappingRows(old, new, view, **options)
+
+    async def play(pilot: TopPilot) -> None:
+        await pilot.press("enter")
+        await until_shown(pilot, "by use; a capture")
+        monkeypatch.setattr(process_screen, "MappingRows", slow)
+        screen = pilot.app.screen
+        assert isinstance(screen, ProcessScreen)
+        late = asyncio.create_task(screen._show())
+        await asyncio.sleep(0)
+        await pilot.press("p")
+        await until_shown(pilot, "by path; a capture")
+        go_on.set()
+        await late
+        assert "PATH" in screen_text(pilot)
+
+    run_top(play, host)
 
 
 def test_process_that_is_gone(host: str) -> None:

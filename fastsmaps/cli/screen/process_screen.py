@@ -81,6 +81,7 @@ class ProcessScreen(Screen[None]):
         self._marked_at = self._opened_at = time.time()
         self._samples: list[int] = []
         self._cost = 0.0
+        self._shown = 0  # how often rows were made
         self._wait = run.interval
         self._paused = False
         self._problem = ""
@@ -139,6 +140,8 @@ class ProcessScreen(Screen[None]):
     async def _show(self) -> None:
         if self._old is None or self._new is None:
             return
+        self._shown += 1
+        number = self._shown
         rows = await asyncio.to_thread(
             MappingRows,
             self._old,
@@ -148,8 +151,9 @@ class ProcessScreen(Screen[None]):
             sort=self._sort,
             inside=self._inside,
         )
-        self.query_one(Table).show(rows, self._sort, rows.descending)
-        self._draw_head(rows)
+        if number == self._shown:  # else a key or a sample asked for others meanwhile
+            self.query_one(Table).show(rows, self._sort, rows.descending)
+            self._draw_head(rows)
 
     def _draw_head(self, rows: MappingRows | None = None) -> None:
         width = self.app.size.width  # the screen's own is set later
