@@ -35,6 +35,7 @@ from support.screens import (
     write_host,
     write_memory,
 )
+from support.smaps_texts import header, kb
 
 #: Screens as they should be; delete one and run the tests to store it anew.
 SCREENS = Path(__file__).parents[1] / "data" / "screens"
@@ -448,6 +449,24 @@ def test_rows_that_are_late_are_not_shown(host: str, monkeypatch: pytest.MonkeyP
         go_on.set()
         await late
         assert "PATH" in screen_text(pilot)
+
+    run_top(play, host)
+
+
+def test_long_paths_show_their_end(host: str) -> None:
+    """Many libraries have the same first directories."""
+    text = header(0x10000, 0x20000, b"/opt/" + b"deep/" * 30 + "lib漢字.so".encode())
+    replace(Path(host, "21", "smaps"), text + kb("Rss", 64) + kb("Pss", 64))
+
+    async def play(pilot: TopPilot) -> None:
+        for width in (80, 40):
+            await pilot.resize_terminal(width, 24)
+            await pilot.press("enter", "p")
+            await until_shown(pilot, "by path; a capture")
+            assert re.search("/opt/.*….*/lib漢字.so$", rows(pilot)[0])
+            await pilot.press("right")
+            assert "…" not in rows(pilot)[0]
+            await pilot.press("escape")
 
     run_top(play, host)
 

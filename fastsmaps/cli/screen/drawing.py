@@ -56,6 +56,13 @@ def bar(parts: Iterable[tuple[float, str, str]], whole: float, width: int) -> li
     return [*spans, (" " * (width - used), "")]
 
 
+def memory_bar(uss: int | None, pss: int | None, largest: int, width: int) -> list[Span]:
+    """Return a bar of Pss beside the largest: solid for Uss, shaded for the shared part."""
+    own, whole = uss or 0, pss or 0
+    parts = [(min(own, whole), "cyan", "█"), (max(whole - own, 0), "blue", "▒")]
+    return bar(parts, largest, width)
+
+
 def sparkline(values: Sequence[int], width: int) -> str:
     """Return the last `width` values as a line of blocks, from the smallest to the largest."""
     shown = values[-width:] if width > 0 else []

@@ -90,9 +90,9 @@ class ListScreen(Screen[None]):
         *(Binding(key, f"sort('{name}')", show=False) for key, name in _SORTS.items()),
     ]
 
-    def __init__(self, run: Sweeps, choices: Choices) -> None:
+    def __init__(self, sweeps: Sweeps, choices: Choices) -> None:
         super().__init__()
-        self._sweeps = run
+        self._sweeps = sweeps
         self.choices = choices
         self.scan: Scan | None = None
         self.rows: ListRows | None = None

@@ -8,7 +8,8 @@ import fastsmaps
 from fastsmaps._model.changes import rank
 from fastsmaps._model.totals import NO_NAME
 from fastsmaps._output.display import escaped
-from fastsmaps.cli.screen.drawing import bar, short, signed
+from fastsmaps.cli.screen.drawing import memory_bar, short, signed
+from fastsmaps.cli.screen.search import contains
 from fastsmaps.cli.screen.table import Column
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ VIEWS = {"u": "use", "i": "kind", "p": "path", "a": "range"}
 SIZES = ("pss", "uss", "rss", "swap", "size")
 _BAR_WIDTH = 10
 #: The fewest cells of a name.
-_MIN_NAME = 24
+_MIN_NAME = 22
 
 
 def name_of(view: str) -> str:
@@ -87,7 +88,7 @@ class MappingRows:
         ]
         self.descending = sort not in ("name", "perms", "address")
         self.total = len(items) + len(gone)
-        self._items = [item for item in (*items, *gone) if _contains(item.name, query)]
+        self._items = [item for item in (*items, *gone) if contains(item.name, query)]
         if sort != "address":
             present = [item for item in self._items if item.value(sort) is not None]
             missing = [item for item in self._items if item.value(sort) is None]
@@ -98,7 +99,7 @@ class MappingRows:
         self._largest = max((item.values("pss") or 0 for item in self._items), default=0)
         self._places: dict[Hashable, int] | None = None
         first = (
-            [Column("address", "ADDRESS", 12, rank=7), Column("perms", "PERM", 4, rank=8)]
+            [Column("address", "ADDRESS", 12, rank=2), Column("perms", "PERM", 4, rank=8)]
             if view == "range"
             else [Column("count", "MAPS", 6, rank=6)]
         )
@@ -137,9 +138,7 @@ class MappingRows:
 def _cell(item: _Item, name: str, largest: int) -> Cell:
     value = item.value(name)
     if name == "bar":
-        uss, pss = item.values("uss") or 0, item.values("pss") or 0
-        parts = [(min(uss, pss), "cyan", "█"), (max(pss - uss, 0), "blue", "▒")]
-        return bar(parts, largest, _BAR_WIDTH)
+        return memory_bar(item.values("uss"), item.values("pss"), largest, _BAR_WIDTH)
     if name == "grew":
         text = signed(value)
         return [(text.rjust(8), "red" if value > 0 else "green")] if text else ""
@@ -180,7 +179,3 @@ def _key_name(key: object) -> str:
     if isinstance(key, tuple):
         return " ".join(_key_name(part) for part in key)
     return str(key) or NO_NAME
-
-
-def _contains(text: str, query: str) -> bool:
-    return query in (text.lower() if query == query.lower() else text)

@@ -69,11 +69,11 @@ class ProcessScreen(Screen[None]):
         Binding("space", "pause", "pause", show=False),
     ]
 
-    def __init__(self, run: Sweeps, pid: int, name: str) -> None:
+    def __init__(self, sweeps: Sweeps, pid: int, name: str) -> None:
         super().__init__()
-        self._sweeps, self._pid, self._command = run, pid, name
-        self._procfs = run.procfs
-        self._is_saved = Source(run.procfs).is_capture
+        self._sweeps, self._pid, self._command = sweeps, pid, name
+        self._procfs = sweeps.procfs
+        self._is_saved = Source(sweeps.procfs).is_capture
         self._view, self._sort, self._query = "use", "pss", ""
         self._inside: tuple[str, Hashable] | None = None
         self._old: Mappings | None = None
@@ -82,7 +82,7 @@ class ProcessScreen(Screen[None]):
         self._samples: list[int] = []
         self._cost = 0.0
         self._shown = 0  # how often rows were made
-        self._wait = run.interval
+        self._wait = sweeps.interval
         self._paused = False
         self._problem = ""
 

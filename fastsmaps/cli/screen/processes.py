@@ -13,7 +13,8 @@ from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import Branch, forest, walk
 from fastsmaps._output.display import escaped
 from fastsmaps.cli.output import CommandLine
-from fastsmaps.cli.screen.drawing import bar, short, signed
+from fastsmaps.cli.screen.drawing import memory_bar, short, signed
+from fastsmaps.cli.screen.search import contains
 from fastsmaps.cli.screen.table import Column
 
 TYPE_CHECKING = False
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
-    from fastsmaps.cli.screen.drawing import Span
     from fastsmaps.cli.screen.table import Cell
 
 _PLAIN = {
@@ -282,7 +282,8 @@ class ListRows:
             pss = self._value(index, "pss")
             return f"{100 * pss / self._total:.1f}" if self._total and pss is not None else "-"
         if name == "bar":
-            return self._bar(index)
+            uss, pss = self._value(index, "uss"), self._value(index, "pss")
+            return memory_bar(uss, pss, self._largest, _BAR_WIDTH)
         value = self._value(index, name)
         if name == "grew":
             text = signed(value)
@@ -293,11 +294,6 @@ class ListRows:
         if name == "age":
             return "-" if value is None else f"{value:.0f}s"
         return "-" if value is None else escaped(str(value))
-
-    def _bar(self, index: int) -> list[Span]:
-        uss, pss = self._value(index, "uss") or 0, self._value(index, "pss") or 0
-        parts = [(min(uss, pss), "cyan", "█"), (max(pss - uss, 0), "blue", "▒")]
-        return bar(parts, self._largest, _BAR_WIDTH)
 
     def _command(self, index: int) -> Cell:
         if self.choices.by is not None:
@@ -321,11 +317,6 @@ def name_of(key: object) -> str:
 
 
 def matches(row: ProcessTotals, query: str) -> bool:
-    """Whether a process's pid, user, name or command line contains the text.
-
-    Case matters if the text has a capital letter.
-    """
+    """Whether a process's pid, user, name or command line contains the text."""
     texts = (str(row.pid), row.user or "", row.comm or "", command_of(row))
-    if query == query.lower():
-        return any(query in text.lower() for text in texts)
-    return any(query in text for text in texts)
+    return any(contains(text, query) for text in texts)

@@ -38,3 +38,8 @@ class SearchLine(Input):
             self.value = ""
         self.screen.set_focus(self.screen.query_one(Table))
         self.display = False
+
+
+def contains(text: str, query: str) -> bool:
+    """Whether the text contains the query; case matters if that has a capital letter."""
+    return query in (text.lower() if query == query.lower() else text)
