@@ -143,7 +143,7 @@ def test_ctrl_z_and_continue(backend: ModuleType) -> None:
             job.resume("fg")
             job.until(drawn(job, begun))
             assert TAKEN in job.text[begun:]
-            assert job.modes() == own
+            job.until(lambda: job.modes() == own)
         job.press("q")
         assert job.read_line() == "ended 0", job.text
         assert job.modes() == job.initial_modes
@@ -160,7 +160,7 @@ def test_sigstop_and_continue(backend: ModuleType) -> None:
         termios.tcsetattr(job.terminal, termios.TCSANOW, job.initial_modes)
         job.resume("fg")
         job.until(drawn(job, begun))
-        assert job.modes() == own
+        job.until(lambda: job.modes() == own)
         job.press("q")
         assert job.read_line() == "ended 0", job.text
         assert job.modes() == job.initial_modes
