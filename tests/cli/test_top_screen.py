@@ -160,6 +160,20 @@ def test_selection_stays_on_its_process(host: str) -> None:
     run_top(play, host)
 
 
+def test_selected_row_is_reversed_except_bars(host: str) -> None:
+    async def play(pilot: TopPilot) -> None:
+        for keys in ((), ("t", "j")):
+            await pilot.press(*keys)
+            table = pilot.app.screen.query_one(Table)
+            place = table.rows.place(table.selected)
+            assert place is not None
+            strip = table.render_line(place + 1)
+            plain = [s.text for s in strip if not (s.style and s.style.reverse)]
+            assert plain == ([] if keys else ["█████████", "▒"])
+
+    run_top(play, host)
+
+
 def test_scrolling_reaches_every_row(host: str) -> None:
     async def play(pilot: TopPilot) -> None:
         assert len(rows(pilot)) == 4

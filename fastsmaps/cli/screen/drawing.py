@@ -59,7 +59,11 @@ def bar(parts: Iterable[tuple[float, str, str]], whole: float, width: int) -> li
 def memory_bar(uss: int | None, pss: int | None, largest: int, width: int) -> list[Span]:
     """Return a bar of Pss beside the largest: solid for Uss, shaded for the shared part."""
     own, whole = uss or 0, pss or 0
-    parts = [(min(own, whole), "cyan", "█"), (max(whole - own, 0), "blue", "▒")]
+    # It keeps its colours in the selected row.
+    parts = [
+        (min(own, whole), "cyan not reverse", "█"),
+        (max(whole - own, 0), "blue not reverse", "▒"),
+    ]
     return bar(parts, largest, width)
 
 

@@ -214,11 +214,7 @@ class Table(ScrollView, can_focus=True):
             elif (missing := width - sum(cell_len(text) for text, _ in spans)) > 0:
                 blank = (" " * missing, "")
                 spans = [blank, *spans] if column.right else [*spans, blank]
-            # A bar keeps its colours in the selected row.
-            segments += [
-                Segment(text, _style(style) if style and "bold" not in style else base)
-                for text, style in spans
-            ]
+            segments += [Segment(text, base + _style(style)) for text, style in spans]
             segments.append(Segment(" ", base))
         return Strip(segments).simplify().adjust_cell_length(self.size.width, base)
 
