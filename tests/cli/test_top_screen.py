@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -427,6 +428,7 @@ def test_live_process_grows() -> None:
             assert child.stdin is not None
             await pilot.press("slash", *str(child.pid), "enter", "enter")
             await until_shown(pilot, "at your request")
+            assert re.search(r"Peak Rss [\d.]+M", screen_text(pilot))
             child.stdin.write(b"%d\n" % (32 << 20))
             child.stdin.flush()
             await until_shown(pilot, "+32.0M")
@@ -438,6 +440,25 @@ def test_live_process_grows() -> None:
             await until(pilot, lambda: re.search("ended|zombie", screen_text(pilot)))
             await pilot.press("escape")
             await until_shown(pilot, "processes, by pss")
+
+        run_top(play, interval=0.02)
+
+
+def test_process_that_runs_another_program() -> None:
+    code = "import os, sys; input(); os.execv(sys.executable, ['second', '-c', 'input()'])"
+    mark = f"exec-{os.getpid()}"  # found by the search, unlike a pid in no other row
+    with subprocess.Popen([sys.executable, "-c", code, mark], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+
+        async def play(pilot: TopPilot) -> None:
+            assert child.stdin is not None
+            await pilot.press("slash", *mark, "enter", "enter")
+            await until_shown(pilot, "at your request")
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            await until_shown(pilot, f"{child.pid} second -c input()")
+            child.stdin.write(b"\n")
+            child.stdin.flush()
 
         run_top(play, interval=0.02)
 

@@ -13,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 import fastsmaps
+from fastsmaps._model.grouping import command_of
 from fastsmaps._output.display import escaped
 from fastsmaps._source.source import Source
 from fastsmaps.cli.screen.dialogs import Help
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
+    from fastsmaps._model.info import Info
     from fastsmaps._model.mappings import Mappings
     from fastsmaps.cli.screen.sweeps import Sweeps
 
@@ -79,6 +81,7 @@ class ProcessScreen(Screen[None]):
         self._old: Mappings | None = None
         self._new: Mappings | None = None
         self._marked_at = self._opened_at = time.time()
+        self._info: Info | None = None
         self._samples: list[int] = []
         self._cost = 0.0
         self._shown = 0  # how often rows were made
@@ -123,12 +126,15 @@ class ProcessScreen(Screen[None]):
 
     async def _sample(self, process: fastsmaps.Process) -> None:
         try:
-            table, self._cost = await asyncio.to_thread(_timed, process)
+            table, info, self._cost = await asyncio.to_thread(_timed, process)
         except fastsmaps.Error as error:
             self._problem = str(error)
             self._draw_head()
             return
         self._sweeps.asked(self._cost)
+        if self._info is not None and self._info.cmdline != info.cmdline:
+            self._command = command_of(info)  # it runs another program, or has another title
+        self._info = info
         self._new = table
         self._old = self._old or table
         self._samples.append(table.totals().pss or 0)
@@ -166,6 +172,8 @@ class ProcessScreen(Screen[None]):
                 grew = signed((now.get(name) or 0) - (then.get(name) or 0))
                 text.append(f" {grew}" if grew else "", "red" if "+" in grew else "green")
                 text.append("  ")
+            if self._info is not None and self._info.peak_rss is not None:
+                text.append("Peak Rss ", "dim").append(short(self._info.peak_rss), "bold")
             lines.append(text)
             since = time.strftime("%H:%M:%S", time.localtime(self._marked_at))
             shown = f"{len(rows)} of {rows.total}" if rows is not None else "?"
@@ -248,8 +256,8 @@ class ProcessScreen(Screen[None]):
             await self._show()
 
 
-def _timed(process: fastsmaps.Process) -> tuple[Mappings, float]:
-    """Return the mappings and the CPU time it took to read them."""
+def _timed(process: fastsmaps.Process) -> tuple[Mappings, Info, float]:
+    """Return the mappings and other facts, and the CPU time it took to read them."""
     begun = time.thread_time()
-    table = process.mappings()
-    return table, time.thread_time() - begun
+    table, info = process.mappings(), process.info()
+    return table, info, time.thread_time() - begun
