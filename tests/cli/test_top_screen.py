@@ -484,6 +484,15 @@ def test_rows_that_are_late_are_not_shown(host: str, monkeypatch: pytest.MonkeyP
         go_on.set()
         await late
         assert "PATH" in screen_text(pilot)
+        # Nor are those of a screen that was closed meanwhile.
+        go_on.clear()
+        screen._view = "use"
+        late = asyncio.create_task(screen._show())
+        await asyncio.sleep(0)
+        await pilot.press("escape")
+        await until_shown(pilot, "processes, by pss")
+        go_on.set()
+        await late
 
     run_top(play, host)
 

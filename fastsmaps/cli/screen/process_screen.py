@@ -75,6 +75,9 @@ class ProcessScreen(Screen[None]):
         super().__init__()
         self._sweeps, self._pid, self._command = sweeps, pid, name
         self._procfs = sweeps.procfs
+        # Not query_one(): rows may be ready when the screen is closed.
+        self._head = Static(id="head", markup=False)
+        self._table = Table(NoRows())
         self._is_saved = Source(sweeps.procfs).is_capture
         self._view, self._sort, self._query = "use", "pss", ""
         self._inside: tuple[str, Hashable] | None = None
@@ -91,8 +94,8 @@ class ProcessScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the head, the table and the keys."""
-        yield Static(id="head", markup=False)
-        yield Table(NoRows())
+        yield self._head
+        yield self._table
         yield SearchLine()
         yield Footer()
 
@@ -158,7 +161,7 @@ class ProcessScreen(Screen[None]):
             inside=self._inside,
         )
         if number == self._shown:  # else a key or a sample asked for others meanwhile
-            self.query_one(Table).show(rows, self._sort, rows.descending)
+            self._table.show(rows, self._sort, rows.descending)
             self._draw_head(rows)
 
     def _draw_head(self, rows: MappingRows | None = None) -> None:
@@ -191,7 +194,7 @@ class ProcessScreen(Screen[None]):
             del lines[2:]
             words = textwrap.wrap(escaped(self._problem), max(width, 20))
             lines += [Text(line, "red") for line in words]
-        self.query_one("#head", Static).update(Text("\n").join(lines))
+        self._head.update(Text("\n").join(lines))
 
     # ---- keys
 
