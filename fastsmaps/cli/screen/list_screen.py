@@ -101,7 +101,7 @@ class ListScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the head, the table, the search line and the keys."""
-        yield Static(id="head", markup=False)
+        yield Static("reading processes", id="head", markup=False)
         yield Table(NoRows())
         yield SearchLine()
         yield Footer()

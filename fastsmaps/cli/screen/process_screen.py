@@ -101,6 +101,7 @@ class ProcessScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin to read."""
+        self._draw_head()
         self.run_worker(self._read(), exclusive=True)
 
     # ---- reading
@@ -167,6 +168,8 @@ class ProcessScreen(Screen[None]):
     def _draw_head(self, rows: MappingRows | None = None) -> None:
         width = self.app.size.width  # the screen's own is set later
         lines = [Text(f"{self._pid} {escaped(self._command)}", "bold")]
+        if self._new is None and not self._problem:
+            lines.append(Text("reading its mappings", "dim"))
         if self._new is not None and self._old is not None:
             now, then = self._new.totals(), self._old.totals()
             text = Text()

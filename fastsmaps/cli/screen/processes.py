@@ -114,12 +114,23 @@ class Marked:
 
     def growth(self, row: ProcessTotals) -> int | None:
         """Return the growth of Uss as far as Rss grew, too; a newer process grew from nothing."""
-        start, uss, rss = self._sizes.get(row.pid, (None, 0, 0))
+        return self._within(row, row.uss, row.rss)
+
+    def growths(self, scan: Scan) -> dict[int, int | None]:
+        """Return the growth of each process by pid, four times as fast as by row."""
+        sizes = zip(scan.column("uss"), scan.column("rss"), strict=True)
+        return {
+            row.pid: None if ABSENT in pair else self._within(row, *pair)
+            for row, pair in zip(scan, sizes, strict=True)
+        }
+
+    def _within(self, row: ProcessTotals, uss: int | None, rss: int | None) -> int | None:
+        start, *before = self._sizes.get(row.pid, (None, 0, 0))
         if start != row.start_time:
-            uss = rss = 0
-        if row.uss is None or row.rss is None or ABSENT in (uss, rss):
+            before = [0, 0]
+        if uss is None or rss is None or ABSENT in before:
             return None
-        return within(row.uss - uss, row.rss - rss)
+        return within(uss - before[0], rss - before[1])
 
 
 class ListRows:
@@ -196,7 +207,8 @@ class ListRows:
         if name == "command":
             return command_of
         if name == "grew":
-            return self._marked.growth
+            growths = self._marked.growths(self.scan)
+            return lambda row: growths[row.pid]
         if name in ("share", "bar", "processes"):
             return "pss"
         return attrgetter(name) if name in (*_TEXTS, "estimated") else name
