@@ -53,8 +53,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-# CPython 3.11 raises this SystemError, not a MemoryError, if it cannot allocate a function's frame.
-_NO_FRAME = "error return without exception set"
+# Ends of the messages of other errors without memory: CPython 3.11's SystemError if it cannot
+# allocate a function's frame, and the ImportError if dlopen() cannot map a module.
+_WITHOUT_MEMORY = (
+    "error return without exception set",
+    "failed to map segment from shared object",
+    "Cannot allocate memory",
+)
 
 # Address space, never touched, that is freed when memory runs out: without it CPython 3.12 has none
 # left to propagate the exception up to here.
@@ -124,9 +129,9 @@ def _run_main() -> int:
 
         _discard_output(sys.stdout)
         status = 128 + signal.SIGPIPE
-    except (MemoryError, SystemError) as error:
+    except (MemoryError, SystemError, ImportError) as error:
         _reserve.clear()
-        if isinstance(error, SystemError) and str(error) != _NO_FRAME:
+        if not isinstance(error, MemoryError) and not str(error).endswith(_WITHOUT_MEMORY):
             raise
         without_memory, status = True, 1
     except OSError as error:  # a full disk behind standard output

@@ -411,7 +411,7 @@ def test_rows_name_the_missing_descriptor(backend: ModuleType, many: processes.P
 def test_command_without_memory_prints_one_line(
     backend: ModuleType, arguments: tuple[str, ...]
 ) -> None:
-    """One line, whatever the limit; never a traceback."""
+    """One line, whatever the limit; never a traceback. Wide letters need a module in C."""
     code = (
         "import resource, sys, os\n"
         "import fastsmaps, json\n"
@@ -422,18 +422,20 @@ def test_command_without_memory_prints_one_line(
         "resource.setrlimit(resource.RLIMIT_AS, (size + room, size + room))\n"
         "entry()\n"
     )
-    for room in (0, 200_000, 1_000_000):
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", code, str(room), *arguments],
-                env=environment(),
-                capture_output=True, text=True, check=False, timeout=processes.TIMEOUT,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            if sys.version_info >= (3, 14) or fastsmaps.BACKEND == "c":
-                raise
-            pytest.skip("CPython unwinds for ever (python/cpython#132508)")
-        assert done.returncode in (0, 1), (done.returncode, done.stderr)
-        if done.returncode:
-            assert "Traceback" not in done.stderr, done.stderr
-            assert done.stderr.count("\n") == 1
+    wide = [sys.executable, "-c", "import sys; sys.stdin.read()", "\u6f22\u5b57"]
+    with subprocess.Popen(wide, stdin=subprocess.PIPE):  # ends at the end of its input
+        for room in (0, 200_000, 1_000_000):
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-c", code, str(room), *arguments],
+                    env=environment(),
+                    capture_output=True, text=True, check=False, timeout=processes.TIMEOUT,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                if sys.version_info >= (3, 14) or fastsmaps.BACKEND == "c":
+                    raise
+                pytest.skip("CPython unwinds for ever (python/cpython#132508)")
+            assert done.returncode in (0, 1), (done.returncode, done.stderr)
+            if done.returncode:
+                assert "Traceback" not in done.stderr, done.stderr
+                assert done.stderr.count("\n") == 1
