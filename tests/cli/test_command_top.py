@@ -55,7 +55,7 @@ def drawn(job: Job, begun: int = 0) -> Callable[[], bool]:
     return lambda: "COMMAND" in job.text[begun:]
 
 
-def test_live_screen_and_quit(backend: ModuleType) -> None:
+def test_live_screen_and_quit() -> None:
     with Job("top") as job:
         job.until(drawn(job))
         assert TAKEN in job.text
@@ -65,7 +65,7 @@ def test_live_screen_and_quit(backend: ModuleType) -> None:
     assert RESTORED in job.text
 
 
-def test_no_color(backend: ModuleType) -> None:
+def test_no_color() -> None:
     """The tests set NO_COLOR: Textual wrote black on black."""
     with Job("top") as job:
         job.until(drawn(job))
@@ -80,7 +80,7 @@ def test_no_color(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("begin", ["", "h"])
-def test_ctrl_c_ends_the_screen(backend: ModuleType, begin: str) -> None:
+def test_ctrl_c_ends_the_screen(begin: str) -> None:
     """As SIGINT would, though the terminal sends only a key; also above a dialog."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_the_screen(backend: ModuleType, begin: str) -> None:
     "numbers",
     [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]],
 )
-def test_signal_restores_terminal(backend: ModuleType, numbers: list[signal.Signals]) -> None:
+def test_signal_restores_terminal(numbers: list[signal.Signals]) -> None:
     """The terminal is restored, even if a second signal arrives meanwhile."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -106,14 +106,14 @@ def test_signal_restores_terminal(backend: ModuleType, numbers: list[signal.Sign
     assert "Traceback" not in job.text
 
 
-def test_top_ends_when_terminal_closes(backend: ModuleType) -> None:
+def test_top_ends_when_terminal_closes() -> None:
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
         job.hang_up()
         assert job.read_line() == "ended 0"
 
 
-def test_top_ends_when_the_shell_of_a_closed_terminal_ends(backend: ModuleType) -> None:
+def test_top_ends_when_the_shell_of_a_closed_terminal_ends() -> None:
     """The kernel sends SIGHUP and SIGCONT: what is drawn then cannot be written."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -124,7 +124,7 @@ def test_top_ends_when_the_shell_of_a_closed_terminal_ends(backend: ModuleType) 
 # ---- stopped and continued, another size
 
 
-def test_ctrl_z_and_continue(backend: ModuleType) -> None:
+def test_ctrl_z_and_continue() -> None:
     """Ctrl-Z restores the terminal until the command is in the foreground again; bg does not."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -149,7 +149,7 @@ def test_ctrl_z_and_continue(backend: ModuleType) -> None:
         assert job.modes() == job.initial_modes
 
 
-def test_sigstop_and_continue(backend: ModuleType) -> None:
+def test_sigstop_and_continue() -> None:
     """The shell restores the terminal; after fg the command takes it and redraws."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -166,7 +166,7 @@ def test_sigstop_and_continue(backend: ModuleType) -> None:
         assert job.modes() == job.initial_modes
 
 
-def test_modes_are_restored_if_no_shell_did(backend: ModuleType) -> None:
+def test_modes_are_restored_if_no_shell_did() -> None:
     """After SIGSTOP and SIGCONT without a shell, Textual takes its own modes for the first."""
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
@@ -180,7 +180,7 @@ def test_modes_are_restored_if_no_shell_did(backend: ModuleType) -> None:
         assert job.modes() == job.initial_modes
 
 
-def test_ignored_sigtstp_stays_ignored(backend: ModuleType) -> None:
+def test_ignored_sigtstp_stays_ignored() -> None:
     """SIGTSTP that was ignored at the start stays ignored, the key included."""
     ignoring = "import signal\nsignal.signal(signal.SIGTSTP, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + "from fastsmaps.cli.main import entry\nentry()"]
@@ -194,7 +194,7 @@ def test_ignored_sigtstp_stays_ignored(backend: ModuleType) -> None:
         assert job.read_line() == "ended 0"
 
 
-def test_terminal_resize_redraws(backend: ModuleType) -> None:
+def test_terminal_resize_redraws() -> None:
     with Job("top", "--interval", "3600") as job:
         job.until(drawn(job))
         wide = re.compile(r"kernel \d+")  # the last part of the host's memory
@@ -206,7 +206,7 @@ def test_terminal_resize_redraws(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("thread", [False, True])
-def test_signal_handlers_are_restored(backend: ModuleType, thread: bool) -> None:
+def test_signal_handlers_are_restored(thread: bool) -> None:
     """In a thread, which cannot set signal handlers, top prints tables."""
     with Job(command=[sys.executable, "-c", CALLER, *["thread"] * thread]) as job:
         job.until(drawn(job))
@@ -218,7 +218,7 @@ def test_signal_handlers_are_restored(backend: ModuleType, thread: bool) -> None
 # ---- without a screen
 
 
-def test_last_table_stays_after_iterations(backend: ModuleType) -> None:
+def test_last_table_stays_after_iterations() -> None:
     """The alternate screen is gone when the terminal is restored."""
     text = on_terminal("top", "--iterations", "2", "--interval", "0.1")
     assert TAKEN in text
@@ -229,7 +229,7 @@ def test_last_table_stays_after_iterations(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("reason", ["TERM=dumb", "TERM", "without Textual", "ASCII"])
-def test_tables_where_no_screen_is_possible(backend: ModuleType, reason: str) -> None:
+def test_tables_where_no_screen_is_possible(reason: str) -> None:
     """Tables one below the other, each as long as the terminal; endless until Ctrl-C."""
     settings = {
         "TERM=dumb": 'os.environ["TERM"] = "dumb"',
@@ -267,7 +267,7 @@ def test_sort_option(saved: str, sort: str) -> None:
         assert job.read_line() == "ended 0"
 
 
-def test_error_of_the_first_sweep_is_one_line(backend: ModuleType) -> None:
+def test_error_of_the_first_sweep_is_one_line() -> None:
     with Job("top", "--procfs", "/dev") as job:
         assert job.read_line() == "ended 1"
     assert "Traceback" not in job.text
