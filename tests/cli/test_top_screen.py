@@ -242,6 +242,28 @@ def test_tree_sums_whole_trees(host: str) -> None:
     run_top(play, host)
 
 
+def test_all_trees_close_and_open(host: str) -> None:
+    async def play(pilot: TopPilot) -> None:
+        await pilot.press("t", "asterisk")
+        assert pids(pilot) == [1]
+        await pilot.press("asterisk")
+        assert len(pids(pilot)) == 7
+
+    run_top(play, host)
+
+
+def test_memory_of_the_host_over_time(host: str) -> None:
+    async def play(pilot: TopPilot) -> None:
+        text = Path(host, "meminfo").read_bytes()
+        replace(
+            Path(host, "meminfo"), text.replace(b"MemAvailable: 786432", b"MemAvailable: 286432")
+        )
+        await until_shown(pilot, "744M used")
+        await until(pilot, lambda: re.search("used ▁+█", lines(pilot)[0]))
+
+    run_top(play, host, size=(160, 20), interval=0.01)
+
+
 def test_groups_and_their_processes(host: str) -> None:
     async def play(pilot: TopPilot) -> None:
         await pilot.press("g", "down", "down", "down", "down", "enter")

@@ -9,13 +9,12 @@ from rich.text import Text
 
 from fastsmaps._fields import ABSENT
 from fastsmaps._output.display import escaped
-from fastsmaps._source.meminfo import meminfo
 from fastsmaps._source.source import Source
-from fastsmaps.cli.screen.drawing import bar, short
+from fastsmaps.cli.screen.drawing import bar, short, sparkline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastsmaps._model.processes import Scan
     from fastsmaps.cli.screen.drawing import Span
@@ -39,9 +38,8 @@ def host_parts(values: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def memory_line(procfs: str, width: int, values: Mapping[str, int] | None = None) -> Text:
-    """Return a line with the host's name, its memory as a bar, and swap."""
-    values = meminfo(procfs) if values is None else values
+def memory_line(procfs: str, width: int, values: Mapping[str, int], used: Sequence[int]) -> Text:
+    """Return a line with the host's name, its memory as a bar, swap, and what was `used` so far."""
     host = Source(procfs).origin(None)[0] or os.path.basename(procfs)
     line = Text(no_wrap=True, overflow="ellipsis")
     total, available = values.get("MemTotal"), values.get("MemAvailable")
@@ -63,6 +61,9 @@ def memory_line(procfs: str, width: int, values: Mapping[str, int] | None = None
         spans[1:1] = [("  [", "dim"), *drawn, ("]", "dim")]
     for name, style in _PARTS.items():
         _append(spans, (f"  {name} {short(parts[name])}", style), width=width)
+    room = width - _size(spans) - len("  used ")
+    if len(used) > 1 and room >= _MIN_BAR_WIDTH:
+        spans += [("  used ", "dim"), (sparkline(used, min(_BAR_WIDTH, room)), "")]
     return line.append_text(Text.assemble(*spans))
 
 

@@ -37,12 +37,15 @@ _SORTS = {
 #: Words to group by that a list offers; a pattern and several words come with --by.
 _GROUPS = tuple(word for word in WORDS if word not in ("pid", "cmdline"))
 
+# Scans of which the head remembers the memory in use.
+_MAX_SAMPLES = 600
+
 HELP = """\
 arrows, j k        select a row; it stays on its process. PageUp, PageDown, Home, End, too.
                    Left and right show more of a long command
 Enter              open a process: its mappings, and what grew; or a group's processes
 /                  search: shows what contains the text, as you type; Escape ends it
-t                  trees, with the sum of each tree; - closes a tree, + opens it
+t                  trees, with the sum of each tree; - closes a tree, + opens it, * all
 g                  group by comm, user, cgroup, unit, container or exe
 u                  only one user
 P U R S            sort by Pss, Uss, Rss, swap
@@ -84,6 +87,7 @@ class ListScreen(Screen[None]):
         Binding("space", "pause", "pause"),
         Binding("plus", "plus", show=False),
         Binding("minus", "minus", show=False),
+        Binding("asterisk", "collapse_all", show=False),
         Binding("less_than_sign", "neighbour(-1)", show=False),
         Binding("greater_than_sign", "neighbour(1)", show=False),
         Binding("escape", "back", show=False),
@@ -98,6 +102,7 @@ class ListScreen(Screen[None]):
         self.rows: ListRows | None = None
         self._marked: Marked | None = None
         self._values: dict[str, int] = {}
+        self._used: list[int] = []  # the host's memory in use, at each scan
 
     def compose(self) -> ComposeResult:
         """Lay out the head, the table, the search line and the keys."""
@@ -112,6 +117,10 @@ class ListScreen(Screen[None]):
         """Show the rows of a new scan."""
         self.scan = scan
         self._marked = self._marked or Marked(scan)
+        self._values = values = meminfo(self._sweeps.procfs)
+        if "MemTotal" in values and "MemAvailable" in values:
+            self._used.append(values["MemTotal"] - values["MemAvailable"])
+            del self._used[:-_MAX_SAMPLES]
         if self.is_current:
             self.show_rows()
 
@@ -124,7 +133,6 @@ class ListScreen(Screen[None]):
         if self.scan is None or self._marked is None:
             return
         choices = self.choices
-        self._values = meminfo(self._sweeps.procfs)
         self.rows = ListRows(self.scan, choices, self._marked, self._values.get("MemTotal"))
         table = self.query_one(Table)
         table.show(self.rows, choices.sort, choices.descending)
@@ -135,7 +143,7 @@ class ListScreen(Screen[None]):
             return
         width = self.app.size.width  # the screen's own is set later
         lines = [
-            memory_line(self._sweeps.procfs, width, self._values),
+            memory_line(self._sweeps.procfs, width, self._values, self._used),
             reading_line(self.scan, width, self._sweeps.own_share()),
             self._state(),
         ]
@@ -215,6 +223,14 @@ class ListScreen(Screen[None]):
             self.action_budget(-1 if closed else 1)
         elif isinstance(key, tuple):
             (self.choices.collapsed.add if closed else self.choices.collapsed.discard)(key[0])
+            self.show_rows()
+
+    def action_collapse_all(self) -> None:
+        """Close all trees, or open them again."""
+        choices = self.choices
+        if choices.tree and self.scan is not None:
+            parents = {row.ppid for row in self.scan if row.ppid is not None}
+            choices.collapsed = set() if choices.collapsed else parents
             self.show_rows()
 
     def action_budget(self, step: int) -> None:
