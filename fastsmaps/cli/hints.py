@@ -39,6 +39,9 @@ def usage_hint(message: str, argv: Sequence[str], options: Iterable[str]) -> str
         options = [*options, "--version"]
         unknown = [word.partition("=")[0] for word in argv if word.startswith("--")]
         return next((similar(word, options) for word in unknown if word not in options), "")
+    for pattern in _CHOICES:
+        if choice := pattern.search(message):
+            return similar(choice["word"], re.findall(r"[\w-]+", choice["names"]))
     option = re.match(r"argument [^ ]*--(sort|limit|filter): expected one argument", message)
     if option:
         name = f"--{option[1]}"
@@ -46,6 +49,13 @@ def usage_hint(message: str, argv: Sequence[str], options: Iterable[str]) -> str
             if word in (name, name[1:3]) and value.startswith("-"):
                 return f"; write {shlex.quote(f'{name}={value}')}"
     return ""
+
+
+# Messages on a value that is not one of the choices: argparse's, and that of --by.
+_CHOICES = (
+    re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<names>.*)\)"),
+    re.compile(r"one or several of (?P<names>.*), got '(?P<word>[^']*)'"),
+)
 
 
 def _separator(words: Sequence[str]) -> str:

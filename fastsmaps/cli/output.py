@@ -30,12 +30,13 @@ _SORTED_LENGTH = 256
 
 
 def print_error(problem: Exception | str) -> None:
-    """Print one line to standard error, if it is open."""
+    """Print one line to standard error, if it is open; a terminal's lines end between words."""
     if sys.stderr is not None:
         import contextlib
 
         with contextlib.suppress(OSError):  # nobody reads it; the exit status still counts
-            print(f"fastsmaps: {escaped(str(problem))}", file=sys.stderr)
+            text = f"fastsmaps: {escaped(str(problem))}"
+            print(wrapped(text, terminal_width(sys.stderr)), file=sys.stderr)
 
 
 class CommandLine:
@@ -140,12 +141,13 @@ def print_table(
         print(f"\x1b[1m{line}\x1b[0m" if bold and coloured else line)
 
 
-def terminal_width() -> int | None:
-    """Return the terminal's width; None if standard output is not a terminal."""
-    if not sys.stdout.isatty():
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Return the terminal's width; None if the stream (standard output) is not a terminal."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
         return None
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except OSError:
         return None
 
@@ -201,14 +203,21 @@ def print_written() -> None:
     _written.clear()
 
 
-def wrapped(text: str) -> str:
-    """Wrap lines to the terminal's width."""
-    width = terminal_width()
-    if width is None:
+def wrapped(text: str, width: int | None) -> str:
+    """Break lines between words; None does not. Options and paths are not broken."""
+    if width is None or len(text) <= width:
         return text
     import textwrap
 
-    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
+def print_note(text: str) -> None:
+    """Print lines, which a terminal breaks between words."""
+    print(wrapped(text, terminal_width()))
 
 
 def plain_lines(

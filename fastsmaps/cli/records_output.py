@@ -10,7 +10,7 @@ from fastsmaps._model.sizes import human
 from fastsmaps._model.totals import NO_NAME
 from fastsmaps._output.display import escaped, kib
 from fastsmaps.cli.options import UsageError, is_table, write_errors
-from fastsmaps.cli.output import print_csv, print_json, print_table, wrapped
+from fastsmaps.cli.output import print_csv, print_json, print_note, print_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def show(
         left = [column.head for column in columns if column.left]
         print_table([column.head for column in columns], cells, lasts, left)
         if note:
-            print(f"\n{wrapped(note)}")
+            print_note(f"\n{note}")
 
 
 # ---- Parquet

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # rich measures every cell: 4,000 rows take it a second, and nobody needs them in colour.
 _MAX_ROWS = 4000
+# Texts up to this width are not cut, unless they are in the last column: addresses have 16 digits.
+_MAX_SHORT = 16
 
 
 def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> Table:
@@ -29,7 +31,7 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequenc
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
-    wide = set(left[-1:])
+    wide = _cut_columns(head, rows, left)
     for name in head:
         table.add_column(
             Text(name),
@@ -46,6 +48,15 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequenc
             cells[-1] = _Path(row[-1])
         table.add_row(*cells, style=style)
     return table
+
+
+def _cut_columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]
+) -> set[str]:
+    """Return the columns that may be cut: the last, if it has texts, and other long texts."""
+    columns = zip(head, zip(head, *rows, strict=True), strict=True)
+    long = {name for name, cells in columns if max(map(cell_width, cells)) > _MAX_SHORT}
+    return {*left[-1:], *long.intersection(left)}
 
 
 class _Path:
@@ -83,7 +94,7 @@ def print_rich_table(
         no_color=False,  # --color=always is stronger than NO_COLOR
     )
     # Columns that are not cut may need more: then the terminal wraps the lines.
-    cut = left[-1:]
+    cut = _cut_columns(head, rows, left)
     widths = [
         MIN_TEXT if name in cut else max(map(cell_width, column))
         for name, column in zip(head, zip(head, *rows, strict=True), strict=True)

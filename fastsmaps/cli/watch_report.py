@@ -23,7 +23,7 @@ from fastsmaps.cli.change_table import (
     total_record,
 )
 from fastsmaps.cli.options import write_errors
-from fastsmaps.cli.output import MAX_COMMAND_LENGTH, forget_written, plain_lines
+from fastsmaps.cli.output import MAX_COMMAND_LENGTH, forget_written, plain_lines, wrapped
 from fastsmaps.cli.plot_option import command_line, save_page
 from fastsmaps.cli.records_output import DEFAULT_SIZES
 
@@ -157,9 +157,15 @@ def _report(
         if len(ended.name) <= MAX_COMMAND_LENGTH
         else f"{ended.name[:MAX_COMMAND_LENGTH]}..."
     )
-    lines = [f"{name} (process {watch.pid}): {_end(watch, ended)}"]
+    width = _terminal_width(args, ended)
+    title = escaped(f"{name} (process {watch.pid}): {_end(watch, ended)}")
+    lines = wrapped(title, width).splitlines()
     if len(samples):
-        lines += [_samples_line(watch, samples), "", *_sizes_table(args, watch, samples, ended)]
+        lines += [
+            *wrapped(_samples_line(watch, samples), width).splitlines(),
+            "",
+            *_sizes_table(args, watch, samples, ended),
+        ]
         lines += _growth(args, watch, ended)
     else:
         lines.append("it ended before the first sample")
@@ -194,7 +200,8 @@ def _end(watch: fastsmaps.Watch, ended: WatchEnd) -> str:
 
 
 def _samples_line(watch: fastsmaps.Watch, samples: Samples) -> str:
-    text = f"{watch.count} samples, one every {watch.interval:g} s"
+    noun = "sample" if watch.count == 1 else "samples"
+    text = f"{watch.count} {noun}, one every {watch.interval:g} s"
     if watch.skipped:
         text += f", {watch.skipped} skipped: samples take too long for the interval or for --budget"
     if watch.tree:

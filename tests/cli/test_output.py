@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from fastsmaps._output.display import cell_width, cut_cells
-from fastsmaps.cli.output import plain_lines
+from fastsmaps.cli.output import plain_lines, wrapped
 from support.commands import COMMAND, ZOO, environment, on_terminal, run
 from support.metrics import write_process
 
 ESC = "\x1b["
 SELF = str(os.getpid())
+
+
+def plain_text(text: str) -> str:
+    """Return what a terminal shows of a text."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "")
 
 
 def printed(*options: str, terminal: bool = False, **variables: str) -> str:
@@ -95,10 +101,40 @@ def test_numbers_are_never_cut(backend: ModuleType, without_rich: bool) -> None:
     """With so many fields only the last column could be cut, and the terminal wraps the lines."""
     names = "pss,uss,rss,swap,locked,pss_dirty,pss_anon,pss_file,private_clean,private_dirty,ppid"
     text = on_terminal("ps", SELF, "--fields", names, without_rich=without_rich)
-    head, first, *_ = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "").splitlines()
+    head, first, *_ = plain_text(text).splitlines()
     assert "…" not in head + first.partition("python")[0]
     assert head.split() == ["PID", "USER", *names.upper().split(","), "COMMAND"]
     assert str(os.getppid()) in first.split()
+
+
+def test_long_texts_are_cut_before_the_last_column(backend: ModuleType, tmp_path: Path) -> None:
+    write_process(tmp_path / "host", 7)
+    (tmp_path / "host/7/cmdline").write_bytes(b"/opt/%b/program\0--option\0" % (b"x" * 50))
+    (tmp_path / "host/7/cgroup").write_text("0::/%s\n" % ("group" * 30))
+    where = ("ps", "--procfs", str(tmp_path / "host"))
+    head, row, *_ = plain_text(on_terminal(*where, "--cgroup")).splitlines()
+    assert head.split()[-2:] == ["CGROUP", "COMMAND"]
+    assert len(row) <= 100
+    assert row.endswith("… program --option")
+    # The program's path, in the last column.
+    head, row, *_ = plain_text(on_terminal(*where, "--fields", "cmdline,pss")).splitlines()
+    assert head.split() == ["PID", "USER", "PSS", "COMMAND"]
+    assert " /opt/xxx" in row
+    assert len(row) <= 100
+    head, row, *_ = run(*where, "--fields", "cmdline,pss").stdout.splitlines()
+    assert head.split() == ["PID", "USER", "PSS", "KiB", "COMMAND"]
+    assert row.endswith("xx/program --option")
+
+
+def test_lines_of_errors_and_notes_end_between_words(backend: ModuleType) -> None:
+    text = plain_text(
+        on_terminal(command=["sh", "-c", shlex.join([*COMMAND, "ps", "--sort", "x"]) + " || true"])
+    )
+    lines = text.splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines) + "\n" == run("ps", "--sort", "x", status=2).stderr
+    assert wrapped("a --b-c d", 5) == "a\n--b-c\nd"
 
 
 # ---- files

@@ -6,7 +6,7 @@ import fastsmaps
 from fastsmaps._model.processes import is_failure
 from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import UsageError, add_output
-from fastsmaps.cli.output import note_written, print_error, wrapped
+from fastsmaps.cli.output import note_written, print_error, print_note
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import check_matches, select_processes
 from fastsmaps.cli.procfs_option import open_procfs
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if pids:
             columns = [number("pid"), text("outcome"), *sizes(DEFAULT_SIZES, unit), text("comm")]
             show(args, [row.as_dict() for row in scan], columns, defaults=["pid"])
-        print(wrapped(scan_note(scan)))
+        print_note(scan_note(scan))
     if is_failure(scan.coverage):
         opened.status = 1
     if pids:

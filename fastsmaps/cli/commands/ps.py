@@ -267,8 +267,11 @@ def _show_rows(
     columns: list[Column] = []
     total: list[str] = []
     if is_table(args):
+        # A command line is the last column, even if it is named: it may be cut there.
+        full = "cmdline" in names
+        names = [name for name in names if name != "cmdline"]
         for record in records:
-            record["command"] = CommandLine(scan.by_pid[record["pid"]])
+            record["command"] = CommandLine(scan.by_pid[record["pid"]], full=full)
         unit = size_format(args)
         first = [name for name in ("pid", "user") if name not in names]
         last = ["cgroup"] if args.cgroup and "cgroup" not in names else []

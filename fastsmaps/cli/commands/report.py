@@ -14,7 +14,7 @@ from fastsmaps.cli.options import (
     file_to_write,
     seconds,
 )
-from fastsmaps.cli.output import wrapped
+from fastsmaps.cli.output import print_note
 from fastsmaps.cli.plot_option import command_line, save_page
 from fastsmaps.cli.procfs_option import open_procfs
 from fastsmaps.cli.progress import progress_bar
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         with progress_bar("reading mappings") as progress:
             page = plot.report(scan, timeout=left, command=command_line(), progress=progress)
         save_page(page, args.output)
-        print(wrapped(scan_note(scan)))
+        print_note(scan_note(scan))
     if is_failure(scan.coverage):
         opened.status = 1
     return opened.status

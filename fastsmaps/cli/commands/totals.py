@@ -8,7 +8,7 @@ from fastsmaps._model.grouping import search
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._output.display import kib
 from fastsmaps.cli.options import UsageError, add_output, is_table
-from fastsmaps.cli.output import print_error, wrapped
+from fastsmaps.cli.output import print_error, print_note
 from fastsmaps.cli.process_argument import (
     add_target,
     is_pid,
@@ -134,7 +134,7 @@ def _tree(args: argparse.Namespace) -> int:
     _show(args, records, [*_HEAD, "processes", "unread", *UNREAD])
     if records and is_table(args):
         note = f"{scan_note(scan)}\n{selection.note}".rstrip()
-        print(f"\n{wrapped(note)}")
+        print_note(f"\n{note}")
     return opened.status
 
 
