@@ -196,6 +196,8 @@ def _script(words: Sequence[str]) -> str:
             return next(rest, "").rpartition("/")[2]
         if option in _INTERPRETERS[program]:
             next(rest, None)
+        elif word.startswith(("/dev/fd/", "/proc/self/fd/")):
+            return ""  # a pipe, as in bash <(...): its number names nothing
         elif not word.startswith(("-", "+", "@")):
             # A class has dots before its name, a script has slashes.
             return word.rpartition("." if program == "java" else "/")[2]

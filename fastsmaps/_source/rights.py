@@ -140,7 +140,7 @@ def enough(rights: Rights, *, perfmon: bool = True) -> str:
         if rights.has(bit)
     ]
     if perfmon and held and rights.initial is False:
-        text += f" ({held[0]} of this reader counts in its own user namespace alone)"
+        text += f" ({held[0]} of this reader counts only in its own user namespace)"
     elif perfmon and held:
         text += f" ({held[0]}, which this reader has, is not enough on this kernel)"
     elif perfmon:
@@ -168,8 +168,8 @@ def _where_it_has_to_be(rights: Rights) -> str:
     if not rights.bounding >> _PTRACE & 1:
         return "; it is not in the bounding set either, so what starts the reader has to grant it"
     return (
-        "; this reader has it in the bounding set alone, and it has to be effective (uid 0, an "
-        "ambient or a file capability)"
+        "; this reader has it only in its bounding set, not effective: run it as uid 0, or give it "
+        "an ambient or a file capability"
     )
 
 
@@ -177,8 +177,8 @@ def _not_a_capability(rights: Rights, perfmon: bool) -> str:
     """Return advice for a reader that has CAP_SYS_PTRACE and was refused."""
     if rights.initial is False:
         return (
-            "CAP_SYS_PTRACE of this reader counts for processes of its own user namespace alone; "
-            "read others from outside of it, with CAP_SYS_PTRACE there"
+            "CAP_SYS_PTRACE of this reader counts only in its own user namespace; to read other "
+            "processes, run the reader outside of it, with CAP_SYS_PTRACE there"
         )
     if rights.modules:
         modules = f"a security module ({', '.join(rights.modules)})"
@@ -188,7 +188,7 @@ def _not_a_capability(rights: Rights, perfmon: bool) -> str:
     if rights.label:
         text += f", which confines this reader as {rights.label}"
     if perfmon and not rights.has(_PERFMON):
-        text += "; newer kernels do not ask it where the reader has CAP_PERFMON"
+        text += "; newer kernels do not ask it if the reader has CAP_PERFMON"
     return text
 
 

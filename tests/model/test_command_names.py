@@ -75,6 +75,8 @@ def test_short_command_is_cut() -> None:
         (["node", "-e", "1", "2"], "comm"),
         (["/bin/sh", "/etc/init.d/x", "start"], "x"),
         (["bash", "-euo", "pipefail", "run.sh"], "run.sh"),
+        (["bash", "/dev/fd/63"], "comm"),
+        (["python3", "/proc/self/fd/11"], "comm"),
         (["bash", "-lc", "make all"], "comm"),
         (["-bash"], "comm"),
         (["perl", "-w", "-I", "lib", "bin/scan.pl"], "scan.pl"),

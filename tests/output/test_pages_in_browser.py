@@ -68,6 +68,15 @@ def test_browser_shows_every_view(tab: Tab, pages: dict[str, Path], name: str) -
     assert tab.problems == []
 
 
+def test_headings_side_by_side_are_level(tab: Tab, pages: dict[str, Path]) -> None:
+    tab.open(pages["report"], width=1280)
+    tops = tab.run(
+        "[...document.querySelectorAll('.pair h2')].map(h => h.getBoundingClientRect().top)"
+    )
+    assert len(tops) == 2
+    assert tops[0] == tops[1]
+
+
 # Pairs of blocks of the page that lie on each other.
 OVERLAPS = """(() => {
   const blocks = [...document.querySelectorAll(
