@@ -187,7 +187,10 @@ def parse_users(args: argparse.Namespace) -> list[int]:
             numbers.append(pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):
             if not (name.isascii() and name.isdecimal() and len(name) < 11):
-                raise UsageError(f"--user: unknown user {name!r}") from None
+                from fastsmaps.cli.hints import similar
+
+                hint = similar(name, [user.pw_name for user in pwd.getpwall()])
+                raise UsageError(f"--user: unknown user {name!r}{hint}") from None
             numbers.append(int(name))
     return numbers
 

@@ -38,6 +38,7 @@ from support.processes import workload
         ("ps --fields xyzzy", "no field 'xyzzy'; there are: pid"),
         (f"maps {ZOO} --sort pth", "did you mean path?"),
         (f"maps {ZOO} --by knd", "did you mean kind? (see fastsmaps maps --help)"),
+        ("ps -u rooot", "unknown user 'rooot'; did you mean root?"),
         ("ps --color=alwasy", "did you mean always? (see fastsmaps ps --help)"),
         ("ps --by contaner", "got 'contaner'; did you mean container? (see"),
         ("ps --by user,unti", "got 'unti'; did you mean unit? (see"),
