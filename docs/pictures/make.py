@@ -108,7 +108,7 @@ def screen(keys: str) -> str:
             for key, shown in (("", "of a core"), *((key, "") for key in keys.split())):
                 if key:
                     subprocess.run([*tmux, "send-keys", key], env=environment, check=True)
-                    time.sleep(5)  # some samples
+                time.sleep(20)  # some samples, after which what top takes is steady
                 while shown not in (text := _pane(tmux, environment)):
                     time.sleep(0.2)
             return text

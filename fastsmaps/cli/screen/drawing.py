@@ -39,7 +39,7 @@ def bar(parts: Iterable[tuple[float, str, str]], whole: float, width: int) -> li
 
     Borders are at full cells; only the end of a solid last part has eighths of a cell.
     """
-    present = [part for part in parts if part[0] > 0]
+    present = [part for part in parts if part[0] > 0 and whole > 0]
     spans: list[Span] = []
     total = 0.0
     used = 0
@@ -68,10 +68,14 @@ def memory_bar(uss: int | None, pss: int | None, largest: int, width: int) -> li
 
 
 def sparkline(values: Sequence[int], width: int) -> str:
-    """Return the last `width` values as a line of blocks, from the smallest to the largest."""
+    """Return the last `width` values as a line of blocks, from the smallest to the largest.
+
+    The lowest block is at most nine tenths of the largest value: less than that is no change.
+    """
     shown = values[-width:] if width > 0 else []
     if not shown:
         return ""
-    low, high = min(shown), max(shown)
+    high = max(shown)
+    low = min(*shown, 0.9 * high)
     scale = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
     return "".join(_LEVELS[round((value - low) * scale)] for value in shown)
