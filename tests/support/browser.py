@@ -42,7 +42,7 @@ class Tab:
             self._call(f"{domain}.enable")
 
     def open(self, path: Path, *, width: int = 1280, dark: bool = False) -> None:
-        """Open a page in a window of that width; return when it has loaded."""
+        """Open a page in a window of that width; return when it has loaded and was drawn once."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -51,6 +51,7 @@ class Tab:
         self._call("Page.navigate", url=path.as_uri())
         while not self._loaded:
             self._event(self._message())
+        self.run("0")  # a course is drawn when its size is known, in the first frame
 
     def run(self, script: str) -> Any:
         """Return the value of a JavaScript expression, after the next frame is drawn."""
