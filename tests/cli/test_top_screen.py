@@ -385,6 +385,7 @@ def test_growth_of_processes_since_the_mark(host: str) -> None:
         assert pids(pilot)[0] == 22
         await pilot.press("d")
         await until(pilot, lambda: "+9.8M" not in screen_text(pilot))
+        assert "GREW since HH:MM:SS" in screen_text(pilot)
 
     run_top(play, host, interval=0.01, budget=1.0)
 

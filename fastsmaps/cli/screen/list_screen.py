@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from rich.text import Text
@@ -101,6 +102,7 @@ class ListScreen(Screen[None]):
         self.scan: Scan | None = None
         self.rows: ListRows | None = None
         self._marked: Marked | None = None
+        self._since = ""  # the time of the user's mark
         self._values: dict[str, int] = {}
         self._used: list[int] = []  # the host's memory in use, at each scan
 
@@ -167,6 +169,8 @@ class ListScreen(Screen[None]):
             line.append(f", of user {escaped(user_name(choices.user))}", "yellow")
         if choices.tree:
             line.append(", as trees")
+        if self._since:
+            line.append(f", GREW since {self._since}")
         if self._sweeps.paused:
             line.append("  PAUSED", "bold yellow")
         return line
@@ -247,6 +251,7 @@ class ListScreen(Screen[None]):
         """Count growth from now."""
         if self.scan is not None:
             self._marked = Marked(self.scan)
+            self._since = time.strftime("%H:%M:%S")
             self.show_rows()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

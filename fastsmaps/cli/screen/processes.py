@@ -104,7 +104,6 @@ class Marked:
     """The memory of all processes at a moment, from which growth is counted."""
 
     def __init__(self, scan: Scan) -> None:
-        self.at = scan.taken_at
         sizes = zip(scan.column("uss"), scan.column("rss"), strict=True)
         self._sizes = {
             row.pid: (row.start_time, *pair)
