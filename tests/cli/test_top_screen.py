@@ -549,6 +549,18 @@ def test_process_that_is_gone(host: str) -> None:
     run_top(play, host)
 
 
+def test_sweep_that_ends_while_the_app_does(host: str) -> None:
+    """Its rows had nowhere to go: a traceback."""
+
+    async def play(pilot: TopPilot) -> None:
+        app = app_of(pilot)
+        assert app.list.scan is not None
+        await app.list.remove_children()
+        app.list.show_scan(app.list.scan)
+
+    run_top(play, host)
+
+
 def test_error_of_a_sweep_ends_the_screen(host: str) -> None:
     async def play(pilot: TopPilot) -> None:
         shutil.rmtree(host)

@@ -98,6 +98,9 @@ class ListScreen(Screen[None]):
     def __init__(self, sweeps: Sweeps, choices: Choices) -> None:
         super().__init__()
         self._sweeps = sweeps
+        # Not query_one(): a sweep may end while the app does.
+        self._head = Static("reading processes", id="head", markup=False)
+        self._table = Table(NoRows())
         self.choices = choices
         self.scan: Scan | None = None
         self.rows: ListRows | None = None
@@ -108,8 +111,8 @@ class ListScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the head, the table, the search line and the keys."""
-        yield Static("reading processes", id="head", markup=False)
-        yield Table(NoRows())
+        yield self._head
+        yield self._table
         yield SearchLine()
         yield Footer()
 
@@ -136,8 +139,7 @@ class ListScreen(Screen[None]):
             return
         choices = self.choices
         self.rows = ListRows(self.scan, choices, self._marked, self._values.get("MemTotal"))
-        table = self.query_one(Table)
-        table.show(self.rows, choices.sort, choices.descending)
+        self._table.show(self.rows, choices.sort, choices.descending)
         self._draw_head()
 
     def _draw_head(self) -> None:
@@ -149,7 +151,7 @@ class ListScreen(Screen[None]):
             reading_line(self.scan, width, self._sweeps.own_share()),
             self._state(),
         ]
-        self.query_one("#head", Static).update(Text("\n").join(lines))
+        self._head.update(Text("\n").join(lines))
 
     def _state(self) -> Text:
         choices, rows = self.choices, self.rows
@@ -222,7 +224,7 @@ class ListScreen(Screen[None]):
         self._collapse(True)
 
     def _collapse(self, closed: bool) -> None:
-        key = self.query_one(Table).selected
+        key = self._table.selected
         if not self.choices.tree:
             self.action_budget(-1 if closed else 1)
         elif isinstance(key, tuple):
@@ -269,7 +271,7 @@ class ListScreen(Screen[None]):
 
     def action_back(self) -> None:
         """End search, groups, trees and one user, one at a time; then go to the first row."""
-        choices, table = self.choices, self.query_one(Table)
+        choices = self.choices
         closed: Hashable = None
         if choices.query:
             choices.query = ""
@@ -282,10 +284,10 @@ class ListScreen(Screen[None]):
         elif choices.user is not None:
             choices.user = None
         else:
-            table.clear_selection()
+            self._table.clear_selection()
         self.show_rows()
         if choices.by is not None:
-            table.select(("group", closed))
+            self._table.select(("group", closed))
 
     def action_group(self) -> None:
         """Choose what to group by."""
@@ -342,7 +344,7 @@ class ListScreen(Screen[None]):
             self.choices.inside.append((self.choices.by, event.key[1]))
             self.choices.by = None
             self.show_rows()
-            self.query_one(Table).clear_selection()
+            self._table.clear_selection()
             return
         place = self.rows.place(event.key)
         if place is not None:
