@@ -25,7 +25,7 @@ def outputs(shell: InteractiveShell, code: str) -> Iterator[str]:
     """Run a cell and yield its outputs as blocks of Markdown."""
     # Inside the trap, run_cell() leaves the captured display hook in place.
     with shell.display_trap, capture_output() as captured:
-        result = shell.run_cell(code)  # type: ignore[no-untyped-call]
+        result = shell.run_cell(code)  # type: ignore[no-untyped-call]  # IPython has no types
     if result.error_before_exec or result.error_in_exec:
         sys.exit(captured.stdout + captured.stderr)
     if captured.stdout:

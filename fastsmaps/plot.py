@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from fastsmaps import _version
 from fastsmaps._arguments import Any, check_function, check_str, check_timeout, check_type
-from fastsmaps._errors import Error, ProcessGone
+from fastsmaps._errors import Error
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import By, Keys, command_of, key_of, process_label
 from fastsmaps._model.mapping import Mapping
@@ -46,7 +46,7 @@ from fastsmaps._output.tiles import (
     sizes_in,
     sums,
 )
-from fastsmaps._source.process import Process
+from fastsmaps._source.process import process_of
 
 # Parts of memory on a page, and of one process.
 _MAX_PARTS = 6000
@@ -410,9 +410,7 @@ def _group_text(key: object) -> str:
 def _mappings_of(row: ProcessTotals, procfs: str) -> Mappings | None:
     """Read the mappings of the row's process; None if it has ended or cannot be read."""
     try:
-        with Process(row.pid, procfs=procfs) as process:
-            if row.start_time != process.directory.stat().start_time:
-                raise ProcessGone(f"process {row.pid} has ended", pid=row.pid)
+        with process_of(row, procfs) as process:
             return process.mappings()
     except Error:
         return None

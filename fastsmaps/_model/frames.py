@@ -20,9 +20,10 @@ class Frames(Shown):
 
     __slots__ = ()
 
-    def _batch(self) -> Any:
-        """Return all columns as a pyarrow.RecordBatch; null for an unknown value."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _batch(self) -> Any:
+            """Return all columns as a pyarrow.RecordBatch; null for an unknown value."""
 
     def __arrow_c_schema__(self) -> object:
         """Return the columns as an Arrow schema (PyCapsule); DuckDB needs it before each query."""

@@ -66,7 +66,7 @@ _MIN_STACK, _MAX_GUARD = 16 << 10, 1 << 20
 _PAGE = 4 << 10
 # A power of two from here on is a stack's size: what ulimit -s and runtimes choose.
 _SURE_STACK = 64 << 10
-# Chromium's partition_alloc_constants.h: slots begin after four pages, of which two are guards.
+# Chromium's partition_alloc_constants.h: slots begin after four pages, two of them guards.
 _SUPER_PAGE, _FIRST_SLOT = 2 << 20, 16 << 10
 # Go's runtime/malloc.go: the first hint for its heap on amd64 and others, and on arm64.
 _GO_HEAPS = (0xC0 << 32, 0x40 << 32)

@@ -1,4 +1,4 @@
-"""Base classes of what is handed out: immutable, compared by value, shown to people."""
+"""Base classes of results: immutable values, and objects that show their figures."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ class Shown:
 
     __slots__ = ()
 
-    def _view(self) -> View:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _view(self) -> View: ...
 
     def __repr__(self) -> str:
         return self._view().text()

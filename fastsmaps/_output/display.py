@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from fastsmaps._model.escaping import escaped as escaped
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
 # Less of a path says nothing.
 _MIN_PATH = 8
 
@@ -53,6 +58,12 @@ def _cells(letter: str) -> int:
     if unicodedata.category(letter) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "FW" else 1
+
+
+def blocks(values: Iterable[float], low: float, high: float) -> str:
+    """Return a character for each value: a low block for `low`, a full one for `high`."""
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
 
 
 def kib(size: int | None) -> str:

@@ -9,21 +9,21 @@ from fastsmaps._model.processes import Scan
 from fastsmaps._model.sizes import human
 from fastsmaps._model.tree import is_missing
 from fastsmaps._output.tiles import kib, shown
-from fastsmaps._source.meminfo import meminfo
+from fastsmaps._source.meminfo import meminfo, memory_parts
 
-# Parts of MemTotal that do not overlap (proc_meminfo(5), Documentation/filesystems/proc.rst): the
-# name, a colour, the values that are added, those that are subtracted, and what it is.
-_PARTS = (
-    ("Anonymous", "anon", ("AnonPages",), (), "heaps, stacks and private data of processes"),
-    ("Shared", "shmem", ("Shmem",), (), "tmpfs and shared memory"),
-    ("File cache", "file", ("Cached", "Buffers"), ("Shmem",), "given back when needed"),
-    ("Slab", "device", ("Slab",), (), "the kernel's objects, such as cached names of files"),
-    ("Page tables", "hugetlb", ("PageTables", "SecPageTables"), (), "of processes and guests"),
-    ("Kernel stacks", "stack", ("KernelStack",), (), "of threads"),
-    ("Per CPU", "heap", ("Percpu",), (), "the kernel's memory for each CPU"),
-    ("Huge pages", "anon_named", ("Hugetlb",), (), "reserved by hugetlbfs, used or not"),
-    ("Free", "", ("MemFree",), (), "used for nothing"),
-)
+# The parts of a host's memory: what they are called, a colour, and what they are.
+_PARTS = {
+    "anon": ("Anonymous", "anon", "heaps, stacks and private data of processes"),
+    "shmem": ("Shared", "shmem", "tmpfs and shared memory"),
+    "cache": ("File cache", "file", "given back when needed"),
+    "slab": ("Slab", "device", "the kernel's objects, such as cached names of files"),
+    "page_tables": ("Page tables", "hugetlb", "of processes and guests"),
+    "kernel_stacks": ("Kernel stacks", "stack", "of threads"),
+    "percpu": ("Per CPU", "heap", "the kernel's memory for each CPU"),
+    "hugetlb": ("Huge pages", "anon_named", "reserved by hugetlbfs, used or not"),
+    "other": ("Other", "special", "the kernel and drivers, in no line of meminfo"),
+    "free": ("Free", "", "used for nothing"),
+}
 _MAX_REASONS = 50
 _MAX_REASON = 600  # characters
 
@@ -74,23 +74,12 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _memory(values: dict[str, int]) -> list[tuple[str, float, str, str]]:
-    total = values.get("MemTotal")
-    if not total:
-        return []
-    parts = []
-    rest = total
-    for name, colour, added, subtracted, about in _PARTS:
-        size = sum(values.get(label, 0) for label in added)
-        size -= sum(values.get(label, 0) for label in subtracted)
-        if size > 0:
-            parts.append((name, size / 1024, colour, about))
-            rest -= size
-    if rest > 0:
-        # Pages that drivers and the kernel itself allocate are in no line of meminfo.
-        parts.insert(
-            -1, ("Other", rest / 1024, "special", "the kernel and drivers, in no line of meminfo")
-        )
-    return parts
+    parts = memory_parts(values)
+    return [
+        (title, parts[name] / 1024, colour, about)
+        for name, (title, colour, about) in _PARTS.items()
+        if parts.get(name)
+    ]
 
 
 def _unread(scan: Scan, unreached: int) -> list[tuple[str, str, str]]:

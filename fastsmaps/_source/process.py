@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from fastsmaps._model.process_totals import ProcessTotals
+
 
 @public
 class Process:
@@ -128,3 +130,16 @@ class Process:
         ``heap`` is None.
         """
         return self.directory.info(heap=heap)
+
+
+def process_of(row: ProcessTotals, procfs: str) -> Process:
+    """Open the process of a scan's row; raises ProcessGone if another one has its number."""
+    process = Process(row.pid, procfs=procfs)
+    try:
+        start = row.start_time
+        if start is not None and start != process.directory.stat().start_time:
+            raise ProcessGone(f"process {row.pid} has ended", pid=row.pid)
+    except BaseException:
+        process.close()
+        raise
+    return process

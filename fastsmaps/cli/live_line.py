@@ -8,13 +8,13 @@ import stat
 import sys
 import time
 
-from fastsmaps._output.display import escaped
+from fastsmaps._output.display import blocks, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TextIO
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 # Values of a course; of more, each two neighbours become their maximum.
 _MAX_COURSE = 40
 # Columns kept free for the "^C" that a terminal shows.
@@ -23,7 +23,7 @@ _MARGIN = 3
 _MAX_PAUSE = 5.0
 
 
-class live_line:  # noqa: N801 - called like a function
+class LiveLine:
     """Show a title and, below it, a line of changing parts, while the block runs.
 
     Nothing is shown unless standard error is a terminal that this process is in the foreground of,
@@ -38,7 +38,7 @@ class live_line:  # noqa: N801 - called like a function
         self._moves = os.environ.get("TERM", "dumb") not in ("dumb", "")
         self._is_on = sys.stderr is not None and sys.stderr.isatty() and not _is_pipe(sys.stdout)
 
-    def __enter__(self) -> live_line:
+    def __enter__(self) -> LiveLine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +76,7 @@ class live_line:  # noqa: N801 - called like a function
         largest = max(values, default=0)
         if not largest or "utf" not in (sys.stderr.encoding or "").lower():
             return ""
-        return "".join(_BLOCKS[value * (len(_BLOCKS) - 1) // largest] for value in values)
+        return blocks(values, 0, largest)
 
     def _removal(self) -> str:
         if self._shown_at is None or time.monotonic() - self._shown_at > _MAX_PAUSE:
@@ -121,10 +121,10 @@ class Course:
         return self._values
 
 
-def _is_pipe(stream: object) -> bool:
+def _is_pipe(stream: TextIO | None) -> bool:
     try:
-        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)  # type: ignore[attr-defined]
-    except (AttributeError, OSError, ValueError):
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
         return False
 
 

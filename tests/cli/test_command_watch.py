@@ -458,9 +458,9 @@ def test_live_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         with os.fdopen(terminal, "w", encoding="utf-8") as stream:
             monkeypatch.setattr(sys, "stderr", stream)
-            for width, parts in ((80, "one  two  three  ▂█"), (20, "one  two  three"), (10, "one")):
+            for width, parts in ((80, "one  two  three  ▃█"), (20, "one  two  three"), (10, "one")):
                 termios.tcsetwinsize(terminal, (10, width))
-                with live_line.live_line("a title \x1b[31m") as line:
+                with live_line.LiveLine("a title \x1b[31m") as line:
                     line.show(["one", "two", "three"], [1, 4])
                 title = r"a title \x1b[31m"[: width - 3]
                 text = ""

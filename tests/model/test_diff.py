@@ -264,7 +264,7 @@ def test_memory_that_others_stopped_sharing_did_not_grow(backend: ModuleType) ->
     assert [(change.key, change.uss, change.shared_with_fewer) for change in changes] == [
         ("freed", -20 * KB, False),
         ("grew", 8 * KB, False),
-        ("mixed", 904 * KB, True),  # of which 4 KiB are new
+        ("mixed", 904 * KB, True),  # 4 KiB of it are new
         ("touched", 0, False),
         ("ended", 900 * KB, True),
         ("forked", -900 * KB, False),

@@ -141,7 +141,7 @@ def test_pandas_constructor_gives_columns_and_numbers(backend: ModuleType) -> No
     everything = fastsmaps.scan()
     frame = pandas.DataFrame(everything)
     objects = {name for name in frame.columns if frame[name].dtype == object}
-    # Texts of which no row has one, and lists.
+    # A text that no row has, and lists.
     assert objects <= {"cgroup", "cmdline", "exe", "error"}
     assert frame["pss"].isna().sum() == everything.absent("pss")
     assert frame["pss"].sum() == sum(row.pss or 0 for row in everything)

@@ -15,6 +15,7 @@ import fastsmaps
 from fastsmaps.cli.screen.app import TopApp
 from fastsmaps.cli.screen.processes import Choices
 from fastsmaps.cli.screen.sweeps import Sweeps
+from fastsmaps.cli.screen.table import Table
 from support import processes
 from support.smaps_texts import header, kb
 
@@ -57,7 +58,7 @@ def write_host(root: Path) -> str:
 
 
 def write_memory(directory: Path, heap: int, file: int) -> None:
-    """Write smaps and smaps_rollup: a heap, and a library of which half is shared."""
+    """Write smaps and smaps_rollup: a heap, and a library that is half shared."""
     parts = [
         (header(0x10000, 0x10000 + heap * 1024, b"[heap]"), heap, heap, heap),
         (_library(file * 1024), file, file // 2, 0),
@@ -143,3 +144,9 @@ def screen_text(pilot: TopPilot) -> str:
     text = re.sub(r"since \d\d:\d\d:\d\d", "since HH:MM:SS", text)
     text = re.sub(r"read in \S+ ms", "read in N ms", text)
     return re.sub(r"top takes \S+ of a core, ", "", text)
+
+
+def rows(pilot: TopPilot) -> list[str]:
+    """Return the lines of the table, without its head."""
+    place = pilot.app.screen.query_one(Table).region
+    return [line for line in lines(pilot)[place.y + 1 : place.bottom] if line]

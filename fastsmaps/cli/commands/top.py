@@ -110,7 +110,7 @@ def _has_screen() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False  # it could not handle signals
     try:
-        import textual  # noqa: F401
+        import textual  # noqa: F401 - only whether it is there
     except ImportError:
         print_error('the live screen needs Textual: pip install "textual>=8"')
         return False

@@ -13,7 +13,7 @@ from fastsmaps._model.sizes import human
 from fastsmaps._source.source import Source
 from fastsmaps.cli.change_table import duration
 from fastsmaps.cli.handlers import signal_handlers
-from fastsmaps.cli.live_line import Course, live_line
+from fastsmaps.cli.live_line import Course, LiveLine
 from fastsmaps.cli.options import (
     UsageError,
     add_sampling,
@@ -147,7 +147,7 @@ def _watch_process(args: argparse.Namespace) -> int:
         failure = None
         try:
             title = f"Watching process {watch.pid}: Ctrl-C ends and shows the report"
-            with signal_handlers(dict.fromkeys(_ENDING, stop)), watch, live_line(title) as line:
+            with signal_handlers(dict.fromkeys(_ENDING, stop)), watch, LiveLine(title) as line:
                 _wait(watch, args.time, line)
         except fastsmaps.Error as error:
             if not watch.count:
@@ -160,7 +160,7 @@ def _watch_process(args: argparse.Namespace) -> int:
     return opened.status
 
 
-def _wait(watch: fastsmaps.Watch, seconds: float | None, line: live_line) -> None:
+def _wait(watch: fastsmaps.Watch, seconds: float | None, line: LiveLine) -> None:
     """Wait until the watch ends or the time is over; show how it goes.
 
     Waits in short steps: a signal just before a step begins does not end it.
@@ -176,7 +176,7 @@ def _wait(watch: fastsmaps.Watch, seconds: float | None, line: live_line) -> Non
 
 
 def _show_progress(
-    watch: fastsmaps.Watch, seconds: float | None, line: live_line, course: Course
+    watch: fastsmaps.Watch, seconds: float | None, line: LiveLine, course: Course
 ) -> None:
     """Show the time, the samples, and Pss (Rss without it) now and at its peak."""
     peaks = watch.peaks

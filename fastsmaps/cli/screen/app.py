@@ -81,7 +81,7 @@ class _Driver(LinuxDriver):
     def start_application_mode(self) -> None:
         """Take the terminal."""
         self._file = cast("TextIOWrapper", _Output(sys.__stderr__ or sys.stderr))
-        super().start_application_mode()  # type: ignore[no-untyped-call]
+        super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual's has no types
 
 
 class TopApp(App[int]):

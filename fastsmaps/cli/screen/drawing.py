@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastsmaps._output.display import blocks
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -10,7 +12,6 @@ if TYPE_CHECKING:
     Span = tuple[str, str]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def short(size: int | None) -> str:
@@ -76,6 +77,4 @@ def sparkline(values: Sequence[int], width: int) -> str:
     if not shown:
         return ""
     high = max(shown)
-    low = min(*shown, 0.9 * high)
-    scale = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_LEVELS[round((value - low) * scale)] for value in shown)
+    return blocks(shown, min(*shown, 0.9 * high), high)

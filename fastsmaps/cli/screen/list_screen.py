@@ -14,7 +14,6 @@ from fastsmaps._model.grouping import WORDS, Keys
 from fastsmaps._model.process_totals import user_name
 from fastsmaps._output.display import escaped
 from fastsmaps._source.meminfo import meminfo
-from fastsmaps.cli.output import CommandLine
 from fastsmaps.cli.screen.dialogs import ChooseOne, ChooseSeveral, Help
 from fastsmaps.cli.screen.head import memory_line, reading_line
 from fastsmaps.cli.screen.process_screen import ProcessScreen
@@ -38,7 +37,7 @@ _SORTS = {
 #: Words to group by that a list offers; a pattern and several words come with --by.
 _GROUPS = tuple(word for word in WORDS if word not in ("pid", "cmdline"))
 
-# Scans of which the head remembers the memory in use.
+# How many values of the memory in use the head keeps.
 _MAX_SAMPLES = 600
 
 HELP = """\
@@ -348,6 +347,4 @@ class ListScreen(Screen[None]):
             return
         place = self.rows.place(event.key)
         if place is not None:
-            row = self.rows.process(place)
-            name = str(CommandLine(row))
-            self.app.push_screen(ProcessScreen(self._sweeps, row.pid, name))
+            self.app.push_screen(ProcessScreen(self._sweeps, self.rows.process(place)))

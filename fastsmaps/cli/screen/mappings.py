@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: The ways to show mappings, by the key that chooses them.
 VIEWS = {"u": "use", "i": "kind", "p": "path", "a": "range"}
-SIZES = ("pss", "uss", "rss", "swap", "size")
+_SIZES = ("pss", "uss", "rss", "swap", "size")
 _BAR_WIDTH = 10
 #: The fewest cells of a name.
 _MIN_NAME = 22
@@ -144,7 +144,7 @@ def _cell(item: _Item, name: str, largest: int) -> Cell:
         return [(text.rjust(8), "red" if value > 0 else "green")] if text else ""
     if name == "address":
         return f"{value[0]:x}" if isinstance(value, tuple) and isinstance(value[0], int) else ""
-    if name in SIZES:
+    if name in _SIZES:
         return short(value)
     return escaped(str(value))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import textwrap
 import time
-from typing import ClassVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -15,7 +16,9 @@ from textual.widgets import Footer, Static
 import fastsmaps
 from fastsmaps._model.grouping import command_of
 from fastsmaps._output.display import escaped
+from fastsmaps._source.process import process_of
 from fastsmaps._source.source import Source
+from fastsmaps.cli.output import CommandLine
 from fastsmaps.cli.screen.dialogs import Help
 from fastsmaps.cli.screen.drawing import short, signed, sparkline
 from fastsmaps.cli.screen.mappings import VIEWS, MappingRows, name_of
@@ -24,13 +27,16 @@ from fastsmaps.cli.screen.table import NoRows, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from textual.app import ComposeResult
 
     from fastsmaps._model.info import Info
     from fastsmaps._model.mappings import Mappings
+    from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps.cli.screen.sweeps import Sweeps
+
+T = TypeVar("T")
 
 # A process is read again after at least so many times what reading it took.
 _REST = 20
@@ -71,10 +77,11 @@ class ProcessScreen(Screen[None]):
         Binding("space", "pause", "pause", show=False),
     ]
 
-    def __init__(self, sweeps: Sweeps, pid: int, name: str) -> None:
+    def __init__(self, sweeps: Sweeps, row: ProcessTotals) -> None:
         super().__init__()
-        self._sweeps, self._pid, self._command = sweeps, pid, name
-        self._procfs = sweeps.procfs
+        self._sweeps, self._row, self._command = sweeps, row, str(CommandLine(row))
+        # One thread, so that the process is closed after the last read.
+        self._reader = ThreadPoolExecutor(1, "reader")
         # Not query_one(): rows may be ready when the screen is closed.
         self._head = Static(id="head", markup=False)
         self._table = Table(NoRows())
@@ -83,7 +90,7 @@ class ProcessScreen(Screen[None]):
         self._inside: tuple[str, Hashable] | None = None
         self._old: Mappings | None = None
         self._new: Mappings | None = None
-        self._marked_at = self._opened_at = time.time()
+        self._marked_at = time.time()
         self._info: Info | None = None
         self._samples: list[int] = []
         self._cost = 0.0
@@ -109,32 +116,28 @@ class ProcessScreen(Screen[None]):
     async def _read(self) -> None:
         """Read the process until the screen is closed; a capture once."""
         try:
-            process = await asyncio.to_thread(self._open)
+            process = await self._in_reader(process_of, self._row, self._sweeps.procfs)
+            try:
+                while True:
+                    if not self._paused:
+                        await self._sample(process)
+                    if self._is_saved:
+                        return
+                    self._wait = max(self._sweeps.interval, _REST * self._cost)
+                    await asyncio.sleep(self._wait)
+            finally:
+                self._reader.submit(process.close)
         except fastsmaps.Error as error:
             self._problem = str(error)
             self._draw_head()
-            return
-        try:
-            while True:
-                if not self._paused:
-                    await self._sample(process)
-                if self._problem or self._is_saved:
-                    return
-                self._wait = max(self._sweeps.interval, _REST * self._cost)
-                await asyncio.sleep(self._wait)
         finally:
-            process.close()
+            self._reader.shutdown(wait=False)
 
-    def _open(self) -> fastsmaps.Process:
-        return fastsmaps.Process(self._pid, procfs=self._procfs)
+    async def _in_reader(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function, *arguments)
 
     async def _sample(self, process: fastsmaps.Process) -> None:
-        try:
-            table, info, self._cost = await asyncio.to_thread(_timed, process)
-        except fastsmaps.Error as error:
-            self._problem = str(error)
-            self._draw_head()
-            return
+        table, info, self._cost = await self._in_reader(_timed, process)
         self._sweeps.asked(self._cost)
         if self._info is not None and self._info.cmdline != info.cmdline:
             self._command = command_of(info)  # it runs another program, or has another title
@@ -167,7 +170,7 @@ class ProcessScreen(Screen[None]):
 
     def _draw_head(self, rows: MappingRows | None = None) -> None:
         width = self.app.size.width  # the screen's own is set later
-        lines = [Text(f"{self._pid} {escaped(self._command)}", "bold")]
+        lines = [Text(f"{self._row.pid} {escaped(self._command)}", "bold")]
         if self._new is None and not self._problem:
             lines.append(Text("reading its mappings", "dim"))
         if self._new is not None and self._old is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fastsmaps._model.mappings import Group
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
     from fastsmaps.cli.screen.table import Cell
@@ -39,7 +40,7 @@ _PLAIN = {
     "processes": Column("processes", "COUNT", 6, rank=1),
 }
 _RANKS = {"pss": 0, "uss": 3, "rss": 4, "swap": 5}
-#: The columns of a screen without --columns.
+#: The columns at the start.
 USUAL = ("pid", "user", "share", "bar", "pss", "uss", "rss", "swap", "grew", "age")
 #: Every column that can be chosen; the command always comes last.
 COLUMNS = (*_PLAIN, *UNREAD)
@@ -69,8 +70,8 @@ def column_of(name: str) -> Column:
 class Choices:
     """What the user chose for the list."""
 
-    def __init__(self, columns: Sequence[str] = USUAL) -> None:
-        self.columns = tuple(columns)
+    def __init__(self) -> None:
+        self.columns: tuple[str, ...] = USUAL
         self.sort = "pss"
         self.reverse = False
         self.query = ""
@@ -144,7 +145,7 @@ class ListRows:
         if choices.user is not None:
             rows = rows.filter(lambda row: row.uid == choices.user)
         for by, key in choices.inside:
-            rows = rows.filter(lambda row, by=by, key=key: by(row) == key)  # type: ignore[misc]
+            rows = _members(rows, by, key)
         self.processes = len(rows)
         self._rows: Any = []  # a Scan, branches or groups
         if choices.by is not None:
@@ -216,14 +217,13 @@ class ListRows:
         groups = rows.group_by(self.choices.by or "comm")
         self._rows = list(groups.items())
         name = self.choices.sort
-        value: Callable[[Any], Any]
-        if name == "processes":
-            value = lambda item: item[1].count  # noqa: E731
-        elif name == "command":
-            value = lambda item: name_of(item[0])  # noqa: E731
-        else:
-            field = name if is_size(name) else "pss"
-            value = lambda item: item[1].totals.get(field) or 0  # noqa: E731
+
+        def value(item: tuple[Hashable, Group]) -> Any:  # noqa: ANN401 - a size, a name, a number
+            key, group = item
+            if name in ("processes", "command"):
+                return group.count if name == "processes" else name_of(key)
+            return group.totals.get(self._summed()) or 0
+
         self._rows.sort(key=value, reverse=self.choices.descending)
 
     def _plant(self, rows: Scan, scan: Scan) -> None:
@@ -242,18 +242,15 @@ class ListRows:
             self._sums[row.pid] = values[row.pid] + sum(
                 self._sums[child.row.pid] for child in branch.children
             )
-        sums, descending = self._sums, self.choices.descending
-        order: Callable[[Branch], Any]
+        places = self._sums
         if self.choices.sort in (*_TEXTS, *_NUMBERS):
-            ordered = scan.sort(self._sort_key(), reverse=descending)
+            ordered = scan.sort(self._sort_key(), reverse=self.choices.descending)
             places = {row.pid: place for place, row in enumerate(ordered)}
-            order = lambda branch: places[branch.row.pid]  # noqa: E731
-        else:
-            sign = -1 if descending else 1
-            order = lambda branch: sign * sums[branch.row.pid]  # noqa: E731
+        elif self.choices.descending:
+            places = {pid: -size for pid, size in self._sums.items()}
         shown = []
         closed: float = math.inf  # the depth below which nothing is shown
-        for branch in walk(roots, order):
+        for branch in walk(roots, lambda branch: places[branch.row.pid]):
             if branch.depth <= closed:
                 pid = branch.row.pid
                 closed = branch.depth if pid in self.choices.collapsed else math.inf
@@ -318,6 +315,10 @@ class ListRows:
         closed = row.row.pid in self.choices.collapsed and row.children
         indent = "  " * (min(depth, _MAX_INDENT) - 1) + ("└ " if depth else "")
         return [(indent + ("+ " if closed else "") + more, "dim"), (text, "")]
+
+
+def _members(rows: Scan, by: Keys, key: Hashable) -> Scan:
+    return rows.filter(lambda row: by(row) == key)
 
 
 def name_of(key: object) -> str:

@@ -19,6 +19,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from fastsmaps._output.display import cut_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +37,8 @@ class Column(NamedTuple):
     """A column: the name by which its rows are sorted, its head, and its width in cells.
 
     The last column takes the rest of the line, at least its width: a narrow screen leaves out
-    columns for it, those with the largest ``rank`` first. If it ``keeps_end``, texts that are too
-    long, such as paths, show their beginning and their end.
+    columns for it, those with the largest ``rank`` first. If it ``keeps_end``, paths that are too
+    long lose their start.
     """
 
     name: str
@@ -116,8 +118,8 @@ class Table(ScrollView, can_focus=True):
             super().__init__()
             self.name = name
 
-    def __init__(self, rows: Rows, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
         self.rows = rows
         self._sort: tuple[str, bool] = ("", True)
         self._cursor = 0
@@ -207,7 +209,7 @@ class Table(ScrollView, can_focus=True):
             spans = [(cell, "")] if isinstance(cell, str) else cell
             if column is columns[-1][1]:
                 if column.keeps_end and not self._shift:
-                    spans = [(_without_middle(text, width), style) for text, style in spans]
+                    spans = [(cut_path(text, width), style) for text, style in spans]
                 spans = _cut(spans, self._shift, width)
             elif isinstance(cell, str):
                 spans = [(_fitted(cell, width, column.right), "")]
@@ -319,17 +321,6 @@ def _fitted(text: str, width: int, right: bool) -> str:
     if size > width:
         return set_cell_size(text[: width * 2], width)
     return " " * (width - size) + text if right else text + " " * (width - size)
-
-
-def _without_middle(text: str, width: int) -> str:
-    """Return a text of at most `width` cells: the beginning and the end of one that is longer."""
-    if cell_len(text) <= width:
-        return text
-    begin = set_cell_size(text[:width], width // 4) + "…"
-    end = text[-width:]
-    while cell_len(end) > max(width - cell_len(begin), 0):
-        end = end[1:]
-    return begin + end
 
 
 def _cut(spans: list[Span], shift: int, width: int) -> list[Span]:
