@@ -100,7 +100,8 @@ def test_signal_restores_terminal(numbers: list[signal.Signals]) -> None:
         job.until(drawn(job))
         for number in numbers:
             job.signal(number)
-        assert job.read_line() == f"ended {128 + numbers[0]}", job.text
+        # Of signals that are pending together, the kernel may deliver either first.
+        assert job.read_line() in [f"ended {128 + number}" for number in numbers], job.text
         assert job.modes() == job.initial_modes
     assert RESTORED in job.text
     assert "Traceback" not in job.text

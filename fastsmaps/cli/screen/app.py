@@ -119,7 +119,7 @@ class TopApp(App[int]):
             loop = asyncio.get_running_loop()
             for number in _ENDING:
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    loop.add_signal_handler(number, self.exit, 128 + number)
+                    loop.add_signal_handler(number, self._end, number)
             self._handlers = [signal.getsignal(n) for n in (signal.SIGTSTP, signal.SIGCONT)]
             loop.add_signal_handler(signal.SIGCONT, self._continue)
             if self._ignores_stop:
@@ -142,6 +142,11 @@ class TopApp(App[int]):
         except fastsmaps.Error as error:
             self.failure = error
         self.exit(0)
+
+    def _end(self, number: int) -> None:
+        """Handle a signal that ends the app; the first one gives the status."""
+        if self.return_value is None:
+            self.exit(128 + number)
 
     def _stop(self) -> None:
         """Handle SIGTSTP as Textual's driver does."""
