@@ -24,9 +24,9 @@ def exports(backend: str) -> dict[str, Any]:
         from fastsmaps._backend import _csmaps
 
         return {name: getattr(_csmaps, name) for name in NAMES}
-    from fastsmaps._backend import _pyfind, _pysmaps, _pysweep
+    from fastsmaps._backend import _pyfind, _pysame_memory, _pysmaps, _pysweep
 
-    modules = (_pysweep, _pysmaps, _pyfind)
+    modules = (_pysweep, _pysmaps, _pysame_memory, _pyfind)
     return {name: getattr(next(m for m in modules if hasattr(m, name)), name) for name in NAMES}
 
 

@@ -190,7 +190,7 @@ READING = (
                      "_source.process_dir", "_source.process_files", "_arguments",
                      "_source.metadata", "_source.rights", "_host.scan", "_host.sweeper",
                      "_host.rows", "_host.libs", "_host.watch", "_backend._pysweep",
-                     "_capture.capture")
+                     "_backend._pysame_memory", "_capture.capture")
     ),
 )  # fmt: skip
 
