@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -466,7 +465,7 @@ def test_live_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
                 text = ""
                 # A terminal passes on a write in pieces.
                 while not text.endswith("\x1b[A\x1b[K"):
-                    assert select.select([controller], [], [], processes.TIMEOUT)[0], text
+                    assert processes.readable(controller), text
                     text += os.read(controller, 1 << 12).decode()
                 assert text == f"{title}\r\n{parts}\r\x1b[K\x1b[A\x1b[K"
     finally:

@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
@@ -185,7 +184,7 @@ class Shell:
         deadline = time.monotonic() + processes.TIMEOUT
         while text not in self._output:
             assert time.monotonic() < deadline, self._output
-            if select.select([self._controller], [], [], 1)[0]:
+            if processes.readable(self._controller, timeout=1):
                 self._output += os.read(self._controller, 1 << 16).decode()
         before, _, self._output = self._output.partition(text)
         return before

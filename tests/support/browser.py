@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -85,8 +84,7 @@ class Tab:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._receive], [], [], processes.TIMEOUT)
-            assert ready, "the browser does not answer"
+            assert processes.readable(self._receive), "the browser does not answer"
             data = os.read(self._receive, 1 << 16)
             assert data, "the browser has ended"
             self._buffer += data

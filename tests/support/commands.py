@@ -10,7 +10,6 @@ import locale
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -221,7 +220,7 @@ class Job:
             met = condition()
             shell = self._shell.stdout.fileno()
             sources = [shell, self._controller] if self._controller >= 0 else [shell]
-            ready = select.select(sources, [], [], 0 if met else 1)[0]
+            ready = processes.readable(*sources, timeout=0 if met else 1)
             if self._controller in ready:
                 self._output += os.read(self._controller, 1 << 16)
             elif met:
@@ -247,7 +246,7 @@ class Job:
         command = os.pidfd_open(self._pid)
         try:
             self._shell.kill()
-            assert select.select([command], [], [], processes.TIMEOUT)[0], "it goes on"
+            assert processes.readable(command), "it goes on"
         finally:
             os.close(command)
         self._shell_output += b"ended"

@@ -46,6 +46,18 @@ TIMEOUT = 120
 WORKLOADS = str(Path(__file__).with_name("workloads.py"))
 
 
+def readable(*sources: int, timeout: float = TIMEOUT) -> list[int]:
+    """Wait until descriptors can be read, at most `timeout` seconds; return those that can.
+
+    select() refuses descriptors from 1024 on, which these are while a Sampler keeps those of a host
+    with thousands of processes.
+    """
+    waiting = select.poll()
+    for source in sources:
+        waiting.register(source, select.POLLIN)
+    return [source for source, _ in waiting.poll(1000 * timeout)]
+
+
 # ---- processes that run another program
 
 
@@ -64,7 +76,7 @@ class Process:
         assert self.popen.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([self.popen.stdout], [], [], TIMEOUT)
+            ready = readable(self.popen.stdout.fileno())
             block = self.popen.stdout.read(1) if ready else b""
             if not block:
                 raise RuntimeError(f"{self.popen.args!r} printed only {line!r}")
