@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.server
 import socket
 import socketserver
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from email.message import Message
 
+    from fastsmaps.cli.tls import Tls
+
     #: From a request's headers to the answer's status, body and additional headers.
     Answer = Callable[[Message], tuple[int, bytes, Mapping[str, str]]]
 
@@ -31,23 +32,6 @@ _POLL_INTERVAL = 1.0
 
 _METHODS = ("GET", "HEAD")
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
-
-
-def parse_address(text: str, port: int) -> tuple[str, int]:
-    """Parse "ADDRESS:PORT", "[IPv6]:PORT", an address or a port; UsageError for anything else.
-
-    Without an address (":PORT") the host is "", for all addresses of the machine.
-    """
-    host, colon, number = text.rpartition(":")
-    if not colon or number.endswith("]"):
-        host, number = (text, str(port)) if not text.isdecimal() else ("127.0.0.1", text)
-    bare = host.removeprefix("[").removesuffix("]")
-    # Check the length first: Python refuses to convert more than 4,300 digits.
-    is_port = number.isascii() and number.isdecimal() and len(number) < 6 and int(number) < 1 << 16
-    if not text or not is_port or (":" in bare) != (host == f"[{bare}]") or (host and not bare):
-        shown = repr(text[:80])
-        raise UsageError(f"--listen: expected ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, got {shown}")
-    return bare, int(number)
 
 
 def machine_names() -> set[str]:
@@ -102,40 +86,37 @@ def is_allowed_host(host: str, names: Collection[str]) -> bool:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Listens as soon as it is made; serve() answers in other threads until the program ends."""
+    """Answers requests in other threads until the program ends, once serve() was called."""
 
     daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
 
-    def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
-        """Bind the address; OSError if that fails.
+    def __init__(
+        self,
+        listening: socket.socket,
+        host: str = "",
+        names: Iterable[str] = (),
+        tls: Tls | None = None,
+    ) -> None:
+        """Take a socket that listens, and the host name that it was found by.
 
-        With `host` "" it listens on all addresses, IPv6 and IPv4. Requests are answered for `host`,
-        this machine's own names and `names` (from parse_host_name()); see is_allowed_host().
+        Requests are answered for `host`, this machine's own names and `names` (from
+        parse_host_name()); see is_allowed_host(). With `tls`, connections are encrypted.
         """
         self.names = {*names, host.lower().removesuffix(".")} - {""} | machine_names()
-        self._both = not host and socket.has_dualstack_ipv6()
-        if not host:
-            host = "::" if self._both else "0.0.0.0"
-        try:
-            addresses = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except UnicodeError:  # a label between two dots is empty or too long
-            raise OSError(errno.EINVAL, "not a host name") from None
-        self.address_family, _, _, _, address = addresses[0]
         self.answers: Mapping[str, Answer] = {}
+        self._tls = tls
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
-        super().__init__(address, _Handler)  # type: ignore[arg-type]
+        # TCPServer's own method would make a socket.
+        socketserver.BaseServer.__init__(self, listening.getsockname(), _Handler)
+        self.socket = listening
 
     @property
     def url(self) -> str:
         """The URL of the server."""
-        host, port = self.server_address[:2]
-        text = str(host)
-        return f"http://{f'[{text}]' if ':' in text else text}:{port}"
+        host, port = self.socket.getsockname()[:2]
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def serve(self, answers: Mapping[str, Answer]) -> None:
         """Start answering requests."""
@@ -146,16 +127,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     # ---- methods that socketserver calls
 
-    def server_bind(self) -> None:
-        """Bind; with "" as host to IPv4 too."""
-        if self._both:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
     def get_request(self) -> tuple[socket.socket, object]:
         """Accept the next connection."""
         try:
-            return super().get_request()
+            connection, address = super().get_request()
+            return connection if self._tls is None else self._tls.wrap(connection), address
         except OSError:
             # Without free descriptors the connection stays queued: do not retry in a busy loop.
             time.sleep(0.1)
@@ -194,13 +170,20 @@ class Server(socketserver.ThreadingTCPServer):
         """Shut the connection down, so that its thread stops waiting for the client."""
         self._open.pop(request, None)
         with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)
+            # SSLSocket's own method would let its thread go on without encryption.
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     timeout = _REQUEST_TIMEOUT
+
+    def setup(self) -> None:
+        """Make the handshake, in this connection's thread."""
+        super().setup()
+        if hasattr(self.connection, "do_handshake"):
+            self.connection.do_handshake()
 
     def parse_request(self) -> bool:
         """Whether the request can be answered; if not, it has been refused."""

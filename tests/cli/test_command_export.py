@@ -21,7 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
 from fastsmaps._output.groups import label_value
-from fastsmaps.cli import http_server
+from fastsmaps.cli import http_server, listening
 from fastsmaps.cli.main import main
 from fastsmaps.cli.options import UsageError
 from support import processes
@@ -132,7 +132,7 @@ def test_listen_addresses_are_parsed() -> None:
         ("[::]", ("::", 7)),
         (":80", ("", 80)),
     ):
-        assert http_server.parse_address(text, 7) == address
+        assert listening.parse_address(text, 7) == address
 
 
 # ---- responses
@@ -406,7 +406,7 @@ def server(monkeypatch: pytest.MonkeyPatch, body: bytes) -> Iterator[http_server
     """Run a server with short timeouts in this process."""
     monkeypatch.setattr(http_server, "_REQUEST_TIMEOUT", 0.2)
     monkeypatch.setattr(http_server, "_POLL_INTERVAL", 0.01)
-    with http_server.Server("127.0.0.1", 0) as instance:
+    with http_server.Server(listening.listen("127.0.0.1", 0)) as instance:
         instance.serve({"/": lambda _: (200, body, {})})
         yield instance
         instance.shutdown()

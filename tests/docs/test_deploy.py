@@ -63,8 +63,8 @@ def test_dashboard_queries_are_valid(host: Path, tmp_path: Path) -> None:
     promtool("check", "rules", str(file))
 
 
-def test_systemd_unit_is_valid(tmp_path: Path) -> None:
-    """systemd-analyze accepts it; the program is replaced by one that is installed."""
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
+    """systemd-analyze accepts them; the program is replaced by one that is installed."""
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("no systemd-analyze (Debian's package systemd has it)")
@@ -72,5 +72,8 @@ def test_systemd_unit_is_valid(tmp_path: Path) -> None:
     assert "/opt/fastsmaps/bin/fastsmaps export" in text
     unit = tmp_path / "fastsmaps-export.service"
     unit.write_text(text.replace("/opt/fastsmaps/bin/fastsmaps", shutil.which("true") or ""))
-    done = subprocess.run([verify, "verify", unit], capture_output=True, text=True, check=False)
+    port = shutil.copy(DEPLOY / "systemd/fastsmaps-export.socket", tmp_path)
+    done = subprocess.run(
+        [verify, "verify", unit, port], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

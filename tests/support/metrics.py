@@ -7,6 +7,7 @@ import http.client
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -158,17 +159,20 @@ class Exporter:
     def __init__(
         self,
         *arguments: str,
-        listen: str = "127.0.0.1:0",
+        listen: str | None = "127.0.0.1:0",
         command: list[str] = COMMAND,
+        tls: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
+        where = () if listen is None else ("--listen", listen)
+        self.tls = tls
         self.popen = subprocess.Popen(
-            [*command, "export", "--listen", listen, *arguments],
+            [*command, "export", *where, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), **options,
         )  # fmt: skip
         assert self.popen.stdout is not None
         line = self.popen.stdout.readline().decode()
-        assert line.startswith("listening on http://"), (line, self.popen.communicate()[1])
+        assert line.startswith("listening on http"), (line, self.popen.communicate()[1])
         self.url = line.split()[2]
         host, _, port = self.url.split("/")[2].rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
@@ -185,7 +189,13 @@ class Exporter:
         self, path: str = "/metrics", method: str = "GET", **headers: str
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Send a request; return the response and its body."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.TIMEOUT)
+        connection: http.client.HTTPConnection
+        if self.tls is None:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=processes.TIMEOUT)
+        else:
+            connection = http.client.HTTPSConnection(
+                self.host, self.port, timeout=processes.TIMEOUT, context=self.tls
+            )
         with contextlib.closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers=fields)

@@ -26,9 +26,11 @@ from fastsmaps.cli.signals import SignalReceived
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from email.message import Message
 
+    from fastsmaps.cli.http_server import Server
+    from fastsmaps.cli.tls import Tls
     from fastsmaps.prometheus import Collector
 
 EXAMPLES = """\
@@ -43,6 +45,7 @@ EXAMPLES = """\
 """
 
 _PORT = 19779
+_ADDRESS = f"127.0.0.1:{_PORT}"
 _INDEX = b"""<!DOCTYPE html>
 <html lang="en"><title>fastsmaps</title>
 <h1>fastsmaps</h1>
@@ -71,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
-        default=f"127.0.0.1:{_PORT}",
-        help="where to listen (default: %(default)s); :PORT listens on all addresses",
+        help=f"where to listen (default: {_ADDRESS}, or the socket that systemd passes); "
+        ":PORT listens on all addresses",
     )
     parser.add_argument(
         "--allow-host",
@@ -81,6 +84,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="also answer requests for this host name; localhost, addresses and this machine's "
         'own name are always answered; "*" allows any',
+    )
+    parser.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="serve HTTPS with this certificate (PEM, with its chain; read again if it changes)",
+    )
+    parser.add_argument(
+        "--tls-key",
+        metavar="FILE",
+        help="the certificate's key (PEM; default: it is in the file of --tls-cert)",
+    )
+    parser.add_argument(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="answer only clients with a certificate that one of these signed (PEM)",
     )
     add_sampling(parser, interval=5.0)
     parser.add_argument(
@@ -122,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         if args.once:
             _print_once(collector)
         else:
-            _serve(args.listen, args.allow_host, collector)
+            _serve(args, collector)
     return opened.status
 
 
@@ -138,22 +156,14 @@ def _print_once(make: Callable[[Callable[[Exception], object]], Collector]) -> N
 
 
 def _serve(
-    listen: str,
-    names: Sequence[str],
+    args: argparse.Namespace,
     make: Callable[[Callable[[Exception], object]], Collector],
 ) -> None:
-    from fastsmaps.cli.http_server import Server, parse_address, parse_host_name
-
-    host, port = parse_address(listen, _PORT)
-    allowed = [parse_host_name(name) for name in names]
     # A scrape and the sweep take turns in the interpreter, five or six times a scrape. With the
     # default of 5 ms, one scrape in a hundred took 12 ms while a sweep ran; with 0.5 ms it is 9.
     sys.setswitchinterval(0.0005)
     # Bind first: if that fails, no sweep starts.
-    try:
-        server = Server(host, port, allowed)
-    except OSError as error:
-        raise fastsmaps.Error(f"cannot listen on {listen}: {error.strerror}") from None
+    server = _server(args)
     try:
         collector = make(_ErrorPrinter())
         metrics = _Metrics(collector)
@@ -175,6 +185,38 @@ def _serve(
     except SignalReceived as end:
         if end.number != signal.SIGTERM:  # SIGTERM is how services are stopped
             raise
+
+
+def _server(args: argparse.Namespace) -> Server:
+    from fastsmaps.cli.http_server import Server, parse_host_name
+    from fastsmaps.cli.listening import listen, parse_address, passed_socket
+
+    names = [parse_host_name(name) for name in args.allow_host]
+    host, port = parse_address(_ADDRESS if args.listen is None else args.listen, _PORT)
+    tls = _tls(args)
+    passed = passed_socket()
+    if passed is None:
+        try:
+            return Server(listen(host, port), host, names, tls)
+        except OSError as error:
+            raise fastsmaps.Error(
+                f"cannot listen on {args.listen or _ADDRESS}: {error.strerror}"
+            ) from None
+    if args.listen is not None:
+        passed.close()
+        raise UsageError("--listen: systemd has passed a socket, which decides the address")
+    return Server(passed, names=names, tls=tls)
+
+
+def _tls(args: argparse.Namespace) -> Tls | None:
+    if args.tls_cert is None:
+        for option in ("tls_key", "tls_client_ca"):
+            if getattr(args, option) is not None:
+                raise UsageError(f"--{option.replace('_', '-')} needs --tls-cert")
+        return None
+    from fastsmaps.cli.tls import Tls
+
+    return Tls(args.tls_cert, args.tls_key or args.tls_cert, args.tls_client_ca)
 
 
 class _ErrorPrinter:
