@@ -32,7 +32,7 @@ cdef const char *match_slots(Parser *parser, const char *p, const char *end) noe
             break
         if slot.column != FLAGS_SLOT:
             break
-        for i in range(RECENT_FLAGS):
+        for i in range(<uint32_t>RECENT_FLAGS):
             recent = &parser.recent_flags[i]
             if (
                 recent.length != 0

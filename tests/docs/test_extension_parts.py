@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,25 @@ def test_part_header_names_the_parts_it_uses(part: str) -> None:
     used = {other for other in PARTS if other != part and DEFINED[other] & names}
     assert named_in_head(TEXTS[part]) == used
     assert used <= set(PARTS[: PARTS.index(part)])
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_no_warning_in_a_line_of_ours(compiler: str) -> None:
+    """A comparison of signed with unsigned numbers has hidden errors elsewhere."""
+    generated = SOURCES / "_csmaps.c"
+    headers = Path(sysconfig.get_path("include"))
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    if not generated.exists() or not (headers / "Python.h").exists():
+        pytest.skip("needs src/_csmaps.c, which a build leaves there, and Python's headers")
+    done = subprocess.run(
+        [compiler, "-fsyntax-only", "-Wall", "-Wextra", "-Wsign-compare", f"-I{SOURCES}"]
+        + [f"-I{headers}", generated],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Lines of Cython's and Python's own may have others.
+    ours = re.compile(r"^(?:\S*/)?(?:\w+\.px[di]|csmaps\.h|_csmaps\.pyx):.* warning: .*", re.M)
+    assert ours.findall(done.stderr) == []

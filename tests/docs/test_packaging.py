@@ -97,6 +97,54 @@ def test_every_file_beside_the_modules_is_packaged() -> None:
     assert ROOT / "fastsmaps/_output/page.js" in packaged
 
 
+# ---- building with tools that are too old
+
+
+def only(package: str, into: Path) -> dict[str, str]:
+    """Install a package from the index; return the environment in which Python imports it."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", into, package]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip cannot install {package}: {done.stderr[-300:]}")
+    return {**os.environ, "PYTHONPATH": str(into)}
+
+
+@pytest.mark.slow  # downloads a package
+@pytest.mark.parametrize(
+    "package", ["setuptools==66.1.1", "Cython==0.29.32"], ids=["setuptools", "Cython"]
+)
+def test_build_tools_of_debian_12_are_named_as_too_old(package: str, tmp_path: Path) -> None:
+    """With --no-build-isolation pip builds with what is installed."""
+    name, version = package.split("==")
+    environment = only(package, tmp_path / "old") | {"FASTSMAPS_BUILD_EXTENSION": "1"}
+    if name == "Cython":
+        # A virtual environment has an older one, or none.
+        only("setuptools", tmp_path / "old")
+    project = tmp_path / "project"
+    project.mkdir()
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, project)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", project],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"{name} {version} is too old" in done.stdout + done.stderr
+    assert f'pip install "{name}>=' in done.stdout + done.stderr
+
+
+def test_setup_requires_the_versions_in_pyproject() -> None:
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    text = (ROOT / "setup.py").read_text()
+    assert requires == ["setuptools>=77", "Cython>=3.1"]
+    assert "SETUPTOOLS = 77\n" in text
+    assert "CYTHON = (3, 1)\n" in text
+
+
 # ---- the man page
 
 
