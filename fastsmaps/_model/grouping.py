@@ -18,49 +18,62 @@ if TYPE_CHECKING:
 
 #: One or several of WORDS, in a comma-separated text or as an iterable.
 By = str | Iterable[str]
-#: The words; also "cmdline:REGEX", the part of the command line that the pattern matches.
+#: The words; also "cmdline:REGEX", the part of the command line that the pattern matches, and
+#: "group:NAME=REGEX", a name for the command lines that the pattern matches.
 WORDS = ("comm", "user", "cgroup", "unit", "container", "exe", "cmdline", "pid")
 
-#: The key of processes that a pattern does not match.
+#: The key of processes that no pattern matches.
 NO_MATCH = ""
 
 # The argument of scan() and Sampler that a word needs.
 _READS = {
     **dict.fromkeys(("cgroup", "unit", "container"), "cgroup"),
     "exe": "exe",
-    "cmdline": "cmdline",
+    **dict.fromkeys(("cmdline", "group"), "cmdline"),
 }
 
 _PATTERN = "cmdline:"
-_EXPECTED = f"one or several of {', '.join(WORDS)}, {_PATTERN}REGEX"
+_GROUP = "group:"
+_EXPECTED = f"one or several of {', '.join(WORDS)}, {_PATTERN}REGEX, {_GROUP}NAME=REGEX"
 # A pattern is tried on this many characters of a command line first, and then on four times as
 # many, as long as that should take less than this many seconds if time grows by the square.
 _FIRST_LENGTH = 1 << 10
 _MAX_SECONDS = 0.05
 # The most characters of a key, which is a group's name.
 _MAX_KEY = 1 << 10
+# The parts of a group's name that the process gives, beside those of the pattern.
+_ROW_PARTS = ("comm", "user")
+# The number of command lines for which the group is kept: more than most hosts have.
+_MAX_KEPT = 1 << 14
 
 
 class Keys:
     """A function from a row of a scan to its group's key.
 
-    ``names`` are the words, with "cmdline" for a pattern. The key is a tuple with a value for each
+    ``words`` are those given, ``names`` too, but "cmdline" for a pattern and "group" for all named
+    ones together, of which the first that matches counts. The key is a tuple with a value for each
     name, or the value itself if there is one name. ``reads`` are the keyword arguments that scan()
     and Sampler need for it. Raises ValueError for an unknown word or an invalid pattern.
     """
 
-    __slots__ = ("_values", "_words", "names", "reads")
+    __slots__ = ("_values", "names", "reads", "words")
 
     def __init__(self, by: By) -> None:
-        self._words = words = words_of(by)
-        self.names = tuple(word.partition(":")[0] for word in words)
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"by must have cmdline only once, got {by!r}")
+        self.words = words_of(by)
+        values: dict[str, Callable[[ProcessTotals], Hashable]] = {}
+        for word in self.words:
+            name = word.partition(":")[0]
+            if name not in values:
+                groups = [w.removeprefix(_GROUP) for w in self.words if w.startswith(_GROUP)]
+                values[name] = _named(groups) if name == "group" else _value_of(word)
+            elif name != "group":
+                raise ValueError(f"by must have {name} only once, got {by!r}")
+        self.names = tuple(values)
         self.reads = dict.fromkeys((_READS[n] for n in self.names if n in _READS), True)
-        self._values = tuple(map(_value_of, words))
+        self._values = tuple(values.values())
 
     def __str__(self) -> str:
-        return ",".join(self._words)
+        return ",".join(self.words)
 
     def __call__(self, row: ProcessTotals) -> Hashable:
         """Return the key."""
@@ -91,13 +104,13 @@ def words_of(by: By) -> tuple[str, ...]:
     for text in (by,) if isinstance(by, str) else by:
         if not isinstance(text, str):
             raise wrong("each of by", _EXPECTED, text)
-        head, found, pattern = text.partition(_PATTERN)
-        if found and head[-1:] in ("", ","):
-            words += [*head.split(",")[:-1], _PATTERN + pattern]
-        else:
-            words += text.split(",")
+        # A pattern begins at the first of them.
+        starts = [f",{text}".find(f",{start}") for start in (_PATTERN, _GROUP)]
+        at = min((start for start in starts if start >= 0), default=len(text) + 1)
+        words += text[: max(at - 1, 0)].split(",") if at else ()
+        words += [text[at:]] if at < len(text) else ()
     for word in words:
-        if word not in WORDS and not (word.startswith(_PATTERN) and word != _PATTERN):
+        if word not in WORDS and not (word.startswith((_PATTERN, _GROUP)) and word != _PATTERN):
             raise wrong("by", _EXPECTED, word, str)
     if not words:
         raise wrong("by", _EXPECTED, by, object)
@@ -289,3 +302,53 @@ def _matched(pattern: re.Pattern[str]) -> Callable[[ProcessTotals], str | None]:
         return " ".join(parts)[:_MAX_KEY]
 
     return matched
+
+
+def _named(groups: Sequence[str]) -> Callable[[ProcessTotals], str | None]:
+    rules = [_rule(group) for group in groups]
+    # A process keeps its command line, and a search takes microseconds.
+    kept: dict[tuple[Hashable, ...], str] = {}
+
+    def named(row: ProcessTotals) -> str | None:
+        if row.cmdline is None:
+            return None
+        key = (row.raw_cmdline, *[getattr(row, part) for part in _ROW_PARTS])
+        if key not in kept:
+            if len(kept) >= _MAX_KEPT:
+                kept.clear()
+            command = command_of(row)
+            found = (name for name in (rule(row, command) for rule in rules) if name is not None)
+            kept[key] = next(found, NO_MATCH)[:_MAX_KEY]
+        return kept[key]
+
+    return named
+
+
+def _rule(group: str) -> Callable[[ProcessTotals, str], str | None]:
+    """Return the function from a row and its command line to the group's name, None for another."""
+    import re
+
+    template, equals, regex = group.partition("=")
+    if not template or not equals:
+        raise ValueError(f"by must have {_GROUP}NAME=REGEX, got {_GROUP + group!r}")
+    pattern = _compiled(regex)
+    part = re.compile(r"\{(\w+)\}")
+    for name in part.findall(template):
+        if name not in pattern.groupindex and name not in _ROW_PARTS:
+            raise ValueError(
+                f"by must have a named part of the pattern, {' or '.join(_ROW_PARTS)} in braces, "
+                f"got {{{name}}} in {_GROUP + group!r}"
+            )
+
+    def name_of(row: ProcessTotals, command: str) -> str | None:
+        match = search(pattern, command)
+        if match is None:
+            return None
+
+        def value(found: re.Match[str]) -> str:
+            name = found[1]
+            return (match[name] if name in pattern.groupindex else getattr(row, name)) or ""
+
+        return part.sub(value, template)
+
+    return name_of

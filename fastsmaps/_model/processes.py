@@ -307,8 +307,11 @@ class Scan(Frames):
         "container" ("docker:" and the first 12 digits of its id), "exe" (the program, or its comm
         in brackets if the kernel does not show it), "cmdline" and "pid".
         "cmdline:REGEX" groups by the part of the command line that the pattern matches: its named
-        groups if it has any, else the whole match; "" if it does not match. Several words, in a
-        comma-separated text or a sequence, give tuples as keys; a pattern comes last in a text.
+        groups if it has any, else the whole match; "" if it does not match. "group:NAME=REGEX"
+        names the processes whose command line matches, with the pattern's named groups and "comm"
+        and "user" in braces ("app {name}"); of several in a sequence the first that matches counts,
+        "" if none does. Several words, in a comma-separated text or a sequence, give tuples as
+        keys; a pattern comes last in a text.
 
         The scan must have read the files for them (``cgroup=True`` for cgroup, unit and
         container, ``cmdline=True``, ``exe=True``); an unknown value is None. Raises ValueError for

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: The default of --max-rss: reading a larger rollup stalls the process for a second or longer.
 MAX_RSS = 64 << 30
@@ -217,6 +217,24 @@ def group_keys(text: str) -> Keys:
         return Keys(text)
     except ValueError as error:
         raise invalid(str(error).removeprefix("by ")) from None
+
+
+def add_groups(parser: argparse.ArgumentParser) -> None:
+    """Add --group, which comes before the words of --by: see named_groups()."""
+    parser.add_argument(
+        "--group",
+        metavar="NAME=REGEX",
+        action="append",
+        type=lambda text: group_keys(f"group:{text}"),
+        default=[],
+        help="name the processes whose command line matches; the first of several counts; NAME may "
+        "have {comm}, {user} and named parts of the pattern: {app}",
+    )
+
+
+def named_groups(groups: Sequence[Keys], by: Keys | None) -> Keys | None:
+    """Return the keys for --group and --by together; None if neither was given."""
+    return Keys([word for keys in (*groups, by) if keys for word in keys.words]) if groups else by
 
 
 def count(text: str) -> int:

@@ -49,7 +49,12 @@ def text(name: str, head: str | None = None, *, empty: str = "") -> Column:
 def key_columns(names: Iterable[str]) -> list[Column]:
     """Return columns for the keys of groups."""
     # Only a pattern can give an empty command line.
-    empty = {"cmdline": "(no match)", "unit": "(no unit)", "container": "(no container)"}
+    empty = {
+        "cmdline": "(no match)",
+        "group": "(no match)",
+        "unit": "(no unit)",
+        "container": "(no container)",
+    }
     return [text(name, empty=empty.get(name, NO_NAME)) for name in names]
 
 

@@ -154,7 +154,10 @@ def cases() -> list[Any]:
             ]
     words = "'path', 'kind', 'label', 'use' or a function"
     ranges = "'path', 'kind', 'label', 'use', 'range', 'name' or a function"
-    keys = "one or several of comm, user, cgroup, unit, container, exe, cmdline, pid, cmdline:REGEX"
+    keys = (
+        "one or several of comm, user, cgroup, unit, container, exe, cmdline, pid, cmdline:REGEX, "
+        "group:NAME=REGEX"
+    )
     tables = "old and new must be two Mappings or two Scans"
     found += [
         case(SCAN[0].replace, TypeError, "unexpected keyword argument", changes=5),
@@ -173,6 +176,7 @@ def cases() -> list[Any]:
             by="cmdline:(",
         ),
         case(SCAN.group_by, ValueError, "by must have cmdline only once", by="cmdline,cmdline:x"),
+        case(SCAN.group_by, ValueError, "by must have group:NAME=REGEX, got", by="group:web"),
         case(diff, TypeError, f"{tables}, got int and Mappings", old=5, new=MAPPINGS),
         case(diff, TypeError, f"{tables}, got Scan and Mappings", old=SCAN, new=MAPPINGS),
         case(diff, TypeError, f"by must be {ranges}, got int 5", old=MAPPINGS, new=MAPPINGS, by=5),

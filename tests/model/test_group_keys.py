@@ -196,6 +196,54 @@ def test_groups_count_their_unread_processes(backend: ModuleType, host: Path) ->
     assert "lost" not in run("ps", "--procfs", str(host), "--by", "comm").stdout
 
 
+def test_first_group_that_matches_names_a_process(
+    backend: ModuleType, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named parts, comm and user are filled in; the rest is the group ""."""
+    groups = ("eu {app}=app=(?P<app>\\w+).*zone=eu", "{comm}{=java", "never=java")
+    words = tuple(f"group:{group}" for group in groups)
+    scan = fastsmaps.scan(procfs=host, cmdline=True)
+    sums = scan.group_by(words)
+    assert {name: group.count for name, group in sums.items()} == {"eu shop": 1, "web{": 1, "": 2}
+    by_user = scan.group_by([words[1], "user", words[0]])
+    assert {key[0] for key in by_user} == {"web{", ""}
+    assert Keys([words[1], "user", words[0]]).names == ("group", "user")
+    assert Keys("user,group:a,b=x,y").words == ("user", "group:a,b=x,y")
+    assert Keys("group:a=,cmdline:x").words == ("group:a=,cmdline:x",)
+    assert Keys("cmdline:a,group:b=x").words == ("cmdline:a,group:b=x",)
+    assert Keys("group:app-{user}=")(row_of("a")) == "app-"  # it matches all; the user is unknown
+    assert Keys("group:{a}{b}=(?P<a>x)|(?P<b>y)")(row_of("y")) == "y"
+    assert Keys("group:a=x")(fastsmaps.ProcessTotals(7, "read", comm="x")) is None
+    assert len(str(Keys("group:{a}=(?P<a>.*)")(row_of("x" * 5000)))) == 1024
+    for wrong in ("group:", "group:a", "group:=x", "group:{b}=x", "group:{pid}=x"):
+        with pytest.raises(ValueError, match="by must have"):
+            Keys(wrong)
+    # At most so many results are kept.
+    monkeypatch.setattr("fastsmaps._model.grouping._MAX_KEPT", 2)
+    named = Keys("group:{n}=(?P<n>[0-9])")
+    assert [named(row_of(str(i % 5))) for i in range(10)] == list("0123401234")
+
+
+def test_commands_group_by_patterns(backend: ModuleType, host: Path) -> None:
+    """Each --group is tried in turn; --by adds words."""
+    shop = ("--group", "eu=zone=eu", "--group", "java {zone}=java.*zone=(?P<zone>\\w+)")
+    rows = json_rows("ps", "--procfs", str(host), *shop)
+    assert {row["group"]: row["processes"] for row in rows} == {"eu": 1, "java us": 1, "": 2}
+    assert "(no match)" in run("ps", "--procfs", str(host), *shop).stdout
+    rows = json_rows("ps", "--procfs", str(host), *shop, "--by", "comm")
+    assert {(row["group"], row["comm"]) for row in rows} == {
+        ("eu", "web"), ("java us", "web"), ("", "db"), ("", "init"),
+    }  # fmt: skip
+    metrics = parse_metrics(run("export", "--once", "--procfs", str(host), *shop).stdout)
+    assert metrics.of("processes", "group") == {"eu": 1, "java us": 1, "": 2}
+    rest = ("--group", "{comm}=")
+    metrics = parse_metrics(run("export", "--once", "--procfs", str(host), *shop, *rest).stdout)
+    assert metrics.of("processes", "group") == {"eu": 1, "java us": 1, "init": 1, "db": 1}
+    for wrong in ("x", "=x", "x=(", "{y}=x"):
+        for command in ("ps", "export"):
+            assert "--group: must have" in run(command, "--group", wrong, status=2).stderr
+
+
 def test_export_labels_by_words_and_patterns(backend: ModuleType, host: Path) -> None:
     metrics = sweep_metrics(host, "exe")
     assert metrics.get("processes", exe="/usr/lib/jvm/java") == 2

@@ -14,9 +14,12 @@ from fastsmaps._source.source import Source
 from fastsmaps.cli.options import (
     BY_HELP,
     UsageError,
+    add_groups,
     add_limits,
     add_procfs,
     add_sampling,
+    group_keys,
+    named_groups,
     positive,
 )
 from fastsmaps.cli.output import print_error
@@ -37,6 +40,8 @@ EXAMPLES = """\
   fastsmaps export                           http://127.0.0.1:19779/metrics, by comm
   fastsmaps export --by unit                 by systemd unit; also: user, container, cgroup, pid
   fastsmaps export --by user,comm            by both
+  fastsmaps export --group 'web=nginx|php-fpm' --group '{app}=-Dapp=(?P<app>\\w+)'
+                                             by patterns of the command line
   fastsmaps export --listen 192.0.2.7:19779  for Prometheus on another machine
   fastsmaps export --listen :19779           on all addresses of this machine
   fastsmaps export --mappings                how close processes are to vm.max_map_count
@@ -61,9 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         metavar="LABEL,...",
-        default="comm",
-        help=f"group processes by {BY_HELP} (default: comm)",
+        type=group_keys,
+        help=f"group processes by {BY_HELP} (default: comm, or only --group)",
     )
+    add_groups(parser)
     parser.add_argument(
         "--limit",
         metavar="N",
@@ -121,10 +127,13 @@ def run(args: argparse.Namespace) -> int:
     with open_procfs(args.procfs) as opened:
         Source(opened.procfs).pids()  # report a wrong directory at once, not at the first scrape
 
+        keys = named_groups(args.group, args.by)
+        by = keys.words if keys else "comm"
+
         def collector(on_error: Callable[[Exception], object]) -> Collector:
             try:
                 return Collector(
-                    args.by,
+                    by,
                     limit=args.limit,
                     budget=args.budget,
                     interval=args.interval,

@@ -20,11 +20,13 @@ from fastsmaps.cli.fields_option import (
 from fastsmaps.cli.options import (
     BY_HELP,
     UsageError,
+    add_groups,
     add_limits,
     add_output,
     add_workers,
     group_keys,
     is_table,
+    named_groups,
     seconds,
     size,
 )
@@ -63,6 +65,7 @@ EXAMPLES = """\
   fastsmaps ps --by user             one line per user; also comm, container, unit, cgroup, exe
   fastsmaps ps --by user,comm        one line per user and name
   fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  one line per --name
+  fastsmaps ps --group 'web=nginx|php' --group 'java={comm}'  groups by command line
   fastsmaps ps --filter python       only command lines that contain "python"
   fastsmaps ps -u alice -p 1,1234    only these processes, if they are of this user
   fastsmaps ps -s swap -n 9          the nine with the most swap; -r reverses the order
@@ -93,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", metavar="KEY,...", type=group_keys, help=f"sum processes by {BY_HELP}"
     )
+    add_groups(parser)
     parser.add_argument(
         "--cgroup", action="store_true", help="also read and show the cgroup of each process"
     )
@@ -119,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every process."""
+    args.by = named_groups(args.group, args.by)
     if args.tree and args.by:
         raise UsageError("ps: --tree and --by cannot be combined")
     # Command lines cost 15 us a process: they are read only for tables, plots and --filter.
