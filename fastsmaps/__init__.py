@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from fastsmaps._capture.capture import capture
     from fastsmaps._capture.unpack import open_capture
     from fastsmaps._errors import Outcome
+    from fastsmaps._host.account import host
     from fastsmaps._host.libs import Libs, LibUse, libs
     from fastsmaps._host.sampler import Sampler
     from fastsmaps._host.scan import scan
     from fastsmaps._host.watch import Watch
+    from fastsmaps._model.account import HostAccount, HostRow
     from fastsmaps._model.changes import Changes
     from fastsmaps._model.diff import diff
     from fastsmaps._model.info import Info
@@ -75,6 +77,8 @@ _MODULES = {
     "Changes": "_model.changes",
     "Cost": "_model.processes",
     "Group": "_model.mappings",
+    "HostAccount": "_model.account",
+    "HostRow": "_model.account",
     "Info": "_model.info",
     "LibUse": "_host.libs",
     "Libs": "_host.libs",
@@ -91,6 +95,7 @@ _MODULES = {
     "capture": "_capture.capture",
     "diff": "_model.diff",
     "find": "_source.find",
+    "host": "_host.account",
     "libs": "_host.libs",
     "load": "_source.text",
     "mappings": "_source.mappings",
@@ -110,6 +115,8 @@ __all__ = [
     "Cost",
     "Error",
     "Group",
+    "HostAccount",
+    "HostRow",
     "Info",
     "LibUse",
     "Libs",
@@ -136,6 +143,7 @@ __all__ = [
     "capture",
     "diff",
     "find",
+    "host",
     "libs",
     "load",
     "mappings",

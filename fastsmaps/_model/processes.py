@@ -63,7 +63,7 @@ class Scan(Frames):
     count; None if all were listed. ``host_pss`` is AnonPages + Mapped in /proc/meminfo at that
     time, in bytes: the kernel's own sum of the Pss of all processes. The sum of the rows differs by
     what was denied or is out of date (proc_meminfo(5)). None if only some processes were asked for,
-    or the file is missing.
+    or the file is missing. ``explained`` is the sum of the rows divided by it.
 
     Memory that processes share as a whole is counted once: see
     ``ProcessTotals.shares_memory_with``. ``sharing_known`` is False if processes that may share
@@ -223,6 +223,17 @@ class Scan(Frames):
             counts[row.outcome] += 1
         return counts
 
+    @property
+    def explained(self) -> float | None:
+        """The sum of Pss divided by ``host_pss``: the part of all mapped memory that was read.
+
+        It may be a little above 1, since the kernel's sum is of another moment. None if either is
+        not known.
+        """
+        # Not totals(), which takes five times as long.
+        sizes = [size for size in self.column("pss") if size != ABSENT]
+        return explained_part(sum(sizes) if sizes else None, self.host_pss)
+
     def column(self, name: str) -> memoryview:
         """Return a field of all processes: a contiguous, read-only memoryview in the rows' order.
 
@@ -352,6 +363,16 @@ def coverage_text(coverage: Mapping[str, int]) -> str:
         if count and outcome not in ("read", "kernel_thread")
     ]
     return f"{coverage['read']} of {processes} processes read{''.join(missed)}"
+
+
+def explained_part(pss: int | None, mapped: int | None) -> float | None:
+    """Return the part of all mapped memory that was read; None if either is not known."""
+    return pss / mapped if pss is not None and mapped else None
+
+
+def explained_text(part: float | None) -> str:
+    """Return a text such as "98.2 % of all mapped memory explained"; "" if it is not known."""
+    return "" if part is None else f"{100 * part:.1f} % of all mapped memory explained"
 
 
 # A reason may quote a line of a damaged capture.

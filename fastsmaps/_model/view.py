@@ -46,6 +46,11 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s"
 
 
+def percent(value: float) -> str:
+    """Write a percentage."""
+    return f"{value:.1f}"
+
+
 def name(value: str | None) -> str:
     """Write a name, escaped; "-" for None."""
     return "-" if value is None else escaped(value)

@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fastsmaps._fields import ABSENT
 from fastsmaps._model.grouping import short_command
-from fastsmaps._model.processes import coverage_text
+from fastsmaps._model.processes import coverage_text, explained_text
 from fastsmaps._model.totals import UNREAD
-from fastsmaps._model.view import ROWS, View, name, number, seconds, signed, size
+from fastsmaps._model.view import ROWS, View, name, number, percent, seconds, signed, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from fastsmaps._model.account import HostAccount
     from fastsmaps._model.changes import Changes
     from fastsmaps._model.mappings import Mappings
     from fastsmaps._model.process_totals import ProcessTotals
@@ -140,6 +141,28 @@ def of_changes(changes: Changes) -> View:
     )
 
 
+def of_account(account: HostAccount) -> View:
+    """Show all of a host's memory by purpose."""
+    rows = [
+        (row.size, 100 * row.size / account.total, row.name, row.about)
+        for row in account.rows
+        if row.size
+    ]
+    zero = len(account.rows) - len(rows)
+    return View(
+        f"Memory{_origin(account)}",
+        [("size", size), ("%", percent), ("row", name), ("what it is", name)],
+        rows,
+        sums=[(account.total, 100.0, "sum", "MemTotal")],
+        notes=[
+            f"{_number_of(zero, 'other row')}: 0" if zero else "",
+            coverage_text(account.coverage),
+            explained_text(account.explained),
+            f"other users' processes are hidden ({account.hidden_by})" if account.hidden_by else "",
+        ],
+    )
+
+
 def of_totals(totals: Totals) -> View:
     """Show the fields that the kernel printed."""
     known = {key: value for key, value in totals.items() if value is not None}
@@ -197,7 +220,7 @@ def _number_of(count: int, what: str) -> str:
     return f"{count} {what}{plural}"
 
 
-def _origin(table: Mappings | Scan) -> str:
+def _origin(table: Mappings | Scan | HostAccount) -> str:
     """Return where and when a table was read, in local time."""
     if table.host is not None:
         where = f" on {table.host}"

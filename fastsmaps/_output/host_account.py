@@ -5,24 +5,39 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fastsmaps._model.processes import Scan
+from fastsmaps._model.account import HostAccount
+from fastsmaps._model.processes import Scan, explained_text
 from fastsmaps._model.sizes import human
 from fastsmaps._model.tree import is_missing
 from fastsmaps._output.tiles import kib, shown
-from fastsmaps._source.meminfo import meminfo, memory_parts
+from fastsmaps._source.meminfo import meminfo, more_memory
 
-# The parts of a host's memory: what they are called, a colour, and what they are.
-_PARTS = {
-    "anon": ("Anonymous", "anon", "heaps, stacks and private data of processes"),
-    "shmem": ("Shared", "shmem", "tmpfs and shared memory"),
-    "cache": ("File cache", "file", "given back when needed"),
-    "slab": ("Slab", "device", "the kernel's objects, such as cached names of files"),
-    "page_tables": ("Page tables", "hugetlb", "of processes and guests"),
-    "kernel_stacks": ("Kernel stacks", "stack", "of threads"),
-    "percpu": ("Per CPU", "heap", "the kernel's memory for each CPU"),
-    "hugetlb": ("Huge pages", "anon_named", "reserved by hugetlbfs, used or not"),
-    "other": ("Other", "special", "the kernel and drivers, in no line of meminfo"),
-    "free": ("Free", "", "used for nothing"),
+# The colours of the account's rows.
+_COLOURS = {
+    "processes_anon": "anon",
+    "processes_file": "file",
+    "processes_shmem": "shmem",
+    "processes": "anon",
+    "unread": "special",
+    "shmem": "shmem",
+    "page_cache": "file",
+    "buffers": "file",
+    "swap_cache": "anon",
+    "slab_reclaimable": "device",
+    "slab_unreclaimable": "device",
+    "kernel_reclaimable": "device",
+    "page_tables": "hugetlb",
+    "kernel_stacks": "stack",
+    "vmalloc": "heap",
+    "percpu": "heap",
+    "writeback": "device",
+    "gpu": "device",
+    "hugetlb_used": "anon_named",
+    "hugetlb_free": "anon_named",
+    "hugetlb": "anon_named",
+    "zram": "anon_named",
+    "zswap": "anon_named",
+    "unexplained": "special",
 }
 _MAX_REASONS = 50
 _MAX_REASON = 600  # characters
@@ -36,7 +51,7 @@ def host_account(scan: Scan, unreached: int) -> dict[str, Any]:
     values = meminfo(scan.procfs)
     return {
         "cards": _cards(scan, values),
-        "memory": _memory(values),
+        "memory": _memory(scan, values),
         "unread": _unread(scan, unreached),
         "meminfo": [
             (shown(name), kib([value])[0]) if value % 1024 == 0 else (shown(name), str(value))
@@ -60,8 +75,7 @@ def _cards(scan: Scan, values: dict[str, int]) -> list[tuple[str, str, str]]:
             cards.append(("Swap used", human(used), f"of {human(swap)}"))
     pss = scan.totals().pss
     if pss is not None:
-        of = scan.host_pss
-        more = f"{_percent(pss, of)} of AnonPages + Mapped" if of else "sum over the processes read"
+        more = explained_text(scan.explained) or "sum over the processes read"
         cards.append(("Pss of processes", human(pss), more))
     read = scan.coverage["read"]
     missing = sum(map(is_missing, scan))
@@ -73,12 +87,14 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %"
 
 
-def _memory(values: dict[str, int]) -> list[tuple[str, float, str, str]]:
-    parts = memory_parts(values)
+def _memory(scan: Scan, values: dict[str, int]) -> list[tuple[str, float, str, str]]:
+    if not values.get("MemTotal"):
+        return []
+    account = HostAccount(scan, values, more_memory(scan.procfs))
     return [
-        (title, parts[name] / 1024, colour, about)
-        for name, (title, colour, about) in _PARTS.items()
-        if parts.get(name)
+        (row.name.replace("_", " "), row.size / 1024, _COLOURS.get(row.name, ""), row.about)
+        for row in account.rows
+        if row.size
     ]
 
 

@@ -56,6 +56,7 @@ def cases() -> list[Any]:
         libs,
         sampler,
         watch,
+        fastsmaps.host,
     ):
         found += [
             case(call, TypeError, f"{PATH}, got bytes", procfs=b"/proc"),
@@ -74,6 +75,10 @@ def cases() -> list[Any]:
             case(call, ValueError, "workers must be at least 1, got 0", workers=0),
             case(call, TypeError, "progress must be a function or None, got int 1", progress=1),
         ]
+    found += [
+        case(fastsmaps.host, TypeError, "sysfs must be a path, got int 5", sysfs=5),
+        case(fastsmaps.host, TypeError, "scan must be a Scan or None, got int 5", scan=5),
+    ]
     find = fastsmaps.find
     with fastsmaps.Process() as process:
         one, many = process.find, process.find_many

@@ -35,7 +35,8 @@ def objects() -> list[object]:
         info = process.info(heap=True)
     return [
         table, table[0], totals, totals - totals, table.group_by("path"), scan, scan[0], scan.cost,
-        series.samples(), series.samples()[0], info, fastsmaps.libs(pids=[1]), *errors,
+        series.samples(), series.samples()[0], info, fastsmaps.libs(pids=[1]),
+        fastsmaps.host(scan=scan), *errors,
     ]  # fmt: skip
 
 

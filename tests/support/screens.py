@@ -52,7 +52,8 @@ def write_host(root: Path) -> str:
     (root / "meminfo").write_bytes(
         b"MemTotal: 1048576 kB\nMemFree: 524288 kB\nMemAvailable: 786432 kB\nBuffers: 1024 kB\n"
         b"Cached: 262144 kB\nSwapTotal: 1024 kB\nSwapFree: 512 kB\nAnonPages: 96000 kB\n"
-        b"Mapped: 24000 kB\nShmem: 2048 kB\nSlab: 51200 kB\nPageTables: 4096 kB\n"
+        b"Mapped: 24000 kB\nShmem: 2048 kB\nSlab: 51200 kB\n"
+        b"SReclaimable: 40960 kB\nSUnreclaim: 10240 kB\nPageTables: 4096 kB\n"
     )
     return str(root)
 

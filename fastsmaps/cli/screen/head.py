@@ -8,8 +8,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from fastsmaps._fields import ABSENT
+from fastsmaps._model.account import memory_parts
+from fastsmaps._model.processes import explained_part
 from fastsmaps._output.display import escaped
-from fastsmaps._source.meminfo import memory_parts
 from fastsmaps._source.source import Source
 from fastsmaps.cli.screen.drawing import bar, short, sparkline
 
@@ -24,7 +25,13 @@ _BAR_WIDTH = 24
 _MIN_BAR_WIDTH = 8
 # The parts of the host's memory, with their styles; the rest of a bar is free or not known.
 _PARTS = {"anon": "green", "shmem": "yellow", "cache": "blue", "kernel": "magenta"}
-_KERNEL = ("slab", "page_tables", "kernel_stacks", "percpu")
+_SUMS = {
+    "cache": ("cache", "buffers", "swap_cache"),
+    "kernel": (
+        "slab_reclaimable", "slab_unreclaimable", "kernel_reclaimable", "page_tables",
+        "kernel_stacks", "vmalloc", "percpu",
+    ),
+}  # fmt: skip
 
 
 def memory_line(procfs: str, width: int, values: Mapping[str, int], used: Sequence[int]) -> Text:
@@ -34,8 +41,8 @@ def memory_line(procfs: str, width: int, values: Mapping[str, int], used: Sequen
     total, available = values.get("MemTotal"), values.get("MemAvailable")
     if not total:
         return line.append(escaped(host), "bold").append("  no meminfo")
-    parts = memory_parts(values)
-    parts["kernel"] = sum(parts[name] for name in _KERNEL)
+    found, _ = memory_parts(values)
+    parts = {name: sum(found.get(part, 0) for part in _SUMS.get(name, (name,))) for name in _PARTS}
     swap = values.get("SwapTotal", 0)
     swapped = f"swap {short(swap - values.get('SwapFree', 0))} of {short(swap)}"
     texts = [f"of {short(total)}", swapped if swap else "no swap"]
@@ -74,9 +81,8 @@ def reading_line(scan: Scan, width: int, own: str) -> Text:
     pss = sum(sizes) if sizes else None
     coverage = scan.coverage
     processes = sum(coverage.values()) - coverage["kernel_thread"]
-    explained = ""
-    if pss is not None and scan.host_pss:
-        explained = f" ({100 * pss / scan.host_pss:.0f}% of mapped)"
+    mapped = explained_part(pss, scan.host_pss)
+    explained = "" if mapped is None else f" ({100 * mapped:.0f}% of mapped)"
     missed = [
         f"{count} {outcome}"
         for outcome, count in coverage.items()
