@@ -73,7 +73,8 @@ class Collector:
 
     CPU time of the caller's other threads is not charged to the budget, unless `whole_process`
     is set, for a program that does nothing else. `on_error` is called in the thread with the
-    exception of a failed sweep; sweeps go on.
+    exception of a failed sweep; sweeps go on. `on_sweep` is called there with the Scan of each
+    other sweep, such as to log its coverage.
 
     After a fork, the child starts its own sweeps when it calls collect(). close(), or the end of
     a with statement, ends the thread.
@@ -94,10 +95,12 @@ class Collector:
         exclude: Container[int] = (),
         whole_process: bool = False,
         on_error: Callable[[Exception], object] | None = None,
+        on_sweep: Callable[[Scan], object] | None = None,
     ) -> None:
         limit = check_int("limit", limit, 1)
         check_number("interval", interval, 0, threading.TIMEOUT_MAX, above=True)
         check_function("on_error", on_error)
+        check_function("on_sweep", on_sweep)
         keys = keys_of(by)
 
         sampler = functools.partial(
@@ -114,6 +117,7 @@ class Collector:
             _Sweeps, sampler, keys, limit, interval, whole_process
         )
         self._on_error = on_error
+        self._on_sweep = on_sweep
         self._closed = False
         self._lock = threading.Lock()
         self._begin()
@@ -165,9 +169,11 @@ class Collector:
         with contextlib.closing(sweeps):
             while not over.is_set():
                 try:
-                    self._metrics = sweeps.sweep()
+                    self._metrics, scan = sweeps.sweep()
                     if sweeps.problem:
                         self._report(fastsmaps.Error(sweeps.problem))
+                    elif self._on_sweep is not None:
+                        self._on_sweep(scan)
                 except Exception as error:
                     # Old values would be taken for current ones.
                     self._metrics = sweeps.failed()
@@ -210,8 +216,8 @@ class _Sweeps:
     def close(self) -> None:
         self._sampler.close()
 
-    def sweep(self) -> Sequence[Metric]:
-        """Sweep and return the metrics."""
+    def sweep(self) -> tuple[Sequence[Metric], Scan]:
+        """Sweep and return the metrics, and the scan that they were made from."""
         begun, cpu = time.monotonic(), self._clock()
         if self._last is None:
             self._cpu += cpu if self._clock is time.process_time else 0.0
@@ -229,7 +235,7 @@ class _Sweeps:
         grouping = time.thread_time() - grouping
         needed = grouping / (self._budget * _MAX_GROUPING_SHARE)
         self.pause = max(self._interval, min(needed, _MAX_PAUSE))
-        return metrics
+        return metrics, scan
 
     def failed(self) -> Sequence[Metric]:
         """Return the metrics after a failed sweep, which have no sums."""

@@ -489,6 +489,44 @@ def test_repeated_failure_is_reported_once(backend: ModuleType, tmp_path: Path) 
         assert len(earlier) == len(set(earlier)) <= 1
 
 
+def test_coverage_is_printed_once_and_after_great_changes(
+    backend: ModuleType, tmp_path: Path
+) -> None:
+    """One line says how much was read and what prevents more; small changes are not news."""
+    host = tmp_path / "host"
+
+    def write(pids: range, *, broken: bool = False) -> None:
+        for pid in pids:
+            (tmp_path / "new").mkdir(exist_ok=True)
+            write_process(tmp_path / "new", pid)
+            if broken:
+                (tmp_path / "new" / str(pid) / "smaps_rollup").write_bytes(b"no rollup\n")
+            (tmp_path / "new" / str(pid)).rename(host / str(pid))
+
+    host.mkdir()
+    write(range(1, 41))
+    write(range(41, 43), broken=True)
+    with Exporter("--procfs", str(host), "--interval", "0.01", "--budget", "1") as exporter:
+
+        def counts() -> tuple[float | None, float | None]:
+            metrics = exporter.scrape()
+            return tuple(metrics.get("coverage_processes", outcome=o) for o in ("read", "failed"))  # type: ignore[return-value]
+
+        until(lambda: counts() == (40, 2))
+        write(range(43, 47), broken=True)  # too small a share
+        until(lambda: counts() == (40, 6))
+        write(range(50, 70), broken=True)
+        until(lambda: counts() == (40, 26))
+        write(range(70, 72))
+        until(lambda: counts() == (42, 26))
+        assert exporter.end() == (0, b"")
+    first, *later = exporter.coverage
+    assert first.startswith("fastsmaps: 40 of 42 processes read, 2 failed; failed: ")
+    assert later
+    assert "26 failed" in later[-1]
+    assert len(later) <= 4  # a sweep may see a part of the new ones
+
+
 def test_closed_pipe_is_quiet(backend: ModuleType) -> None:
     shell = f"{sys.executable} -m fastsmaps export --once | head -n 1"
     done = subprocess.run(

@@ -208,10 +208,14 @@ class Exporter:
         return parse_metrics(self.request()[1].decode())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
-        """Send a signal; return the exit status and the standard error output."""
+        """Send a signal; return the exit status and standard error without the coverage."""
         self.popen.send_signal(number)
         _, error = self.popen.communicate(timeout=processes.TIMEOUT)
-        return self.popen.returncode, error
+        lines = error.splitlines(keepends=True)
+        self.coverage = [line.decode() for line in lines if b" processes read" in line]
+        return self.popen.returncode, b"".join(
+            line for line in lines if b" processes read" not in line
+        )
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:

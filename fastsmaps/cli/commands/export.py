@@ -11,6 +11,7 @@ import time
 import fastsmaps
 from fastsmaps._output import groups
 from fastsmaps._source.source import Source
+from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import (
     BY_HELP,
     UsageError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from email.message import Message
 
+    from fastsmaps._model.processes import Scan
     from fastsmaps.cli.http_server import Server
     from fastsmaps.cli.tls import Tls
     from fastsmaps.prometheus import Collector
@@ -57,6 +59,10 @@ _INDEX = b"""<!DOCTYPE html>
 <p>The memory of this machine's processes: <a href="/metrics">metrics</a>.</p>
 </html>
 """
+# The coverage is printed again if so many more or fewer processes are denied or fail, and if their
+# share of the processes with memory changed by so much, too.
+_GREAT_CHANGE = 5
+_GREAT_CHANGE_SHARE = 0.1
 # Encodings of the metrics (text, OpenMetrics, compressed) that are kept until the next sweep.
 _MAX_ENCODINGS = 8
 
@@ -130,7 +136,10 @@ def run(args: argparse.Namespace) -> int:
         keys = named_groups(args.group, args.by)
         by = keys.words if keys else "comm"
 
-        def collector(on_error: Callable[[Exception], object]) -> Collector:
+        def collector(
+            on_error: Callable[[Exception], object],
+            on_sweep: Callable[[Scan], object] | None = None,
+        ) -> Collector:
             try:
                 return Collector(
                     by,
@@ -142,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
                     max_rss=args.max_rss,
                     whole_process=True,
                     on_error=on_error,
+                    on_sweep=on_sweep,
                 )
             except ValueError as error:
                 raise UsageError(f"--{error}") from None
@@ -166,7 +176,7 @@ def _print_once(make: Callable[[Callable[[Exception], object]], Collector]) -> N
 
 def _serve(
     args: argparse.Namespace,
-    make: Callable[[Callable[[Exception], object]], Collector],
+    make: Callable[[Callable[[Exception], object], Callable[[Scan], object]], Collector],
 ) -> None:
     # A scrape and the sweep take turns in the interpreter, five or six times a scrape. With the
     # default of 5 ms, one scrape in a hundred took 12 ms while a sweep ran; with 0.5 ms it is 9.
@@ -174,7 +184,7 @@ def _serve(
     # Bind first: if that fails, no sweep starts.
     server = _server(args)
     try:
-        collector = make(_ErrorPrinter())
+        collector = make(_ErrorPrinter(), _CoveragePrinter())
         metrics = _Metrics(collector)
     except BaseException:
         server.server_close()
@@ -238,6 +248,28 @@ class _ErrorPrinter:
         if str(error) != self._last:
             self._last = str(error)
             print_error(error)
+
+
+class _CoveragePrinter:
+    """Prints how much was read and what prevents more: once, and after great changes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float, bool] | None = None
+
+    def __call__(self, scan: Scan) -> None:
+        coverage = scan.coverage
+        missed = coverage["denied"] + coverage["failed"]
+        share = missed / max(1, missed + coverage["read"])
+        hidden = scan.hidden_by is not None
+        if self._last is not None:
+            before, share_before, hidden_before = self._last
+            if hidden == hidden_before and (
+                abs(missed - before) < _GREAT_CHANGE
+                or abs(share - share_before) < _GREAT_CHANGE_SHARE
+            ):
+                return
+        self._last = missed, share, hidden
+        print_error(scan_note(scan).replace("\n", "; "))
 
 
 def _index(_: Message) -> tuple[int, bytes, Mapping[str, str]]:
