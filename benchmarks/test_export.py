@@ -98,6 +98,54 @@ def check(exporter: Exporter, processes: Herd) -> None:
     assert exported == dict(groups)
 
 
+def write_containers(root: Path, containers: int, each: int) -> None:
+    """Write the files of a node's processes, in the layout of /proc."""
+    fields = ("Rss", "Pss", "Pss_Anon", "Pss_File", "Pss_Shmem", "Private_Clean", "Private_Dirty",
+              "Swap", "Shared_Hugetlb", "Private_Hugetlb")  # fmt: skip
+    sizes = "".join(f"{name}:{2000:>12} kB\n" for name in fields)
+    rollup = f"55d0c0000000-7ffc00000000 ---p 00000000 00:00 0 {'':20} [rollup]\n{sizes}"
+    for container in range(containers):
+        pod = f"{container:08x}-0000-4000-8000-000000000000"
+        cgroup = f"0::/kubepods/burstable/pod{pod}/{container:012x}{52 * '0'}\n"
+        for pid in range(1000 + container * each, 1000 + (container + 1) * each):
+            directory = root / str(pid)
+            directory.mkdir(parents=True)
+            (directory / "smaps_rollup").write_text(rollup)
+            (directory / "stat").write_text(f"{pid} (it) S 1 {'0 ' * 45}\n")
+            (directory / "statm").write_text("1000 500 10 1 0 20 0\n")
+            (directory / "status").write_text(f"Tgid:\t{pid}\nUid:\t0\t0\t0\t0\n")
+            (directory / "cgroup").write_text(cgroup)
+            (directory / "cmdline").write_bytes(b"it\0")
+
+
+def test_scrape_of_a_node(record: Record, tmp_path: Path) -> None:
+    """Time scrapes as Prometheus makes them, a second apart, over several sweeps."""
+    containers, each = 500, 10
+    write_containers(tmp_path, containers, each)
+    with Exporter("--procfs", str(tmp_path), "--by", "container") as exporter:
+        lines = exporter.scrape().decode().splitlines()
+        sums = [float(line.split()[1]) for line in lines if line.startswith("fastsmaps_pss_bytes{")]
+        assert sums == [each * 2000 * 1024] * containers
+        times = []
+        cpu, began = exporter.cpu(), time.monotonic()
+        while time.monotonic() < began + 120:
+            times += exporter.timed(1)
+            time.sleep(1)
+        share = (exporter.cpu() - cpu) / (time.monotonic() - began)
+        size = len(exporter.scrape())
+    record(
+        Result(
+            f"a scrape, {containers} containers of {each} processes",
+            f"{size / 1024:.1f} KiB",
+            "",
+            statistics.median(times),
+            10,
+            unit="ms",
+            also=f"max {max(times):.1f} ms, {share:.1%} of a core",
+        )
+    )
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_scrape(record: Record, processes: Herd, busy: bool) -> None:
     """Time scrapes at the default interval, and during sweeps without a pause."""

@@ -50,8 +50,12 @@ _HELP = {
     "hugetlb": "Hugetlb pages, shared and private; no other value includes them.",
 }
 
-# Share of the budget for grouping: if grouping takes more, sweeps are made less often.
+# Share of the budget for the work with a sweep's result, mostly grouping: if that takes more,
+# sweeps are made less often.
 _MAX_GROUPING_SHARE = 0.25
+# The default number of groups with series of their own: in general, and by container or pod. A node
+# of Kubernetes has up to 110 pods unless configured otherwise, with two or three containers each.
+_LIMIT, _NODE_LIMIT = 100, 500
 # Between two sweeps, in seconds, however small the budget is.
 _MAX_PAUSE = 3600.0
 
@@ -66,15 +70,15 @@ class Collector:
 
     `by` says how processes are grouped: the words of Scan.group_by(), each of which becomes a
     label; "pid" comes with "comm". The text that a pattern matches is the label "cmdline". The
-    `limit` largest groups by Pss have their own series; all others are summed as "other". An
-    unknown value has no sample; docs/prometheus.md explains each metric. `procfs`, `mappings`
-    (their number, which needs a read of maps for each process), `max_rss` and `exclude` are those
-    of Sampler.
+    `limit` largest groups by Pss (None: 100, or 500 by container or pod) have their own series; all
+    others are summed as "other". An unknown value has no sample; docs/prometheus.md explains each
+    metric. `procfs`, `mappings` (their number, which needs a read of maps for each process),
+    `max_rss` and `exclude` are those of Sampler.
 
     CPU time of the caller's other threads is not charged to the budget, unless `whole_process`
     is set, for a program that does nothing else. `on_error` is called in the thread with the
     exception of a failed sweep; sweeps go on. `on_sweep` is called there with the Scan of each
-    other sweep, such as to log its coverage.
+    other sweep, such as to log its coverage; its CPU time is charged, too.
 
     After a fork, the child starts its own sweeps when it calls collect(). close(), or the end of
     a with statement, ends the thread.
@@ -86,7 +90,7 @@ class Collector:
         self,
         by: By = "comm",
         *,
-        limit: int = 100,
+        limit: int | None = None,
         budget: float = 0.01,
         interval: float = 5.0,
         procfs: Procfs = "/proc",
@@ -97,11 +101,13 @@ class Collector:
         on_error: Callable[[Exception], object] | None = None,
         on_sweep: Callable[[Scan], object] | None = None,
     ) -> None:
-        limit = check_int("limit", limit, 1)
+        limit = limit if limit is None else check_int("limit", limit, 1)
         check_number("interval", interval, 0, threading.TIMEOUT_MAX, above=True)
         check_function("on_error", on_error)
         check_function("on_sweep", on_sweep)
         keys = keys_of(by)
+        if limit is None:
+            limit = _NODE_LIMIT if {"container", "pod"}.intersection(keys.names) else _LIMIT
 
         sampler = functools.partial(
             fastsmaps.Sampler,
@@ -174,6 +180,7 @@ class Collector:
                         self._report(fastsmaps.Error(sweeps.problem))
                     elif self._on_sweep is not None:
                         self._on_sweep(scan)
+                    sweeps.plan()
                 except Exception as error:
                     # Old values would be taken for current ones.
                     self._metrics = sweeps.failed()
@@ -206,6 +213,8 @@ class _Sweeps:
         self._named: set[Key] = set()
         self._count = self._errors = 0
         self._wall = self._cpu = 0.0
+        # The thread's CPU clock when the last sweep's result was there.
+        self._swept = 0.0
         # The CPU clock at the end of the last sweep.
         self._last: float | None = None
         #: Seconds to wait before the next sweep.
@@ -229,13 +238,14 @@ class _Sweeps:
         self._count += 1
         self._wall += time.monotonic() - begun
         self._cpu += self._last - cpu
-        grouping = time.thread_time()
+        self._swept = time.thread_time()
         self.problem = _problem(scan)
-        metrics = self.metrics(scan)
-        grouping = time.thread_time() - grouping
-        needed = grouping / (self._budget * _MAX_GROUPING_SHARE)
+        return self.metrics(scan), scan
+
+    def plan(self) -> None:
+        """Set the pause after all work with a sweep's result is done."""
+        needed = (time.thread_time() - self._swept) / (self._budget * _MAX_GROUPING_SHARE)
         self.pause = max(self._interval, min(needed, _MAX_PAUSE))
-        return metrics, scan
 
     def failed(self) -> Sequence[Metric]:
         """Return the metrics after a failed sweep, which have no sums."""
@@ -260,6 +270,7 @@ class _Sweeps:
             _counter("sweep_seconds", "Wall time of sweeps.", self._wall),
             _counter("cpu_seconds", "CPU time of sweeps and of making metrics.", self._cpu),
             *self._coverage(scan),
+            *_host(scan),
             *self._groups(scan),
         )
 
@@ -334,6 +345,24 @@ class _Sweeps:
                 assert scan.taken_at is not None
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
         return *sums, parts, mappings, limit, processes, unread, estimated, oldest, folded
+
+
+def _host(scan: Scan | None) -> Sequence[Metric]:
+    memory = _gauge(
+        "host_memory_bytes", "All memory of the host by part; they add up to MemTotal.", ("part",)
+    )
+    explained = _gauge(
+        "explained_ratio", "The sum of Pss over all processes read, of AnonPages + Mapped."
+    )
+    if scan is not None:
+        # A procfs mounted with subset=pid has no meminfo.
+        with contextlib.suppress(fastsmaps.Error):
+            account = fastsmaps.host(scan=scan)
+            for row in account.rows:
+                memory.add_metric((row.name,), row.size)
+            if account.explained is not None:
+                explained.add_metric((), round(account.explained, 4))
+    return memory, explained
 
 
 def _problem(scan: Scan) -> str:

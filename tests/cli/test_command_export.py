@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -185,6 +186,56 @@ def test_accept_header_selects_format(backend: ModuleType) -> None:
             answer, body = exporter.request(Accept=accept)
             assert (answer.status, b"fastsmaps_up 1.0" in body) == (200, True), accept
         assert exporter.end() == (0, b"")
+
+
+def test_formats_in_use_are_encoded_by_the_sweeping_thread(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A scrape in a format that is asked for at each sweep encodes nothing itself."""
+    from email.message import Message
+
+    from fastsmaps.cli.commands import export
+    from fastsmaps.prometheus import Collector
+
+    write_process(tmp_path / "host", 1)
+    with Collector(procfs=str(tmp_path / "host"), interval=1000) as collector:
+        collector.wait(processes.TIMEOUT)
+        metrics = export._Metrics()
+        metrics.collector = collector
+        threads = []
+        encode = export._Metrics._encode
+
+        def noted(*arguments: Any) -> bytes:
+            threads.append(threading.current_thread().name)
+            return encode(*arguments)
+
+        monkeypatch.setattr(export._Metrics, "_encode", noted)
+
+        def sweep(again: bool) -> None:
+            thread = threading.Thread(name="sweep", target=lambda: metrics.update(again=again))
+            thread.start()
+            thread.join()
+
+        def scrape() -> bytes:
+            body = metrics(Message())[1]
+            assert parse_metrics(body.decode()).up
+            return body
+
+        text = scrape()
+        assert threads == ["MainThread"]
+        sweep(True)
+        assert threads == ["MainThread", "sweep"]
+        assert scrape() == text
+        sweep(True)
+        sweep(True)  # asked for before the sweep before this one
+        assert len(threads) == 4
+        sweep(True)
+        assert len(threads) == 4
+        scrape()
+        sweep(False)
+        assert len(threads) == 5
+        scrape()
+        assert threads[4:] == ["MainThread"] * 2
 
 
 def test_vary_header_separates_formats(backend: ModuleType) -> None:

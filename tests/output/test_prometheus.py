@@ -193,6 +193,43 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
     assert (group.pss, group.estimated, group.age) == (800 * KB, 500 * KB, 40.0)
 
 
+def test_host_account_adds_up_to_memtotal(backend: ModuleType, host: Path) -> None:
+    """Parts that were not read have no sample; without meminfo there is none at all."""
+    says = sweep_metrics(host)
+    assert not says.of("host_memory_bytes", "part")
+    assert says.get("explained_ratio") is None
+    sizes = {"MemTotal": 10_000, "MemFree": 5000, "Cached": 2000, "Shmem": 100, "AnonPages": 1200,
+             "Mapped": 220}  # fmt: skip
+    (host / "meminfo").write_text("".join(f"{k}:{v:>16} kB\n" for k, v in sizes.items()))
+    says = sweep_metrics(host)
+    parts = says.of("host_memory_bytes", "part")
+    assert sum(parts.values()) == 10_000 * KB
+    assert parts["free"] == 5000 * KB
+    assert "gpu" not in parts
+    assert says.get("explained_ratio") == round(1210 / 1420, 4)
+
+
+@pytest.mark.host
+def test_host_account_of_a_live_machine(backend: ModuleType) -> None:
+    with Collector() as collector:
+        assert collector.wait(processes.TIMEOUT)
+        says = scrape(collector)
+    (total,) = (
+        line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line
+    )
+    parts = says.of("host_memory_bytes", "part")
+    assert sum(parts.values()) == int(total.split()[1]) * KB
+    assert says.get("explained_ratio") is not None
+
+
+def test_scans_are_handed_over(backend: ModuleType, host: Path) -> None:
+    """on_sweep gets the Scan of each sweep that read something."""
+    scans: list[fastsmaps.Scan] = []
+    with Collector(procfs=str(host), interval=0.01, budget=1, on_sweep=scans.append):
+        until(lambda: len(scans) > 1)
+    assert [len(scan) for scan in scans[:2]] == [4, 4]
+
+
 # ---- the limit
 
 
@@ -206,6 +243,15 @@ def test_groups_beyond_the_limit_are_summed(backend: ModuleType, host: Path) -> 
         sweep_metrics(host, ("pid",), limit=1).get("pss_bytes", pid="other", comm="other")
         == 710 * KB
     )
+
+
+def test_limit_suits_a_node(backend: ModuleType, tmp_path: Path) -> None:
+    """By container there are more groups by default than by another word."""
+    for pid in range(1, 121):
+        write_process(tmp_path, pid, b"p%d" % pid, cgroup=b"/docker/%012x" % pid + b"0" * 52)
+    assert sweep_metrics(tmp_path, limit=None).get("folded_groups") == 20
+    assert sweep_metrics(tmp_path, "user,container", limit=None).get("folded_groups") == 0
+    assert sweep_metrics(tmp_path, "container", limit=100).get("folded_groups") == 20
 
 
 def test_process_named_other_is_not_the_rest(backend: ModuleType, host: Path) -> None:

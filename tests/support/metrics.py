@@ -254,7 +254,7 @@ def write_maps(root: Path, limit: int = 65530, **counts: int) -> None:
 def sweep_metrics(
     host: Path,
     by: str | tuple[str, ...] = "comm",
-    limit: int = 100,
+    limit: int | None = 100,
     *,
     mappings: bool = False,
     max_rss: int | None = None,
