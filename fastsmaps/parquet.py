@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import fastsmaps._model.arrow  # noqa: F401 - its ImportError names the extra
 from fastsmaps._arguments import check_strs, check_type
-from fastsmaps._model.arrow import EXTRA, MAPPING, PROCESS, UINT64, column_of, lists_of
-from fastsmaps._model.escaping import utf8
+from fastsmaps._model.frames import Frames
 from fastsmaps._output.files import atomic_file
+from fastsmaps._output.stored import TYPES, array_of, stored, write_stored
 
 
 def table_of(
@@ -21,9 +22,9 @@ def table_of(
     r"""Convert rows, as ``as_dict()`` gives them, to a pyarrow.Table with the columns `names`.
 
     A column's type depends only on its name, not on the rows, so that the files of many machines
-    have one schema: UINT64 unless the name is known to be something else or is in `texts`. Texts
-    are UTF-8, with other bytes escaped as ``\xff``. A value that a row lacks, or that does not fit
-    the type, is null.
+    have one schema: int64 unless the name is known to be something else or is in `texts`; ``start``
+    and ``end`` are uint64. Texts are UTF-8, with other bytes escaped as ``\xff``. A value that a
+    row lacks, or that does not fit the type, is null.
 
     `records` are read once for each column, so they must be a sequence. Raises TypeError for
     wrong arguments, and for a row or an ``extra`` that is not a dict.
@@ -35,41 +36,28 @@ def table_of(
         check_type("each of records", record, "a dict", dict)
         check_type("extra", record.get("extra") or {}, "a dict", dict)
     names, texts = check_strs("names", names), check_strs("texts", texts)
-    kinds = {
-        **MAPPING,
-        **PROCESS,
-        "extra": EXTRA,
-        "host": pa.string(),
-        "pss_percent": pa.float64(),
-        "taken_at": pa.timestamp("us", tz="UTC"),
-        **dict.fromkeys(texts, pa.string()),
-    }
-    columns = {}
-    for name in names:
-        kind = kinds.get(name, UINT64)
-        if pa.types.is_dictionary(kind):  # Parquet has its own dictionaries
-            kind = kind.value_type
-        values = [record.get(name) for record in records]
-        if name == "extra":
-            values = [
-                [(label, utf8(text)) for label, text in (extra or {}).items()] for extra in values
-            ]
-        columns[name] = (lists_of if pa.types.is_list(kind) else column_of)(values, kind)
-    return pa.table(columns)
+    types = {**TYPES, **dict.fromkeys(texts, pa.string())}
+    return pa.table(
+        {
+            name: array_of([row.get(name) for row in records], types.get(name, pa.int64()))
+            for name in names
+        }
+    )
 
 
 def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
-    """Write a pyarrow.Table as a Parquet file, atomically (mode 0600).
+    """Write a table as a Parquet file, atomically (mode 0600).
 
-    ``pyarrow.table()`` makes one of Mappings, a Scan or Samples. Raises OSError if the file cannot
-    be written (FileExistsError if `path` exists and is not a regular file), TypeError for wrong
-    arguments.
+    `table` is a pyarrow.Table, or a Mappings, Scan, Libs, Samples or Changes. Such a table has one
+    schema in the file, whatever the kernel and version: docs/arrow.md has it. In any table unsigned
+    numbers become signed, except ``start`` and ``end``, and null from 2**63 on. Raises OSError if
+    the file cannot be written (FileExistsError if `path` exists and is not a regular file),
+    TypeError for wrong arguments.
     """
     import pyarrow as pa
-    from pyarrow import parquet
 
-    check_type("table", table, "a pyarrow.Table", pa.Table)
-    # All engines read both. For 20,000 mappings zstd's file is half as large as snappy's (120 kB).
-    compression = "zstd" if pa.Codec.is_available("zstd") else "snappy"
+    if isinstance(table, Frames):
+        table = table.to_arrow()
+    check_type("table", table, "a pyarrow.Table or a table of fastsmaps", pa.Table)
     with atomic_file(path) as file:
-        parquet.write_table(table, file, compression=compression)
+        write_stored(stored(table), file)

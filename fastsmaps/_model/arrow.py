@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 #: The type of sizes and other numbers.
 UINT64 = pa.uint64()
 
+#: Addresses, which may have all 64 bits: [vsyscall] is at 0xffffffffff600000.
+ADDRESSES = ("start", "end")
+
 _PLACE = pa.int32()  # places in a dictionary: pandas refuses unsigned ones
 _TEXT = pa.string()
 _TEXTS = pa.list_(_TEXT)
@@ -430,7 +433,7 @@ def changes_batch(changes: Sequence[Change]) -> Batch:
 # ---- data frames
 
 # Addresses and numbers that nobody subtracts; they may have all 64 bits.
-_UNSIGNED = ("start", "end", "offset", "inode")
+_UNSIGNED = (*ADDRESSES, "offset", "inode")
 
 
 def table_of(batch: Batch) -> ArrowTable:
@@ -441,14 +444,30 @@ def table_of(batch: Batch) -> ArrowTable:
 def plain_table(batch: Batch) -> ArrowTable:
     """Return a pyarrow.Table with signed sizes, and with texts instead of dictionaries of them."""
     found = table_of(batch)
-    for i, (name, column) in enumerate(zip(found.column_names, found.columns, strict=True)):
-        if pa.types.is_dictionary(column.type):
-            found = found.set_column(i, name, column.cast(column.type.value_type))
-        elif column.type == UINT64 and name not in _UNSIGNED:
-            # No kernel prints a size beyond 63 bits, but a text may have one: null.
-            fits = pc.less_equal(column, pa.scalar(2**63 - 1, UINT64))
-            found = found.set_column(i, name, pc.if_else(fits, column, None).cast(pa.int64()))
-    return found
+    columns = [
+        plain_column(name, column, _UNSIGNED)
+        for name, column in zip(found.column_names, found.columns, strict=True)
+    ]
+    return pa.table(columns, names=found.column_names)
+
+
+def plain_column(name: str, column: Array, unsigned: Sequence[str] = ADDRESSES) -> Array:
+    """Return a column with texts instead of a dictionary, and signed unless in `unsigned`."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column if name in unsigned else signed_column(column)
+
+
+def signed_column(column: Array) -> Array:
+    """Return a column of unsigned numbers as a signed one.
+
+    No kernel prints a size beyond 63 bits, but a text may have one, and file systems choose their
+    inodes: null.
+    """
+    if column.type != UINT64:
+        return column
+    fits = pc.less_equal(column, pa.scalar(2**63 - 1, UINT64))
+    return pc.if_else(fits, column, None).cast(pa.int64())
 
 
 def records(batch: Batch) -> ndarray:

@@ -189,14 +189,14 @@ def show(
     in_table: Callable[[Record], bool] = lambda record: True,
     fields: Sequence[str] = (),
     origin: Record | None = None,
-    texts: Iterable[str] = (),
+    kind: str = "",
 ) -> None:
     """Print or write the records in the requested format.
 
     `defaults` are the fields if there are no records. A table has only records for which
     `in_table` is true, followed by a `total` line and a `note`. JSON, CSV and Parquet have the
-    `fields`, or all if there are none; Parquet puts those of `origin` before them, and stores the
-    columns `texts` as texts, even if fields of the same name are numbers elsewhere.
+    `fields`, or all if there are none. Parquet has those of `origin` too, and the columns of that
+    `kind` of table, which are null if they are not among the fields.
     """
     names = field_names(records, defaults)
     if is_table(args):
@@ -204,7 +204,7 @@ def show(
     sortable = [*dict.fromkeys((*names, *defaults))]
     records = sort_and_limit(args, records, sortable)
     if args.parquet:
-        _write(args.parquet, records, list(fields) or [*defaults, *names], origin or {}, texts)
+        _write(args.parquet, kind, records, fields, origin or {})
         return
     if fields and not is_table(args):
         names = list(fields)
@@ -248,16 +248,12 @@ def origin_of(
 
 
 def _write(
-    path: str,
-    records: Iterable[Record],
-    names: Iterable[str],
-    origin: Record,
-    texts: Iterable[str],
+    path: str, kind: str, records: Iterable[Record], fields: Iterable[str], origin: Record
 ) -> None:
-    from fastsmaps.parquet import table_of, write_parquet
+    from fastsmaps._output.stored import rows_table
+    from fastsmaps.parquet import write_parquet
 
     rows = [{**record, **origin} for record in records]
-    # Fields that a kernel does not print are columns too, so that all files of a fleet are alike.
-    table = table_of(rows, dict.fromkeys([*origin, *names]), texts)
+    table = rows_table(kind, rows, [*origin, *fields] if fields else None)
     with write_errors(path):
         write_parquet(table, path)

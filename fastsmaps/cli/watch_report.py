@@ -65,12 +65,10 @@ def write(args: argparse.Namespace, watch: fastsmaps.Watch, ended: WatchEnd) -> 
         with write_errors(args.csv):
             _write_csv(samples, args.csv)
     if args.parquet:
-        import pyarrow
-
         from fastsmaps.parquet import write_parquet
 
         with write_errors(args.parquet):
-            write_parquet(pyarrow.table(samples), args.parquet)
+            write_parquet(samples, args.parquet)
     if args.plot:
         from fastsmaps import plot
 

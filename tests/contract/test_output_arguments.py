@@ -48,7 +48,7 @@ def output_cases() -> list[Any]:
         case(table_of, TypeError, f"names {texts}, got str 'pid'", records=[], names="pid"),
         case(table_of, TypeError, "each of names must be a str", records=[], names=[5]),
         case(table_of, TypeError, f"texts {texts}, got int 5", records=[], names=[], texts=5),
-        case(write, TypeError, "table must be a pyarrow.Table, got Scan", table=SCAN, path="/"),
+        case(write, TypeError, "table must be a pyarrow.Table or a table", table=5, path="/"),
         case(write, TypeError, "path must be a path, got int 5", table=table, path=5),
         case(collector, TypeError, "by must be one or several of", by=5),
         case(collector, TypeError, "limit must be an int, got bool True", limit=True),

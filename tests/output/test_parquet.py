@@ -17,11 +17,14 @@ from types import ModuleType
 from typing import Any
 
 import duckdb
+import pandas
+import polars
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 import fastsmaps
+from fastsmaps._output.stored import schema_of
 from fastsmaps._source.source import Source
 from fastsmaps.parquet import write_parquet
 from support import commands, processes
@@ -118,16 +121,21 @@ def test_rows_are_those_of_json(
         }
         # Other kernels print fields that this one does not.
         assert set(row.values()) <= {None}
-        assert "--fields" not in arguments or not row
 
 
 def test_column_types_depend_on_the_name_only(
     backend: ModuleType, host: str, tmp_path: Path
 ) -> None:
     types = {
-        **dict.fromkeys(("host", "comm", "user", "cgroup", "outcome", "error"), pa.string()),
+        "host": pa.dictionary(pa.int32(), pa.string()),
+        **dict.fromkeys(("comm", "user", "cgroup", "outcome", "error"), pa.string()),
         **dict.fromkeys(("path", "perms", "dev", "kind"), pa.string()),
-        **dict.fromkeys(("pid", "ppid", "uid"), pa.int64()),
+        **dict.fromkeys(("unit", "slice", "container", "pod", "use", "exe"), pa.string()),
+        **dict.fromkeys(("start", "end"), pa.uint64()),
+        **dict.fromkeys(("age", "pss_percent"), pa.float64()),
+        "estimated": pa.bool_(),
+        "raw_path": pa.binary(),
+        "extra_fields": pa.map_(pa.string(), pa.int64()),
         **dict.fromkeys(("cmdline", "vm_flags"), pa.list_(pa.string())),
         "taken_at": pa.timestamp("us", tz="UTC"),
         "start_time": pa.float64(),
@@ -140,9 +148,12 @@ def test_column_types_depend_on_the_name_only(
         for more in ((), ("--limit", "0")):
             schema = table_of(tmp_path, *arguments, *more, "--procfs", host).schema
             for name, kind in zip(schema.names, schema.types, strict=True):
-                assert kind.equals(types.get(name, pa.uint64())), name
+                if name == "cmdline" and "--by" in arguments:
+                    assert kind == pa.string()
+                    continue
+                assert kind.equals(types.get(name, pa.int64())), name
                 seen.add(name)
-    assert {*types} - {"cgroup"} <= seen
+    assert {*types} == seen & {*types}
     # Kernels print different fields: every field that a kernel has had is a column.
     old, new = (table_of(tmp_path, "maps", text).column_names for text in (OLD, commands.ZOO))
     words = ("maps", commands.ZOO, "--filter", "no such thing")
@@ -182,6 +193,9 @@ def test_label_named_like_a_column(backend: ModuleType, host: str, tmp_path: Pat
     def rows(*arguments: str) -> list[dict[str, Any]]:
         return list(table_of(tmp_path, *arguments, "--procfs", host).to_pylist())
 
+    def numbers(row: dict[str, Any]) -> dict[str, int]:
+        return dict(row["extra_fields"])
+
     for arguments, names in (
         (("ps",), ("host", "pid", "comm", "user")),
         (("maps", "7"), ("host", "pid", "path", "kind")),
@@ -189,13 +203,105 @@ def test_label_named_like_a_column(backend: ModuleType, host: str, tmp_path: Pat
     ):
         for row in rows(*arguments):
             assert {row[name] for name in names}.isdisjoint(1024 * i for i in range(1, 10))
+            assert dict(row["extra_fields"] or ()).keys() <= {*labels}
     # They keep names of their own: no value is lost or replaced by another.
     (lib,) = rows("libs")
-    assert (lib["path"], lib["processes"], lib["Processes"], lib["Path"]) == ("/a", 3, 15360, 21504)
+    assert (lib["path"], lib["processes"]) == ("/a", 3)
+    assert (numbers(lib)["Processes"], numbers(lib)["Path"]) == (15360, 21504)
     first, second, unread = rows("ps", "--by", "comm", "--sort", "processes")
     assert (unread["processes"], unread["unread"], unread["pss"]) == (0, 1, None)
-    assert (first["processes"], second["processes"], first["Processes"]) == (2, 1, 10240)
-    assert [row["Comm"] for row in rows("ps") if row["outcome"] == "read"] == [3072] * 3
+    assert (first["processes"], second["processes"], numbers(first)["Processes"]) == (
+        *(2, 1),
+        10240,
+    )
+    assert [numbers(row)["Comm"] for row in rows("ps") if row["outcome"] == "read"] == [3072] * 3
+
+
+# ---- one schema
+
+_OPTIONS = {
+    "processes": [
+        "", "--filter .", "--cgroup", "--tree", "--fields rss", "--fields exe,mem%,mappings",
+        "--fields cmdline,cgroup --sort comm", "--limit 0", "--min-rss 1T", "-u nobody",
+    ],
+    "process_groups": [
+        "--by comm", "--by user,pid", "--by cgroup,unit,container,exe", "--by cmdline --limit 0",
+        "--by cmdline:(?P<a>.) --fields pss",
+    ],
+    "mappings": ["", "--fields use", "--limit 0", "--filter nothing"],
+    "mapping_groups": ["--by path", "--by kind --fields rss", "--by label", "--by use --limit 0"],
+    "files": ["", "--by path", "--fields rss --by file", "--limit 0", "--filter nothing"],
+}  # fmt: skip
+_COMMANDS = {
+    **dict.fromkeys(("processes", "process_groups"), "ps"),
+    **dict.fromkeys(("mappings", "mapping_groups"), "maps"),
+    "files": "libs",
+}
+
+
+@pytest.mark.parametrize("kind", _OPTIONS)
+def test_one_schema_for_every_option_and_kernel(kind: str, host: str, tmp_path: Path) -> None:
+    """Fields of another kernel, a name of two columns, values beyond 63 bits."""
+    other = tmp_path / "newer"
+    more = kb("NewField", 12) + kb("Pod", 3) + b"Locked:          9007199254740993 kB\n"
+    for pid in (7, 8):
+        (other / str(pid)).mkdir(parents=True)
+        shutil.copy(Path(host) / str(pid) / "stat", other / str(pid) / "stat")
+        for name in ("smaps", "smaps_rollup"):
+            text = header(0x1000, 0x2000, b"/a" if name == "smaps" else b"[rollup]")
+            (other / str(pid) / name).write_bytes(text + kb("Pss", 4) + more)
+    schemas, path = [], tmp_path / "out.parquet"
+    for root in (host, str(other)):
+        for options in _OPTIONS[kind]:
+            words = [_COMMANDS[kind], "7"]
+            words += [*options.split(), "--procfs", root, "--parquet", str(path)]
+            commands.run(*words, status=int("nothing" in options or "-u" in options))
+            schemas.append(parquet.read_schema(path))
+    assert all(schema.equals(schemas[0], check_metadata=True) for schema in schemas)
+    assert {schema.metadata[b"fastsmaps.schema"] for schema in schemas} == {f"{kind} 1".encode()}
+    unsigned = {field.name for field in schemas[0] if pa.types.is_unsigned_integer(field.type)}
+    assert unsigned == ({"start", "end"} if kind == "mappings" else set())
+    row = table_of(tmp_path, *words[:2], "--procfs", str(other)).to_pylist()[0]
+    assert (row["pss"], row["locked"]) == (4096, None)
+    assert dict(row["extra_fields"]) == {"new_field": 12288, "Pod": 3072}
+
+
+def test_tables_in_memory_are_stored_with_the_same_schema(host: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    mappings = fastsmaps.load(commands.ZOO)
+    scan = fastsmaps.scan(procfs=host)
+    for table, kind in ((mappings, "mappings"), (scan, "processes"), (scan[:0], "processes")):
+        for given in (table, table.to_arrow(), pa.table(table)):
+            write_parquet(given, path)
+            assert parquet.read_schema(path).equals(schema_of(kind))
+            assert b"fastsmaps.procfs" in (parquet.read_schema(path).metadata) or table is mappings
+        rows = table.to_arrow().to_pylist()
+        for row, expected in zip(parquet.read_table(path).to_pylist(), rows, strict=True):
+            assert expected.items() <= row.items()
+    # Columns that a user added stay, as does any other table.
+    write_parquet(scan.to_arrow().append_column("mine", pa.array(["x"] * len(scan))), path)
+    assert parquet.read_table(path)["mine"].to_pylist() == ["x"] * len(scan)
+    beyond = pa.table(
+        {"start": pa.array([2**64 - 4096], pa.uint64()), "rss": pa.array([2**63], pa.uint64())}
+    )
+    write_parquet(beyond, path)
+    assert parquet.read_table(path).to_pylist() == [{"start": 2**64 - 4096, "rss": None}]
+
+
+def test_one_layout_of_directories_for_all_engines(host: str, tmp_path: Path) -> None:
+    root = tmp_path / "fleet"
+    for name in ("a", "b.example"):
+        (root / f"host={name}").mkdir(parents=True)
+        more = ["--filter", "."] if name == "a" else ["--cgroup"]
+        file = str(root / f"host={name}" / "ps.parquet")
+        commands.run("ps", *more, "--procfs", host, "--parquet", file)
+    both = {"a", "b.example"}
+    frame = pandas.read_parquet(root)
+    assert ({*frame["host"]}, len(frame), frame["pss"].dtype.kind) == (both, 8, "f")
+    assert {*parquet.read_table(root)["host"].to_pylist()} == both
+    assert {*polars.scan_parquet(root).collect()["host"]} == both
+    query = f"SELECT DISTINCT host FROM '{root}/**/*.parquet'"
+    assert {row for (row,) in duckdb.sql(query).fetchall()} == both
 
 
 # ---- the file

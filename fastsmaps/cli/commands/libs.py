@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         defaults=defaults,
         note=coverage_note(libs.coverage, failures, opened.procfs, hidden, denied),
         origin=origin,
+        kind="files",
         fields=output_fields(args, *head, *names),
     )
     opened.status = check_matches(args, records, "path") or opened.status

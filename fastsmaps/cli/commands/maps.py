@@ -159,6 +159,7 @@ def _show_mappings(args: argparse.Namespace, mappings: Mappings) -> None:
             f"{len(records)} mappings",
         ],
         fields=output_fields(args, "start", "end", "perms", *names, "kind", "path"),
+        kind="mappings",
         origin=_origin(args, mappings),
     )
 
@@ -186,6 +187,6 @@ def _show_groups(args: argparse.Namespace, mappings: Mappings) -> None:
             "total",
         ],
         fields=output_fields(args, args.by, "mappings", *names),
-        texts=["label", "use"],
+        kind="mapping_groups",
         origin=_origin(args, mappings),
     )

@@ -293,6 +293,7 @@ def _show_rows(
         in_table=in_table,
         fields=output_fields(args, *head, *names, "comm"),
         origin=origin_of(args, scan.procfs, scan.taken_at),
+        kind="processes",
     )
 
 
@@ -395,5 +396,5 @@ def _show_groups(args: argparse.Namespace, scan: Scan, note: str) -> None:
         in_table=lambda record: record["processes"] > 0,
         fields=output_fields(args, *args.by.names, "processes", "unread", *names),
         origin=origin_of(args, scan.procfs, scan.taken_at),
-        texts=[name for name in args.by.names if name != "pid"],
+        kind="process_groups",
     )
