@@ -79,7 +79,9 @@ _KINDS: dict[str, dict[str, Any]] = {
     "process_groups": {
         **_ORIGIN,
         "pid": _INT,
-        **dict.fromkeys(("comm", "user", "cgroup", *CGROUP_PARTS, "exe", "cmdline"), _TEXT),
+        **dict.fromkeys(
+            ("comm", "user", "cgroup", *CGROUP_PARTS, "exe", "cmdline", "group"), _TEXT
+        ),
         **dict.fromkeys(("processes", "unread"), _INT),
         "pss_percent": pa.float64(),
         **_SUMS,
