@@ -225,8 +225,8 @@ _OPTIONS = {
         "--fields cmdline,cgroup --sort comm", "--limit 0", "--min-rss 1T", "-u nobody",
     ],
     "process_groups": [
-        "--by comm", "--by user,pid", "--by cgroup,unit,container,exe", "--by cmdline --limit 0", "--by group:a=zoo",
-        "--by cmdline:(?P<a>.) --fields pss",
+        "--by comm", "--by user,pid", "--by cgroup,unit,container,exe", "--by cmdline --limit 0",
+        "--by group:a=zoo", "--by cmdline:(?P<a>.) --fields pss",
     ],
     "mappings": ["", "--fields use", "--limit 0", "--filter nothing"],
     "mapping_groups": ["--by path", "--by kind --fields rss", "--by label", "--by use --limit 0"],
