@@ -20,6 +20,7 @@ def host(tmp_path: Path) -> Path:
     root = small_host(tmp_path / "host")
     write_process(root, 10, b"split", Pss_Anon=1, Pss_File=2, Pss_Shmem=3)
     write_maps(root, p7=3)
+    (root / "meminfo").write_text("MemTotal: 9 kB\nMemFree: 9 kB\nAnonPages: 1 kB\nMapped: 1 kB\n")
     return root
 
 
