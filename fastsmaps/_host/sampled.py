@@ -265,7 +265,8 @@ class Sampled:
     def _sample(self, sweeper: Sweeper, credit: float | None) -> None:
         """Sample those that moved lately, and some of the others in turn; all without a credit."""
         if credit is None:
-            self._sample_slots(sweeper, range(len(self.statms)), _NEVER)
+            # Half of the descriptors stay free for those that will move.
+            self._sample_slots(sweeper, range(len(self.statms)), _NEVER, 1 / 2)
             return
 
         def sample(slots: Sequence[int], seconds: float, keep: float) -> int:

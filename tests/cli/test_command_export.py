@@ -631,3 +631,12 @@ def test_help_lists_options(backend: ModuleType) -> None:
     assert "examples:" in text
     assert "fastsmaps export --by unit" in text
     assert "export" in run("--help").stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/limits"), reason="no /proc/PID/limits")
+def test_exporter_keeps_few_descriptors() -> None:
+    """Each takes 7 KiB of kernel memory of the exporter's cgroup."""
+    with Exporter() as exporter:
+        lines = Path(f"/proc/{exporter.popen.pid}/limits").read_text().splitlines()
+        soft = next(line.split()[3] for line in lines if line.startswith("Max open files"))
+        assert int(soft) <= 1024

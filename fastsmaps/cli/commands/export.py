@@ -57,6 +57,8 @@ EXAMPLES = """\
 
 _PORT = 19779
 _ADDRESS = f"127.0.0.1:{_PORT}"
+# Soft limit of open files.
+_MAX_DESCRIPTORS = 1024
 _INDEX = b"""<!DOCTYPE html>
 <html lang="en"><title>fastsmaps</title>
 <h1>fastsmaps</h1>
@@ -187,6 +189,7 @@ def _serve(
     sys.setswitchinterval(0.0005)
     # Bind first: if that fails, no sweep starts.
     server = _server(args)
+    _limit_descriptors()
     metrics = _Metrics()
     coverage, errors = _CoveragePrinter(), _ErrorPrinter()
 
@@ -250,6 +253,20 @@ def _tls(args: argparse.Namespace) -> Tls | None:
     from fastsmaps.cli.tls import Tls
 
     return Tls(args.tls_cert, args.tls_key or args.tls_cert, args.tls_client_ca)
+
+
+def _limit_descriptors() -> None:
+    """Lower RLIMIT_NOFILE, of which a Sampler keeps a quarter.
+
+    A kept statm takes 7 KiB of kernel memory, which the exporter's cgroup is charged for: 21 MiB
+    beside 3,000 processes. It saves 4.6 us a sample, which 50 ms per sweep (the default budget and
+    interval) can do without.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft > _MAX_DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_DESCRIPTORS, hard))
 
 
 class _ErrorPrinter:
