@@ -168,7 +168,7 @@ def _read_process(
                     answer = sharing.same(member, member.ppid)
                 taken = _Files(process)
                 if taken.read():
-                    row = _row(pid, source.path, taken)
+                    row = _row(pid, source, taken)
                     return _with_member(row, member, answer, taken), taken.files, taken.errors
             raise process.unsteady("smaps")
     except Error as error:
@@ -341,9 +341,9 @@ def _read_text(fd: int) -> bytes:
     return b"".join(chunks)
 
 
-def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
+def _row(pid: int, source: Source, taken: _Files) -> ProcessTotals:
     """Make the row that scan() will give for the process when it reads the capture."""
-    path = f"{root}/{pid}"
+    path = f"{source.path}/{pid}"
     files, stat = taken.files, taken.stat
     facts: dict[str, Any] = {}
     try:
@@ -351,7 +351,8 @@ def _row(pid: int, root: str, taken: _Files) -> ProcessTotals:
             facts = {"comm": stat.name, "ppid": stat.ppid, "start_time": stat.start_time}
         if "status" in files:
             facts["uid"] = status_number(files["status"], b"Uid:", pid, f"{path}/status", place=1)
-        facts |= texts_of({name: files.get(name) for name in ("cgroup", "cmdline")}, pid, path)
+        texts = {name: files.get(name) for name in ("cgroup", "cmdline")}
+        facts |= texts_of(texts, pid, path, relative=source.has_relative_cgroups)
         # A rollup is the kernel's own sum of all mappings; some kernels have none.
         for name in ("smaps_rollup", "smaps"):
             if name in taken.errors:

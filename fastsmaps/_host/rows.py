@@ -154,7 +154,8 @@ class Rows:
         directory = f"{self._source.path}/{pid}"
         if self._texts:
             files = dict(zip(self._texts, texts, strict=True))
-            facts |= texts_of(files, pid, directory)
+            relative = self._source.has_relative_cgroups if "cgroup" in files else False
+            facts |= texts_of(files, pid, directory, relative=relative)
             facts["cmdline"] = shared.text(facts.get("cmdline"))
             facts |= {name: shared.path(facts.get(name)) for name in PATHS}
         if outcome == READ:

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 By = str | Iterable[str]
 #: The words; also "cmdline:REGEX", the part of the command line that the pattern matches, and
 #: "group:NAME=REGEX", a name for the command lines that the pattern matches.
-WORDS = ("comm", "user", "cgroup", "unit", "container", "exe", "cmdline", "pid")
+WORDS = (
+    "comm", "user", "cgroup", "unit", "slice", "container", "pod", "exe", "cmdline", "pid",
+)  # fmt: skip
 
 #: The key of processes that no pattern matches.
 NO_MATCH = ""
 
 # The argument of scan() and Sampler that a word needs.
 _READS = {
-    **dict.fromkeys(("cgroup", "unit", "container"), "cgroup"),
+    **dict.fromkeys(("cgroup", "unit", "slice", "container", "pod"), "cgroup"),
     "exe": "exe",
     **dict.fromkeys(("cmdline", "group"), "cmdline"),
 }
@@ -243,7 +245,7 @@ def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
     if word.startswith(_PATTERN):
         return _matched(_compiled(word.removeprefix(_PATTERN)))
-    if word in ("unit", "container"):
+    if word in ("unit", "slice", "container", "pod"):
         return _part_of_cgroup(word)
     if word == "cmdline":
         return lambda row: None if row.cmdline is None else command_of(row)[:_MAX_KEY]
@@ -254,18 +256,23 @@ def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
 
 def _part_of_cgroup(word: str) -> Callable[[ProcessTotals], str]:
     # They import re.
-    if word == "unit":
-        from fastsmaps._model.systemd import unit_of as part_of
-    else:
-        from fastsmaps._model.containers import container_of as part_of
+    from fastsmaps._model.containers import container_of, pod_of
+    from fastsmaps._model.process_totals import managed_cgroups
+    from fastsmaps._model.systemd import slice_of, unit_of
 
+    part_of: Callable[[str | None], str] = {
+        "unit": unit_of,
+        "slice": slice_of,
+        "container": lambda cgroup: str(container_of(cgroup) or ""),
+        "pod": lambda cgroup: pod_of(cgroup)[0],
+    }[word]
     # Most processes share a few cgroups, and parsing one takes 3 us.
-    parts: dict[tuple[str | None, str | None], str] = {}
+    parts: dict[tuple[str | None, ...], str] = {}
 
     def part(row: ProcessTotals) -> str:
-        paths = (row.systemd_cgroup, row.cgroup)
+        paths = managed_cgroups(row)
         if paths not in parts:
-            parts[paths] = part_of(paths[0]) or part_of(paths[1])
+            parts[paths] = next(filter(None, map(part_of, paths)), "")
         return parts[paths]
 
     return part

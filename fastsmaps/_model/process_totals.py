@@ -10,7 +10,7 @@ from fastsmaps._fields import SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model import sizes
 from fastsmaps._model.record import Record, add_fields
 from fastsmaps._model.sharing import error_of
-from fastsmaps._model.stat import arguments
+from fastsmaps._model.stat import OUTSIDE, arguments
 from fastsmaps._model.totals import UNREAD, Totals
 from fastsmaps._public import public
 
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastsmaps._model.containers import Container
     from fastsmaps._model.rollups import Rollups
     from fastsmaps._model.sharing import Member
 
@@ -59,6 +60,7 @@ class ProcessTotals(Record):
     start_time: float | None
     cgroup: str | None
     #: Where ``unit`` and ``container`` are on cgroup v1; None if that is ``cgroup`` or the root.
+    #: "/.." if the reader's cgroup namespace hides where they are.
     systemd_cgroup: str | None
     exe: str | None
     mappings: int | None
@@ -133,6 +135,13 @@ class ProcessTotals(Record):
         earlier if those of all processes have more than 8 MiB: then it ends in "...".
         """
         return arguments(self.raw_cmdline)
+
+    @property
+    def container(self) -> Container | None:
+        """The container that the process runs in; None if there is none, or it is not known."""
+        from fastsmaps._model.containers import container_of
+
+        return next(filter(None, map(container_of, managed_cgroups(self))), None)
 
     @property
     def user(self) -> str | None:
@@ -215,6 +224,11 @@ def aged(row: ProcessTotals, age: float) -> ProcessTotals:
         object.__setattr__(copy, name, getattr(row, name))
     object.__setattr__(copy, "age", age)
     return copy
+
+
+def managed_cgroups(row: ProcessTotals) -> tuple[str | None, ...]:
+    """Return the paths that may name a unit and a container, the first that does counts."""
+    return () if row.systemd_cgroup == OUTSIDE else (row.systemd_cgroup, row.cgroup)
 
 
 def counted_in(row: ProcessTotals, pid: int) -> ProcessTotals:

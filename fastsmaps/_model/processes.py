@@ -314,9 +314,10 @@ class Scan(Frames):
     def group_by(self, by: By | Callable[[ProcessTotals], Hashable]) -> dict[Any, Group]:
         """Return groups of the processes that were read, the largest Pss first.
 
-        `by` is a function of a row, or words: "comm", "user", "cgroup", "unit" (systemd's),
-        "container" ("docker:" and the first 12 digits of its id), "exe" (the program, or its comm
-        in brackets if the kernel does not show it), "cmdline" and "pid".
+        `by` is a function of a row, or words: "comm", "user", "cgroup", "unit" and "slice"
+        (systemd's), "container" ("docker:" and the first 12 digits of its id), "pod" (its uid),
+        "exe" (the program, or its comm in brackets if the kernel does not show it), "cmdline" and
+        "pid".
         "cmdline:REGEX" groups by the part of the command line that the pattern matches: its named
         groups if it has any, else the whole match; "" if it does not match. "group:NAME=REGEX"
         names the processes whose command line matches, with the pattern's named groups and "comm"
@@ -324,9 +325,10 @@ class Scan(Frames):
         "" if none does. Several words, in a comma-separated text or a sequence, give tuples as
         keys; a pattern comes last in a text.
 
-        The scan must have read the files for them (``cgroup=True`` for cgroup, unit and
-        container, ``cmdline=True``, ``exe=True``); an unknown value is None. Raises ValueError for
-        another `by` or an invalid pattern, TypeError if the function returns an unhashable value.
+        The scan must have read the files for them (``cgroup=True`` for cgroup, unit, slice,
+        container and pod, ``cmdline=True``, ``exe=True``); an unknown value is None. Raises
+        ValueError for another `by` or an invalid pattern, TypeError if the function returns an
+        unhashable value.
         """
         key = key_of(by)
         numbers: dict[Any, int] = {}

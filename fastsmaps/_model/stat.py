@@ -219,10 +219,27 @@ def cgroup_paths(text: bytes, pid: int, path: str) -> tuple[str | None, str | No
     )
 
 
-def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[str, Any]:
+#: A row's systemd_cgroup if its paths begin at the root of a cgroup namespace: what is above is not
+#: known, so no path says which unit or container the process belongs to.
+OUTSIDE = "/.."
+
+
+def is_relative(text: bytes) -> bool:
+    """Whether a path in ``cgroup`` leads out of the reader's cgroup namespace.
+
+    Source: cgroup_namespaces(7).
+    """
+    paths = (line.split(b":", 2)[-1] for line in text.split(b"\n"))
+    return any(path.startswith(b"/../") or path == b"/.." for path in paths)
+
+
+def texts_of(
+    texts: dict[str, bytes | None], pid: int, directory: str, *, relative: bool = False
+) -> dict[str, Any]:
     """Return a scan row's values of these files, None for a missing or damaged one.
 
-    "cmdline" is left as bytes; there is an "error" if the cgroup is damaged.
+    "cmdline" is left as bytes; there is an "error" if the cgroup is damaged. `relative` says that
+    paths of cgroups begin at the root of a cgroup namespace that is not the host's.
     """
     facts: dict[str, Any] = dict(texts)
     if "cgroup" in texts:
@@ -232,6 +249,8 @@ def texts_of(texts: dict[str, bytes | None], pid: int, directory: str) -> dict[s
             )
         except ParseError as error:
             facts |= {"cgroup": None, "error": str(error)}
+        if relative or is_relative(texts["cgroup"] or b""):
+            facts["systemd_cgroup"] = OUTSIDE
     if "exe" in texts:
         facts["exe"] = exe_path(texts["exe"])
     return facts

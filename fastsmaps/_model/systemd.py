@@ -30,23 +30,39 @@ def unit_of(cgroup: str | None) -> str:
     Sources: cgroups(7), cgroup_namespaces(7), systemd.slice(5), systemd's
     src/basic/cgroup-util.c.
     """
-    manager, names = below_slices(cgroup)
+    manager, _, names = below_slices(cgroup)
     unit = unit_at(names)
     return f"{manager}/{unit}" if manager and unit else manager or unit
 
 
-def below_slices(cgroup: str | None) -> tuple[str, list[str]]:
-    """Return the user's manager or session, or "", and the names after all slices.
+def slice_of(cgroup: str | None) -> str:
+    """Return the slice of the unit in a cgroup's path: "user-1000.slice"; "" if there is none.
 
-    There are no names if the path is not known or lies outside of the cgroup namespace.
+    A slice's name contains those of the slices around it. Slices below a user's manager do not
+    count. `cgroup` is as unit_of() takes it. Sources: systemd.slice(5).
     """
-    parts = [] if cgroup is None else cgroup.removesuffix(" (deleted)").split("/")
-    names = [] if ".." in parts else [_unescaped(part) for part in parts if part]
-    names = _after_slices(names)
+    slices, _ = _split(names_in(cgroup))
+    return slices[-1] if slices else ""
+
+
+def below_slices(cgroup: str | None) -> tuple[str, list[str], list[str]]:
+    """Return the user's manager or session, or ""; the slices below it; the names after those.
+
+    Without a manager or session, they are all slices of the path. There are no names if the path
+    is not known or lies outside of the cgroup namespace.
+    """
+    slices, names = _split(names_in(cgroup))
     unit = unit_at(names)
     if _USER_MANAGER.fullmatch(unit) or _SESSION.fullmatch(unit):
-        return unit, _after_slices(names[1:])
-    return "", names
+        return unit, *_split(names[1:])
+    return "", slices, names
+
+
+def names_in(cgroup: str | None) -> list[str]:
+    """Return the names in a path, unescaped; none if it leads out of the cgroup namespace."""
+    parts = [] if cgroup is None else cgroup.removesuffix(" (deleted)").split("/")
+    # systemd prefixes "_" to a name that a file of the kernel could have.
+    return [] if ".." in parts else [part.removeprefix("_") for part in parts if part]
 
 
 def unit_at(names: list[str]) -> str:
@@ -56,13 +72,8 @@ def unit_at(names: list[str]) -> str:
     return names[0]
 
 
-def _unescaped(name: str) -> str:
-    # systemd prefixes "_" to a name that a file of the kernel could have.
-    return name.removeprefix("_")
-
-
-def _after_slices(names: list[str]) -> list[str]:
+def _split(names: list[str]) -> tuple[list[str], list[str]]:
     at = 0
     while at < len(names) and _SLICE.fullmatch(names[at]):
         at += 1
-    return names[at:]
+    return names[:at], names[at:]

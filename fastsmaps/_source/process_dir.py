@@ -200,7 +200,12 @@ class ProcessDir(ProcessFiles):
             "comm": stat.name,
             "uid": self._uid(status, path),
             "start_time": stat.start_time,
-            **texts_of(dict(zip(wanted, texts, strict=True)), self.pid, path.removesuffix("/")),
+            **texts_of(
+                dict(zip(wanted, texts, strict=True)),
+                self.pid,
+                path.removesuffix("/"),
+                relative="cgroup" in wanted and self.source.has_relative_cgroups,
+            ),
         }
         self._confirm(stat)
         return facts

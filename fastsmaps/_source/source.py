@@ -24,7 +24,7 @@ from fastsmaps._errors import (
     ReadError,
     is_foreign,
 )
-from fastsmaps._model.stat import status_number
+from fastsmaps._model.stat import is_relative, status_number
 from fastsmaps._source.metadata import MAX_METADATA, METADATA, Metadata
 from fastsmaps._source.rights import (
     HIDEPID_FORBIDS,
@@ -61,7 +61,7 @@ class Source:
     the kernel mounted it, which decides whether the backend's fast path may open whatever is there.
     """
 
-    __slots__ = ("_is_capture", "_metadata", "is_proc", "path")
+    __slots__ = ("_has_relative_cgroups", "_is_capture", "_metadata", "is_proc", "path")
 
     #: The directory, as the caller wrote it.
     path: str
@@ -73,6 +73,7 @@ class Source:
         self.is_proc = self.path == PROC
         self._is_capture: bool | None = None
         self._metadata: Metadata | None = None
+        self._has_relative_cgroups: bool | None = None
 
     # ---- what it is
 
@@ -191,6 +192,19 @@ class Source:
         number = (self.read_optional(MAX_MAP_COUNT, 32) or b"").removesuffix(b"\n")
         # The kernel stores an int: a longer number is damage.
         return int(number) if number.isdigit() and len(number) <= 18 else None
+
+    @property
+    def has_relative_cgroups(self) -> bool:
+        """Whether cgroups are named from a place in the middle of their tree.
+
+        A reader in a cgroup namespace of its own (the default of Docker, Podman and Kubernetes
+        with cgroup v2) sees the cgroups of its own container as those at the top, so a unit's name
+        there may be that of a part of a unit. If process 1 is outside of that namespace, others
+        are, too. Source: cgroup_namespaces(7).
+        """
+        if self._has_relative_cgroups is None:
+            self._has_relative_cgroups = is_relative(self.read_optional("1/cgroup") or b"")
+        return self._has_relative_cgroups
 
     def host_pss(self) -> int | None:
         """Return AnonPages + Mapped, in bytes: the sum of Pss over all processes.

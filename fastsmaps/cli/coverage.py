@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastsmaps._model.processes import coverage_text as coverage_text
 from fastsmaps._model.processes import failures_of, main_reason
+from fastsmaps._model.stat import OUTSIDE
 from fastsmaps._output.display import escaped
 from fastsmaps._source.rights import (
     HIDEPID_FORBIDS,
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
     from fastsmaps._model.processes import Scan
 
 
+_RELATIVE = (
+    "units, slices, containers and pods are unknown, since this cgroup namespace hides where the "
+    "paths of cgroups begin: run in the host's, for instance with --cgroupns=host"
+)
+
+
 def scan_note(scan: Scan) -> str:
     """Return the note for a scan: see coverage_note()."""
     denied = [row.error or "" for row in scan if row.outcome == "denied"]
-    return coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
+    note = coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
+    return f"{note}\n{_RELATIVE}" if any(row.systemd_cgroup == OUTSIDE for row in scan) else note
 
 
 def coverage_note(

@@ -49,12 +49,8 @@ def text(name: str, head: str | None = None, *, empty: str = "") -> Column:
 def key_columns(names: Iterable[str]) -> list[Column]:
     """Return columns for the keys of groups."""
     # Only a pattern can give an empty command line.
-    empty = {
-        "cmdline": "(no match)",
-        "group": "(no match)",
-        "unit": "(no unit)",
-        "container": "(no container)",
-    }
+    empty = dict.fromkeys(("cmdline", "group"), "(no match)")
+    empty |= {word: f"(no {word})" for word in ("unit", "slice", "container", "pod")}
     return [text(name, empty=empty.get(name, NO_NAME)) for name in names]
 
 

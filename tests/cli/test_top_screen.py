@@ -253,7 +253,7 @@ def test_groups_and_their_processes(host: str) -> None:
         await pilot.press("g", "down", "down", "down", "down", "enter")
         await until_shown(pilot, "groups by unit")
         assert [row.split()[-1] for row in rows(pilot)] == ["db.service", "(none)", "init.scope"]
-        await pilot.press("g", "down", "enter")
+        await pilot.press("g", "down", "down", "enter")
         await until_shown(pilot, "groups by container")
         assert [row.split()[-1] for row in rows(pilot)] == ["(none)", "docker:0123456789ab"]
         await pilot.press("escape")

@@ -160,7 +160,8 @@ def cases() -> list[Any]:
     words = "'path', 'kind', 'label', 'use' or a function"
     ranges = "'path', 'kind', 'label', 'use', 'range', 'name' or a function"
     keys = (
-        "one or several of comm, user, cgroup, unit, container, exe, cmdline, pid, cmdline:REGEX, "
+        "one or several of comm, user, cgroup, unit, slice, container, pod, exe, cmdline, pid, "
+        "cmdline:REGEX, "
         "group:NAME=REGEX"
     )
     tables = "old and new must be two Mappings or two Scans"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -9,9 +10,11 @@ import pytest
 
 import fastsmaps
 from fastsmaps._backend.bounded import cut
-from fastsmaps._model.containers import container_of
+from fastsmaps._model.containers import container_of, pod_of
 from fastsmaps._model.grouping import Keys
-from fastsmaps._model.stat import texts_of
+from fastsmaps._model.process_totals import managed_cgroups
+from fastsmaps._model.stat import OUTSIDE, texts_of
+from fastsmaps._model.systemd import slice_of
 from support.commands import json_rows, run
 from support.metrics import parse_metrics, write_process
 
@@ -22,14 +25,14 @@ INNER = "fedcba9876543210" * 4
 POD = "/kubepods/burstable/pod4a7c1c1e-8f0e-4a53-9d0b-2f5a3f1e9a10"
 
 
-def blocks() -> list[tuple[str, str, str, bytes]]:
-    """Return the heading, the container, the unit and the text of each of cgroups.txt."""
+def blocks() -> list[tuple[str, list[str], bytes]]:
+    """Return the heading, the container, unit and pod, and the text of each of cgroups.txt."""
     text = (Path(__file__).parents[1] / "data/cgroups.txt").read_text()
     found = []
     for block in text.split("\n\n")[1:]:
-        heading, container, unit, lines = block.rstrip("\n").split("\n", 3)
-        container, unit = (line.partition(": ")[2] for line in (container, unit))
-        found.append((heading, container, unit, lines.encode() + b"\n"))
+        heading, *names, lines = block.rstrip("\n").split("\n", 4)
+        names = [line.partition(": ")[2].removeprefix("-") for line in names]
+        found.append((heading, names, lines.encode() + b"\n"))
     return found
 
 
@@ -37,10 +40,76 @@ def row_of(text: bytes) -> fastsmaps.ProcessTotals:
     return fastsmaps.ProcessTotals(1, "read", **texts_of({"cgroup": text}, 1, "/proc/1"))
 
 
-@pytest.mark.parametrize(("heading", "container", "unit", "text"), blocks())
-def test_containers_of_many_runtimes(heading: str, container: str, unit: str, text: bytes) -> None:
-    names = Keys("container,unit").values(row_of(text))
-    assert [name or "-" for name in names] == [container, unit], heading
+@pytest.mark.parametrize(("heading", "names", "text"), blocks())
+def test_containers_of_many_runtimes(heading: str, names: list[str], text: bytes) -> None:
+    row = row_of(text)
+    pod, _, qos = names[2].partition(" ")
+    assert list(Keys("container,unit,pod").values(row)) == [*names[:2], pod], heading
+    paths = managed_cgroups(row)
+    assert [found for path in paths if any(found := pod_of(path))] == [(pod, qos)] * bool(pod)
+    container = row.container
+    if container is None:
+        assert names[0] == ""
+        return
+    # Whole ids, as kube-state-metrics and `crictl ps --no-trunc` show them.
+    assert str(container) == names[0]
+    assert (container.pod, container.qos) == (pod, qos)
+    if container.runtime not in ("ecs", "garden", "lxc", "nspawn"):
+        assert len(container.id) == 64
+        assert container.id in text.decode()
+
+
+def test_a_container_in_a_container() -> None:
+    """The outer one counts; the inner one's name is the outer one's choice."""
+    kind = f"/docker/{ID}/kubelet{POD}/{INNER}"
+    found = container_of(kind)
+    assert found is not None
+    assert (found.runtime, found.id, found.pod) == ("docker", ID, "")
+    pod = POD.rpartition("/pod")[2]
+    assert found.inner == ("cri", INNER, pod, "burstable", None)
+    assert container_of(f"/docker/{ID}/docker/{INNER}") == (
+        "docker", ID, "", "", ("docker", INNER, "", "", None),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "pod"),
+    [
+        (None, ("", "")),
+        ("/", ("", "")),
+        ("/kubepods.slice", ("", "")),
+        ("/kubepods/besteffort", ("", "")),
+        (POD, ("4a7c1c1e-8f0e-4a53-9d0b-2f5a3f1e9a10", "burstable")),
+        (f"{POD}x", ("", "")),
+        (f"/..{POD}", ("", "")),
+        # A program names the cgroups below its own as it likes.
+        (f"/system.slice/web.service{POD}", ("", "")),
+        (f"/docker/{ID}{POD}/{INNER}", ("", "")),
+    ],
+)
+def test_pod_of_a_path(cgroup: str | None, pod: tuple[str, str]) -> None:
+    assert pod_of(cgroup) == pod
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "name"),
+    [
+        (None, ""),
+        ("/init.scope", ""),
+        ("/system.slice/web.service/a.slice/x.service", "system.slice"),
+        ("/user.slice/user-1000.slice/session-2.scope", "user-1000.slice"),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/dbus.service",
+            "user-1000.slice",
+        ),
+        ("/kubepods.slice/kubepods-besteffort.slice/x.scope", "kubepods-besteffort.slice"),
+        ("/system.slice", "system.slice"),
+        ("/../system.slice/web.service", ""),
+        ("/docker/a.slice", ""),
+    ],
+)
+def test_slice_of_a_path(cgroup: str | None, name: str) -> None:
+    assert slice_of(cgroup) == name
 
 
 @pytest.mark.parametrize(
@@ -97,7 +166,7 @@ def test_containers_of_many_runtimes(heading: str, container: str, unit: str, te
     ],
 )
 def test_container_of_a_path(cgroup: str | None, container: str) -> None:
-    assert container_of(cgroup) == container
+    assert str(container_of(cgroup) or "") == container
 
 
 def test_hierarchies_of_v1() -> None:
@@ -144,3 +213,29 @@ def test_container_is_a_word_everywhere(backend: ModuleType, tmp_path: Path) -> 
     assert r"lxc:a\x1b\xff" in table
     metrics = parse_metrics(run("export", "--once", "--by", "container", *procfs).stdout)
     assert metrics.get("processes", container="docker:0123456789ab") == 2
+
+
+def test_no_names_in_a_private_cgroup_namespace(tmp_path: Path, backend: ModuleType) -> None:
+    """If process 1 is outside of the reader's namespace, all paths begin in the middle."""
+    write_process(tmp_path, 1, cgroup=b"/../../../init.scope", Pss=10)
+    # In truth all of these are below web.service, the reader's own unit.
+    write_process(tmp_path, 2, cgroup=b"/other.service", Pss=20)
+    write_process(tmp_path, 3, cgroup=f"/docker/{ID}".encode(), Pss=30)
+    scan = fastsmaps.scan(procfs=tmp_path, cgroup=True)
+    for word in ("unit", "slice", "container", "pod"):
+        assert list(scan.group_by(word)) == [""]
+    assert [row.container for row in scan] == [None] * 3
+    assert {row.systemd_cgroup for row in scan} == {OUTSIDE}
+    assert [row.cgroup for row in scan] == [
+        "/../../../init.scope", "/other.service", f"/docker/{ID}",
+    ]  # fmt: skip
+    for arguments in (("--cgroup",), ("--by", "unit")):
+        says = run("ps", *arguments, "--procfs", str(tmp_path))
+        assert says.stdout.count("--cgroupns=host") == 1
+        assert "(no unit)" in says.stdout or "unit" not in arguments
+    assert "--cgroupns" not in run("ps", "--procfs", str(tmp_path)).stdout
+    # A container's own processes, whose first one is at the top, have the names that they gave.
+    shutil.rmtree(tmp_path / "1")
+    write_process(tmp_path, 1, cgroup=b"/init.scope", Pss=10)
+    scan = fastsmaps.scan(procfs=tmp_path, cgroup=True)
+    assert set(scan.group_by("unit")) == {"init.scope", "other.service", ""}

@@ -37,7 +37,8 @@ MANAGER = "/user.slice/user-1000.slice/user@1000.service"
         # Outside of the reader's cgroup namespace: these may be below another unit, or a manager.
         ("0::/../../system.slice/ssh.service", ""),
         ("0::/../ssh.service", ""),
-        ("4:memory:/..\n1:name=systemd:/system.slice/x.service\n0::/..", "x.service"),
+        # Nor is it certain that another hierarchy's path begins at its root.
+        ("4:memory:/..\n1:name=systemd:/system.slice/x.service\n0::/..", ""),
         ("9:memory:/system.slice/old.service\n1:name=systemd:/x\n0::/", "old.service"),
         ("4:cpu,memory:/user.slice/user-0.slice/session-1.scope", "session-1.scope"),
         ("0::/", ""),

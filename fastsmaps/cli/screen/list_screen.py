@@ -46,7 +46,7 @@ arrows, j k        select a row; it stays on its process. PageUp, PageDown, Home
 Enter              open a process: its mappings, and what grew; or a group's processes
 /                  search: shows what contains the text, as you type; Escape ends it
 t                  trees, with the sum of each tree; - closes a tree, + opens it, * all
-g                  group by comm, user, cgroup, unit, container or exe
+g                  group by comm, user, cgroup, unit, slice, container, pod or exe
 u                  only one user
 P U R S            sort by Pss, Uss, Rss, swap
 G A N C            sort by growth, age, pid, command
