@@ -15,7 +15,7 @@ import time
 import fastsmaps
 from fastsmaps._arguments import check_function, check_int, check_number, check_timeout
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
-from fastsmaps._output.groups import OTHER, PARTS, SUMMED, bounded, grouped, keys_of
+from fastsmaps._output.groups import OTHER, PARTS, SUMMED, Labels, bounded, grouped
 
 try:
     from prometheus_client.metrics_core import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from fastsmaps._arguments import Procfs
-    from fastsmaps._model.grouping import By, Keys
+    from fastsmaps._model.grouping import By
     from fastsmaps._model.processes import Scan
     from fastsmaps._output.groups import Key
 
@@ -69,11 +69,12 @@ class Collector:
     failed one, ``fastsmaps_up`` is 0 and there are no sums.
 
     `by` says how processes are grouped: the words of Scan.group_by(), each of which becomes a
-    label; "pid" comes with "comm". The text that a pattern matches is the label "cmdline". The
-    `limit` largest groups by Pss (None: 100, or 500 by container or pod) have their own series; all
-    others are summed as "other". An unknown value has no sample; docs/prometheus.md explains each
-    metric. `procfs`, `mappings` (their number, which needs a read of maps for each process),
-    `max_rss` and `exclude` are those of Sampler.
+    label; "pid" comes with "comm". The text that a pattern matches is the label "cmdline". By
+    "container" the labels are "container_id" and "uid" (the pod's), by "pod" only "uid", as
+    kube-state-metrics spells them. The `limit` largest groups by Pss (None: 100, or 500 by
+    container or pod) have their own series; all others are summed as "other". An unknown value has
+    no sample; docs/prometheus.md explains each metric. `procfs`, `mappings` (their number, which
+    needs a read of maps for each process), `max_rss` and `exclude` are those of Sampler.
 
     CPU time of the caller's other threads is not charged to the budget, unless `whole_process`
     is set, for a program that does nothing else. `on_error` is called in the thread with the
@@ -105,22 +106,22 @@ class Collector:
         check_number("interval", interval, 0, threading.TIMEOUT_MAX, above=True)
         check_function("on_error", on_error)
         check_function("on_sweep", on_sweep)
-        keys = keys_of(by)
+        labels = Labels(by)
         if limit is None:
-            limit = _NODE_LIMIT if {"container", "pod"}.intersection(keys.names) else _LIMIT
+            limit = _NODE_LIMIT if "uid" in labels.names else _LIMIT
 
         sampler = functools.partial(
             fastsmaps.Sampler,
             budget=budget,
             procfs=procfs,
-            **keys.reads,
+            **labels.reads,
             mappings=mappings,
             max_rss=max_rss,
             exclude=exclude,
         )
         sampler().close()  # raises for wrong arguments
         self._make_sweeps = functools.partial(
-            _Sweeps, sampler, keys, limit, interval, whole_process
+            _Sweeps, sampler, labels, limit, interval, whole_process
         )
         self._on_error = on_error
         self._on_sweep = on_sweep
@@ -199,14 +200,14 @@ class _Sweeps:
     def __init__(
         self,
         make_sampler: Callable[[], fastsmaps.Sampler],
-        keys: Keys,
+        labels: Labels,
         limit: int,
         interval: float,
         whole_process: bool,
     ) -> None:
         self._sampler = make_sampler()
         self._budget = self._sampler.budget
-        self._keys = keys
+        self._labels = labels
         self._limit = limit
         self._interval = interval
         self._clock = time.process_time if whole_process else time.thread_time
@@ -291,7 +292,7 @@ class _Sweeps:
         return at, outcomes, hidden
 
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
-        labels = self._keys.names
+        labels = self._labels.names
         sums = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
         parts = _gauge(
             "pss_part_bytes",
@@ -322,7 +323,7 @@ class _Sweeps:
         )
         folded = _gauge("folded_groups", f'Groups beyond the limit, summed as "{OTHER}".')
         if scan is not None:
-            groups, rest, count = bounded(grouped(scan, self._keys), self._limit, self._named)
+            groups, rest, count = bounded(grouped(scan, self._labels), self._limit, self._named)
             self._named = set(groups)
             folded.add_metric((), count)
             if scan.max_map_count is not None:

@@ -32,6 +32,13 @@ PARTS = ("anon", "file", "shmem")
 # nearly the same size would change places at every sweep.
 _INCUMBENT = 1.25
 
+# The labels of the words that have others.
+_LABELS = {"container": ("container_id", "uid"), "pod": ("uid",)}
+# How the kubelet, and so kube-state-metrics, spells a runtime in a container's id.
+_SCHEMES = {"crio": "cri-o"}
+# The number of cgroups whose labels are kept.
+_MAX_PATHS = 1 << 13
+
 # Outcomes of processes without memory; all others belong to a group, read or not.
 _WITHOUT_MEMORY = ("kernel_thread", "zombie", "gone")
 
@@ -73,13 +80,58 @@ def _sum(totals: Iterable[Totals | None], names: Iterable[str]) -> int | None:
     return sum(values) if values and None not in values else None
 
 
-def keys_of(by: By) -> Keys:
-    """Return the keys for these words, whose names are labels; a pid comes with its comm."""
-    words = (("pid", "comm") if word == "pid" else (word,) for word in words_of(by))
-    return Keys(itertools.chain.from_iterable(words))
+class Labels:
+    """The labels of groups of processes by these words, and a process's values of them.
+
+    Most words are labels. "pid" comes with "comm". Containers and pods have the labels of
+    kube-state-metrics, so that its series add the names that a cgroup's path does not have:
+    "container" is ``container_id`` (``containerd://`` and 64 digits) and the pod's ``uid``, "pod"
+    is ``uid``. ``reads`` are the keyword arguments that a Sampler needs for them.
+    """
+
+    __slots__ = ("_keys", "_paths", "names", "reads")
+
+    def __init__(self, by: By) -> None:
+        words = (("pid", "comm") if word == "pid" else (word,) for word in words_of(by))
+        self._keys = Keys(itertools.chain.from_iterable(words))
+        self.reads = self._keys.reads
+        names = (_LABELS.get(name, (name,)) for name in self._keys.names)
+        self.names = tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
+        # Most processes share a few cgroups.
+        self._paths: dict[tuple[str | None, str | None], dict[str, str]] = {}
+
+    def values(self, row: ProcessTotals) -> Key:
+        """Return the values of ``names``."""
+        found: dict[str, str] = {}
+        for name, value in zip(self._keys.names, self._keys.values(row), strict=True):
+            if name in _LABELS:
+                found |= self._of_container(row)
+            else:
+                found[name] = label_value(value)
+        return tuple([found[name] for name in self.names])
+
+    def _of_container(self, row: ProcessTotals) -> dict[str, str]:
+        paths = row.systemd_cgroup, row.cgroup
+        if paths not in self._paths:
+            if len(self._paths) >= _MAX_PATHS:
+                self._paths.clear()
+            self._paths[paths] = container_labels(*paths)
+        return self._paths[paths]
 
 
-def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
+def container_labels(*cgroups: str | None) -> dict[str, str]:
+    """Return container_id and uid for the first of these cgroups that is in a container or pod."""
+    from fastsmaps._model.containers import container_of, pod_of
+
+    container = next(filter(None, map(container_of, cgroups)), None)
+    uid = next((uid for uid, _ in map(pod_of, cgroups) if uid), "")
+    if container is None:
+        return {"container_id": "", "uid": label_value(uid)}
+    scheme = _SCHEMES.get(container.runtime, container.runtime)
+    return {"container_id": label_value(f"{scheme}://{container.id}"), "uid": label_value(uid)}
+
+
+def grouped(scan: Scan, labels: Labels) -> dict[Key, ProcessGroup]:
     """Group all processes that have memory by the values of these labels."""
     members: dict[Key, list[ProcessTotals]] = {}
     for row in scan:
@@ -88,8 +140,7 @@ def grouped(scan: Scan, keys: Keys) -> dict[Key, ProcessGroup]:
         named = row.comm is not None or row.totals is not None
         shared = row.shares_memory_with is not None  # counted in that process
         if row.outcome not in _WITHOUT_MEMORY and named and not shared:
-            key = tuple([label_value(value) for value in keys.values(row)])
-            members.setdefault(key, []).append(row)
+            members.setdefault(labels.values(row), []).append(row)
     return {name: ProcessGroup(rows) for name, rows in members.items()}
 
 

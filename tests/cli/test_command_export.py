@@ -626,6 +626,85 @@ def test_prometheus_scrapes_exporter(
                 server.communicate(timeout=processes.TIMEOUT)
 
 
+POD, FIRST, SECOND = "1f2e3d4c-0001-4000-8000-00000000000a", "ab" * 32, "cd" * 32
+
+
+def documented_queries() -> list[str]:
+    """Return the queries of docs/prometheus.md that add the names of pods and containers."""
+    page = Path(__file__).parents[2] / "docs/prometheus.md"
+    part = page.read_text().partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    return [block.partition("```")[0] for block in part.split("```promql\n")[1:]]
+
+
+@pytest.mark.slow  # Prometheus starts, and scrapes several times
+def test_names_of_kube_state_metrics_are_added(backend: ModuleType, tmp_path: Path) -> None:
+    """The documented queries work in Prometheus; a restarted container's series ends."""
+    command = shutil.which("prometheus")
+    if command is None:
+        pytest.skip("no prometheus (Debian's package of this name)")
+    host = tmp_path / "host"
+
+    def start(pid: int, container: str) -> None:
+        write_process(tmp_path / "new", pid, cgroup=f"/kubepods/pod{POD}/crio-{container}".encode())
+        host.mkdir(exist_ok=True)
+        (tmp_path / "new" / str(pid)).rename(host / str(pid))
+
+    start(7, FIRST)
+    info = "".join(
+        f'kube_pod_container_info{{namespace="shop",pod="web-0",uid="{POD}",container="app",'
+        f'image="app:1",container_id="cri-o://{container}"}} 1\n'
+        for container in (FIRST, SECOND)
+    )
+    info += f'kube_pod_info{{namespace="shop",pod="web-0",uid="{POD}",node="a"}} 1\n'
+    with (
+        http_server.Server(listening.listen("127.0.0.1", 0)) as state,
+        Exporter("--by", "container", "--interval", "0.2", "--procfs", str(host)) as exporter,
+    ):
+        state.serve({"/metrics": lambda _: (200, info.encode(), {})})
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        config = tmp_path / "prometheus.yml"
+        # As relabelling adds the labels of the exporters' own pods.
+        config.write_text(
+            "scrape_configs:\n"
+            "  - {job_name: fastsmaps, scrape_interval: 1s, static_configs: [{\n"
+            f"     targets: ['127.0.0.1:{exporter.port}'],\n"
+            "     labels: {namespace: monitoring, pod: fastsmaps-x, container: fastsmaps}}]}\n"
+            "  - {job_name: state, scrape_interval: 1s, honor_labels: true, static_configs: [{\n"
+            f"     targets: ['{state.url.removeprefix('http://')}'],\n"
+            "     labels: {namespace: monitoring, pod: state-x, container: state}}]}\n"
+        )
+        with subprocess.Popen(
+            [command, f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data",
+             f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ) as server:  # fmt: skip
+            try:
+                by_container, by_pod = documented_queries()
+                until(lambda: server.poll() is not None or bool(query(port, by_container)))
+                (series,) = query(port, by_container)
+                names = {"namespace": "shop", "pod": "web-0", "container": "app"}
+                assert names.items() <= series["metric"].items()
+                assert series["metric"]["container_id"] == f"cri-o://{FIRST}"
+                assert series["value"][1] == str(50 * 1024)
+                (series,) = query(port, by_pod)
+                assert series["metric"] == {"namespace": "shop", "pod": "web-0", "uid": POD}
+                shutil.rmtree(host / "7")
+                start(8, SECOND)
+                series_of = 'count by (container_id) (fastsmaps_pss_bytes{container_id!=""})'
+
+                def restarted() -> bool:
+                    found = [result["metric"]["container_id"] for result in query(port, series_of)]
+                    return found == [f"cri-o://{SECOND}"]
+
+                until(lambda: server.poll() is not None or restarted())
+                assert restarted()
+            finally:
+                server.terminate()
+                server.communicate(timeout=processes.TIMEOUT)
+        state.shutdown()
+
+
 def test_help_lists_options(backend: ModuleType) -> None:
     text = run("export", "--help").stdout
     assert "examples:" in text

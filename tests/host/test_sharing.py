@@ -17,7 +17,7 @@ from fastsmaps import _backend
 from fastsmaps._host import sharing, sweeper
 from fastsmaps._model.sharing import Member, error_of
 from fastsmaps._model.tree import forest
-from fastsmaps._output.groups import grouped, keys_of
+from fastsmaps._output.groups import Labels, grouped
 from fastsmaps._source.source import Source
 from support import linux, processes, shared_memory
 from support.commands import json_rows
@@ -147,7 +147,7 @@ def test_groups_and_trees_count_shared_memory_once(backend: ModuleType, program:
         tree = scan.descendants(members[0])
         assert tree.totals() == group.totals
         assert scan.column("shares_memory_with")[list(scan.by_pid).index(members[1])] == members[0]
-        grouping = grouped(scan, keys_of("comm"))[shared_memory.NAME,]
+        grouping = grouped(scan, Labels("comm"))[shared_memory.NAME,]
         assert (grouping.processes, grouping.unread, grouping.pss) == (1, 0, group.totals.pss)
         (branch,) = forest(tree)
         assert (branch.processes, branch.read, branch.totals) == (1, 1, group.totals)

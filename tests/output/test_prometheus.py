@@ -19,8 +19,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import fastsmaps
-from fastsmaps._model.grouping import Keys
-from fastsmaps._output.groups import PARTS, ProcessGroup, bounded, grouped, label_value
+from fastsmaps._output.groups import PARTS, Labels, ProcessGroup, bounded, grouped, label_value
 from fastsmaps.prometheus import Collector
 from support import metrics, processes
 from support.commands import run
@@ -129,6 +128,55 @@ def test_each_grouping_has_its_labels(
     assert sum(says.get("pss_bytes", **names) or 0 for names in labels) == 1210 * KB
 
 
+UID = "1f2e3d4c-0001-4000-8000-00000000000a"
+UID_IN_SLICE = UID.replace("-", "_")
+CONTAINER = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "labels"),
+    [
+        (
+            (
+                f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID_IN_SLICE}.slice/"
+                f"cri-containerd-{CONTAINER}.scope"
+            ),
+            (f"containerd://{CONTAINER}", UID),
+        ),
+        (
+            f"/kubepods.slice/kubepods-pod{UID_IN_SLICE}.slice/crio-{CONTAINER}.scope",
+            (f"cri-o://{CONTAINER}", UID),
+        ),
+        (f"/kubepods/besteffort/pod{UID}/{CONTAINER}", (f"cri://{CONTAINER}", UID)),
+        (f"/docker/{CONTAINER}", (f"docker://{CONTAINER}", "")),
+        ("/lxc.payload.web", ("lxc://web", "")),
+        ("/system.slice/web.service", ("", "")),
+    ],
+)
+def test_container_has_the_labels_of_kube_state_metrics(
+    backend: ModuleType, tmp_path: Path, cgroup: str, labels: tuple[str, str]
+) -> None:
+    write_process(tmp_path, 1, b"it", cgroup=cgroup.encode())
+    container_id, uid = labels
+    says = sweep_metrics(tmp_path, "container")
+    assert says.get("pss_bytes", container_id=container_id, uid=uid) == 50 * KB
+    says = sweep_metrics(tmp_path, "comm,pod,container")
+    assert says.get("pss_bytes", container_id=container_id, uid=uid, comm="it") == 50 * KB
+    assert sweep_metrics(tmp_path, "pod").get("pss_bytes", uid=uid) == 50 * KB
+
+
+def test_container_labels_are_bounded(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsmaps._output.groups._MAX_PATHS", 2)
+    labels = Labels("container")
+    rows = [
+        fastsmaps.ProcessTotals(i, "read", cgroup=f"/docker/{i % 5:064x}") for i in range(1, 11)
+    ]
+    assert [labels.values(row) for row in rows] == [
+        (f"docker://{i % 5:064x}", "") for i in range(1, 11)
+    ]
+    assert len(labels._paths) <= 2
+
+
 def test_live_process_has_the_kernels_values(backend: ModuleType) -> None:
     with processes.workload("idle") as child, Collector("pid") as collector:
         assert collector.wait(processes.TIMEOUT)
@@ -188,7 +236,7 @@ def test_estimates_and_ages(backend: ModuleType, host: Path) -> None:
         rows[2].replace(comm="web", totals=None, outcome="denied", age=500.0),
     ]
     scan = fastsmaps.Scan(rows, cost=fastsmaps.Cost(0, 0), taken_at=1000.0, procfs=str(host))
-    group = grouped(scan, Keys("comm"))["web",]
+    group = grouped(scan, Labels("comm"))["web",]
     assert (group.processes, group.unread) == (3, 1)
     assert (group.pss, group.estimated, group.age) == (800 * KB, 500 * KB, 40.0)
 
@@ -267,7 +315,7 @@ def test_equal_groups_do_not_swap_places(backend: ModuleType, tmp_path: Path) ->
         shutil.rmtree(tmp_path / "host", ignore_errors=True)
         write_process(tmp_path / "host", 1, b"a", Pss=small)
         write_process(tmp_path / "host", 2, b"b", Pss=large)
-        return grouped(fastsmaps.scan(procfs=tmp_path / "host"), Keys("comm"))
+        return grouped(fastsmaps.scan(procfs=tmp_path / "host"), Labels("comm"))
 
     largest, rest, folded = bounded(groups(100, 99), 1, ())
     assert (list(largest), rest and rest.processes, folded) == ([("a",)], 1, 1)
