@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from fastsmaps._model.grouping import Keys, words_of
+from fastsmaps._model.process_totals import managed_cgroups
 from fastsmaps._output.display import escaped
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class Labels:
         names = (_LABELS.get(name, (name,)) for name in self._keys.names)
         self.names = tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
         # Most processes share a few cgroups.
-        self._paths: dict[tuple[str | None, str | None], dict[str, str]] = {}
+        self._paths: dict[tuple[str | None, ...], dict[str, str]] = {}
 
     def values(self, row: ProcessTotals) -> Key:
         """Return the values of ``names``."""
@@ -111,7 +112,7 @@ class Labels:
         return tuple([found[name] for name in self.names])
 
     def _of_container(self, row: ProcessTotals) -> dict[str, str]:
-        paths = row.systemd_cgroup, row.cgroup
+        paths = managed_cgroups(row)
         if paths not in self._paths:
             if len(self._paths) >= _MAX_PATHS:
                 self._paths.clear()
