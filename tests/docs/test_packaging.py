@@ -102,7 +102,8 @@ def test_every_file_beside_the_modules_is_packaged() -> None:
 
 def only(package: str, into: Path) -> dict[str, str]:
     """Install a package from the index; return the environment in which Python imports it."""
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", into, package]
+    options = ["-q", "--no-deps", "--target", str(into)]
+    pip = [sys.executable, "-m", "pip", "install", *options, package]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"pip cannot install {package}: {done.stderr[-300:]}")

@@ -18,8 +18,6 @@ from fastsmaps._model.systemd import slice_of
 from support.commands import json_rows, run
 from support.metrics import parse_metrics, write_process
 
-pytestmark = pytest.mark.core
-
 ID = "0123456789abcdef" * 4
 INNER = "fedcba9876543210" * 4
 POD = "/kubepods/burstable/pod4a7c1c1e-8f0e-4a53-9d0b-2f5a3f1e9a10"

@@ -373,7 +373,7 @@ def test_changes_by_words_and_functions() -> None:
     assert pss_by_key(diff(old, new, by="comm")) == [("a", 21)]
     assert pss_by_key(diff(old, new, by="cgroup")) == [(None, 20), ("/x", 1)]
     assert pss_by_key(diff(old, new, by=lambda row: row.pid % 2)) == [(0, 20), (1, 1)]
-    with pytest.raises(ValueError, match="cmdline:REGEX, got 'kind'"):
+    with pytest.raises(ValueError, match="cmdline:REGEX, group:NAME=REGEX, got 'kind'"):
         diff(old, new, by="kind")
 
 

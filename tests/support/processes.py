@@ -84,9 +84,23 @@ class Process:
         return json.loads(line)
 
     def request(self, *request: object) -> Json:
-        """Send a request and return the answer."""
+        """Send a request, wait until the process is idle again, and return the answer."""
         self.send(*request)
-        return self.read_line()
+        answer = self.read_line()
+        self.wait_until_idle()
+        return answer
+
+    def wait_until_idle(self) -> None:
+        """Wait until its main thread sleeps or has ended: until then its memory still changes."""
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                state = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            except OSError:
+                return
+            if state in b"SZX":
+                return
+            os.sched_yield()
 
     def send(self, *request: object) -> None:
         """Send a request that has no answer."""
@@ -128,6 +142,7 @@ def running(*command: str) -> Iterator[Process]:
 def workload(role: str, *arguments: str) -> Iterator[Process]:
     """Start a role of workloads.py and wait until it is ready."""
     with running(sys.executable, "-EsSB", WORKLOADS, role, *arguments) as process:
+        process.wait_until_idle()
         yield process
 
 
@@ -200,6 +215,7 @@ C_PROGRAM = r"""
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,12 +239,13 @@ int main(int count, char **arguments)
 {
     long page = sysconf(_SC_PAGESIZE);
     if (count == 2 && !strcmp(arguments[1], "brk")) {
-        char *before = sbrk(0);
-        char *block = sbrk(32 * page);
+        /* By the system call: musl's sbrk() does not move the break. */
+        char *before = (char *)syscall(SYS_brk, 0), *block = before;
+        syscall(SYS_brk, before + 32 * page);
         memset(block, 1, 32 * page);
         block = (char *)(((unsigned long)block + page - 1) & ~(page - 1));
         mprotect(block + 8 * page, 4 * page, PROT_READ);
-        report("[%lu, %lu]\n", (unsigned long)before, (unsigned long)sbrk(0));
+        report("[%lu, %lu]\n", (unsigned long)before, (unsigned long)syscall(SYS_brk, 0));
         wait_for_end_of_input();
         return 0;
     }
