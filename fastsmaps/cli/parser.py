@@ -39,6 +39,7 @@ COMMANDS = {
     "watch": "a process over time: its peak and what grew",
     "report": "one HTML page on a host or a capture",
     "capture": "save processes for the other commands to read with --procfs",
+    "collect": "every process over time, in a Parquet data set",
     "export": "Prometheus metrics for groups of processes",
 }
 
