@@ -12,6 +12,8 @@ import tempfile
 import urllib.parse
 from typing import Any
 
+import pyarrow as pa
+
 from fastsmaps._output.files import atomic_file
 
 TYPE_CHECKING = False
@@ -67,9 +69,9 @@ class LocalStore:
         except FileNotFoundError:
             return []
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> Any:  # noqa: ANN401
         """Open a file for pyarrow."""
-        return open(os.path.join(self._root, path), "rb")
+        return pa.OSFile(os.path.join(self._root, path), "rb")
 
     @contextlib.contextmanager
     def replace(self, path: str) -> Iterator[BinaryIO]:

@@ -1,0 +1,293 @@
+"""fastsmaps collect: a data set of one host, through crashes, full disks and restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import fs, parquet
+
+from fastsmaps._output.dataset import DataSet
+from fastsmaps._output.stored import rows_table, schema_of
+from fastsmaps._output.stores import LocalStore, ObjectStore, store_of
+from support import commands, processes
+
+_NOW = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
+
+
+def rows(hour: int, pids: range) -> Any:
+    taken_at = _NOW + datetime.timedelta(hours=hour)
+    records = [{"host": "h", "pid": pid, "taken_at": taken_at, "rss": 4096} for pid in pids]
+    return rows_table("processes", records).replace_schema_metadata(None)
+
+
+def keys(root: Path) -> Counter[tuple[Any, ...]]:
+    """Return how often each row is in the files, as an engine would read them."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for path in root.rglob("*.parquet"):
+        file = parquet.ParquetFile(path)
+        assert file.schema_arrow.equals(schema_of("processes"))
+        found.update((row["taken_at"], row["pid"]) for row in file.read().to_pylist())
+    return found
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def fill(data: DataSet) -> Counter[tuple[Any, ...]]:
+    """Add two hours in two parts each; return their rows."""
+    expected: Counter[tuple[Any, ...]] = Counter()
+    for hour, part in itertools.product((3, 4), (0, 10)):
+        data.add(f"2026-11-28T{hour:02}Z", [rows(hour, range(part, part + 10))])
+        taken_at = _NOW + datetime.timedelta(hours=hour)
+        expected.update((taken_at, pid) for pid in range(part, part + 10))
+    return expected
+
+
+@pytest.fixture(params=["local", "files", "subtree"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    root = str(tmp_path / "data")
+    if request.param == "local":
+        return store_of(f"file://{root}")
+    local = fs.LocalFileSystem()
+    os.mkdir(root)
+    if request.param == "files":
+        return ObjectStore(local, root)
+    return ObjectStore(fs.SubTreeFileSystem(root, local), "")
+
+
+def test_hours_grow_and_days_are_compacted(store: Any, tmp_path: Path) -> None:
+    root, data = tmp_path / "data", DataSet(store, "h/1")
+    expected = fill(data)
+    directory = "date=2026-11-28/host=h%2F1"
+    hours = [f"{directory}/2026-11-28T03Z.parquet", f"{directory}/2026-11-28T04Z.parquet"]
+    assert (files(root), keys(root)) == (hours, expected)
+    list(data.compact("2026-11-28"))
+    assert files(root) == hours  # the day has not ended
+    list(data.compact("2026-11-29"))
+    assert (files(root), keys(root)) == ([f"{directory}/2026-11-28.parquet"], expected)
+    # A clock that was set back adds an hour to a day that was compacted.
+    more = rows(3, range(50, 60))
+    data.add("2026-11-28T03Z", [more])
+    list(data.compact("2026-11-29"))
+    assert files(root) == [f"{directory}/2026-11-28.parquet"]
+    assert keys(root) == expected + Counter(
+        (_NOW + datetime.timedelta(hours=3), i) for i in range(50, 60)
+    )
+    data.delete_before("2026-11-28")
+    assert len(files(root)) == 1
+    data.delete_before("2026-11-29")
+    assert files(root) == []
+
+
+def test_damaged_and_foreign_files_are_left_alone(store: Any, tmp_path: Path) -> None:
+    root, data = tmp_path / "data", DataSet(store, "h")
+    expected = fill(data)
+    place = root / "date=2026-11-28/host=h"
+    (place / "2026-11-28T05Z.parquet").write_bytes(b"PAR1 damaged")
+    parquet.write_table(pa.table({"a": [1]}), place / "2026-11-28T06Z.parquet")
+    before = {
+        name: (place / name).read_bytes()
+        for name in os.listdir(place)
+        if "5Z" in name or "6Z" in name
+    }
+    for hour in (5, 6):
+        data.add(f"2026-11-28T{hour:02}Z", [rows(hour, range(3))])
+        expected.update((_NOW + datetime.timedelta(hours=hour), pid) for pid in range(3))
+    list(data.compact("2026-11-29"))
+    assert {name: (place / name).read_bytes() for name in before} == before
+    for name in before:
+        (place / name).unlink()
+    assert keys(root) == expected
+
+
+def _compact_until(data: DataSet, step: int) -> None:
+    """Compact in a process that kills itself at a call, or ends."""
+    count = 0
+
+    def counted(frame: Any, event: str, argument: object) -> None:
+        nonlocal count
+        if "_output/" in frame.f_code.co_filename and event == "call":
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(counted)
+    for _ in data.compact("2026-11-29"):
+        pass
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_kill_in_any_step_loses_and_doubles_no_row(tmp_path: Path) -> None:
+    """Kill the compaction at each call of its code, then restart it."""
+    root = tmp_path / "data"
+    step, killed = 1, 0
+    while True:
+        data = DataSet(LocalStore(str(root)), "h")
+        expected = fill(data)
+
+        pid = os.fork()
+        if pid == 0:
+            _compact_until(data, step)
+        status = os.waitpid(pid, 0)[1]
+        if os.WIFEXITED(status):
+            assert status == 0
+            break
+        killed += 1
+        list(DataSet(LocalStore(str(root)), "h").compact("2026-11-29"))
+        assert keys(root) == expected, step
+        assert files(root) == ["date=2026-11-28/host=h/2026-11-28.parquet"], step
+        (root / "date=2026-11-28/host=h/2026-11-28.parquet").unlink()
+        step += 1
+    assert killed > 30
+
+
+# ---- the command
+
+
+@contextlib.contextmanager
+def collecting(*words: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Run the command until the block ends; then SIGTERM ends it."""
+    command = [*prefix, *commands.COMMAND, "collect", "--every", "0.05", *words]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, env=commands.environment(), text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + processes.TIMEOUT
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def wait_for_rows(root: Path, count: int) -> None:
+    wait_for(lambda: len(keys(root)) >= count)
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    process.terminate()
+    errors = process.communicate(timeout=processes.TIMEOUT)[1]
+    assert process.returncode == 0, errors
+    return errors
+
+
+def locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> str:
+    """Make a capture of one process, which is quick to sweep."""
+    place = tmp_path / "proc" / "7"
+    place.mkdir(parents=True)
+    for name in ("smaps_rollup", "statm"):
+        (place / name).write_bytes(Path(f"/proc/self/{name}").read_bytes())
+    (place / "stat").write_bytes(b"7 (zoo) S 1 " + b"0 " * 40)
+    (tmp_path / "proc" / "fastsmaps.json").write_text('{"format": 1, "host": "web7"}')
+    return str(tmp_path / "proc")
+
+
+def test_sigterm_writes_the_buffer(host: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with collecting("--to", str(root), "--procfs", host) as process:
+        wait_for(root.is_dir)
+        time.sleep(0.3)
+        assert stop(process) == ""
+    found = keys(root)
+    assert {*found.values()} == {1}
+    assert {pid for _, pid in found} == {7}
+    (name,) = [name for name in files(root) if name.endswith(".parquet")]
+    assert "/host=web7/" in name
+    row = parquet.read_table(root / name).to_pylist()[0]
+    assert (row["host"], row["comm"], row["outcome"]) == ("web7", "zoo", "read")
+    assert row["pss"] > 0
+    assert (root / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_kill_and_restart_leave_each_row_once(host: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    words = ("--to", str(root), "--write-every", "0.05", "--procfs", host)
+    rows_before: Counter[tuple[Any, ...]] = Counter()
+    for _ in range(3):
+        with collecting(*words) as process:
+            wait_for_rows(root, len(rows_before) + 3)
+            process.kill()
+            process.wait()
+        found = keys(root)
+        assert {*found.values()} == {1}
+        assert not rows_before - found
+        rows_before = found
+
+
+def test_second_collector_of_a_host_is_refused(host: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    words = ("collect", "--to", str(root), "--procfs", host)
+    with collecting(*words[1:]) as process:
+        wait_for(lambda: (root / ".fastsmaps-web7.lock").exists())
+        wait_for(lambda: locked(root / ".fastsmaps-web7.lock"))
+        assert "another process collects web7 in" in commands.run(*words, status=1).stderr
+        stop(process)
+
+
+def test_full_disk_is_reported_and_survived(host: str, tmp_path: Path) -> None:
+    """A file system of 64 KiB that is full for a while, in a mount namespace."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=64k none {disk} && "
+        f'head -c 60000 /dev/zero > {disk}/filler; exec "$@"'
+    )
+    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a tmpfs in a mount namespace")
+    words = ("--to", f"{disk}/data", "--write-every", "0.05", "--procfs", host)
+    with collecting(*words, prefix=prefix) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith(f"fastsmaps: cannot write {disk}/data: No space left on device; ")
+        inside = Path(f"/proc/{process.pid}/root{disk}")
+        assert not keys(inside)
+        (inside / "filler").unlink()
+        line = process.stderr.readline()
+        assert line == f"fastsmaps: can write {disk}/data again\n"
+        wait_for(lambda: keys(inside))
+        assert {*keys(inside).values()} == {1}
+        stop(process)
+
+
+def test_wrong_use(tmp_path: Path) -> None:
+    for words in (
+        [], ["--to", "x", "--every", "0"], ["--to", "x", "--keep", "0d"],
+        ["--to", "x", "--keep", "1h"], ["--to", "x", "--budget", "2"],
+    ):  # fmt: skip
+        commands.run("collect", *words, status=2)
+    kept = tmp_path / "file"
+    kept.write_bytes(b"")
+    for target in (str(kept), "nosuch://bucket/x"):
+        assert "cannot write" in commands.run("collect", "--to", target, status=1).stderr
