@@ -50,12 +50,15 @@ if TYPE_CHECKING:
     from fastsmaps._capture.unpack import open_capture
     from fastsmaps._errors import Outcome
     from fastsmaps._host.account import host
+    from fastsmaps._host.cgroups import cgroup_memory
     from fastsmaps._host.libs import Libs, LibUse, libs
     from fastsmaps._host.sampler import Sampler
     from fastsmaps._host.scan import scan
     from fastsmaps._host.watch import Watch
     from fastsmaps._model.account import HostAccount, HostRow
+    from fastsmaps._model.cgroup_memory import CgroupMemory
     from fastsmaps._model.changes import Changes
+    from fastsmaps._model.container import Container
     from fastsmaps._model.diff import diff
     from fastsmaps._model.info import Info
     from fastsmaps._model.mapping import Mapping
@@ -73,8 +76,10 @@ if TYPE_CHECKING:
 # The modules of the names that are imported when they are first used: to import all of them with
 # the package would take as long as to start Python.
 _MODULES = {
+    "CgroupMemory": "_model.cgroup_memory",
     "Change": "_model.totals",
     "Changes": "_model.changes",
+    "Container": "_model.container",
     "Cost": "_model.processes",
     "Group": "_model.mappings",
     "HostAccount": "_model.account",
@@ -93,6 +98,7 @@ _MODULES = {
     "Totals": "_model.totals",
     "Watch": "_host.watch",
     "capture": "_capture.capture",
+    "cgroup_memory": "_host.cgroups",
     "diff": "_model.diff",
     "find": "_source.find",
     "host": "_host.account",
@@ -110,8 +116,10 @@ __all__ = [
     "BACKEND",
     "AccessDenied",
     "CaptureError",
+    "CgroupMemory",
     "Change",
     "Changes",
+    "Container",
     "Cost",
     "Error",
     "Group",
@@ -141,6 +149,7 @@ __all__ = [
     "Totals",
     "Watch",
     "capture",
+    "cgroup_memory",
     "diff",
     "find",
     "host",

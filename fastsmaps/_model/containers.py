@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
+from fastsmaps._model.container import Container
 from fastsmaps._model.systemd import below_slices, unit_at
-from fastsmaps._public import public
 
 _ID = "(?P<id>[0-9a-f]{64})"
 _NAME = "(?P<id>[^/]+)"
@@ -66,40 +65,6 @@ _POD_SLICES = [
     re.compile(rf"(?:machine|user)-libpod_pod_{_PODMAN_POD}\.slice"),
 ]
 _PODS = [re.compile(rf"(?:{path})(?:/|\Z)") for path in (_POD, rf"libpod_parent/{_PODMAN_POD}")]
-# Runtimes whose ids are names.
-_NAMED = ("garden", "lxc", "nspawn")
-_SHORT = 12  # digits of an id, as docker ps and its like show it
-
-
-@public
-class Container(NamedTuple):
-    """A container, as its runtime names it in the path of its cgroup.
-
-    ``str(container)`` is the name in groups: ``docker:1f2e3d4c5b6a``.
-    """
-
-    #: "docker", "containerd", "crio", "podman", "lxc", "nspawn", "ecs", "garden"; or "cri" with the
-    #: kubelet's cgroupfs driver: the paths of containerd and cri-dockerd are the same there.
-    runtime: str
-    #: The whole id, 64 digits. LXC, nspawn and Garden have names; "" if nspawn's is not known.
-    id: str
-    #: The uid of the pod, with "-"; a static pod's is a hash. Podman's pods have 64 digits. Or "".
-    pod: str = ""
-    #: The pod's class in Kubernetes: "guaranteed", "burstable" or "besteffort"; otherwise "".
-    qos: str = ""
-    #: The container within this one (kind, Docker in Docker), by a name that this one chose.
-    inner: Container | None = None
-
-    def __str__(self) -> str:
-        return f"{self.runtime}:{self.short_id or '?'}"
-
-    @property
-    def short_id(self) -> str:
-        """The id as its runtime's tools list it: 12 digits, or the name."""
-        if self.runtime in _NAMED:
-            return self.id
-        digits, dash, number = self.id.partition("-")
-        return digits[:_SHORT] + dash + number
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +87,8 @@ def container_of(cgroup: str | None) -> Container | None:
                 name = found["id"].replace(r"\x2d", "-")
                 if not pod:
                     pod, qos = _pod(found)
-                return Container(runtime, name, pod, qos, container_of(path[found.end() :]))
+                inner = container_of(path[found.end() :])
+                return Container(runtime=runtime, id=name, pod=pod, qos=qos, inner=inner)
     return None
 
 

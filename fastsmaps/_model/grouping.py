@@ -246,7 +246,7 @@ def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
     if word.startswith(_PATTERN):
         return _matched(_compiled(word.removeprefix(_PATTERN)))
     if word in ("unit", "slice", "container", "pod"):
-        return _part_of_cgroup(word)
+        return _part_of_row(word)
     if word == "cmdline":
         return lambda row: None if row.cmdline is None else command_of(row)[:_MAX_KEY]
     if word == "exe":
@@ -254,18 +254,25 @@ def _value_of(word: str) -> Callable[[ProcessTotals], Hashable]:
     return lambda row: getattr(row, word)
 
 
-def _part_of_cgroup(word: str) -> Callable[[ProcessTotals], str]:
+def part_of_cgroup(word: str) -> Callable[[str | None], str]:
+    """Return the function from a cgroup's path to its unit, slice, container or pod, or ""."""
     # They import re.
     from fastsmaps._model.containers import container_of, pod_of
-    from fastsmaps._model.process_totals import managed_cgroups
     from fastsmaps._model.systemd import slice_of, unit_of
 
-    part_of: Callable[[str | None], str] = {
+    parts: dict[str, Callable[[str | None], str]] = {
         "unit": unit_of,
         "slice": slice_of,
         "container": lambda cgroup: str(container_of(cgroup) or ""),
         "pod": lambda cgroup: pod_of(cgroup)[0],
-    }[word]
+    }
+    return parts[word]
+
+
+def _part_of_row(word: str) -> Callable[[ProcessTotals], str]:
+    from fastsmaps._model.process_totals import managed_cgroups
+
+    part_of = part_of_cgroup(word)
     # Most processes share a few cgroups, and parsing one takes 3 us.
     parts: dict[tuple[str | None, ...], str] = {}
 

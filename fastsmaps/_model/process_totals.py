@@ -8,6 +8,7 @@ from fastsmaps._arguments import Any
 from fastsmaps._errors import Outcome
 from fastsmaps._fields import SIZES, SUMMED, SUMS, Fields
 from fastsmaps._model import sizes
+from fastsmaps._model.container import Container
 from fastsmaps._model.record import Record, add_fields
 from fastsmaps._model.sharing import error_of
 from fastsmaps._model.stat import OUTSIDE, arguments
@@ -18,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastsmaps._model.containers import Container
     from fastsmaps._model.rollups import Rollups
     from fastsmaps._model.sharing import Member
 

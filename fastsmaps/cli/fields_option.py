@@ -28,9 +28,9 @@ _TEXTS = frozenset(
      "path", "perms", "use", "user", "vm_flags")
 )  # fmt: skip
 _PLAIN = _TEXTS.union(
-    ("deleted", "depth", "end", "files", "inode", "mappings", "new_files", "offset", "old_files",
-     "pid", "ppid", "processes", PERCENT, "start", "start_time", "tree_processes", "tree_unread",
-     "uid", "unread"),
+    ("cgroup_oom_kills", "deleted", "depth", "end", "files", "inode", "mappings", "new_files",
+     "offset", "old_files", "pid", "ppid", "processes", PERCENT, "start", "start_time",
+     "tree_processes", "tree_unread", "uid", "unread"),
     map(NAMES.__getitem__, NUMBERS),
 )  # fmt: skip
 # Sizes that have no meaningful sum.

@@ -79,6 +79,21 @@ def cases() -> list[Any]:
         case(fastsmaps.host, TypeError, "sysfs must be a path, got int 5", sysfs=5),
         case(fastsmaps.host, TypeError, "scan must be a Scan or None, got int 5", scan=5),
     ]
+    processes, charged = fastsmaps.scan([1]), fastsmaps.cgroup_memory
+    memory = fastsmaps.CgroupMemory(**dict.fromkeys(fastsmaps.CgroupMemory.__slots__))
+    found += [
+        case(memory.difference, TypeError, "totals must be a Totals, got int 5", totals=5),
+        case(charged, TypeError, "scan must be a Scan, got int 5", scan=5),
+        case(charged, TypeError, "cgroupfs must be a path, got int 5", scan=processes, cgroupfs=5),
+        case(charged, TypeError, "by must be one or several of", scan=processes, by=5),
+        case(
+            charged,
+            ValueError,
+            "by must be one of cgroup, container, pod, slice, unit, got 'comm'",
+            scan=processes,
+            by="comm",
+        ),
+    ]
     find = fastsmaps.find
     with fastsmaps.Process() as process:
         one, many = process.find, process.find_many

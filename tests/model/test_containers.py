@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -64,10 +65,15 @@ def test_a_container_in_a_container() -> None:
     assert found is not None
     assert (found.runtime, found.id, found.pod) == ("docker", ID, "")
     pod = POD.rpartition("/pod")[2]
-    assert found.inner == ("cri", INNER, pod, "burstable", None)
-    assert container_of(f"/docker/{ID}/docker/{INNER}") == (
-        "docker", ID, "", "", ("docker", INNER, "", "", None),
+    inner = found.inner
+    assert inner is not None
+    assert (inner.runtime, inner.id, inner.pod, inner.qos, inner.inner) == (
+        "cri", INNER, pod, "burstable", None,
     )  # fmt: skip
+    found = container_of(f"/docker/{ID}/docker/{INNER}")
+    assert found is not None
+    assert str(found.inner) == "docker:fedcba987654"
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -210,7 +216,7 @@ def test_container_is_a_word_everywhere(backend: ModuleType, tmp_path: Path) -> 
     assert "(no container)" in table
     assert r"lxc:a\x1b\xff" in table
     metrics = parse_metrics(run("export", "--once", "--by", "container", *procfs).stdout)
-    assert metrics.get("processes", container="docker:0123456789ab") == 2
+    assert metrics.get("processes", container_id=f"docker://{ID}", uid="") == 2
 
 
 def test_no_names_in_a_private_cgroup_namespace(tmp_path: Path, backend: ModuleType) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 
 import fastsmaps
+from fastsmaps._host.cgroups import WORDS as CGROUP_WORDS
+from fastsmaps._model.cgroup_memory import NAMES as MEMORY
+from fastsmaps._model.cgroup_memory import PARTS
 from fastsmaps._model.processes import is_failure
 from fastsmaps._model.totals import UNREAD
 from fastsmaps._model.tree import forest, is_missing, walk
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from fastsmaps._model.grouping import Keys
     from fastsmaps._model.process_totals import ProcessTotals
     from fastsmaps._model.processes import Scan
     from fastsmaps.cli.output import Record
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   fastsmaps ps --by user             one line per user; also comm, container, unit, cgroup, exe
   fastsmaps ps --by user,comm        one line per user and name
+  fastsmaps ps --by container --cgroup-memory  beside what the kernel charges each for
   fastsmaps ps --by 'cmdline:--name=(?P<name>\\w+)'  one line per --name
   fastsmaps ps --group 'web=nginx|php' --group 'java={comm}'  groups by command line
   fastsmaps ps --filter python       only command lines that contain "python"
@@ -101,6 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cgroup", action="store_true", help="also read and show the cgroup of each process"
     )
     parser.add_argument(
+        "--cgroup-memory",
+        action="store_true",
+        help="with --by container, pod, unit, slice or cgroup: what the kernel charges each for, "
+        "and how that differs from Pss",
+    )
+    parser.add_argument(
         "--tree",
         action="store_true",
         help="each process below its parent, with the sum of its tree; with PID only those trees",
@@ -126,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
     args.by = named_groups(args.group, args.by)
     if args.tree and args.by:
         raise UsageError("ps: --tree and --by cannot be combined")
+    if args.cgroup_memory and str(args.by) not in CGROUP_WORDS:
+        raise UsageError(f"ps: --cgroup-memory needs --by {', '.join(CGROUP_WORDS)}")
     # Command lines cost 15 us a process: they are read only for tables, plots and --filter.
     for_people = (is_table(args) and not args.by) or args.plot is not None
     requested = requested_fields(args, _FIELDS)
@@ -380,11 +393,16 @@ def _show_groups(args: argparse.Namespace, scan: Scan, note: str) -> None:
         for key, count in unread.items()
     ]
     defaults = [*args.by.names, "processes", "unread", *UNREAD]
+    usual = _usual(args)
+    if args.cgroup_memory:
+        _add_cgroup_memory(records, scan, args.by)
+        defaults += _CHARGES
+        usual = _CHARGES_USUAL
     if args.percent:
         defaults.append(PERCENT)
         for record in records:
             record[PERCENT] = _percent(args, record)
-    names = selected_fields(args, field_names(records, defaults), _usual(args))
+    names = selected_fields(args, field_names(records, defaults), usual)
     sums = total_cells(names, _sums(args, scan), unit)
     show(
         args,
@@ -398,3 +416,23 @@ def _show_groups(args: argparse.Namespace, scan: Scan, note: str) -> None:
         origin=origin_of(args, scan.procfs, scan.taken_at),
         kind="process_groups",
     )
+
+
+# ---- --cgroup-memory
+
+_CHARGES = (*(f"cgroup_{name}" for name in MEMORY if name != "path"), *PARTS)
+_CHARGES_USUAL = ("pss", "cgroup_current", "cgroup_working_set", "cgroup_limit", *PARTS)
+
+
+def _add_cgroup_memory(records: list[Record], scan: Scan, by: Keys) -> None:
+    """Add what the cgroup of each group is charged for; None if it has none of its own."""
+    charged = fastsmaps.cgroup_memory(scan, str(by))
+    groups = scan.group_by(by)
+    for record in records:
+        key = record[str(by)]
+        memory, group = charged.get(key), groups.get(key)
+        record |= dict.fromkeys(_CHARGES)
+        if memory is not None:
+            values = memory.as_dict()
+            record |= {f"cgroup_{name}": values[name] for name in MEMORY if name != "path"}
+            record |= memory.difference(UNREAD if group is None else group.totals)
