@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastsmaps._model.processes import coverage_text as coverage_text
-from fastsmaps._model.processes import failures_of, main_reason
+from fastsmaps._model.processes import explained_text, failures_of, main_reason
 from fastsmaps._model.stat import OUTSIDE
 from fastsmaps._output.display import escaped
 from fastsmaps._source.rights import (
@@ -28,10 +28,11 @@ _RELATIVE = (
 
 
 def scan_note(scan: Scan) -> str:
-    """Return the note for a scan: see coverage_note()."""
+    """Return the note for a scan: see coverage_note(), and how much of all memory it explains."""
     denied = [row.error or "" for row in scan if row.outcome == "denied"]
     note = coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
-    return f"{note}\n{_RELATIVE}" if any(row.systemd_cgroup == OUTSIDE for row in scan) else note
+    relative = _RELATIVE if any(row.systemd_cgroup == OUTSIDE for row in scan) else ""
+    return "\n".join(filter(None, [note, explained_text(scan.explained), relative]))
 
 
 def coverage_note(

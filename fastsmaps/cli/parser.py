@@ -33,6 +33,7 @@ COMMANDS = {
     "ps": "every process with its Pss, Uss, Rss and swap",
     "totals": "every summed field of the given processes",
     "maps": "the mappings of a process",
+    "host": "where the memory of the host went",
     "libs": "mapped files, summed over all processes",
     "diff": "what grew and shrank between two points in time",
     "top": "a live ps, within a CPU budget",
@@ -49,6 +50,7 @@ examples:
   fastsmaps totals 1234                every summed field of process 1234
   fastsmaps maps 1234 --by kind        its heap, stack, files, ...
   fastsmaps maps saved.smaps.xz        the mappings of a saved smaps
+  fastsmaps host                       all of this host's memory, by purpose
   fastsmaps diff 1234 --after 60       what grew within a minute
   fastsmaps watch -- make              a command's memory from start to end
   fastsmaps capture -o host7.tar.gz    save this machine's processes ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -103,22 +104,28 @@ def test_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
 
 def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
     """With hidepid=2 another user's list looks complete but is not."""
+    commands = (["ps"], ["host"], ["libs"], ["export", "--once"])
 
-    def inside() -> tuple[str, str, str | None, str]:
-        def unprivileged() -> tuple[str, str, str | None, str]:
+    def inside() -> tuple[list[str], str | None]:
+        def unprivileged() -> tuple[list[str], str | None]:
             linux.become(linux.NOBODY if os.geteuid() == 0 else 0)
-            texts = [in_process(command) for command in (["ps"], ["libs"], ["export", "--once"])]
-            return texts[0], texts[1], fastsmaps.scan().hidden_by, texts[2]
+            return [in_process(command) for command in commands], fastsmaps.scan().hidden_by
 
         with processes.workload("idle"):
             return processes.run_in_child(unprivileged)
 
     try:
-        ps, libs, hidden_by, metrics = processes.run_in_namespaces(inside, "hidepid=2,gid=4321")
+        texts, hidden_by = processes.run_in_namespaces(inside, "hidepid=2,gid=4321")
     except linux.Unavailable as error:
         pytest.skip(f"no /proc with hidepid=2: {error}")
     assert hidden_by in ("hidepid=2", "hidepid=invisible")
-    for text in (ps, libs):
+    ps, host, libs, metrics = texts
+    for text in (ps, host):
+        explained = re.search(r"^([0-9.]+) % of all mapped memory explained$", text, re.MULTILINE)
+        assert explained
+        assert float(explained[1]) < 100
+    assert re.search("^ *[1-9].* unread ", host, re.MULTILINE)
+    for text in (ps, host, libs):
         assert f"/proc hides other users' processes ({hidden_by})" in text
     assert parse_metrics(metrics).get("processes_hidden") == 1
     assert fastsmaps.scan([os.getpid()]).hidden_by is None  # no other process was requested
