@@ -13,9 +13,11 @@ import threading
 import time
 
 import fastsmaps
-from fastsmaps._arguments import check_function, check_int, check_number, check_timeout
+from fastsmaps._arguments import check_function, check_int, check_number, check_path, check_timeout
+from fastsmaps._host.cgroups import WORDS as CGROUP_WORDS
 from fastsmaps._model.processes import failures_of, is_failure, main_reason
 from fastsmaps._output.groups import OTHER, PARTS, SUMMED, Labels, bounded, grouped
+from fastsmaps._source.source import Source
 
 try:
     from prometheus_client.metrics_core import (
@@ -30,7 +32,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from typing import NoReturn
 
     from prometheus_client import Metric
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from fastsmaps._arguments import Procfs
     from fastsmaps._model.grouping import By
     from fastsmaps._model.processes import Scan
-    from fastsmaps._output.groups import Key
+    from fastsmaps._output.groups import Key, ProcessGroup
 
 __all__ = ["Collector"]
 
@@ -48,6 +50,16 @@ _HELP = {
     "rss": "Resident set size; pages that several processes map count in each of them.",
     "swap": "Memory that was swapped out.",
     "hugetlb": "Hugetlb pages, shared and private; no other value includes them.",
+}
+
+# The values of a group's cgroup, each a metric.
+_CGROUP_HELP = {
+    "current": "Memory that the cgroup is charged for, with page cache and kernel memory.",
+    "working_set": "The same without page cache that was not used lately, as the kubelet counts.",
+    "limit": "The cgroup's limit of memory.",
+    "anon": "Anonymous memory that the cgroup is charged for.",
+    "file": "Page cache that the cgroup is charged for, with tmpfs and shared memory.",
+    "kernel": "Kernel memory that the cgroup is charged for.",
 }
 
 # Share of the budget for the work with a sweep's result, mostly grouping: if that takes more,
@@ -76,6 +88,9 @@ class Collector:
     no sample; docs/prometheus.md explains each metric. `procfs`, `mappings` (their number, which
     needs a read of maps for each process), `max_rss` and `exclude` are those of Sampler.
 
+    By "container", "pod", "unit", "slice" or "cgroup" alone there are also the values of each
+    group's cgroup, as cgroup_memory() returns them; `cgroupfs` is another place for /sys/fs/cgroup.
+
     CPU time of the caller's other threads is not charged to the budget, unless `whole_process`
     is set, for a program that does nothing else. `on_error` is called in the thread with the
     exception of a failed sweep; sweeps go on. `on_sweep` is called there with the Scan of each
@@ -95,6 +110,7 @@ class Collector:
         budget: float = 0.01,
         interval: float = 5.0,
         procfs: Procfs = "/proc",
+        cgroupfs: Procfs | None = None,
         mappings: bool = False,
         max_rss: int | None = None,
         exclude: Container[int] = (),
@@ -106,6 +122,7 @@ class Collector:
         check_number("interval", interval, 0, threading.TIMEOUT_MAX, above=True)
         check_function("on_error", on_error)
         check_function("on_sweep", on_sweep)
+        cgroupfs = None if cgroupfs is None else check_path("cgroupfs", cgroupfs)
         labels = Labels(by)
         if limit is None:
             limit = _NODE_LIMIT if "uid" in labels.names else _LIMIT
@@ -121,7 +138,7 @@ class Collector:
         )
         sampler().close()  # raises for wrong arguments
         self._make_sweeps = functools.partial(
-            _Sweeps, sampler, labels, limit, interval, whole_process
+            _Sweeps, sampler, labels, cgroupfs, limit, interval, whole_process
         )
         self._on_error = on_error
         self._on_sweep = on_sweep
@@ -201,6 +218,7 @@ class _Sweeps:
         self,
         make_sampler: Callable[[], fastsmaps.Sampler],
         labels: Labels,
+        cgroupfs: str | None,
         limit: int,
         interval: float,
         whole_process: bool,
@@ -208,6 +226,7 @@ class _Sweeps:
         self._sampler = make_sampler()
         self._budget = self._sampler.budget
         self._labels = labels
+        self._cgroupfs = cgroupfs
         self._limit = limit
         self._interval = interval
         self._clock = time.process_time if whole_process else time.thread_time
@@ -291,6 +310,34 @@ class _Sweeps:
             hidden.add_metric((), float(scan.hidden_by is not None))
         return at, outcomes, hidden
 
+    def _cgroups(self, scan: Scan | None, groups: Mapping[Key, ProcessGroup]) -> Sequence[Metric]:
+        """Make the metrics of the groups' cgroups, none if `by` has none or they cannot be read."""
+        labels = self._labels.names
+        sizes = {
+            name: _gauge(f"cgroup_{name}_bytes", text, labels)
+            for name, text in _CGROUP_HELP.items()
+        }
+        kills = CounterMetricFamily(
+            "fastsmaps_cgroup_oom_kills", "Processes killed at the cgroup's limit.", labels=labels
+        )
+        keys = self._labels.keys
+        # The running kernel's cgroups say nothing about those of a capture.
+        if scan is None or str(keys) not in CGROUP_WORDS or Source(scan.procfs).is_capture:
+            return *sizes.values(), kills
+        with contextlib.suppress(fastsmaps.Error):
+            found = fastsmaps.cgroup_memory(scan, str(keys), cgroupfs=self._cgroupfs)
+            for values, group in groups.items():
+                memory = found.get(str(keys(group.rows[0])))
+                # On v1 the root's values are those of the whole machine.
+                if memory is None or memory.path == "/":
+                    continue
+                for name, family in sizes.items():
+                    if (size := getattr(memory, name)) is not None:
+                        family.add_metric(values, size)
+                if memory.oom_kills is not None:
+                    kills.add_metric(values, memory.oom_kills)
+        return *sizes.values(), kills
+
     def _groups(self, scan: Scan | None) -> Sequence[Metric]:
         labels = self._labels.names
         sums = [_gauge(f"{name}_bytes", _HELP[name], labels) for name in SUMMED]
@@ -322,6 +369,7 @@ class _Sweeps:
             labels,
         )
         folded = _gauge("folded_groups", f'Groups beyond the limit, summed as "{OTHER}".')
+        groups: Mapping[Key, ProcessGroup] = {}
         if scan is not None:
             groups, rest, count = bounded(grouped(scan, self._labels), self._limit, self._named)
             self._named = set(groups)
@@ -345,7 +393,8 @@ class _Sweeps:
                 estimated.add_metric(values, group.estimated)
                 assert scan.taken_at is not None
                 oldest.add_metric(values, round(scan.taken_at - group.age, 3))
-        return *sums, parts, mappings, limit, processes, unread, estimated, oldest, folded
+        metrics = (*sums, parts, mappings, limit, processes, unread, estimated, oldest, folded)
+        return *metrics, *self._cgroups(scan, groups)
 
 
 def _host(scan: Scan | None) -> Sequence[Metric]:

@@ -87,16 +87,17 @@ class Labels:
     Most words are labels. "pid" comes with "comm". Containers and pods have the labels of
     kube-state-metrics, so that its series add the names that a cgroup's path does not have:
     "container" is ``container_id`` (``containerd://`` and 64 digits) and the pod's ``uid``, "pod"
-    is ``uid``. ``reads`` are the keyword arguments that a Sampler needs for them.
+    is ``uid``. ``keys`` are those of Scan.group_by(), ``reads`` the keyword arguments that a
+    Sampler needs for them.
     """
 
-    __slots__ = ("_keys", "_paths", "names", "reads")
+    __slots__ = ("_paths", "keys", "names", "reads")
 
     def __init__(self, by: By) -> None:
         words = (("pid", "comm") if word == "pid" else (word,) for word in words_of(by))
-        self._keys = Keys(itertools.chain.from_iterable(words))
-        self.reads = self._keys.reads
-        names = (_LABELS.get(name, (name,)) for name in self._keys.names)
+        self.keys = Keys(itertools.chain.from_iterable(words))
+        self.reads = self.keys.reads
+        names = (_LABELS.get(name, (name,)) for name in self.keys.names)
         self.names = tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
         # Most processes share a few cgroups.
         self._paths: dict[tuple[str | None, ...], dict[str, str]] = {}
@@ -104,7 +105,7 @@ class Labels:
     def values(self, row: ProcessTotals) -> Key:
         """Return the values of ``names``."""
         found: dict[str, str] = {}
-        for name, value in zip(self._keys.names, self._keys.values(row), strict=True):
+        for name, value in zip(self.keys.names, self.keys.values(row), strict=True):
             if name in _LABELS:
                 found |= self._of_container(row)
             else:

@@ -59,6 +59,7 @@ def output_cases() -> list[Any]:
         case(collector, TypeError, "max_rss must be an int, got bool True", max_rss=True),
         case(collector, TypeError, "exclude must be a container of pids", exclude=5),
         case(collector, TypeError, "on_error must be a function or None", on_error=5),
+        case(collector, TypeError, "cgroupfs must be", cgroupfs=5),
         case(collector, TypeError, "on_sweep must be a function or None", on_sweep=5),
         case(COLLECTOR.wait, TypeError, "timeout must be a number, got str '1'", timeout="1"),
         case(COLLECTOR.wait, ValueError, "timeout must be at least 0, got -1", timeout=-1),

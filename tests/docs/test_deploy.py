@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fastsmaps.prometheus import Collector
 from support.metrics import promtool, small_host, sweep_metrics, write_maps, write_process
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -34,7 +35,11 @@ def names_in(expressions: str) -> set[str]:
 
 
 def exported_names(host: Path) -> set[str]:
-    return {name for name, _ in sweep_metrics(host, mappings=True).samples}
+    names = {name for name, _ in sweep_metrics(host, mappings=True).samples}
+    with Collector(procfs=str(host)) as collector:  # all, also those that are not known here
+        return names | {
+            metric.name + "_total" * (metric.type == "counter") for metric in collector.describe()
+        }
 
 
 def test_alerts_use_exported_metrics(host: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -163,6 +165,69 @@ def test_container_has_the_labels_of_kube_state_metrics(
     says = sweep_metrics(tmp_path, "comm,pod,container")
     assert says.get("pss_bytes", container_id=container_id, uid=uid, comm="it") == 50 * KB
     assert sweep_metrics(tmp_path, "pod").get("pss_bytes", uid=uid) == 50 * KB
+
+
+@contextlib.contextmanager
+def limited_container(pid: int, limit: int) -> Iterator[str]:
+    """Put a process into a cgroup as Docker names it, with a limit of memory; give its id."""
+    name = os.urandom(32).hex()
+    v1 = Path("/sys/fs/cgroup/memory")
+    top = v1 if (v1 / "memory.limit_in_bytes").exists() else Path("/sys/fs/cgroup")
+    parent, cgroup = top / "docker", top / "docker" / name
+    before = top / fastsmaps.scan([pid], cgroup=True)[0].cgroup[1:]  # type: ignore[index]
+    try:
+        parent.mkdir(exist_ok=True)
+        if top != v1:
+            for directory in (top, parent):
+                (directory / "cgroup.subtree_control").write_text("+memory")
+        cgroup.mkdir()
+        file = "memory.limit_in_bytes" if top == v1 else "memory.max"
+        (cgroup / file).write_text(str(limit))
+        (cgroup / "cgroup.procs").write_text(str(pid))
+    except OSError as error:
+        for directory in (cgroup, parent):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        pytest.skip(f"cannot make a cgroup: {error}")
+    try:
+        yield name
+    finally:
+        (before / "cgroup.procs").write_text(str(pid))
+        cgroup.rmdir()
+        with contextlib.suppress(OSError):  # another's containers may be there
+            parent.rmdir()
+
+
+def test_container_has_the_values_of_its_cgroup(backend: ModuleType) -> None:
+    """Beside the sums of its processes, with the same labels."""
+    with processes.workload("idle") as child, limited_container(child.pid, 256 << 20) as name:
+        labels = {"container_id": f"docker://{name}", "uid": ""}
+        with Collector("container") as collector:
+            assert collector.wait(processes.TIMEOUT)
+            says = scrape(collector)
+            promtool("check", "metrics", text=generate_latest(collector))
+        rss = says.get("rss_bytes", **labels)
+        assert rss == fastsmaps.totals(child.pid).rss
+        assert says.get("cgroup_limit_bytes", **labels) == 256 << 20
+        assert says.get("cgroup_oom_kills_total", **labels) == 0
+        current = says.get("cgroup_current_bytes", **labels)
+        assert current is not None
+        assert 0 <= current < 256 << 20
+        for part in ("working_set", "anon", "file"):
+            assert says.get(f"cgroup_{part}_bytes", **labels) is not None
+        with Collector("container,comm") as collector:
+            assert collector.wait(processes.TIMEOUT)
+            assert not scrape(collector).of("cgroup_limit_bytes", "container_id")
+
+
+def test_captures_have_no_values_of_this_machines_cgroups(
+    backend: ModuleType, tmp_path: Path
+) -> None:
+    with processes.workload("idle") as child, limited_container(child.pid, 256 << 20) as name:
+        write_process(tmp_path, 1, cgroup=f"/docker/{name}".encode())
+        says = sweep_metrics(tmp_path, "container")
+        assert says.get("pss_bytes", container_id=f"docker://{name}", uid="") == 50 * KB
+        assert not says.of("cgroup_limit_bytes", "container_id")
 
 
 def test_container_labels_are_bounded(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="print the metrics once and exit")
     add_limits(parser)
     add_procfs(parser)
+    parser.add_argument(
+        "--cgroupfs",
+        metavar="DIR",
+        help="another place for /sys/fs/cgroup (a host's, mounted in a container)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
                     budget=args.budget,
                     interval=args.interval,
                     procfs=opened.procfs,
+                    cgroupfs=args.cgroupfs,
                     mappings=args.mappings,
                     max_rss=args.max_rss,
                     whole_process=True,
