@@ -12,12 +12,14 @@ import datetime
 import os
 import re
 import urllib.parse
+import weakref
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from fastsmaps._output.stored import compression, schema_of, stored
+from fastsmaps._output.stored import cgroup_parts, compression, schema_of, stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
     from fastsmaps._model.processes import Scan
     from fastsmaps._output.stores import Store
 
-#: Rows of a row group: memory for one is needed when files are merged (30 MB).
-GROUP_ROWS = 1 << 16
+#: Rows of a row group: merging files takes the memory of a few (15 MB each).
+GROUP_ROWS = 1 << 15
 
+# Failed attempts that are remembered, in case a store had written the file.
+_MAX_TRIED = 64
 _ID = b"fastsmaps.id"
 _MERGED = b"fastsmaps.merged"
 _HOUR = re.compile(r"(\d{4}-\d\d-\d\d)T\d\dZ(-\d+)?\.parquet")
@@ -37,15 +41,21 @@ _DATE = re.compile(r"date=(\d{4}-\d\d-\d\d)")
 _ORDER = [("pid", "ascending"), ("start_time", "ascending"), ("taken_at", "ascending")]
 
 
+class DamagedError(OSError):
+    """A file has a footer, but its rows cannot be read."""
+
+
 def table_of(scan: Scan, host: str) -> Any:  # noqa: ANN401
     """Return a sweep as a table with the schema of stored processes."""
     table = scan.to_arrow()
     seconds = scan.taken_at or 0.0
-    count = len(table)
-    host_column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [host])
+    length = len(table)
+    host_column = pa.DictionaryArray.from_arrays(pa.array([0] * length, pa.int32()), [host])
     time = pa.scalar(round(seconds * 1e6), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     table = table.append_column("host", host_column)
-    table = table.append_column("taken_at", pa.repeat(time, count))
+    table = table.append_column("taken_at", pa.repeat(time, length))
+    for name, values in cgroup_parts(scan).items():
+        table = table.append_column(name, pa.array(values, pa.string()))
     return stored(table).replace_schema_metadata(None)
 
 
@@ -60,24 +70,37 @@ class DataSet:
     def __init__(self, store: Store, host: str) -> None:
         self._store = store
         # As Hive and Spark escape values in names of directories.
+        # The rows of each file that failed since the last one was written, by the file's id.
+        self._tried: dict[bytes, list[weakref.ref[Any]]] = {}
         self._host = f"host={urllib.parse.quote(host, safe='')}"
 
     def _directory(self, date: str) -> str:
         return f"date={date}/{self._host}"
 
     def add(self, hour: str, tables: list[Any]) -> None:
-        """Add rows to the file of an hour; raises OSError, and then nothing is added."""
+        """Add rows to the file of an hour; after an OSError, call it again with these and more."""
         directory = self._directory(hour[:10])
-        name, old, number = f"{hour}.parquet", None, 0
         present = self._store.names(directory)
-        while name in present:
-            old = self._readable(f"{directory}/{name}")
-            if old is not None:
-                break
-            number += 1  # damaged, or of another version: it is left alone
-            name = f"{hour}-{number}.parquet"
-        for _ in self._write(f"{directory}/{name}", [] if old is None else [old], tables, ()):
-            pass
+        for number in count():
+            name = f"{hour}-{number}.parquet" if number else f"{hour}.parquet"
+            old = self._readable(f"{directory}/{name}") if name in present else None
+            if old is None and name in present:
+                continue  # damaged, or of another version: it is left alone
+            # The store may have reported an error although it had written the file.
+            written = self._tried.get(_metadata(old).get(_ID, b""), []) if old else []
+            more = [each for each in tables if all(each is not known() for known in written)]
+            new_id = _new_id()
+            self._tried[new_id] = list(map(weakref.ref, tables))
+            for oldest in list(self._tried)[:-_MAX_TRIED]:
+                del self._tried[oldest]
+            try:
+                sources = [] if old is None else [old]
+                for _ in self._write(f"{directory}/{name}", sources, more, new_id):
+                    pass
+            except DamagedError:
+                continue
+            self._tried.clear()
+            return
 
     def compact(self, today: str) -> Iterator[None]:
         """Merge the hours of each day before `today` into one file, in small steps."""
@@ -120,7 +143,7 @@ class DataSet:
             return
         ids = [_metadata(file).get(_ID, b"") for _, file in hours]
         sources = [*([day] if day else []), *(file for _, file in hours)]
-        yield from self._write(f"{directory}/{day_name}", sources, [], ids)
+        yield from self._write(f"{directory}/{day_name}", sources, [], _new_id(), ids)
         for name, _ in hours:
             self._store.delete(f"{directory}/{name}")
 
@@ -134,17 +157,26 @@ class DataSet:
         return file if file.schema_arrow.equals(schema) else None
 
     def _write(
-        self, path: str, sources: Iterable[Any], tables: list[Any], merged: Iterable[bytes]
+        self,
+        path: str,
+        sources: Iterable[Any],
+        tables: list[Any],
+        new_id: bytes,
+        merged: Iterable[bytes] = (),
     ) -> Iterator[None]:
         """Write rows of files and of tables to a new file; yields between row groups."""
         schema = schema_of("processes")
-        facts = {_ID: os.urandom(16).hex().encode(), _MERGED: b",".join(merged)}
+        facts = {_ID: new_id, _MERGED: b",".join(merged)}
         schema = schema.with_metadata({**schema.metadata, **facts})
 
         def parts() -> Iterator[Any]:
             for file in sources:
                 for i in range(file.num_row_groups):
-                    yield file.read_row_group(i, use_threads=False)
+                    try:
+                        rows = file.read_row_group(i, use_threads=False)
+                    except (OSError, ValueError) as error:
+                        raise DamagedError(f"a file is damaged: {error}") from error
+                    yield rows
             yield from tables
 
         with (
@@ -161,6 +193,12 @@ class DataSet:
                 yield
             if sum(map(len, waiting)):
                 writer.write_table(_sorted(pa.concat_tables(waiting), schema))
+        waiting.clear()
+        pa.default_memory_pool().release_unused()
+
+
+def _new_id() -> bytes:
+    return os.urandom(16).hex().encode()
 
 
 def _metadata(file: Any) -> dict[bytes, bytes]:  # noqa: ANN401

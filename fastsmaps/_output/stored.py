@@ -25,6 +25,7 @@ from fastsmaps._model.arrow import (
     signed_column,
 )
 from fastsmaps._model.escaping import utf8
+from fastsmaps._model.grouping import Keys
 from fastsmaps._model.totals import SUM_NAMES
 from fastsmaps._version import __version__
 
@@ -32,6 +33,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import BinaryIO
+
+    from fastsmaps._model.process_totals import ProcessTotals
 
 #: The number of these schemas. Increase it if a column is added; never rename or retype one.
 SCHEMA = 1
@@ -49,6 +52,16 @@ _SUMS = dict.fromkeys(("size", "uss", "rss_swap", *SUM_NAMES), _INT)
 
 #: The parts of ``cgroup`` that are columns of their own, if it was read.
 CGROUP_PARTS = ("unit", "slice", "container", "pod")
+
+
+def cgroup_parts(rows: Iterable[ProcessTotals]) -> dict[str, list[str | None]]:
+    """Return CGROUP_PARTS of each row: "" for none, None if its cgroup was not read."""
+    rows = list(rows)
+    keys = {name: Keys(name) for name in CGROUP_PARTS}
+    return {
+        name: [None if row.cgroup is None else str(key(row)) for row in rows]
+        for name, key in keys.items()
+    }
 
 
 def _stored_type(name: str, kind: Any) -> Any:  # noqa: ANN401 - pyarrow has no annotations

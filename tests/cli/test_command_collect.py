@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pytest
@@ -113,6 +113,48 @@ def test_damaged_and_foreign_files_are_left_alone(store: Any, tmp_path: Path) ->
     for name in before:
         (place / name).unlink()
     assert keys(root) == expected
+
+
+def test_rows_of_a_damaged_hour_go_to_another_file(tmp_path: Path) -> None:
+    """The footer is whole, the pages are not."""
+    root = tmp_path / "data"
+    data = DataSet(LocalStore(str(root)), "h")
+    data.add("2026-11-28T03Z", [rows(3, range(1000))])
+    damaged = root / "date=2026-11-28/host=h/2026-11-28T03Z.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[4:400] = b"\xff" * 396
+    damaged.write_bytes(content)
+    data.add("2026-11-28T03Z", [rows(3, range(5))])
+    assert damaged.read_bytes() == content
+    with pytest.raises(OSError, match="damaged"):
+        list(data.compact("2026-11-29"))
+    damaged.unlink()
+    assert len(keys(root)) == 5
+
+
+class _Unsure(LocalStore):
+    """A store that reports an error after it has written a file, as after a lost answer."""
+
+    fails = True
+
+    @contextlib.contextmanager
+    def replace(self, path: str) -> Iterator[BinaryIO]:
+        with super().replace(path) as file:
+            yield file
+        if self.fails:
+            raise OSError("timeout")
+
+
+def test_lost_answer_doubles_no_row(tmp_path: Path) -> None:
+    store = _Unsure(str(tmp_path))
+    data = DataSet(store, "h")
+    parts = [rows(3, range(i, i + 5)) for i in (0, 5, 10)]
+    for known in (1, 2):
+        with pytest.raises(OSError, match="timeout"):
+            data.add("2026-11-28T03Z", parts[:known])
+    store.fails = False
+    data.add("2026-11-28T03Z", parts)
+    assert (len(keys(tmp_path)), {*keys(tmp_path).values()}) == (15, {1})
 
 
 def _compact_until(data: DataSet, step: int) -> None:
@@ -230,6 +272,7 @@ def test_sigterm_writes_the_buffer(host: str, tmp_path: Path) -> None:
     assert (root / name).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_kill_and_restart_leave_each_row_once(host: str, tmp_path: Path) -> None:
     root = tmp_path / "data"
     words = ("--to", str(root), "--write-every", "0.05", "--procfs", host)
@@ -255,6 +298,7 @@ def test_second_collector_of_a_host_is_refused(host: str, tmp_path: Path) -> Non
         stop(process)
 
 
+@pytest.mark.slow
 def test_full_disk_is_reported_and_survived(host: str, tmp_path: Path) -> None:
     """A file system of 64 KiB that is full for a while, in a mount namespace."""
     disk = tmp_path / "disk"

@@ -130,7 +130,7 @@ def test_column_types_depend_on_the_name_only(
         "host": pa.dictionary(pa.int32(), pa.string()),
         **dict.fromkeys(("comm", "user", "cgroup", "outcome", "error"), pa.string()),
         **dict.fromkeys(("path", "perms", "dev", "kind"), pa.string()),
-        **dict.fromkeys(("unit", "slice", "container", "pod", "use", "exe"), pa.string()),
+        **dict.fromkeys(("unit", "slice", "container", "pod", "use", "exe", "group"), pa.string()),
         **dict.fromkeys(("start", "end"), pa.uint64()),
         **dict.fromkeys(("age", "pss_percent"), pa.float64()),
         "estimated": pa.bool_(),
@@ -239,6 +239,7 @@ _COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _OPTIONS)
 def test_one_schema_for_every_option_and_kernel(kind: str, host: str, tmp_path: Path) -> None:
     """Fields of another kernel, a name of two columns, values beyond 63 bits."""
@@ -303,6 +304,20 @@ def test_one_layout_of_directories_for_all_engines(host: str, tmp_path: Path) ->
     query = f"SELECT DISTINCT host FROM '{root}/**/*.parquet'"
     answer: Any = duckdb.sql(query)
     assert {name for (name,) in answer.fetchall()} == both
+
+
+def test_cgroup_parts_are_columns(host: str, tmp_path: Path) -> None:
+    digits = "0123456789abcdef" * 4
+    path = f"/system.slice/docker-{digits}.scope"
+    (Path(host) / "7" / "cgroup").write_text(f"0::{path}\n")
+    rows = {
+        row["pid"]: row
+        for row in table_of(tmp_path, "ps", "--cgroup", "--procfs", host).to_pylist()
+    }
+    row = rows[7]
+    assert (row["cgroup"], row["slice"], row["pod"]) == (path, "system.slice", "")
+    assert row["container"].startswith("docker:0123456789ab")
+    assert rows[8]["container"] is None  # its cgroup is not in the capture
 
 
 # ---- the file

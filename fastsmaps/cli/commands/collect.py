@@ -187,7 +187,7 @@ class _Collector:
                 continue
             cpu = time.process_time()
             self._add(scan)
-            full = not self._error and (self._hours() > 1 or self._rows() >= 1 << 16)
+            full = not self._error and (self._hours() > 1 or self._rows() >= 1 << 15)
             if full or now >= next_write:
                 next_write = now + self._args.write_every
                 self._write()

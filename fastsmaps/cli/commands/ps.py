@@ -227,7 +227,7 @@ def _save_plot(args: argparse.Namespace, scan: Scan, begun: float) -> None:
 
 def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Record]:
     """Return a record for each process; fields that cost an extra read only on request."""
-    records = []
+    rows, records = list(rows), []
     for row in rows:
         record = row.as_dict()
         if args.exe:
@@ -237,6 +237,12 @@ def _records(args: argparse.Namespace, rows: Iterable[ProcessTotals]) -> list[Re
         if args.cmdline:
             record["cmdline"] = None if row.raw_cmdline is None else CommandLine(row, full=True)
         records.append(record)
+    if args.parquet and args.cgroup:
+        from fastsmaps._output.stored import cgroup_parts
+
+        for name, values in cgroup_parts(rows).items():
+            for record, value in zip(records, values, strict=True):
+                record[name] = value
     return records
 
 
