@@ -31,8 +31,12 @@ def scan_note(scan: Scan) -> str:
     """Return the note for a scan: see coverage_note(), and how much of all memory it explains."""
     denied = [row.error or "" for row in scan if row.outcome == "denied"]
     note = coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
-    relative = _RELATIVE if any(row.systemd_cgroup == OUTSIDE for row in scan) else ""
-    return "\n".join(filter(None, [note, explained_text(scan.explained), relative]))
+    return "\n".join(filter(None, [note, explained_text(scan.explained), cgroups_note(scan)]))
+
+
+def cgroups_note(scan: Scan) -> str:
+    """Return why no process has a unit or container in this cgroup namespace, or ""."""
+    return _RELATIVE if any(row.systemd_cgroup == OUTSIDE for row in scan) else ""
 
 
 def coverage_note(

@@ -238,6 +238,9 @@ def test_no_names_in_a_private_cgroup_namespace(tmp_path: Path, backend: ModuleT
         assert says.stdout.count("--cgroupns=host") == 1
         assert "(no unit)" in says.stdout or "unit" not in arguments
     assert "--cgroupns" not in run("ps", "--procfs", str(tmp_path)).stdout
+    once = run("export", "--once", "--by", "pod", "--procfs", str(tmp_path))
+    assert once.stderr.count("--cgroupns=host") == 1
+    assert "# TYPE fastsmaps_pss_bytes gauge" in once.stdout
     # A container's own processes, whose first one is at the top, have the names that they gave.
     shutil.rmtree(tmp_path / "1")
     write_process(tmp_path, 1, cgroup=b"/init.scope", Pss=10)

@@ -11,7 +11,7 @@ import time
 import fastsmaps
 from fastsmaps._output import groups
 from fastsmaps._source.source import Source
-from fastsmaps.cli.coverage import scan_note
+from fastsmaps.cli.coverage import cgroups_note, scan_note
 from fastsmaps.cli.options import (
     BY_HELP,
     UsageError,
@@ -175,11 +175,17 @@ def run(args: argparse.Namespace) -> int:
     return opened.status
 
 
-def _print_once(make: Callable[[Callable[[Exception], object]], Collector]) -> None:
+def _print_once(
+    make: Callable[[Callable[[Exception], object], Callable[[Scan], object]], Collector],
+) -> None:
     from prometheus_client import generate_latest
 
+    def check(scan: Scan) -> None:
+        if note := cgroups_note(scan):
+            print_error(note)
+
     failures: list[Exception] = []
-    with make(failures.append) as collector:
+    with make(failures.append, check) as collector:
         collector.wait()
         sys.stdout.buffer.write(generate_latest(collector))
     if failures:
