@@ -30,7 +30,10 @@ own="$own --events-backend=file --log-level=error"
 finish() {
     $own rm --force --time=0 $name-1 $name-2
     for parent in /sys/fs/cgroup/libpod_parent /sys/fs/cgroup/*/libpod_parent; do
-        rmdir $parent/conmon $parent  # those that are empty
+        for try in 1 2 3 4 5 6 7 8 9 10; do  # conmon ends soon; another Podman may use it
+            test -d $parent || break
+            rmdir $parent/conmon $parent || sleep 0.1
+        done
     done
 }
 trap 'finish > /dev/null 2>&1' EXIT
