@@ -58,7 +58,7 @@ EXAMPLES = """\
 _PORT = 19779
 _ADDRESS = f"127.0.0.1:{_PORT}"
 # Soft limit of open files.
-_MAX_DESCRIPTORS = 1024
+_MAX_DESCRIPTORS = 256
 _INDEX = b"""<!DOCTYPE html>
 <html lang="en"><title>fastsmaps</title>
 <h1>fastsmaps</h1>
