@@ -237,8 +237,8 @@ def test_account_shows_its_rows() -> None:
 
 
 def test_scan_says_what_it_explains() -> None:
+    assert scan((700,), (100,), ()).explained is None
     table = scan((700,), (100,), ())
-    assert table.explained is None
     table.host_pss = 1_600
     assert table.explained == 0.5
     assert fastsmaps.scan([1]).explained is None
