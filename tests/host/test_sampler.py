@@ -608,7 +608,7 @@ def test_large_processes_are_sampled_more_often(backend: ModuleType, clock: Fake
         assert os.getpid() in large
         assert child.pid in large | rest
         assert len(large) < len(rest)
-        assert not large & rest
+        assert not (large & rest) - {0}  # slots of processes that have ended
         assert len(block) == 64 * MIB
 
 

@@ -149,9 +149,11 @@ def test_ps_tree_indents_children_below_parents(
     assert total[1] == str(1 + 10 + 100 + 200 + 900 + 5)
     run(*ps, "--parquet", f"{tmp_path}/a")
     table = parquet.read_table(tmp_path / "a").to_pylist()
-    assert [(row["pid"], row["tree_pss"], row["depth"]) for row in table] == [
-        (row["pid"], row["tree_pss"], row["depth"]) for row in rows
-    ]
+    more = [dict(row["extra_fields"]) for row in table]
+    assert [
+        (row["pid"], row["pss"], other["tree_pss"], other["depth"])
+        for row, other in zip(table, more, strict=True)
+    ] == [(row["pid"], row["pss"], row["tree_pss"], row["depth"]) for row in rows]
     assert list(csv_rows(*ps, "--fields", "tree_pss,pss")[0]) == [
         "pid", "ppid", "depth", "user", "outcome", "tree_pss", "pss", "comm",
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from fastsmaps._host.scan import seen
 from fastsmaps._model.processes import is_failure
 from fastsmaps.cli.coverage import scan_note
 from fastsmaps.cli.options import add_limits, add_output, add_sampling, count, is_table
-from fastsmaps.cli.output import CommandLine, print_error
+from fastsmaps.cli.output import CommandLine, print_error, wrapped
 from fastsmaps.cli.process_argument import add_pids, parse_pids
 from fastsmaps.cli.process_filter import add_user, check_matches, condition, parse_users
 from fastsmaps.cli.procfs_option import open_procfs
@@ -47,8 +47,8 @@ Enter opens a process, / searches, t shows trees, g groups, h lists all keys, q 
 estimate: a value read earlier, scaled by the current Rss.
 """
 
-# The head, the sum, what was read, and the prompt.
-_LINES_AROUND_TABLE = 5
+# The head, an empty line above the note, and the prompt.
+_LINES_AROUND_TABLE = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +142,7 @@ def _show_live(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
     if app.failure is not None:
         raise app.failure
     if args.iterations and app.last_scan is not None:
-        _print_scan(args, app.last_scan, rows=_height())
+        _print_scan(args, app.last_scan)
     return (app.return_code or 1) if status is None else status
 
 
@@ -187,19 +187,23 @@ def _print(args: argparse.Namespace, sampler: fastsmaps.Sampler) -> int:
         samples += 1
         matched = matched or len(scan) > 0
         failed += is_failure(scan.coverage)
-        _print_scan(args, scan, rows=_height())
+        _print_scan(args, scan)
         sys.stdout.flush()
     return check_matches(args, matched, "process") or int(failed > 0 and failed == samples)
 
 
-def _height() -> int | None:
-    """Return how many rows of a table fit on the terminal; None elsewhere."""
+def _height(note: str) -> int | None:
+    """Return how many rows of a table fit on the terminal above a note; None elsewhere."""
     if not sys.stdout.isatty():
         return None
-    return max(1, os.get_terminal_size(sys.stdout.fileno()).lines - _LINES_AROUND_TABLE)
+    size = os.get_terminal_size(sys.stdout.fileno())
+    lines = wrapped(note, size.columns).count("\n") + 1
+    return max(1, size.lines - _LINES_AROUND_TABLE - lines)
 
 
-def _print_scan(args: argparse.Namespace, scan: Scan, *, rows: int | None) -> None:
+def _print_scan(args: argparse.Namespace, scan: Scan) -> None:
+    note = scan_note(scan)
+    rows = _height(note)
     unit = size_format(args)
     records = list(map(_record, scan.sort("pss", reverse=True)))
     if args.json or args.csv:
@@ -212,6 +216,6 @@ def _print_scan(args: argparse.Namespace, scan: Scan, *, rows: int | None) -> No
         records,
         [number("pid"), text("user"), *sizes(DEFAULT_SIZES, unit), text("command")],
         defaults=_defaults(),
-        note=scan_note(scan),
+        note=note,
         in_table=lambda record: record["outcome"] == "read",
     )
