@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 import fastsmaps
 from fastsmaps._output.display import escaped
+from fastsmaps._output.stored import schema_of
 from support import linux, processes
 from support.commands import csv_rows, heads, json_rows, on_terminal, run
 from support.metrics import small_host
@@ -167,10 +168,14 @@ def test_ps_fields_and_sort(backend: ModuleType, idle: processes.Process, tmp_pa
     (first,) = json_rows("ps", "--fields", "pid,pid", "--sort", "pid", "--limit", "1")
     assert list(first) == ["pid", "user", "outcome", "comm"]
     assert list(csv_rows("ps", "--fields", "swap")[0])[3:] == ["swap", "comm"]
-    run("ps", "--fields", "rss,ppid", "--parquet", f"{tmp_path}/a")
-    assert parquet.read_table(tmp_path / "a").schema.names == [
-        "host", "taken_at", "pid", "user", "outcome", "rss", "ppid", "comm",
-    ]  # fmt: skip
+    run("ps", "--fields", "rss,ppid", "--sort", "uss", "--parquet", f"{tmp_path}/a")
+    stored = parquet.read_table(tmp_path / "a")
+    assert stored.schema.equals(schema_of("processes")), "one schema for every option"
+    names = {"host", "taken_at", "pid", "user", "outcome", "rss", "ppid", "comm"}
+    assert {name for name in stored.column_names if stored[name].null_count < len(stored)} == names
+    (row,) = [row for row in stored.to_pylist() if row["pid"] == idle.pid]
+    assert (row["ppid"], row["outcome"]) == (os.getpid(), "read")
+    assert (row["host"], row["rss"] > 0) == (os.uname().nodename, True)
     head, *lines = run(
         "ps", "--fields", "pss,ppid,user", "--filter", "workloads"
     ).stdout.splitlines()
