@@ -94,7 +94,7 @@ class DataSet:
             for oldest in list(self._tried)[:-_MAX_TRIED]:
                 del self._tried[oldest]
             try:
-                sources = [] if old is None else [old]
+                sources = [] if old is None else [(name, old)]
                 for _ in self._write(f"{directory}/{name}", sources, more, new_id):
                     pass
             except DamagedError:
@@ -103,10 +103,19 @@ class DataSet:
             return
 
     def compact(self, today: str) -> Iterator[None]:
-        """Merge the hours of each day before `today` into one file, in small steps."""
+        """Merge the hours of each day before `today` into one file, in small steps.
+
+        Raises OSError, and DamagedError when all other days are done.
+        """
+        damaged = None
         for date in self._dates():
             if date < today:
-                yield from self._compact_day(date)
+                try:
+                    yield from self._compact_day(date)
+                except DamagedError as error:
+                    damaged = error
+        if damaged:
+            raise damaged
 
     def delete_before(self, date: str) -> None:
         """Delete this host's files of the days before a date."""
@@ -142,24 +151,25 @@ class DataSet:
         if not hours:
             return
         ids = [_metadata(file).get(_ID, b"") for _, file in hours]
-        sources = [*([day] if day else []), *(file for _, file in hours)]
+        sources = [*([(day_name, day)] if day else []), *hours]
         yield from self._write(f"{directory}/{day_name}", sources, [], _new_id(), ids)
         for name, _ in hours:
             self._store.delete(f"{directory}/{name}")
 
     def _readable(self, path: str) -> Any:  # noqa: ANN401
         """Return a file of this schema; None for any other and for a damaged one."""
-        schema = schema_of("processes")
+        source = self._store.open(path)
+        footer = pa.BufferReader(_footer(source))  # so that a failing store raises OSError here
         try:
-            file = parquet.ParquetFile(self._store.open(path))
-        except pa.ArrowInvalid:
+            file = parquet.ParquetFile(source, metadata=parquet.read_metadata(footer))
+            return file if file.schema_arrow.equals(schema_of("processes")) else None
+        except (OSError, ValueError, pa.ArrowException):  # all of them for damaged bytes
             return None
-        return file if file.schema_arrow.equals(schema) else None
 
     def _write(
         self,
         path: str,
-        sources: Iterable[Any],
+        sources: Iterable[tuple[str, Any]],
         tables: list[Any],
         new_id: bytes,
         merged: Iterable[bytes] = (),
@@ -170,12 +180,12 @@ class DataSet:
         schema = schema.with_metadata({**schema.metadata, **facts})
 
         def parts() -> Iterator[Any]:
-            for file in sources:
+            for name, file in sources:
                 for i in range(file.num_row_groups):
                     try:
                         rows = file.read_row_group(i, use_threads=False)
-                    except (OSError, ValueError) as error:
-                        raise DamagedError(f"a file is damaged: {error}") from error
+                    except (OSError, ValueError, pa.ArrowException) as error:
+                        raise DamagedError(f"{name} is damaged: {error}") from error
                     yield rows
             yield from tables
 
@@ -199,6 +209,16 @@ class DataSet:
 
 def _new_id() -> bytes:
     return os.urandom(16).hex().encode()
+
+
+def _footer(source: Any) -> bytes:  # noqa: ANN401
+    """Return the end of a Parquet file: its metadata, their length in 4 bytes and PAR1."""
+    size = source.size()
+    source.seek(max(0, size - 8))
+    length = int.from_bytes(source.read(4), "little") + 8
+    source.seek(max(0, size - length))
+    footer: bytes = source.read(length)
+    return footer
 
 
 def _metadata(file: Any) -> dict[bytes, bytes]:  # noqa: ANN401

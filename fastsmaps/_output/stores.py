@@ -93,7 +93,7 @@ class LocalStore:
 
     def lock(self, name: str) -> int:
         """Lock an empty file, since polars refuses other files in a directory of Parquet."""
-        path = os.path.join(self._root, f".fastsmaps-{name}.lock")
+        path = os.path.join(self._root, f".fastsmaps-{urllib.parse.quote(name, safe='')}.lock")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

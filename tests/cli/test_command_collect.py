@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
+import errno
 import fcntl
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +23,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs, parquet
 
-from fastsmaps._output.dataset import DataSet
+import fastsmaps
+from fastsmaps._output.dataset import DataSet, table_of
 from fastsmaps._output.stored import rows_table, schema_of
 from fastsmaps._output.stores import LocalStore, ObjectStore, store_of
+from fastsmaps.cli.commands import collect
 from support import commands, processes
 
 _NOW = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
@@ -132,6 +137,48 @@ def test_rows_of_a_damaged_hour_go_to_another_file(tmp_path: Path) -> None:
     assert len(keys(root)) == 5
 
 
+@pytest.mark.parametrize("place", ["metadata", "schema", "length"])
+def test_rows_pass_by_a_damaged_footer(place: str, tmp_path: Path) -> None:
+    """Pyarrow raises OSError for some damages, as for a failing disk, and others for the rest."""
+    data = DataSet(LocalStore(str(tmp_path)), "h")
+    data.add("2026-11-28T03Z", [rows(3, range(10))])
+    damaged = tmp_path / "date=2026-11-28/host=h/2026-11-28T03Z.parquet"
+    whole = damaged.read_bytes()
+    content = bytearray(whole)
+    length = int.from_bytes(whole[-8:-4], "little")
+    if place == "metadata":
+        content[-8 - length : -8] = b"\xff" * length
+    elif place == "schema":
+        at = whole.index(b"outcome", len(whole) - 8 - length)
+        content[at : at + 7] = b"\xff" * 7
+    else:
+        content[-8:-4] = b"\xff\xff\xff\x7f"
+    damaged.write_bytes(content)
+    data.add("2026-11-28T03Z", [rows(3, range(5))])
+    list(data.compact("2026-11-29"))
+    assert damaged.read_bytes() == content
+    damaged.unlink()
+    assert len(keys(tmp_path)) == 5
+
+
+def test_days_after_a_damaged_one_are_compacted(tmp_path: Path) -> None:
+    data = DataSet(LocalStore(str(tmp_path)), "h")
+    for hour in (3, 4, 27, 28):
+        time_of = _NOW + datetime.timedelta(hours=hour)
+        data.add(f"{time_of:%Y-%m-%dT%HZ}", [rows(hour, range(1000))])
+    damaged = tmp_path / "date=2026-11-28/host=h/2026-11-28T03Z.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[4:400] = b"\xff" * 396
+    damaged.write_bytes(content)
+    with pytest.raises(OSError, match=r"^2026-11-28T03Z.parquet is damaged: "):
+        list(data.compact("2026-11-30"))
+    assert files(tmp_path) == [
+        "date=2026-11-28/host=h/2026-11-28T03Z.parquet",
+        "date=2026-11-28/host=h/2026-11-28T04Z.parquet",
+        "date=2026-11-29/host=h/2026-11-29.parquet",
+    ]
+
+
 class _Unsure(LocalStore):
     """A store that reports an error after it has written a file, as after a lost answer."""
 
@@ -197,6 +244,71 @@ def test_kill_in_any_step_loses_and_doubles_no_row(tmp_path: Path) -> None:
         (root / "date=2026-11-28/host=h/2026-11-28.parquet").unlink()
         step += 1
     assert killed > 30
+
+
+class _Full(LocalStore):
+    """A disk that is full for 20 writes; at the next one the collector is told to end."""
+
+    writes = 0
+
+    def __init__(self, root: str, recovers: bool, end: int) -> None:
+        super().__init__(root)
+        self.recovers = recovers
+        self.end = end
+
+    @contextlib.contextmanager
+    def replace(self, path: str) -> Iterator[BinaryIO]:
+        self.writes += 1
+        if self.writes > 20:
+            os.write(self.end, b"x")
+        if self.writes <= 20 or not self.recovers:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with super().replace(path) as file:
+            yield file
+
+
+class _Counted(fastsmaps.Sampler):
+    """A sampler that gives each sweep a time of its own: a capture has only one."""
+
+    times: list[datetime.datetime]
+
+    def sweep(self) -> fastsmaps.Scan:
+        scan = super().sweep()
+        self.times.append(_NOW + datetime.timedelta(seconds=len(self.times)))
+        object.__setattr__(scan, "taken_at", self.times[-1].timestamp())
+        return scan
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_oldest_rows_are_dropped_while_the_disk_is_full(
+    recovers: bool,
+    host: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each row is written once, or counted as dropped or lost."""
+    args = argparse.Namespace(every=0.01, write_every=0.01, budget=1, keep=None, to="there")
+    sampler = _Counted(procfs=host, budget=1)
+    with sampler:
+        sampler.times = []
+        monkeypatch.setattr(collect, "_MAX_BYTES", 5 * table_of(sampler.sweep(), "web7").nbytes)
+        sampler.times.clear()
+        read_end, write_end = os.pipe()
+        with open(read_end, "rb"), open(write_end, "wb"):  # closes them
+            store = _Full(str(tmp_path / "data"), recovers, write_end)
+            collector = collect._Collector(args, sampler, DataSet(store, "web7"), "web7")
+            assert collector.run(read_end) is recovers
+        swept = len(sampler.times)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("fastsmaps: cannot write there: No space left on device; ")
+    assert swept >= 21
+    if recovers:
+        assert lines[1:] == [f"fastsmaps: can write there again; {swept - 5} rows were dropped"]
+        assert keys(tmp_path / "data") == Counter((time, 7) for time in sampler.times[-5:])
+    else:
+        reason = "cannot write there: No space left on device"
+        assert lines[1:] == [f"fastsmaps: {swept} rows are lost: {reason}"]
 
 
 # ---- the command
@@ -335,3 +447,30 @@ def test_wrong_use(tmp_path: Path) -> None:
     kept.write_bytes(b"")
     for target in (str(kept), "nosuch://bucket/x"):
         assert "cannot write" in commands.run("collect", "--to", target, status=1).stderr
+
+
+def test_rows_that_were_never_written_are_lost(host: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with collecting("--to", str(root), "--procfs", host, "--write-every", "0.05") as process:
+        wait_for(lambda: files(root) if root.exists() else False)
+        assert process.stderr is not None
+        wait_for(lambda: any(name.endswith(".parquet") for name in files(root)))
+        shutil.rmtree(root)
+        root.write_bytes(b"")
+        assert "cannot write" in process.stderr.readline()
+        process.terminate()
+        assert " rows are lost: cannot write" in process.communicate(timeout=processes.TIMEOUT)[1]
+        assert process.returncode == 1
+
+
+def test_any_host_name_can_be_collected(tmp_path: Path) -> None:
+    """Uname -n is any text up to 64 bytes."""
+    store = LocalStore(str(tmp_path))
+    for name in ("a/b", "..", "."):
+        lock = store.lock(name)
+        with pytest.raises(BlockingIOError):
+            store.lock(name)
+        os.close(lock)
+        DataSet(store, name).add("2026-11-28T03Z", [rows(3, range(5))])
+    assert {path.parent for path in tmp_path.iterdir()} == {tmp_path}
+    assert len([name for name in files(tmp_path) if name.endswith(".parquet")]) == 3

@@ -131,8 +131,8 @@ def run(args: argparse.Namespace) -> int:
         )
         collector = _Collector(args, sampler, DataSet(store, host), host)
         ends = stack.enter_context(_ends())
-        collector.run(ends)
-    return opened.status
+        all_written = collector.run(ends)
+    return opened.status if all_written else 1
 
 
 def _reason(error: Exception) -> str:
@@ -163,15 +163,15 @@ class _Collector:
         self._sampler = sampler
         self._data = data
         self._host = host
-        self._waiting: list[tuple[str, Any]] = []  # hour and rows, the oldest first
+        self._waiting: list[tuple[str, Any, int]] = []  # hour, rows, bytes; the oldest first
         self._dropped = 0
         self._error = ""
         self._merging: Iterator[None] | None = None
         self._day = ""
         self._merge_cpu = 0.0
 
-    def run(self, ends: int) -> None:
-        """Sweep until `ends` is readable, then write what is left."""
+    def run(self, ends: int) -> bool:
+        """Sweep until `ends` is readable, then write what is left; whether that could be done."""
         begun = due = time.monotonic()
         next_write = begun + self._args.write_every
         cpu: float | None = None  # process_time() after the last sweep
@@ -187,31 +187,38 @@ class _Collector:
                 continue
             cpu = time.process_time()
             self._add(scan)
-            full = not self._error and (self._hours() > 1 or self._rows() >= 1 << 15)
+            full = not self._error and (
+                self._hours() > 1 or self._rows() >= 1 << 15 or self._size() > _MAX_BYTES // 2
+            )
             if full or now >= next_write:
                 next_write = now + self._args.write_every
                 self._write()
             self._merge(now - begun)
         self._write()
-        if self._waiting:
-            self._say(f"{self._rows()} rows are lost: {self._error}")
+        if self._error:
+            self._say(f"{self._rows() + self._dropped} rows are lost: {self._error}")
+        return not self._error
 
     def _add(self, scan: Scan) -> None:
         from fastsmaps._output.dataset import hour_of, table_of
 
-        self._waiting.append((hour_of(scan.taken_at or 0.0), table_of(scan, self._host)))
-        while sum(rows.nbytes for _, rows in self._waiting) > _MAX_BYTES and self._error:
+        rows = table_of(scan, self._host)
+        self._waiting.append((hour_of(scan.taken_at or 0.0), rows, rows.nbytes))
+        while self._error and len(self._waiting) > 1 and self._size() > _MAX_BYTES:
             self._dropped += len(self._waiting.pop(0)[1])
 
     def _hours(self) -> int:
-        return len({hour for hour, _ in self._waiting})
+        return len({hour for hour, _, _ in self._waiting})
 
     def _rows(self) -> int:
-        return sum(len(rows) for _, rows in self._waiting)
+        return sum(len(rows) for _, rows, _ in self._waiting)
+
+    def _size(self) -> int:
+        return sum(size for _, _, size in self._waiting)
 
     def _write(self) -> None:
-        for hour in sorted({hour for hour, _ in self._waiting}):
-            tables = [rows for each, rows in self._waiting if each == hour]
+        for hour in sorted({hour for hour, _, _ in self._waiting}):
+            tables = [rows for each, rows, _ in self._waiting if each == hour]
             try:
                 self._data.add(hour, tables)
             except OSError as error:
