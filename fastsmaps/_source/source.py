@@ -50,6 +50,9 @@ MAX_MAP_COUNT = "sys/vm/max_map_count"
 #: most kernels allow, have 1.1 GB of smaps.
 MAX_BYTES = 2 << 30
 
+# The first pid namespace has a fixed number: PROC_PID_INIT_INO in include/linux/proc_ns.h.
+_HOST_PIDS = "pid:[4026531836]"
+
 _FILES_FOR_PERFMON = ("maps", "smaps", "smaps_rollup")
 
 
@@ -225,6 +228,18 @@ class Source:
         return None if self.is_capture else hidden_by(self.path)
 
     # ---- pids
+
+    def is_in_pid_namespace(self) -> bool | None:
+        """Whether the processes here are only those of a pid namespace within the host's.
+
+        None if it is not known: a capture, or process 1 may not be traced.
+        """
+        try:
+            return os.readlink(f"{self.path}/1/ns/pid") != _HOST_PIDS
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return None
 
     def own_pid(self) -> int | None:
         """Return our own pid in this procfs; None if we are not in its pid namespace.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastsmaps._model.processes import Scan
 
 
+_SOME_PIDS = "the rest is mapped by processes outside of this pid namespace, or was not read"
 _RELATIVE = (
     "units, slices, containers and pods are unknown, since this cgroup namespace hides where the "
     "paths of cgroups begin: run in the host's, for instance with --cgroupns=host"
@@ -31,7 +32,10 @@ def scan_note(scan: Scan) -> str:
     """Return the note for a scan: see coverage_note(), and how much of all memory it explains."""
     denied = [row.error or "" for row in scan if row.outcome == "denied"]
     note = coverage_note(scan.coverage, failures_of(scan), scan.procfs, scan.hidden_by, denied)
-    return "\n".join(filter(None, [note, explained_text(scan.explained), cgroups_note(scan)]))
+    explained = explained_text(scan.explained)
+    if explained and Source(scan.procfs).is_in_pid_namespace():
+        explained += f"\n{_SOME_PIDS}"
+    return "\n".join(filter(None, [note, explained, cgroups_note(scan)]))
 
 
 def cgroups_note(scan: Scan) -> str:

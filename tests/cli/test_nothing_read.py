@@ -102,6 +102,18 @@ def test_reason_is_escaped(backend: ModuleType, tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_processes_outside_of_the_namespace_are_mentioned(backend: ModuleType) -> None:
+    """Meminfo is the host's, so a container's processes explain only a part of it."""
+    note = "the rest is mapped by processes outside of this pid namespace, or was not read"
+    try:
+        text = processes.run_in_namespaces(lambda: in_process(["ps"]))
+    except linux.Unavailable as error:
+        pytest.skip(f"no pid namespace: {error}")
+    assert re.search(rf"% of all mapped memory explained\n{note}$", text, re.MULTILINE)
+    if os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC:  # the first one's
+        assert note not in in_process(["ps"])
+
+
 def test_hidden_processes_are_mentioned(backend: ModuleType) -> None:
     """With hidepid=2 another user's list looks complete but is not."""
     commands = (["ps"], ["host"], ["libs"], ["export", "--once"])
