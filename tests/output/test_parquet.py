@@ -306,6 +306,42 @@ def test_one_layout_of_directories_for_all_engines(host: str, tmp_path: Path) ->
     assert {name for (name,) in answer.fetchall()} == both
 
 
+@pytest.mark.parametrize("names", [("007", "123"), ("a", "b.example")])
+def test_directories_of_any_hosts_with_a_later_schema(
+    names: tuple[str, str], host: str, tmp_path: Path
+) -> None:
+    """docs/arrow.md: names that look like numbers stay texts; an older file lacks a column."""
+    root = tmp_path / "fleet"
+    for name in names:
+        place = root / "date=2026-11-28" / f"host={name}"
+        place.mkdir(parents=True)
+        commands.run("ps", "--procfs", host, "--parquet", f"{place}/ps.parquet")
+    newest = place / "ps.parquet"
+    table = parquet.ParquetFile(newest).read()
+    parquet.write_table(table.append_column("later", pa.array([1] * 4, pa.int64())), newest)
+
+    schema = parquet.read_schema(newest)
+    text = pa.field("host", pa.string())
+    schema = schema.set(schema.get_field_index("host"), text).append(pa.field("date", pa.string()))
+    frame = pandas.read_parquet(root, schema=schema)
+    found = frame.groupby(["host", "date"])["later"].agg(["size", "count"])
+    expected = {(names[0], "2026-11-28"): (4, 0), (names[1], "2026-11-28"): (4, 4)}
+    assert {
+        key: (*row,) for key, row in zip(found.index, found.to_numpy(), strict=True)
+    } == expected
+    assert {*parquet.read_table(root, schema=schema)["host"].to_pylist()} == {*names}
+    scanned = polars.scan_parquet(
+        f"{root}/**/*.parquet", hive_partitioning=True, extra_columns="ignore"
+    ).filter(polars.col("date") == datetime.date(2026, 11, 28))
+    assert {*scanned.collect()["host"]} == {*names}
+    query = (
+        f"SELECT host, count(later) FROM read_parquet('{root}/**/*.parquet',"
+        " hive_types = {'host': VARCHAR}, union_by_name = true) GROUP BY host ORDER BY host"
+    )
+    answer: Any = duckdb.sql(query)
+    assert answer.fetchall() == [(names[0], 0), (names[1], 4)]
+
+
 def test_cgroup_parts_are_columns(host: str, tmp_path: Path) -> None:
     digits = "0123456789abcdef" * 4
     path = f"/system.slice/docker-{digits}.scope"
