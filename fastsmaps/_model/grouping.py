@@ -53,7 +53,7 @@ class Keys:
     """A function from a row of a scan to its group's key.
 
     ``words`` are those given, ``names`` too, but "cmdline" for a pattern and "group" for all named
-    ones together, of which the first that matches counts. The key is a tuple with a value for each
+    ones together; the first that matches counts. The key is a tuple with a value for each
     name, or the value itself if there is one name. ``reads`` are the keyword arguments that scan()
     and Sampler need for it. Raises ValueError for an unknown word or an invalid pattern.
     """

@@ -69,9 +69,9 @@ class DataSet:
 
     def __init__(self, store: Store, host: str) -> None:
         self._store = store
-        # As Hive and Spark escape values in names of directories.
         # The rows of each file that failed since the last one was written, by the file's id.
         self._tried: dict[bytes, list[weakref.ref[Any]]] = {}
+        # As Hive and Spark escape values in names of directories.
         self._host = f"host={urllib.parse.quote(host, safe='')}"
 
     def _directory(self, date: str) -> str:

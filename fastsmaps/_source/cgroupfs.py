@@ -8,6 +8,7 @@ from fastsmaps._backend.bounded import MAX_TEXT
 from fastsmaps._backend.descriptors import OPEN, read_file
 from fastsmaps._errors import NotSupported, is_foreign
 from fastsmaps._model.cgroup_memory import CgroupMemory
+from fastsmaps._source.rights import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,19 +163,9 @@ def _mounted() -> tuple[str, str, bool] | None:
     Source: proc_pid_mountinfo(5).
     """
     found = None
-    try:
-        # The thread's: the main thread may have exited.
-        with open("/proc/thread-self/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        if is_foreign(error):
-            raise
-        return None
-    for line in lines:
-        mount, _, kind = line.partition(b" - ")
-        words, (name, *options) = mount.split(b" "), kind.split(b" ")
+    for mount, (name, *options) in mounts():
         if name == b"cgroup2" or (name == b"cgroup" and b"memory" in options[-1].split(b",")):
-            root, point = (os.fsdecode(_unescaped(words[i])) for i in (3, 4))
+            root, point = (os.fsdecode(_unescaped(mount[i])) for i in (3, 4))
             found = point, root, name == b"cgroup2"
             if name == b"cgroup":
                 break

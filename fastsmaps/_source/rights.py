@@ -244,10 +244,11 @@ def _is_below_us(procfs: str) -> bool:
             os.close(fd)
 
 
-def mount_options(device: int) -> dict[bytes, bytes] | None:
-    """Return the options of the procfs mounted with this device; None if none is.
+def mounts() -> list[tuple[list[bytes], list[bytes]]]:
+    """Return the mounts in this thread's namespace, none if they cannot be read.
 
-    They belong to the superblock. A procfs mounted only in another mount namespace is not found.
+    Each is the words before " - " (the device, the root and the mount point are 2, 3 and 4) and
+    those after it (the type, the source, the superblock's options): proc_pid_mountinfo(5).
     """
     try:
         # The thread's: the main thread may have exited.
@@ -256,13 +257,20 @@ def mount_options(device: int) -> dict[bytes, bytes] | None:
     except OSError as error:
         if is_foreign(error):
             raise
-        return None
+        return []
+    parts = (line.partition(b" - ") for line in lines)
+    return [(mount.split(b" "), kind.split(b" ")) for mount, _, kind in parts]
+
+
+def mount_options(device: int) -> dict[bytes, bytes] | None:
+    """Return the options of the procfs mounted with this device; None if none is.
+
+    They belong to the superblock. A procfs mounted only in another mount namespace is not found.
+    """
     number = b"%d:%d" % (os.major(device), os.minor(device))
-    for line in lines:
-        # proc_pid_mountinfo(5): the third field is the device; the type follows " - ".
-        mount, _, kind = line.partition(b" - ")
-        if mount.split(b" ", 3)[2:3] == [number] and kind.startswith(b"proc "):
-            return dict(option.partition(b"=")[::2] for option in kind.split(b" ")[-1].split(b","))
+    for mount, kind in mounts():
+        if mount[2:3] == [number] and kind[0] == b"proc":
+            return dict(option.partition(b"=")[::2] for option in kind[-1].split(b","))
     return None
 
 
