@@ -61,7 +61,8 @@ class CgroupMemory(Value):
         ``unmapped_shmem`` tmpfs and shared memory that none of them maps; ``kernel`` is the
         kernel's. ``elsewhere`` (negative) is memory that they map and another cgroup is charged
         for: a page is charged once, to the cgroup that used it first. ``rest`` is anonymous memory
-        that is charged and not mapped, and what changed between the two reads.
+        that is charged and not mapped, pages charged in advance (MEMCG_CHARGE_BATCH, 64 a CPU), and
+        what changed between the two reads.
 
         Each is None if the kernel does not tell enough: `totals` without the parts of Pss (Linux
         5.3), or nothing read.
