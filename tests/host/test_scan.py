@@ -22,6 +22,7 @@ import pytest
 import fastsmaps
 from fastsmaps import _backend
 from fastsmaps._errors import OUTCOMES
+from fastsmaps._host import sweeper
 from support import linux, processes
 from support.commands import environment
 from support.independent import DATA
@@ -271,8 +272,7 @@ def test_timeout_stops_within_large_process(
     backend: ModuleType, idle: processes.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above some size a process is summed from chunks of smaps, so that it can stop midway."""
-    module = sys.modules["fastsmaps._host.sweeper"]
-    monkeypatch.setattr(module, "_LARGE_BYTES", linux.PAGE)
+    monkeypatch.setattr(sweeper, "_LARGE_BYTES", linux.PAGE)
     (row,) = fastsmaps.scan([idle.pid], timeout=3600)
     assert row.totals is not None
     assert row.totals.source == "smaps"
