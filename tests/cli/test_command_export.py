@@ -574,12 +574,12 @@ def test_coverage_is_printed_once_and_after_great_changes(
         assert exporter.end() == (0, b"")
     first, *later = exporter.coverage
     assert first.startswith("fastsmaps: 40 of 42 processes read, 2 failed; failed: ")
-    # A sweep may see a part of the new ones: then fewer than five more are not news.
+    # A sweep may see a part of the new ones: then the rest is no great change.
     printed = [re.search(r" ([0-9]+) failed;", line) for line in later]
     failed = [int(found[1]) for found in printed if found]
     assert failed == sorted(failed)
     assert 1 <= len(failed) == len(later) <= 4
-    assert 26 - failed[-1] < 5
+    assert 26 - failed[-1] < 5 or 26 / 66 - failed[-1] / (40 + failed[-1]) < 0.1
 
 
 def test_closed_pipe_is_quiet(backend: ModuleType) -> None:

@@ -233,7 +233,10 @@ def test_a_cut_maps_gives_no_wrong_row(backend: ModuleType) -> None:
             table = lenient(MAPS[:at])
         except ParseError:
             continue
-        for row in table:
+        # All rows were compared when their lines were whole.
+        whole = MAPS[at - 1 : at] == b"\n"
+        assert len(table) - MAPS.count(b"\n", 0, at) in (0, 1)
+        for row in table if whole else table[-2:]:
             assert row == known[row.start]
 
 
