@@ -11,7 +11,7 @@ from fastsmaps._source.cgroupfs import Cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: The words whose groups have a cgroup.
 WORDS = ("cgroup", "container", "pod", "slice", "unit")
@@ -58,8 +58,24 @@ def own_cgroups(scan: Scan, keys: Keys) -> dict[str, str]:
     return {key: found.pop() for key, found in paths.items() if len(found) == 1 and "" not in found}
 
 
+def of_several_groups(scan: Scan, by: By, charged: Mapping[str, CgroupMemory]) -> set[str]:
+    """Return the keys whose cgroups have processes of other groups below them.
+
+    A cgroup is charged for those below it, too: for user.slice with user-1000.slice.
+    """
+    keys = Keys(by)
+    owners = {memory.path: key for key, memory in charged.items()}
+    places = {(row.cgroup, keys(row)) for row in scan if row.cgroup is not None}
+    return {
+        owners[path]
+        for cgroup, key in places
+        for path in ("/", *_above(cgroup))
+        if path in owners and owners[path] != key
+    }
+
+
 def _above(cgroup: str) -> Iterator[str]:
-    """Yield the paths of the cgroups around a cgroup, and its own last."""
+    """Yield the paths of the cgroups around a cgroup but the root, and its own last."""
     end = 0
     while (end := cgroup.find("/", end + 1)) > 0:
         yield cgroup[:end]

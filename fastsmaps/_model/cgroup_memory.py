@@ -64,6 +64,8 @@ class CgroupMemory(Value):
         that is charged and not mapped, pages charged in advance (MEMCG_CHARGE_BATCH, 64 a CPU), and
         what changed between the two reads.
 
+        `totals` are those of all processes in the cgroup and in those below it.
+
         Each is None if the kernel does not tell enough: `totals` without the parts of Pss (Linux
         5.3), or nothing read.
         """

@@ -45,7 +45,7 @@ _MAX_SECONDS = 0.05
 _MAX_KEY = 1 << 10
 # The parts of a group's name that the process gives, beside those of the pattern.
 _ROW_PARTS = ("comm", "user")
-# The number of command lines for which the group is kept: more than most hosts have.
+# How many command lines, or cgroups, the group is kept for: more than most hosts have.
 _MAX_KEPT = 1 << 14
 
 
@@ -279,6 +279,8 @@ def _part_of_row(word: str) -> Callable[[ProcessTotals], str]:
     def part(row: ProcessTotals) -> str:
         paths = managed_cgroups(row)
         if paths not in parts:
+            if len(parts) >= _MAX_KEPT:  # each restart of a pod makes new ones
+                parts.clear()
             parts[paths] = next(filter(None, map(part_of, paths)), "")
         return parts[paths]
 

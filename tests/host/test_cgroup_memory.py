@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import fastsmaps
+from fastsmaps._host.cgroups import of_several_groups
 from fastsmaps._model.cgroup_memory import PARTS
 from support.commands import json_rows, run
 from support.metrics import write_process
@@ -159,6 +160,25 @@ def test_cgroup_v2(backend: ModuleType, v2: tuple[Path, Path]) -> None:
     assert fastsmaps.cgroup_memory(scan, "unit", cgroupfs=cgroupfs).keys() == {
         f"cri-containerd-{ID}.scope"
     }
+
+
+def test_parts_need_all_processes_of_the_cgroup(v2: tuple[Path, Path]) -> None:
+    """A slice is charged for the slices below it, which are groups of their own."""
+    procfs, cgroupfs = v2
+    above = cgroupfs / "kubepods.slice"
+    (above / "memory.current").write_text("819200\n")
+    write_process(procfs, 4, cgroup=b"/kubepods.slice/kubelet.service")
+    scan = fastsmaps.scan(procfs=procfs, cgroup=True)
+    for word in ("slice", "container", "unit"):
+        charged = fastsmaps.cgroup_memory(scan, word, cgroupfs=cgroupfs)
+        assert charged
+        others = {"kubepods.slice"} if word == "slice" else set()
+        assert of_several_groups(scan, word, charged) == others
+    write_process(procfs, 5, cgroup=b"/kubepods.slice/kubepods-burstable.slice/x.service")
+    scan = fastsmaps.scan(procfs=procfs, cgroup=True)
+    charged = fastsmaps.cgroup_memory(scan, "slice", cgroupfs=cgroupfs)
+    assert charged.keys() == {"kubepods.slice"}
+    assert of_several_groups(scan, "slice", charged) == {"kubepods.slice"}
 
 
 def test_what_is_not_told_is_none(backend: ModuleType, v2: tuple[Path, Path]) -> None:

@@ -6,6 +6,7 @@ import time
 
 import fastsmaps
 from fastsmaps._host.cgroups import WORDS as CGROUP_WORDS
+from fastsmaps._host.cgroups import of_several_groups
 from fastsmaps._model.cgroup_memory import NAMES as MEMORY
 from fastsmaps._model.cgroup_memory import PARTS
 from fastsmaps._model.processes import is_failure
@@ -431,8 +432,12 @@ _CHARGES_USUAL = ("pss", "cgroup_current", "cgroup_working_set", "cgroup_limit",
 
 
 def _add_cgroup_memory(records: list[Record], scan: Scan, by: Keys) -> None:
-    """Add what the cgroup of each group is charged for; None if it has none of its own."""
+    """Add what the cgroup of each group is charged for; None if it has none of its own.
+
+    The parts of the difference are None if the Pss is not that of all processes in the cgroup.
+    """
     charged = fastsmaps.cgroup_memory(scan, str(by))
+    in_part = of_several_groups(scan, str(by), charged)
     groups = scan.group_by(by)
     for record in records:
         key = record[str(by)]
@@ -441,4 +446,5 @@ def _add_cgroup_memory(records: list[Record], scan: Scan, by: Keys) -> None:
         if memory is not None:
             values = memory.as_dict()
             record |= {f"cgroup_{name}": values[name] for name in MEMORY if name != "path"}
-            record |= memory.difference(UNREAD if group is None else group.totals)
+            if group is not None and key not in in_part and not record["unread"]:
+                record |= memory.difference(group.totals)
