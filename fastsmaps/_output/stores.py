@@ -49,6 +49,8 @@ def store_of(target: str) -> Store:
         return LocalStore(target)
     parts = urllib.parse.urlsplit(target)
     if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError(f"file://{parts.netloc}/ names another host: write file:///DIR")
         return LocalStore(urllib.parse.unquote(parts.path))
     from pyarrow import fs
 

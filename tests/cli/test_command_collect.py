@@ -8,12 +8,14 @@ import datetime
 import errno
 import fcntl
 import itertools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -445,7 +447,7 @@ def test_wrong_use(tmp_path: Path) -> None:
         commands.run("collect", *words, status=2)
     kept = tmp_path / "file"
     kept.write_bytes(b"")
-    for target in (str(kept), "nosuch://bucket/x"):
+    for target in (str(kept), "nosuch://bucket/x", f"file:/{tmp_path}"):
         assert "cannot write" in commands.run("collect", "--to", target, status=1).stderr
 
 
@@ -474,3 +476,17 @@ def test_any_host_name_can_be_collected(tmp_path: Path) -> None:
         DataSet(store, name).add("2026-11-28T03Z", [rows(3, range(5))])
     assert {path.parent for path in tmp_path.iterdir()} == {tmp_path}
     assert len([name for name in files(tmp_path) if name.endswith(".parquet")]) == 3
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a/\n", "007"])
+def test_rows_have_the_name_of_an_odd_host(name: str, host: str, tmp_path: Path) -> None:
+    """A name that is not UTF-8 is written as in every other table."""
+    Path(host, "fastsmaps.json").write_text(json.dumps({"format": 1, "host": name}))
+    root = tmp_path / "data"
+    with collecting("--to", str(root), "--procfs", host, "--write-every", "0.05") as process:
+        wait_for_rows(root, 1)
+        assert stop(process) == ""
+    (written, *_) = root.rglob("*.parquet")
+    shown = name.replace("\udcff", "\\xff")
+    assert parquet.ParquetFile(written).read()["host"].to_pylist()[0] == shown
+    assert written.parent.name == f"host={urllib.parse.quote(shown, safe='')}"

@@ -107,9 +107,10 @@ def run(args: argparse.Namespace) -> int:
     from fastsmaps._output.stores import store_of
 
     with open_procfs(args.procfs) as opened, contextlib.ExitStack() as stack:
+        from fastsmaps._model.escaping import utf8
         from fastsmaps._source.source import Source
 
-        host = Source(opened.procfs).origin(None)[0] or os.uname().nodename
+        host = utf8(Source(opened.procfs).origin(None)[0] or os.uname().nodename)
         try:
             store = store_of(args.to)
             lock = store.lock(host)
