@@ -66,7 +66,10 @@ for line in sys.stdin:
     print(json.dumps(globals()[what](*arguments)), flush=True)
 """
 
-pytestmark = pytest.mark.core
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.thread_unsafe(reason="each test talks to one process through its pipes"),
+]
 
 
 def holds(change: fastsmaps.Change, address: int) -> bool:

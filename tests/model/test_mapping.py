@@ -405,6 +405,7 @@ def test_as_dict_equals_attributes_of_every_saved_text(backend: ModuleType) -> N
             assert list(values)[-1] == "extra"
 
 
+@pytest.mark.thread_unsafe(reason="iterates over texts that all threads keep")
 def test_kept_texts_are_bounded(backend: ModuleType) -> None:
     from fastsmaps._model import mapping
 
