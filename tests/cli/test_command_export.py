@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -103,7 +104,9 @@ def test_arguments_reach_the_collector(backend: ModuleType, tmp_path: Path) -> N
 )
 def test_usage_errors(arguments: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert main(["export", *arguments.split()]) == status
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("fastsmaps: ")

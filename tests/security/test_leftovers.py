@@ -238,7 +238,9 @@ def test_ctrl_c_just_before_the_exporter_waits(place: dict[str, str]) -> None:
     command = "export --listen 127.0.0.1:0"
     code = LOST_BEFORE_THE_WAIT
     status, _, error = signalled(command, place, signal.SIGINT, code=code)
-    assert (status, error) == (128 + signal.SIGINT, b"")
+    assert status == 128 + signal.SIGINT
+    # A sweep may have ended meanwhile, which prints how much it read.
+    assert all(b" processes read" in line for line in error.splitlines())
 
 
 # ---- orphans
