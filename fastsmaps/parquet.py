@@ -18,7 +18,7 @@ from fastsmaps._output.stored import TYPES, array_of, stored, write_stored
 
 def table_of(
     records: Sequence[dict[str, Any]], names: Iterable[str], texts: Iterable[str] = ()
-) -> Any:  # noqa: ANN401
+) -> Any:
     r"""Convert rows, as ``as_dict()`` gives them, to a pyarrow.Table with the columns `names`.
 
     A column's type depends only on its name, not on the rows, so that the files of many machines
@@ -45,7 +45,7 @@ def table_of(
     )
 
 
-def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
+def write_parquet(table: Any, path: str | os.PathLike[str]) -> None:
     """Write a table as a Parquet file, atomically (mode 0600).
 
     `table` is a pyarrow.Table, or a Mappings, Scan, Libs, Samples or Changes. Such a table has one

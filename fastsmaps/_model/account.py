@@ -139,7 +139,7 @@ def _hugetlb(values: Mapping[str, int]) -> dict[str, int]:
 def _pss_by_kind(scan: Scan) -> dict[str, int]:
     """Return the sums of Pss over the processes read, in bytes, by kind of page.
 
-    The kernel divides Pss into anon, file and shmem in smaps_rollup since 5.4; "other" is the Pss
+    The kernel divides Pss into anon, file and shmem in smaps_rollup since 5.3; "other" is the Pss
     of processes whose totals are not divided. A kind that was read for no process is left out.
     """
     sums: dict[str, int] = {}

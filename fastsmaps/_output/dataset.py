@@ -45,7 +45,7 @@ class DamagedError(OSError):
     """A file has a footer, but its rows cannot be read."""
 
 
-def table_of(scan: Scan, host: str) -> Any:  # noqa: ANN401
+def table_of(scan: Scan, host: str) -> Any:
     """Return a sweep as a table with the schema of stored processes."""
     table = scan.to_arrow()
     seconds = scan.taken_at or 0.0
@@ -156,7 +156,7 @@ class DataSet:
         for name, _ in hours:
             self._store.delete(f"{directory}/{name}")
 
-    def _readable(self, path: str) -> Any:  # noqa: ANN401
+    def _readable(self, path: str) -> Any:
         """Return a file of this schema; None for any other and for a damaged one."""
         source = self._store.open(path)
         footer = pa.BufferReader(_footer(source))  # so that a failing store raises OSError here
@@ -211,7 +211,7 @@ def _new_id() -> bytes:
     return os.urandom(16).hex().encode()
 
 
-def _footer(source: Any) -> bytes:  # noqa: ANN401
+def _footer(source: Any) -> bytes:
     """Return the end of a Parquet file: its metadata, their length in 4 bytes and PAR1."""
     size = source.size()
     source.seek(max(0, size - 8))
@@ -221,10 +221,10 @@ def _footer(source: Any) -> bytes:  # noqa: ANN401
     return footer
 
 
-def _metadata(file: Any) -> dict[bytes, bytes]:  # noqa: ANN401
+def _metadata(file: Any) -> dict[bytes, bytes]:
     return file.metadata.metadata or {}
 
 
-def _sorted(table: Any, schema: Any) -> Any:  # noqa: ANN401
+def _sorted(table: Any, schema: Any) -> Any:
     whole = table.unify_dictionaries().combine_chunks().sort_by(_ORDER)
     return whole.replace_schema_metadata(schema.metadata)

@@ -64,7 +64,7 @@ def cgroup_parts(rows: Iterable[ProcessTotals]) -> dict[str, list[str | None]]:
     }
 
 
-def _stored_type(name: str, kind: Any) -> Any:  # noqa: ANN401 - pyarrow has no annotations
+def _stored_type(name: str, kind: Any) -> Any:
     if kind == UINT64 and name not in ADDRESSES:
         return _INT
     # Parquet has dictionaries of its own.
@@ -141,7 +141,7 @@ _MARKS = {
 }
 
 
-def write_stored(table: Any, file: BinaryIO) -> None:  # noqa: ANN401
+def write_stored(table: Any, file: BinaryIO) -> None:
     """Write a table as Parquet."""
     from pyarrow import parquet
 
@@ -156,7 +156,7 @@ def compression() -> str:
     return "zstd" if pa.Codec.is_available("zstd") else "snappy"
 
 
-def schema_of(kind: str) -> Any:  # noqa: ANN401
+def schema_of(kind: str) -> Any:
     """Return the schema of a kind of table."""
     columns = {**_KINDS[kind], EXTRA_FIELDS: _NUMBERS}
     return pa.schema(columns, _metadata(kind))
@@ -169,7 +169,7 @@ def _metadata(kind: str | None) -> dict[str, str]:
 
 def rows_table(
     kind: str, records: Sequence[dict[str, Any]], names: Iterable[str] | None = None
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Convert records to a table of that kind; without those of its values not in `names`."""
     schema = schema_of(kind)
     wanted = None if names is None else {*names}
@@ -204,7 +204,7 @@ def _numbers(
     ]
 
 
-def array_of(values: Sequence[Any], kind: Any) -> Any:  # noqa: ANN401
+def array_of(values: Sequence[Any], kind: Any) -> Any:
     """Convert values to an array; null for a value that does not fit."""
     if pa.types.is_dictionary(kind):
         return column_of(values, kind.value_type).dictionary_encode()
@@ -219,7 +219,7 @@ def array_of(values: Sequence[Any], kind: Any) -> Any:  # noqa: ANN401
     return column_of(values, kind)
 
 
-def stored(table: Any) -> Any:  # noqa: ANN401
+def stored(table: Any) -> Any:
     """Return a pyarrow.Table as it is stored: with signed numbers, and the schema of its kind.
 
     A table with all columns that Mappings, a Scan, Libs, Samples or Changes have in memory gets
@@ -256,13 +256,13 @@ def stored(table: Any) -> Any:  # noqa: ANN401
     return pa.Table.from_arrays(list(columns.values()), schema=schema)
 
 
-def _cast(column: Any, kind: Any) -> Any:  # noqa: ANN401
+def _cast(column: Any, kind: Any) -> Any:
     if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(column.type):
         return column.dictionary_encode()
     return column if column.type == kind else column.cast(kind)
 
 
-def _map_of(numbers: dict[str, Any], length: int) -> Any:  # noqa: ANN401
+def _map_of(numbers: dict[str, Any], length: int) -> Any:
     if not numbers:
         return pa.nulls(length, _NUMBERS)
     rows = zip(*(column.to_pylist() for column in numbers.values()), strict=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         def names(self, directory: str) -> list[str]:
             """Return the sorted names in a directory; none if it does not exist."""
 
-        def open(self, path: str) -> Any:  # noqa: ANN401
+        def open(self, path: str) -> Any:
             """Open a file for pyarrow."""
 
         def replace(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -71,7 +71,7 @@ class LocalStore:
         except FileNotFoundError:
             return []
 
-    def open(self, path: str) -> Any:  # noqa: ANN401
+    def open(self, path: str) -> Any:
         """Open a file for pyarrow."""
         return pa.OSFile(os.path.join(self._root, path), "rb")
 
@@ -108,7 +108,7 @@ class LocalStore:
 class ObjectStore:
     """One of pyarrow's file systems and a directory in it."""
 
-    def __init__(self, filesystem: Any, root: str) -> None:  # noqa: ANN401
+    def __init__(self, filesystem: Any, root: str) -> None:
         self._fs = filesystem
         self._root = root.rstrip("/")
         base = getattr(filesystem, "base_fs", filesystem)
@@ -125,7 +125,7 @@ class ObjectStore:
         selector = fs.FileSelector(self._path(directory), allow_not_found=True)
         return sorted(found.base_name for found in self._fs.get_file_info(selector))
 
-    def open(self, path: str) -> Any:  # noqa: ANN401
+    def open(self, path: str) -> Any:
         """Open a file for pyarrow."""
         return self._fs.open_input_file(self._path(path))
 

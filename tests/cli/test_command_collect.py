@@ -249,7 +249,7 @@ def test_kill_in_any_step_loses_and_doubles_no_row(tmp_path: Path) -> None:
 
 
 class _Full(LocalStore):
-    """A disk that is full for 20 writes; at the next one the collector is told to end."""
+    """A disk that is full for 20 writes; at the next one the collector ends."""
 
     writes = 0
 
